@@ -1,0 +1,2 @@
+//! cloud/ctl
+fn main() {}

@@ -1,0 +1,116 @@
+//! Bytes: postcard for everything that is stored or sent, zstd around what is large. Decoding never panics
+//! and never allocates beyond the bound it is given.
+
+use crate::ids::Hash;
+use crate::limits::WORKFLOW_BYTES;
+use crate::workflow::{FORMAT, Workflow};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why bytes could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not an encoding of what was expected.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// Something follows the value.
+    #[error("{0} bytes follow the value")]
+    Trailing(usize),
+    /// Not compressed data, or larger than allowed.
+    #[error("cannot be decompressed within {0} bytes")]
+    Compressed(usize),
+    /// Written by a later version.
+    #[error("a workflow of format {found}; this version reads up to {known}")]
+    Format {
+        /// Format found.
+        found: u16,
+        /// Newest format known.
+        known: u16,
+    },
+}
+
+/// The postcard encoding of `value`.
+///
+/// # Panics
+/// Never for the types of this crate: none of them has an unsized sequence or a failing `Serialize`.
+#[must_use]
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("types of this crate can always be encoded")
+}
+
+/// Reads exactly one value from all of `bytes`.
+///
+/// # Errors
+/// [`DecodeError::Malformed`] or [`DecodeError::Trailing`].
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(DecodeError::Trailing(rest.len())),
+        Err(error) => Err(DecodeError::Malformed(error.to_string())),
+    }
+}
+
+/// zstd of `bytes` at level 1 (higher levels gain nothing on our records).
+///
+/// # Panics
+/// Never: compressing into memory cannot fail.
+#[must_use]
+pub fn compress(bytes: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(bytes, 1).expect("zstd into memory cannot fail")
+}
+
+/// What was compressed, at most `limit` bytes of it.
+///
+/// # Errors
+/// [`DecodeError::Compressed`].
+pub fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
+    use std::io::Read;
+    let refused = |_| DecodeError::Compressed(limit);
+    let mut out = Vec::new();
+    zstd::stream::read::Decoder::new(bytes)
+        .map_err(refused)?
+        .take(limit as u64 + 1)
+        .read_to_end(&mut out)
+        .map_err(refused)?;
+    if out.len() > limit { Err(DecodeError::Compressed(limit)) } else { Ok(out) }
+}
+
+/// A workflow as entries carry it, and its content hash (of the uncompressed encoding).
+#[must_use]
+pub fn pack(workflow: &Workflow) -> (Vec<u8>, Hash) {
+    let bytes = encode(workflow);
+    let hash = Hash::of(&bytes);
+    (compress(&bytes), hash)
+}
+
+/// The workflow in `packed`, and its content hash.
+///
+/// # Errors
+/// [`DecodeError`]; a later format is told apart from malformed bytes.
+pub fn unpack(packed: &[u8]) -> Result<(Workflow, Hash), DecodeError> {
+    let bytes = decompress(packed, WORKFLOW_BYTES)?;
+    let (found, _) = postcard::take_from_bytes::<u16>(&bytes)
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    if found > FORMAT {
+        return Err(DecodeError::Format { found, known: FORMAT });
+    }
+    Ok((decode(&bytes)?, Hash::of(&bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_bytes_are_refused_within_the_bound() {
+        let bomb = compress(&vec![0; 1 << 20]);
+        assert_eq!(decompress(&bomb, 1000), Err(DecodeError::Compressed(1000)));
+        assert_eq!(decompress(b"nonsense", 1000), Err(DecodeError::Compressed(1000)));
+        assert_eq!(decode::<u8>(&[1, 2]), Err(DecodeError::Trailing(1)));
+        assert!(matches!(decode::<Vec<u64>>(&[255; 9]), Err(DecodeError::Malformed(_))));
+        assert!(unpack(&compress(&encode(&(FORMAT + 1)))).is_err_and(|error| matches!(
+            error,
+            DecodeError::Format { .. }
+        )));
+    }
+}

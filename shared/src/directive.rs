@@ -1,0 +1,118 @@
+//! Directives: the coordinator's intent for one node, in order, each once.
+//!
+//! Variants are numbered by position and may only be appended; see `fact` for entries of later versions.
+
+use crate::fact::{OutputFile, Unreadable};
+use crate::ids::{Generation, Hash, RunId, SliceRef, TaskIdx};
+use crate::state::TaskState;
+use crate::time::Unix;
+use serde::{Deserialize, Serialize};
+
+/// One directive.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Directive {
+    /// Wall clock of the coordinator.
+    pub at: Unix,
+    /// The life of the coordinator's store that wrote it.
+    pub generation: Generation,
+    /// What.
+    pub body: Body,
+}
+
+/// What is wanted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Body {
+    /// 0: take over a slice.
+    Assign(Assign),
+    /// 1: a task of another slice that this slice waits for is final (or no longer).
+    Upstream {
+        /// The slice that waits.
+        slice: SliceRef,
+        /// The task it waits for.
+        upstream: Upstream,
+    },
+    /// 2: end what runs of a run, begin nothing more; confirmed by `CancelDone` for each slice.
+    Cancel {
+        /// The run.
+        run: RunId,
+        /// Who.
+        by: String,
+        /// Why, in their words.
+        why: String,
+    },
+    /// 3: begin nothing more of a run (what runs goes on), or go on; confirmed by `PauseDone`.
+    Pause {
+        /// The run.
+        run: RunId,
+        /// Pause, or go on.
+        on: bool,
+        /// Who.
+        by: String,
+    },
+    /// 4: give a slice up; confirmed by `Released`, and only then assigned elsewhere.
+    Release {
+        /// The slice.
+        slice: SliceRef,
+    },
+    /// 5: the run is over everywhere: its files may go.
+    Forget {
+        /// The run.
+        run: RunId,
+    },
+    /// 6: the log before this entry is gone or forked: what the node should have. Work that is not named here
+    /// goes on and is reported.
+    Reset {
+        /// Why, for people.
+        why: String,
+        /// The slices that the coordinator knows to be the node's.
+        slices: Vec<SliceRef>,
+    },
+}
+
+/// A slice to take over.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Assign {
+    /// The slice at its epoch.
+    pub slice: SliceRef,
+    /// Content hash of the workflow.
+    pub workflow_hash: Hash,
+    /// `codec::pack` of the whole workflow: in the first `assign` of a run to this incarnation.
+    pub workflow: Option<Vec<u8>>,
+    /// Its tasks, ascending.
+    pub tasks: Vec<TaskIdx>,
+    /// Attempts already used in earlier epochs, where not 0.
+    pub attempts_used: Vec<(TaskIdx, u32)>,
+    /// Tasks of the slice that are final already (a slice moved with its results).
+    pub done: Vec<Upstream>,
+    /// Final tasks of other slices that this one needs.
+    pub upstream: Vec<Upstream>,
+    /// The run is paused from the start.
+    pub paused: bool,
+}
+
+/// The end of a task, told to a slice that needs it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Upstream {
+    /// The task.
+    pub task: TaskIdx,
+    /// How it ended.
+    pub state: TaskState,
+    /// Its outputs if it succeeded.
+    pub outputs: Vec<OutputFile>,
+}
+
+impl Directive {
+    /// The entry's bytes; never encoded again afterwards.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        crate::codec::encode(self)
+    }
+
+    /// Reads the entry numbered `number`.
+    ///
+    /// # Errors
+    /// [`Unreadable`] for a kind of a later version or malformed bytes.
+    pub fn decode(number: u64, bytes: &[u8]) -> Result<Self, Unreadable> {
+        crate::codec::decode(bytes).map_err(|_| Unreadable { number })
+    }
+}

@@ -1,0 +1,28 @@
+//! Named bounds. Whatever comes from outside or grows is bounded by one of these.
+
+/// Entries in one commit, one batch or one segment of a log.
+pub const ENTRIES_PER_COMMIT: usize = 1000;
+/// Bytes of entries in one commit, unless a single entry is larger.
+pub const BYTES_PER_COMMIT: usize = 256 * 1024;
+/// Bytes of one entry (an `assign` carries its workflow compressed).
+pub const ENTRY_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of one frame on the wire, before it is read into memory.
+pub const FRAME_BYTES: usize = ENTRY_BYTES + 64 * 1024;
+/// Bytes of one frame before the peer's handshake was accepted.
+pub const HELLO_BYTES: usize = 64 * 1024;
+/// Bytes of a decompressed workflow.
+pub const WORKFLOW_BYTES: usize = 128 * 1024 * 1024;
+/// Tasks of one workflow.
+pub const TASKS: usize = 1_000_000;
+/// Bytes of a specification's text.
+pub const SPEC_BYTES: usize = 32 * 1024 * 1024;
+/// Starts that may be committed before a slot is free.
+pub const STARTS_AHEAD: usize = 16;
+/// Milliseconds that terminal facts may wait for company while no task waits for them.
+pub const LINGER_MS: u64 = 5;
+/// Milliseconds after which acknowledgements and seals are committed even if nothing else is.
+pub const IDLE_COMMIT_MS: u64 = 120_000;
+/// Session numbers reserved at once, so that dialling writes nothing.
+pub const SESSION_BLOCK: u64 = 1000;
+/// Milliseconds within which a live session answers a probe.
+pub const PROBE_MS: u64 = 5000;

@@ -1,0 +1,277 @@
+//! The compiled workflow: what the reader of specifications makes and what cores work on. Names are resolved
+//! to positions, parameters are substituted, defaults are filled in; nothing is left to interpret.
+//!
+//! It travels inside the first `assign` of a run to a node (`codec::pack`), so its encoding is versioned by
+//! [`FORMAT`] and its fields may only be appended.
+
+use crate::ids::{Hash, TaskIdx};
+use crate::time::{Span, Unix};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of this encoding.
+pub const FORMAT: u16 = 1;
+
+/// One revision of a workflow with the parameters of one run. Its content hash is the hash of its encoding.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Workflow {
+    /// [`FORMAT`] of the writer.
+    pub format: u16,
+    /// The specification's `name`.
+    pub name: String,
+    /// The specification's `description`.
+    pub description: String,
+    /// The specification's `labels`.
+    pub labels: BTreeMap<String, String>,
+    /// Parameters after defaults, as text.
+    pub params: BTreeMap<String, String>,
+    /// In the order of the specification; positions are `TaskIdx`. Edges never form a cycle.
+    pub tasks: Vec<Task>,
+}
+
+/// One task with every default filled in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Task {
+    /// Its key in the specification.
+    pub id: String,
+    /// What it is for.
+    pub description: String,
+    /// What is executed.
+    pub action: Action,
+    /// Environment besides what the agent sets.
+    pub env: BTreeMap<String, String>,
+    /// Directory below the attempt's directory to run in; empty for that directory itself.
+    pub workdir: String,
+    /// Path, below the attempt's directory, of the file to read standard input from.
+    pub stdin: Option<String>,
+    /// Tasks it waits for, after transitive reduction, ascending.
+    pub needs: Vec<TaskIdx>,
+    /// Files laid into the attempt's directory before it starts.
+    pub inputs: Vec<Input>,
+    /// Files taken from there when it succeeded.
+    pub outputs: Vec<Output>,
+    /// What it occupies while it runs.
+    pub resources: Resources,
+    /// Larger goes first.
+    pub priority: i32,
+    /// When a failed attempt is followed by another.
+    pub retry: Retry,
+    /// Longest time of one attempt on the boot clock; none if absent.
+    pub timeout: Option<Span>,
+    /// Wall-clock instant, fixed at submission, after which it is ended and not begun.
+    pub deadline: Option<Unix>,
+    /// Time between TERM and KILL.
+    pub kill_grace: Span,
+    /// How many deaths of agent or node it may see while running before it counts as failed.
+    pub crash_limit: u32,
+    /// Whether it may run again after an unclean stop.
+    pub side_effects: SideEffects,
+    /// The condition and whether it holds for this run's parameters.
+    pub when: Option<When>,
+    /// Which ends of `needs` let it start.
+    pub trigger_rule: TriggerRule,
+    /// Where it may run.
+    pub placement: Placement,
+    /// What happens while its node cannot be heard.
+    pub disconnect: Disconnect,
+    /// Tasks with the same number are started as one batch in one slot, one after another.
+    pub batch: Option<u32>,
+    /// Milliseconds of estimated work on the longest path from here to an end, itself included.
+    pub upward_rank: u64,
+}
+
+/// What a task executes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Action {
+    /// A program and its arguments; at least one item.
+    Argv(Vec<String>),
+    /// Text for `sh -c`.
+    Shell(String),
+}
+
+/// A file that a task reads.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Input {
+    /// Name in messages.
+    pub name: String,
+    /// Where it is laid, below the attempt's directory; relative, without `..`.
+    pub path: String,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// Where an input comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Source {
+    /// Output number `output` of `task` in the same workflow.
+    Task {
+        /// The task that writes it.
+        task: TaskIdx,
+        /// Position in its `outputs`.
+        output: u32,
+    },
+    /// An absolute path on the node, as far as the node's configuration allows.
+    NodeFile(String),
+    /// A file sent along with the submission.
+    Sent {
+        /// Content.
+        hash: Hash,
+        /// Bytes.
+        size: u64,
+    },
+}
+
+/// A file that a task writes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Output {
+    /// Unique within the workflow.
+    pub name: String,
+    /// Where it is found, below the attempt's directory; relative, without `..`.
+    pub path: String,
+}
+
+/// What a task occupies.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Resources {
+    /// Thousandths of a core.
+    pub cpu_milli: u32,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes in the attempt's directory.
+    pub disk: u64,
+    /// Thousandths of a GPU.
+    pub gpu_milli: u32,
+    /// Whatever else the nodes count, in whole units.
+    pub custom: BTreeMap<String, u64>,
+}
+
+impl Resources {
+    /// The first resource of which `self` does not hold `wanted`: its name, wanted, held.
+    #[must_use]
+    pub fn lacks(&self, wanted: &Self) -> Option<(String, u64, u64)> {
+        let fixed = [
+            ("cpu", u64::from(wanted.cpu_milli), u64::from(self.cpu_milli)),
+            ("memory", wanted.memory, self.memory),
+            ("disk", wanted.disk, self.disk),
+            ("gpu", u64::from(wanted.gpu_milli), u64::from(self.gpu_milli)),
+        ];
+        let custom = wanted
+            .custom
+            .iter()
+            .map(|(name, want)| (name.as_str(), *want, self.custom.get(name).copied().unwrap_or(0)));
+        fixed
+            .into_iter()
+            .chain(custom)
+            .find(|(_, want, have)| want > have)
+            .map(|(name, want, have)| (name.to_owned(), want, have))
+    }
+
+    /// Takes `used` away; must have been found to fit.
+    pub fn take(&mut self, used: &Self) {
+        self.cpu_milli = self.cpu_milli.saturating_sub(used.cpu_milli);
+        self.memory = self.memory.saturating_sub(used.memory);
+        self.disk = self.disk.saturating_sub(used.disk);
+        self.gpu_milli = self.gpu_milli.saturating_sub(used.gpu_milli);
+        for (name, n) in &used.custom {
+            if let Some(have) = self.custom.get_mut(name) {
+                *have = have.saturating_sub(*n);
+            }
+        }
+    }
+
+    /// Gives `used` back.
+    pub fn give(&mut self, used: &Self) {
+        self.cpu_milli += used.cpu_milli;
+        self.memory += used.memory;
+        self.disk += used.disk;
+        self.gpu_milli += used.gpu_milli;
+        for (name, n) in &used.custom {
+            if let Some(have) = self.custom.get_mut(name) {
+                *have += n;
+            }
+        }
+    }
+}
+
+/// When a failed attempt is followed by another one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Retry {
+    /// Executions in total, the first one included; at least 1.
+    pub max_attempts: u32,
+    /// Pause before the second attempt.
+    pub initial_interval: Span,
+    /// Growth of the pause for each further attempt, in thousandths (2000 doubles it).
+    pub backoff_milli: u32,
+    /// Longest pause.
+    pub max_interval: Span,
+    /// The pause is drawn from ± this many thousandths of itself.
+    pub jitter_milli: u32,
+    /// Exit codes that are retried; empty for all.
+    pub retry_on: Vec<i32>,
+    /// Exit codes that are never retried.
+    pub no_retry_on: Vec<i32>,
+    /// What follows when no attempt is left.
+    pub on_exhausted: OnExhausted,
+}
+
+/// What follows when no attempt is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum OnExhausted {
+    /// The task failed.
+    Fail,
+    /// The task is paused and waits for a person.
+    Pause,
+}
+
+/// Whether a task may run again after an unclean stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SideEffects {
+    /// It only writes its outputs.
+    None,
+    /// Running it twice does no harm.
+    Idempotent,
+    /// It must never run twice; in doubt a person decides.
+    AtMostOnce,
+}
+
+/// A condition over the run's parameters.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct When {
+    /// As written.
+    pub text: String,
+    /// Decided when the run was submitted.
+    pub holds: bool,
+}
+
+/// Which ends of the tasks it needs let a task start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum TriggerRule {
+    /// All succeeded. A skipped one skips it, a failed, aborted, cancelled or lost one aborts it.
+    AllSuccess,
+    /// All are final, however they ended.
+    AllDone,
+    /// At least one failed or was lost (as soon as all are final); else it is skipped.
+    OneFailed,
+    /// All are final and none failed, was aborted, cancelled or lost; skipped ones do not count.
+    NoneFailed,
+}
+
+/// Where a task may run.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Placement {
+    /// Name of the node.
+    pub node: Option<String>,
+    /// Labels that the node must have.
+    pub labels: BTreeMap<String, String>,
+    /// Value of the node's `site` label.
+    pub site: Option<String>,
+}
+
+/// What happens while a task's node cannot be heard. By default work is kept however long that is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Disconnect {
+    /// Silence after which the slice counts as lost.
+    pub lost_after: Option<Span>,
+    /// Whether it is then placed again at a new epoch.
+    pub replace: bool,
+}
