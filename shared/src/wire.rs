@@ -1,0 +1,216 @@
+//! Messages of a session. Up goes agent → coordinator, down the other way. One message is one frame; the
+//! transport keeps the order within each of its streams and loses nothing while the session lives.
+//!
+//! Variants are numbered by position and may only be appended.
+
+use crate::directive::Directive;
+use crate::explain::Decision;
+use crate::fact::{Acknowledged, SliceState};
+use crate::ids::{BootId, Generation, Hash, Incarnation, NodeId};
+use crate::log::{Batch, Head};
+use crate::time::{Now, Span, Unix};
+use crate::workflow::Resources;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Oldest protocol version that this build speaks.
+pub const PROTOCOL_MIN: u16 = 1;
+/// Newest protocol version that this build speaks.
+pub const PROTOCOL_MAX: u16 = 1;
+/// Features of this build, one bit each; what both have is used. None is defined yet.
+pub const FEATURES: u64 = 0;
+
+/// Agent → coordinator.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Up {
+    /// 0: the first message of a session.
+    Hello(Box<Hello>),
+    /// 1: facts, in order; ends at the end of one of the agent's commits.
+    Facts(Batch),
+    /// 2: directives up to here are durable and applied.
+    Applied(Head),
+    /// 3: answer to a ping.
+    Pong {
+        /// As in the ping.
+        nonce: u64,
+    },
+    /// 4: everything the coordinator asked for after it lost part of its store.
+    Inventory(Inventory),
+    /// 5: evidence that hangs on facts; may be thinned.
+    Details(Vec<Detail>),
+    /// 6: directives from this number on are wanted (again).
+    WantDirectives {
+        /// First number wanted.
+        from: u64,
+    },
+}
+
+/// Coordinator → agent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Down {
+    /// 0: the session is accepted.
+    Welcome(Box<Welcome>),
+    /// 1: it is not.
+    Refuse(Refuse),
+    /// 2: directives, in order.
+    Directives(Batch),
+    /// 3: facts up to here are durable.
+    Ack(Ack),
+    /// 4: to be answered at once, within `limits::PROBE_MS`.
+    Ping {
+        /// To be repeated in the answer.
+        nonce: u64,
+    },
+    /// 5: facts from this number on are wanted (again).
+    WantFacts {
+        /// First number wanted.
+        from: u64,
+    },
+    /// 6: a file that somebody may be waiting for has arrived.
+    FileReady {
+        /// Its content.
+        hash: Hash,
+    },
+}
+
+/// Who calls, and where its two logs stand.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// Oldest protocol version spoken.
+    pub protocol_min: u16,
+    /// Newest protocol version spoken.
+    pub protocol_max: u16,
+    /// Features offered.
+    pub features: u64,
+    /// Version of the program, for people.
+    pub version: String,
+    /// The caller; must be the one in its certificate.
+    pub node: NodeId,
+    /// Name of the node, as in its certificate.
+    pub name: String,
+    /// The life of its data directory.
+    pub incarnation: Incarnation,
+    /// The kernel's boot.
+    pub boot: BootId,
+    /// Grows with each dial.
+    pub session: u64,
+    /// The secret of the session before, if it is still in memory.
+    pub proof: Option<[u8; 16]>,
+    /// Number of the first fact that is still there.
+    pub facts_first: u64,
+    /// The last fact.
+    pub facts: Head,
+    /// The last directive applied.
+    pub directives: Head,
+    /// The newest acknowledgement of facts, with its seal.
+    pub ack: Option<Ack>,
+    /// The newest generation heard of.
+    pub generation: Generation,
+    /// Its clocks.
+    pub now: Now,
+    /// Whether its wall clock was set since it booted.
+    pub clock_trusted: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it offers in all.
+    pub capacity: Resources,
+    /// Facts about others' replacement: it is a new incarnation that a refusal told it to take.
+    pub succeeds: Option<Incarnation>,
+}
+
+/// The answer to a hello that is accepted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Protocol version from now on.
+    pub protocol: u16,
+    /// Features that both have.
+    pub features: u64,
+    /// As in the hello.
+    pub session: u64,
+    /// Life of the coordinator's store.
+    pub generation: Generation,
+    /// What the agent proves itself with at the next dial.
+    pub secret: [u8; 16],
+    /// The last fact that is durable at the coordinator; sending goes on behind it.
+    pub facts: Acknowledged,
+    /// The last directive of the coordinator's log for this node.
+    pub directives: Head,
+    /// The coordinator lost part of its store and asks for everything.
+    pub want_inventory: bool,
+    /// Wall clock of the coordinator.
+    pub now: Unix,
+}
+
+/// The answer to a hello that is not accepted. Local work goes on in every case.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refuse {
+    /// Why.
+    pub reason: Refusal,
+    /// Why, for people.
+    pub text: String,
+    /// Not to be tried again sooner; absent for the usual backoff.
+    pub retry_after: Option<Span>,
+}
+
+/// Why a hello is not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Refusal {
+    /// No common protocol version.
+    Protocol,
+    /// The identity is in use elsewhere; a person decides.
+    Quarantined,
+    /// The node is not known or was forgotten.
+    NotEnrolled,
+    /// The fact log went back or forked: take a new incarnation, keep the old journal.
+    NewIncarnation,
+    /// A newer session of this incarnation is known.
+    OldSession,
+    /// Too much is going on.
+    Busy,
+    /// The hello contradicts its certificate or itself.
+    Malformed,
+}
+
+/// Facts up to `head` are durable. What the agent keeps and shows at the next hello.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ack {
+    /// The life of the store that holds them.
+    pub generation: Generation,
+    /// The last one.
+    pub head: Head,
+    /// HMAC-SHA-256 over (generation, number, hash) by the coordinator's seal key.
+    pub seal: [u8; 32],
+    /// The last one that is in a finished backup, too.
+    pub safe: u64,
+}
+
+/// What a node has, for a coordinator that lost part of its store.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Its slices.
+    pub slices: Vec<SliceState>,
+    /// `codec::pack` of the workflows of those slices, once each.
+    pub workflows: Vec<Vec<u8>>,
+    /// Directives that it applied after the last one that the coordinator still knows.
+    pub directives: Vec<Directive>,
+}
+
+/// Evidence of decisions; hangs on the number of a fact.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Detail {
+    /// The last fact before it.
+    pub fact: u64,
+    /// The slice and task it is about.
+    pub task: Option<(crate::ids::SliceRef, crate::ids::TaskIdx)>,
+    /// The decision.
+    pub decision: Decision,
+}
+
+/// Facts of a batch need no more than this to be recorded: node, incarnation, and the batch itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct LogId {
+    /// The writer.
+    pub node: NodeId,
+    /// The life of its data directory.
+    pub incarnation: Incarnation,
+}

@@ -1,0 +1,308 @@
+//! What the shell (or the simulator) tells the engine, and what the engine asks of it.
+
+use crate::view;
+use serde::{Deserialize, Serialize};
+use shared::ids::{Hash, NodeId, RunId};
+use shared::state::{RunState, TaskState};
+use shared::time::{Span, Unix};
+use shared::wire::{Down, Up};
+use std::collections::BTreeMap;
+
+/// A transport connection, numbered by the shell; never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Conn(pub u64);
+
+/// A request of the API, numbered by the shell.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// What happened outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A node's connection said hello; `node` and `name` are those of its certificate.
+    Hello {
+        /// The connection.
+        conn: Conn,
+        /// From the certificate.
+        node: NodeId,
+        /// From the certificate.
+        name: String,
+        /// What it said.
+        hello: Box<shared::wire::Hello>,
+        /// 16 random bytes: the secret that the welcome may give out.
+        secret: [u8; 16],
+    },
+    /// A later message of a connection.
+    Heard {
+        /// The connection.
+        conn: Conn,
+        /// The message.
+        message: Up,
+    },
+    /// A connection is gone.
+    Gone {
+        /// The connection.
+        conn: Conn,
+        /// For people.
+        why: String,
+    },
+    /// A file is durable in the file store.
+    FileStored {
+        /// Its content.
+        hash: Hash,
+        /// Bytes.
+        size: u64,
+    },
+    /// The API asks for something.
+    Request {
+        /// To be repeated in the reply.
+        id: RequestId,
+        /// What.
+        request: Box<Request>,
+    },
+    /// `next_wakeup` has come. A spurious one changes nothing.
+    Wake,
+}
+
+/// What the API (or the enrolment exchange) can ask for. Reads are answered from committed state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Start a run.
+    Submit {
+        /// Drawn by the shell.
+        run: RunId,
+        /// `codec::pack` of the compiled workflow; its sent files are in the file store already.
+        workflow: Vec<u8>,
+        /// Who.
+        by: String,
+        /// A repeated submission with the same key gives the first one's run.
+        idempotency_key: Option<String>,
+    },
+    /// Ask for a run's end.
+    Cancel {
+        /// The run.
+        run: RunId,
+        /// Who.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// Ask for a run to stand still, or to go on.
+    Pause {
+        /// The run.
+        run: RunId,
+        /// Pause, or go on.
+        on: bool,
+        /// Who.
+        by: String,
+    },
+    /// Store a new enrolment token (made by `certs`; only the secret's hash gets here).
+    AddToken {
+        /// `certs::TokenRecord`, encoded; opaque here but for the fields beside it.
+        record: Vec<u8>,
+        /// Its id.
+        id: String,
+        /// The only name that it enrols, if it is bound to one.
+        name: Option<String>,
+        /// It may replace a node of that name that exists (re-image).
+        replace: bool,
+        /// Until when it is good.
+        expires: Unix,
+    },
+    /// Read a token before it is used.
+    GetToken {
+        /// Its id.
+        id: String,
+    },
+    /// Use a token up and make (or replace) the node, in one transaction.
+    Enrol {
+        /// The token's id; the shell has verified its secret.
+        token: String,
+        /// The node's new identity (drawn by the shell; ignored when an existing node is replaced).
+        node: NodeId,
+        /// The node's name.
+        name: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// End the hold for a node that will not come back; for `None`: all of them.
+    AcceptGone {
+        /// The node.
+        node: Option<NodeId>,
+        /// Who.
+        by: String,
+    },
+    /// Declare a node gone: its slices are lost and placed again as their spec allows; it may not come back.
+    ForgetNode {
+        /// The node.
+        node: NodeId,
+        /// Who.
+        by: String,
+    },
+    /// Free a quarantined node: the next caller with its identity is the original.
+    ReleaseQuarantine {
+        /// The node.
+        node: NodeId,
+        /// Who.
+        by: String,
+    },
+    /// All runs, newest first.
+    Runs {
+        /// Only those in this state.
+        state: Option<RunState>,
+    },
+    /// One run.
+    Run {
+        /// The run.
+        run: RunId,
+    },
+    /// The tasks of a run.
+    Tasks {
+        /// The run.
+        run: RunId,
+        /// Only those in this state.
+        state: Option<TaskState>,
+    },
+    /// One task, with its attempts.
+    Task {
+        /// The run.
+        run: RunId,
+        /// Its id in the specification.
+        task: String,
+    },
+    /// Why a task runs where it runs, or why it does not run yet.
+    Explain {
+        /// The run.
+        run: RunId,
+        /// Its id in the specification.
+        task: String,
+    },
+    /// The compiled workflow of a run (`codec::pack`).
+    Workflow {
+        /// The run.
+        run: RunId,
+    },
+    /// All nodes.
+    Nodes,
+    /// One node.
+    Node {
+        /// Its name or id.
+        name: String,
+    },
+    /// Everything that waits for a person.
+    Waits,
+    /// What changed since a version (for watching): answered at once with the new version.
+    RunsChangedSince {
+        /// Version of the answer before.
+        version: u64,
+    },
+}
+
+/// Answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// It is durable.
+    Done,
+    /// A run was started (or is the one of the same idempotency key).
+    Submitted(RunId),
+    /// A node was enrolled under this identity.
+    Enrolled(NodeId),
+    /// A token's record.
+    Token(Vec<u8>),
+    /// Runs.
+    Runs(Vec<view::Run>),
+    /// A run.
+    Run(Box<view::Run>),
+    /// Tasks.
+    Tasks(Vec<view::Task>),
+    /// A task.
+    Task(Box<view::Task>),
+    /// An explanation.
+    Explain(Box<view::Explain>),
+    /// A packed workflow.
+    Workflow(Vec<u8>),
+    /// Nodes.
+    Nodes(Vec<view::Node>),
+    /// A node.
+    Node(Box<view::Node>),
+    /// Waits.
+    Waits(Vec<view::Wait>),
+    /// Runs that changed, and the version to ask with next.
+    Changed {
+        /// To be given the next time.
+        version: u64,
+        /// The runs.
+        runs: Vec<view::Run>,
+    },
+    /// It was not honoured and changed nothing.
+    Refused(Refused),
+}
+
+/// Why a request was not honoured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refused {
+    /// Nothing of that name.
+    #[error("no {what} {name}")]
+    NotFound {
+        /// `run`, `task`, `node`, `token`.
+        what: String,
+        /// What was looked for.
+        name: String,
+    },
+    /// The token is not good.
+    #[error("{0}")]
+    Token(String),
+    /// The name is taken.
+    #[error(
+        "a node named {0} is enrolled already; to replace it, make a token for it with --replace"
+    )]
+    NameTaken(String),
+    /// It does not go with the state.
+    #[error("{0}")]
+    State(String),
+    /// It is malformed.
+    #[error("{0}")]
+    Malformed(String),
+    /// There is no room.
+    #[error("no room: {0}")]
+    NoRoom(String),
+}
+
+/// What the engine wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send a message.
+    Send {
+        /// The connection.
+        conn: Conn,
+        /// The message.
+        message: Down,
+    },
+    /// Close a connection.
+    Close {
+        /// The connection.
+        conn: Conn,
+        /// For people, after the last message was sent.
+        why: String,
+    },
+    /// Answer a request.
+    Reply {
+        /// As in the request.
+        id: RequestId,
+        /// The answer.
+        reply: Box<Reply>,
+    },
+    /// These files are no longer named by any run.
+    DropFiles(Vec<Hash>),
+}
+
+/// Settings of the engine, given at every start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The key of seals.
+    pub seal_key: [u8; 32],
+    /// Time between snapshots of aggregates, if anything changed.
+    pub snapshot_interval: Span,
+    /// How long the evidence of decisions is kept, in entries a run.
+    pub decisions_per_run: usize,
+}

@@ -1,0 +1,182 @@
+//! What people and programs see of the state. Field names are part of the interface (`--json`) and stay.
+
+use serde::{Deserialize, Serialize};
+use shared::ids::{NodeId, RunId};
+use shared::time::Unix;
+use std::collections::BTreeMap;
+
+/// How fresh a view of a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsOf {
+    /// Edge time of the last fact that is applied, milliseconds since 1970.
+    pub at: Option<Unix>,
+    /// Its number.
+    pub fact: u64,
+    /// How many facts the agent is known to be ahead.
+    pub behind: u64,
+    /// When the node was last heard, by the coordinator's wall clock.
+    pub heard: Option<Unix>,
+}
+
+/// Something that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The run, if it concerns one.
+    pub run: Option<RunId>,
+    /// The task, if it concerns one.
+    pub task: Option<String>,
+    /// The node, if it concerns one.
+    pub node: Option<String>,
+    /// What is waited for, for people.
+    pub what: String,
+    /// Since when.
+    pub since: Unix,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Name of its workflow.
+    pub workflow: String,
+    /// Its state's text.
+    pub state: String,
+    /// What it waits for from people.
+    pub waits: Vec<Wait>,
+    /// Content hash of the compiled workflow.
+    pub version: String,
+    /// Its parameters.
+    pub params: BTreeMap<String, String>,
+    /// When it was submitted.
+    pub submitted: Unix,
+    /// When it became final.
+    pub ended: Option<Unix>,
+    /// Who submitted it.
+    pub by: String,
+    /// Requests that are not confirmed everywhere, for people ("cancel requested, 1 of 2 nodes confirmed").
+    pub requests: Vec<String>,
+    /// Number of tasks in each state.
+    pub tasks: BTreeMap<String, u64>,
+    /// Its view of each of its nodes.
+    pub nodes: BTreeMap<String, AsOf>,
+}
+
+/// A task of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The run.
+    pub run: RunId,
+    /// Its id in the specification.
+    pub task: String,
+    /// Its state's text.
+    pub state: String,
+    /// What the coordinator lays over it: `unknown`, `given up`, `cancel requested`.
+    pub overlay: Option<String>,
+    /// Name of the node that owns it.
+    pub node: Option<String>,
+    /// Attempts that count, over all epochs.
+    pub attempts: u32,
+    /// Its outputs if it succeeded.
+    pub outputs: Vec<OutputFile>,
+    /// Why it is in this state.
+    pub reason: Option<String>,
+    /// When it reached this state, by its node's wall clock.
+    pub since: Option<Unix>,
+    /// What else is known of attempts: also those that do not count (`also ran on`).
+    pub history: Vec<Attempt>,
+}
+
+/// An output of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFile {
+    /// Its name.
+    pub name: String,
+    /// Its path below the attempt's directory.
+    pub path: String,
+    /// Its content, `ALGORITHM:HEX`.
+    pub hash: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// An attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Name of the node.
+    pub node: String,
+    /// Epoch of the slice.
+    pub epoch: u64,
+    /// Its number within the epoch.
+    pub number: u32,
+    /// `running`, or the outcome's text.
+    pub outcome: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Exit code, or minus the signal's number.
+    pub exit: Option<i32>,
+    /// When it began, by the node's wall clock.
+    pub began: Option<Unix>,
+    /// When it ended, by the node's wall clock.
+    pub ended: Option<Unix>,
+    /// Whether it counts; else why not.
+    pub not_applied: Option<String>,
+}
+
+/// Why a task is where it is and as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// The task.
+    pub task: Task,
+    /// In one sentence, for people.
+    pub summary: String,
+    /// The decisions, oldest first.
+    pub decisions: Vec<Decision>,
+}
+
+/// A decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Its id.
+    pub decision_id: String,
+    /// When.
+    pub at: Unix,
+    /// What was decided about.
+    pub action: String,
+    /// Why.
+    pub reason: String,
+    /// 1 where a rule decided.
+    pub confidence: f64,
+    /// The numbers that decided, `name=value`.
+    pub evidence: Vec<String>,
+    /// How often it was decided the same way again.
+    pub repeats: u32,
+}
+impl Eq for Decision {}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: NodeId,
+    /// Its state's text.
+    pub state: String,
+    /// How fresh the view of it is.
+    pub as_of: AsOf,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it offers: `cpu_milli`, `memory`, … .
+    pub capacity: BTreeMap<String, u64>,
+    /// The life of its data directory.
+    pub incarnation: String,
+    /// Number of slices that are not final.
+    pub slices: u64,
+    /// Number of tasks running.
+    pub running: u64,
+    /// Number of directives that it has not confirmed.
+    pub unconfirmed: u64,
+    /// Why it is quarantined or otherwise unusual, for people.
+    pub note: Option<String>,
+}

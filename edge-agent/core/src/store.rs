@@ -1,0 +1,122 @@
+//! What the driver needs of a store: durable commits, the state to start from, and the facts to send.
+
+use shared::log::{Batch, Head};
+
+/// Why the store could not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Surely not done: there is no room.
+    #[error("no room in the store: {0}")]
+    Full(String),
+    /// It may be done or not. The handle must be dropped and the store opened again.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// What is stored contradicts itself.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// Written by a later version.
+    #[error("the store is of format {found}, this version knows up to {known}")]
+    Newer {
+        /// Format found.
+        found: u32,
+        /// Newest format known.
+        known: u32,
+    },
+}
+
+/// What one step group makes durable, all of it or nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// Encoded facts, behind the last one; the last of them ends a commit on the wire.
+    pub facts: Vec<Vec<u8>>,
+    /// Head of the fact log after them.
+    pub facts_head: Option<Head>,
+    /// Encoded directives, behind the last one.
+    pub directives: Vec<Vec<u8>>,
+    /// Head of the directive log after them.
+    pub directives_head: Option<Head>,
+    /// Small values by name: acknowledgements, reserved session numbers, counters.
+    pub marks: Vec<(String, Vec<u8>)>,
+    /// Rows of the snapshot by name that changed (none: the row goes).
+    pub rows: Vec<(String, Option<Vec<u8>>)>,
+    /// The rows now describe the state after these numbers of (facts, directives).
+    pub snapshot: Option<(u64, u64)>,
+    /// Facts up to this number may go.
+    pub prune_facts: Option<u64>,
+    /// Directives up to this number may go.
+    pub prune_directives: Option<u64>,
+    /// Details (thinnable evidence): number of the fact they hang on, bytes.
+    pub details: Vec<(u64, Vec<u8>)>,
+}
+
+/// What is stored, to start from: the rows of the snapshot, and what came after it is read with `facts_from`
+/// and `directives_from`.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Small values by name.
+    pub marks: Vec<(String, Vec<u8>)>,
+    /// Rows of the snapshot by name.
+    pub rows: Vec<(String, Vec<u8>)>,
+    /// The rows describe the state after these numbers of (facts, directives).
+    pub snapshot: (u64, u64),
+    /// First fact that is still there (head + 1 if none).
+    pub facts_first: u64,
+    /// Last fact.
+    pub facts: Head,
+    /// Last directive.
+    pub directives: Head,
+}
+
+/// A node's journal.
+pub trait Store {
+    /// What is stored.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// Makes `commit` durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if surely nothing was stored, else [`StoreError::Failed`].
+    fn commit(&mut self, commit: &Commit) -> Result<(), StoreError>;
+
+    /// Drops the handle and opens the store again, after a failed commit.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn reopen(&mut self) -> Result<(), StoreError>;
+
+    /// Facts behind `after` up to a commit's end, about `limits::BYTES_PER_COMMIT` at most; none if there are
+    /// none. `after` must be the end of a commit.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn facts_after(&mut self, after: u64) -> Result<Option<Batch>, StoreError>;
+
+    /// The chained hash at fact `number`, if it is still there (0 is the origin).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn fact_hash(&mut self, number: u64) -> Result<Option<Head>, StoreError>;
+
+    /// Calls `each` with number and bytes of every fact behind `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn each_fact(&mut self, after: u64, each: &mut dyn FnMut(u64, &[u8]))
+    -> Result<(), StoreError>;
+
+    /// Calls `each` with number and bytes of every directive behind `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn each_directive(
+        &mut self,
+        after: u64,
+        each: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<(), StoreError>;
+
+    /// Bytes that the largest commit (given in bytes of entries) may need on the device.
+    fn room_needed(&self, entry_bytes: usize) -> u64;
+}
