@@ -1,6 +1,7 @@
 //! Identities. Random ones are 128 bits and are drawn by shells (cores get them in events).
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
@@ -32,7 +33,10 @@ fn parse_hex<const N: usize>(s: &str) -> Result<[u8; N], ParseIdError> {
         return Err(ParseIdError::Digit(c));
     }
     if s.len() != 2 * N {
-        return Err(ParseIdError::Length { expected: 2 * N, found: s.len() });
+        return Err(ParseIdError::Length {
+            expected: 2 * N,
+            found: s.len(),
+        });
     }
     let mut out = [0; N];
     for (byte, pair) in out.iter_mut().zip(s.as_bytes().chunks(2)) {
@@ -42,11 +46,34 @@ fn parse_hex<const N: usize>(s: &str) -> Result<[u8; N], ParseIdError> {
     Ok(out)
 }
 
+/// Bytes where machines read (records, frames), text where people may (JSON).
+macro_rules! text_in_json {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                if to.is_human_readable() { to.collect_str(self) } else { self.0.serialize(to) }
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                if from.is_human_readable() {
+                    let text = String::deserialize(from)?;
+                    text.parse().map_err(D::Error::custom)
+                } else {
+                    Deserialize::deserialize(from).map(Self)
+                }
+            }
+        }
+    };
+}
+
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub [u8; 16]);
+
+        text_in_json!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,8 +112,10 @@ random_id! {
 }
 
 /// A BLAKE3-256 digest: of a file's content, of a workflow, or of a log up to an entry. Written `blake3:HEX`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Hash(pub [u8; 32]);
+
+text_in_json!(Hash);
 
 impl Hash {
     /// The digest of `bytes`.
@@ -123,12 +152,16 @@ impl FromStr for Hash {
 }
 
 /// A task's position in its compiled workflow (`Workflow::tasks`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct TaskIdx(pub u32);
 
 /// Fencing token of a slice: the generation in the high 32 bits, the next number of a counter of the run in
 /// the low ones. Drawn at every assignment, so it only grows for each task.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
@@ -145,7 +178,9 @@ impl fmt::Display for Epoch {
 }
 
 /// A life of the coordinator's store, below 2^32: max(stored + 1, wall clock in seconds) at each start.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Generation(pub u64);
 
 /// A slice of a run at one epoch: what a fact speaks of, and what makes it count or not.
@@ -181,7 +216,25 @@ mod tests {
         let hash = Hash::of(b"x");
         assert_eq!(hash.to_string().parse(), Ok(hash));
         assert_eq!("zz".parse::<RunId>(), Err(ParseIdError::Digit('z')));
-        assert_eq!("ab".parse::<RunId>(), Err(ParseIdError::Length { expected: 32, found: 2 }));
+        assert_eq!(
+            "ab".parse::<RunId>(),
+            Err(ParseIdError::Length {
+                expected: 32,
+                found: 2
+            })
+        );
         assert_eq!("ab".parse::<Hash>(), Err(ParseIdError::Algorithm));
+    }
+
+    #[test]
+    fn ids_are_bytes_in_records_and_text_in_json() {
+        let (run, hash) = (RunId([0xa7; 16]), Hash([0xb8; 32]));
+        assert_eq!(crate::codec::encode(&run), [0xa7; 16]);
+        assert_eq!(crate::codec::encode(&hash), [0xb8; 32]);
+        assert_eq!(crate::codec::decode(&[0xb8; 32]), Ok(hash));
+        let text = serde_json::to_string(&(run, hash)).unwrap();
+        assert_eq!(text, format!("[\"{run}\",\"{hash}\"]"));
+        assert_eq!(serde_json::from_str::<(RunId, Hash)>(&text).unwrap(), (run, hash));
+        assert!(serde_json::from_str::<RunId>("\"ab\"").is_err());
     }
 }
