@@ -1,1 +1,33 @@
-//! certs
+//! The PKI of both sides: the authority and the certificates it issues, one-time enrolment tokens, the seal,
+//! the persisted transport keys, and TLS settings that know roles instead of host names.
+//!
+//! Owns key files and nothing else: no sockets, no clock (times come in as values), no store of tokens (the
+//! coordinator's fleet keeps [`TokenRecord`]s).
+//!
+//! Invariant: a private key or secret is written only to a file that its owner alone can read, and never
+//! appears in an error or in `Debug` output.
+
+mod authority;
+mod clock;
+mod files;
+mod hex;
+mod identity;
+mod node;
+mod seal;
+mod tls;
+mod token;
+mod verify;
+
+pub use authority::{Authority, AuthorityError, Issued, TransportKeys};
+pub use clock::{Clock, WRITTEN};
+pub use files::FilesError;
+pub use hex::HexError;
+pub use identity::{Fingerprint, NameError, Peer, Refusal, Role, Subject, check_name};
+pub use node::{Credential, Enrolled, NodeKey, NodeKeyError};
+pub use seal::SealKey;
+pub use tls::{
+    ALPN, ClientTls, Holder, SERVER_NAME, TlsError, Verdict, enrol_client, server, session_client,
+};
+pub use token::{
+    Admission, Presented, Token, TokenError, TokenId, TokenRecord, TokenRefusal, TokenUse,
+};
