@@ -55,6 +55,9 @@ pub struct Boot {
     pub ended: Vec<ProcessEnd>,
     /// Whether the wall clock was set since the machine booted.
     pub clock_trusted: bool,
+    /// The process before this one was asked to stop and had ended all attempts itself: what it interrupted
+    /// counts to no crash limit.
+    pub clean_stop: bool,
 }
 
 /// An attempt's end as the executor saw it.
