@@ -1,0 +1,121 @@
+//! What each gate consists of: `test`, `ci`, and the programs that `sim` and `bench` start.
+//!
+//! Dependencies are built at most three times in a gate: as metadata (clippy and docs share it), in
+//! the dev profile (every test and the binaries that the end-to-end tests start), and in the
+//! release profile for the few crates that the simulator stands on.
+
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::steps::Steps;
+use crate::workspace::Workspace;
+use crate::{audit, system, tidy};
+
+/// Builds what the tests need, runs all of them, then simulates `seeds` seeds.
+pub(crate) fn test(workspace: &Workspace, seeds: u64) -> Result<()> {
+    let mut steps = Steps::default();
+    test_steps(&mut steps, workspace, seeds)?;
+    eprintln!("{}", steps.summary());
+    Ok(())
+}
+
+/// Everything that a change must pass, the quick checks first.
+pub(crate) fn ci(workspace: &Workspace, seeds: u64) -> Result<()> {
+    let mut steps = Steps::default();
+    steps.program("format", workspace.cargo(&["fmt", "--all", "--check"]))?;
+    steps.check("tidy", || tidy::run(workspace.root()))?;
+    steps.check("audit", || audit::run(workspace))?;
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
+    ];
+    steps.program("clippy", workspace.cargo(&clippy))?;
+    steps.program("docs", docs(workspace))?;
+    test_steps(&mut steps, workspace, seeds)?;
+    eprintln!("{}", steps.summary());
+    Ok(())
+}
+
+/// Starts the simulator with the given arguments and hands its exit code on.
+pub(crate) fn sim(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
+    hand_over(simulator(workspace, args))
+}
+
+/// Builds both binaries as they are shipped, then starts the benchmarks with the given arguments.
+pub(crate) fn bench(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
+    // One after the other: built together, the slim agent would get the features that only the
+    // coordinator asks for, and its measured size would not be that of a gateway.
+    for (package, binary) in [
+        ("edge-agent", "driftless-agent"),
+        ("driftless", "driftless"),
+    ] {
+        let build = [
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            package,
+            "--bin",
+            binary,
+        ];
+        let status = workspace
+            .cargo(&build)
+            .status()
+            .context("cannot start cargo build")?;
+        ensure!(status.success(), "building {binary} failed ({status})");
+    }
+    let mut all = vec!["run", "--release", "--locked", "--package", "bench", "--"];
+    all.extend(args);
+    hand_over(workspace.cargo(&all))
+}
+
+fn test_steps(steps: &mut Steps, workspace: &Workspace, seeds: u64) -> Result<()> {
+    system::prepare(steps)?;
+    // Apart from the run, so that the log shows both times; also the plain binaries, which
+    // `cargo test` alone does not build for the end-to-end tests of another package.
+    let build = ["build", "--workspace", "--all-targets", "--locked"];
+    steps.program("build", workspace.cargo(&build))?;
+    steps.program(
+        "test",
+        workspace.cargo(&["test", "--workspace", "--locked"]),
+    )?;
+    steps.program(
+        "sim",
+        simulator(workspace, &["--seeds", &seeds.to_string()]),
+    )
+}
+
+fn docs(workspace: &Workspace) -> Command {
+    let mut command = workspace.cargo(&[
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--locked",
+    ]);
+    command.env("RUSTDOCFLAGS", "--deny warnings");
+    command
+}
+
+fn simulator(workspace: &Workspace, args: &[&str]) -> Command {
+    let mut all = vec!["run", "--release", "--locked", "--package", "sim", "--"];
+    all.extend(args);
+    workspace.cargo(&all)
+}
+
+fn hand_over(mut command: Command) -> Result<ExitCode> {
+    let status = command.status().context("cannot start cargo run")?;
+    Ok(exit_code(status))
+}
+
+/// The child's exit code; a child that a signal ended has none and counts as failed.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
