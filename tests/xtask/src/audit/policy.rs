@@ -295,6 +295,6 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         package: "xtask",
         may_use: NOTHING,
-        never: NO_IO,
+        never: NOTHING,
     },
 ];

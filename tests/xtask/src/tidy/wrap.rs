@@ -83,11 +83,13 @@ pub(crate) fn comments(source: &str, width: usize) -> String {
 fn break_line(lines: &mut Vec<(String, bool)>, at: usize, comment: &Comment<'_>, width: usize) {
     let start = comment.head.len() + comment.gap.len();
     let line = lines[at].0.clone();
-    let Some((cut, _)) = line.char_indices().nth(width) else {
+    // A space behind the last column leaves exactly `width` of them.
+    let fitting = line.char_indices().take(width + 1);
+    if fitting.clone().count() <= width {
         return;
-    };
-    // A space at the cut itself leaves exactly `width` columns.
-    let Some(space) = line[..=cut].rfind(' ').filter(|space| *space > start + 1) else {
+    }
+    let last = fitting.filter(|(_, c)| *c == ' ').last();
+    let Some((space, _)) = last.filter(|(space, _)| *space > start) else {
         return;
     };
     let rest = line[space..].trim_start();
@@ -121,10 +123,7 @@ mod tests {
                 "// one two three\n/// four",
                 "// one two\n// three\n/// four",
             ),
-            (
-                "// - one two three\n//   four",
-                "// - one two\n//   three four",
-            ),
+            ("// - one two three\n//   x", "// - one two\n//   three x"),
             (
                 "// one two three\n// - four",
                 "// one two\n// three\n// - four",
@@ -134,7 +133,7 @@ mod tests {
                 "// a b c d e\n// f g h i j\n// k l\n",
             ),
         ] {
-            assert_eq!(comments(source, 12), wrapped, "{source}");
+            assert_eq!(comments(source, 13), wrapped, "{source}");
         }
     }
 
