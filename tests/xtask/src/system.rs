@@ -73,7 +73,8 @@ fn skip_note(missing: &[SystemPackage]) -> String {
     note
 }
 
-fn is_in_path(program: &str) -> bool {
+/// Whether a program of this name can be called.
+pub(crate) fn is_in_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     // Not everybody's PATH has the folders where the network tools lie.
     env::split_paths(&path)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::system::is_in_path;
 use crate::workspace::Workspace;
 
 /// A tool that compares Cargo.lock with the database, and where it keeps its copy.
@@ -32,7 +33,7 @@ const TOOLS: [Tool; 2] = [
 /// Runs the first tool that is installed together with its database.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let home = cargo_home();
-    let Some(tool) = usable(is_installed, |name| home.join(name).is_dir()) else {
+    let Some(tool) = usable(is_in_path, |name| home.join(name).is_dir()) else {
         println!("  advisories: NOT checked (needs cargo-audit or cargo-deny with its database)");
         return Ok(());
     };
@@ -57,11 +58,6 @@ fn usable(
     TOOLS
         .iter()
         .find(|tool| is_installed(tool.program) && has_database(tool.database))
-}
-
-fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 fn cargo_home() -> PathBuf {

@@ -55,6 +55,9 @@ pub(crate) fn rust(text: &str) -> Vec<Finding> {
         ));
     }
     for (number, line) in numbered(&bare) {
+        if line.trim_start().starts_with("#[ignore") {
+            findings.push(Finding::new(number, "ignores a test: mend it or remove it"));
+        }
         let columns = line.chars().count();
         if columns > COLUMNS_MAX && !line.contains("://") {
             findings.push(Finding::new(
@@ -193,6 +196,14 @@ mod tests {
     fn a_module_needs_a_head() {
         assert!(whats(rust("fn a() {}\n")).starts_with("1: must start with a `//!` line"));
         assert!(whats(rust("/// Not the module's.\nfn a() {}\n")).contains("`//!`"));
+    }
+
+    #[test]
+    fn no_test_is_ignored() {
+        for attribute in ["#[ignore]", "    #[ignore = \"slow\"]"] {
+            let found = whats(rust(&format!("//!\n{attribute}\n")));
+            assert_eq!(found, "2: ignores a test: mend it or remove it\n");
+        }
     }
 
     #[test]
