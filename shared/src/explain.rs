@@ -100,6 +100,8 @@ states! {
         DoesNotFit = "does_not_fit",
         /// The entry could not be read.
         Malformed = "malformed",
+        /// A person let a paused or lost task run again.
+        ResumedByPerson = "resumed_by_person",
     }
 }
 
@@ -150,7 +152,10 @@ pub struct Evidence {
 impl Evidence {
     /// Evidence `name` = `value`.
     pub fn new(name: impl Into<String>, value: impl ToString) -> Self {
-        Self { name: name.into(), value: value.to_string() }
+        Self {
+            name: name.into(),
+            value: value.to_string(),
+        }
     }
 }
 

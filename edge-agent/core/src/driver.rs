@@ -1,2 +1,478 @@
 //! Decide, commit, act: feeds events to the core, makes its records durable in one commit, and only then hands
 //! out the actions. The same loop runs in the agent and in the simulator.
+
+use crate::agent::{Agent, Effects, Entry, Post};
+use crate::event::{Action, Config, Event, ProcessEnd};
+use crate::link::{self, Link, Phase};
+use crate::snapshot;
+use crate::state::{State, Touch};
+use crate::store::{Commit, Store, StoreError};
+use shared::codec;
+use shared::directive::Directive;
+use shared::fact::Fact;
+use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, LINGER_MS};
+use shared::log::Head;
+use shared::time::{Mono, Now, Span};
+use shared::wire::{Down, Up};
+use std::collections::VecDeque;
+
+/// Why a group of events was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The commit failed. The core was thrown away and built anew from the store: the next call must begin with
+    /// [`Event::Boot`] that says what is alive. Requests of this call are not answered.
+    #[error("a commit failed, the state was loaded again: {0}")]
+    Rebuilt(StoreError),
+    /// The process must end and be started again.
+    #[error("the journal cannot be used, the agent must start again: {0}")]
+    Fatal(StoreError),
+}
+
+/// Drives one agent on one store.
+#[derive(Debug)]
+pub struct Driver<S: Store> {
+    store: S,
+    config: Config,
+    agent: Agent,
+    fx: Effects,
+    /// Last entries that are durable.
+    facts: Head,
+    directives: Head,
+    linger: Option<Mono>,
+    snapshot_due: Option<Mono>,
+    snapshot: (u64, u64),
+    /// When the logs had which length, to prune by age.
+    ages: VecDeque<(Mono, u64, u64)>,
+    unrecorded: Vec<ProcessEnd>,
+    /// A session of the core before this one.
+    orphan: Option<u64>,
+    full: bool,
+}
+
+struct Opened {
+    agent: Agent,
+    facts: Head,
+    directives: Head,
+    snapshot: (u64, u64),
+}
+
+impl<S: Store> Driver<S> {
+    /// Loads the snapshot and folds what came after it. Nothing acts yet; the first event given to
+    /// [`Self::run`] must be [`Event::Boot`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(mut store: S, config: Config) -> Result<Self, StoreError> {
+        let opened = load(&mut store, &config)?;
+        Ok(Self {
+            store,
+            config,
+            agent: opened.agent,
+            fx: Effects::default(),
+            facts: opened.facts,
+            directives: opened.directives,
+            linger: None,
+            snapshot_due: None,
+            snapshot: opened.snapshot,
+            ages: VecDeque::new(),
+            unrecorded: Vec::new(),
+            orphan: None,
+            full: false,
+        })
+    }
+
+    /// Decides on all events in order, commits once (terminal facts that nobody waits for may stay for
+    /// `limits::LINGER_MS`, see [`Self::next_wakeup`]), then acts. Actions that rest only on records committed
+    /// earlier are handed out before the commit.
+    ///
+    /// # Errors
+    /// [`DriverError`]: whether the core was rebuilt or the process must end.
+    pub fn run(
+        &mut self,
+        now: Now,
+        events: Vec<Event>,
+        act: &mut dyn FnMut(Action),
+    ) -> Result<(), DriverError> {
+        for event in events {
+            let event = self.prepare(event, act);
+            let known = match named_fact(&event).map(|number| self.store.fact_hash(number)) {
+                None => None,
+                Some(Ok(known)) => known,
+                Some(Err(error)) => return Err(self.rebuild(error)),
+            };
+            self.agent.step(now, event, known, &mut self.fx);
+        }
+        self.agent.tick(now, &mut self.fx);
+        self.check();
+        self.fx.before.drain(..).for_each(&mut *act);
+        if self.must_commit(now) {
+            if let Err(error) = self.commit(now) {
+                return Err(self.rebuild(error));
+            }
+            self.act_after(act)?;
+        } else if !self.fx.entries.is_empty() && self.linger.is_none() {
+            self.linger = Some(now.mono + Span(LINGER_MS));
+        }
+        self.plan_snapshot(now);
+        self.pump(act)
+    }
+
+    /// When [`Self::run`] wants to be called again without another event.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Mono> {
+        let own = [self.linger, self.snapshot_due, self.agent.link.ack_due];
+        own.into_iter()
+            .flatten()
+            .chain(self.agent.next_timer())
+            .min()
+    }
+
+    /// The agent, for views.
+    #[must_use]
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// The store.
+    pub fn store(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// The last durable fact and directive.
+    #[must_use]
+    pub fn heads(&self) -> (Head, Head) {
+        (self.facts, self.directives)
+    }
+
+    /// Gives the store back.
+    #[must_use]
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    fn prepare(&mut self, mut event: Event, act: &mut dyn FnMut(Action)) -> Event {
+        match &mut event {
+            Event::Ended(end) => self.unrecorded.push(end.clone()),
+            Event::Boot(boot) => {
+                for end in self.unrecorded.drain(..) {
+                    if !boot.ended.iter().any(|known| known.attempt == end.attempt) {
+                        boot.ended.push(end);
+                    }
+                }
+                for end in &boot.ended {
+                    boot.alive.remove(&end.attempt);
+                }
+                self.unrecorded.clone_from(&boot.ended);
+                if let Some(session) = self.orphan.take() {
+                    act(Action::Hangup { session });
+                }
+            }
+            _ => {}
+        }
+        event
+    }
+
+    fn must_commit(&self, now: Now) -> bool {
+        let due = |at: Option<Mono>| at.is_some_and(|at| at <= now.mono);
+        let free = self.fx.entries.is_empty() && !self.fx.after.is_empty();
+        self.fx.hurry
+            || free
+            || due(self.linger)
+            || due(self.snapshot_due)
+            || due(self.agent.link.ack_due)
+            || self.fx.entries.len() >= ENTRIES_PER_COMMIT
+    }
+
+    /// Makes everything decided so far durable, in as many commits as their bounds ask for.
+    fn commit(&mut self, now: Now) -> Result<(), StoreError> {
+        let due = |at: Option<Mono>| at.is_some_and(|at| at <= now.mono);
+        let snapshot = due(self.snapshot_due);
+        let urgent = self.fx.marks.keys().any(|name| name != link::ACK);
+        let ack = due(self.agent.link.ack_due);
+        self.fx.hurry = false;
+        self.linger = None;
+        if self.fx.entries.is_empty() && !snapshot && !urgent && !ack {
+            return Ok(());
+        }
+        let mut commit = Commit::default();
+        let (mut facts, mut directives, mut bytes) = (self.facts, self.directives, 0);
+        for entry in std::mem::take(&mut self.fx.entries) {
+            let (Entry::Fact(data) | Entry::Directive(data)) = &entry;
+            let count = commit.facts.len() + commit.directives.len();
+            if count >= ENTRIES_PER_COMMIT || count > 0 && bytes + data.len() > BYTES_PER_COMMIT {
+                self.store.commit(&commit)?;
+                (self.facts, self.directives) = (facts, directives);
+                (commit, bytes) = (Commit::default(), 0);
+            }
+            bytes += data.len();
+            match entry {
+                Entry::Fact(data) => {
+                    facts = facts.then(&data);
+                    commit.facts_head = Some(facts);
+                    commit.facts.push(data);
+                }
+                Entry::Directive(data) => {
+                    directives = directives.then(&data);
+                    commit.directives_head = Some(directives);
+                    commit.directives.push(data);
+                }
+            }
+        }
+        commit.marks = std::mem::take(&mut self.fx.marks).into_iter().collect();
+        commit.details = std::mem::take(&mut self.fx.details);
+        if snapshot {
+            self.add_snapshot(&mut commit, now, (facts.number, directives.number));
+        }
+        self.store.commit(&commit)?;
+        self.committed(facts, directives, &commit);
+        Ok(())
+    }
+
+    fn committed(&mut self, facts: Head, directives: Head, commit: &Commit) {
+        (self.facts, self.directives) = (facts, directives);
+        self.agent.link.ack_due = None;
+        self.unrecorded.clear();
+        self.full = false;
+        if let Some(after) = commit.snapshot {
+            self.snapshot = after;
+            self.snapshot_due = None;
+            self.agent.dirty.clear();
+        }
+        if let Some(last) = commit.prune_facts {
+            self.agent.link.facts_first = last + 1;
+        }
+    }
+
+    fn add_snapshot(&mut self, commit: &mut Commit, now: Now, after: (u64, u64)) {
+        let state = &self.agent.state;
+        let row = |row: &crate::state::Row| (snapshot::name(row), snapshot::value(state, row));
+        commit.rows = self.agent.dirty.iter().map(row).collect();
+        commit.snapshot = Some(after);
+        self.ages.push_back((now.mono, after.0, after.1));
+        let old = |age: &(Mono, u64, u64)| now.mono - age.0 >= self.config.fact_window;
+        let mut gone = None;
+        while let Some(age) = self.ages.front().copied().filter(old) {
+            gone = Some(age);
+            self.ages.pop_front();
+        }
+        if let Some((_, facts, directives)) = gone {
+            let acked = self.agent.link.ack.map_or(0, |ack| ack.head.number);
+            let last = facts.min(acked).min(self.agent.link.acked);
+            let first = self.agent.link.facts_first;
+            commit.prune_facts = (last >= first).then_some(last);
+            commit.prune_directives = Some(directives);
+        }
+    }
+
+    fn plan_snapshot(&mut self, now: Now) {
+        if self.snapshot_due.is_none() && !self.agent.dirty.is_empty() {
+            self.snapshot_due = Some(now.mono + self.config.snapshot_interval);
+        }
+    }
+
+    fn act_after(&mut self, act: &mut dyn FnMut(Action)) -> Result<(), DriverError> {
+        for post in std::mem::take(&mut self.fx.after) {
+            match post {
+                Post::Act(action) => act(action),
+                Post::Hello(session) => {
+                    let message = self.agent.hello(session, self.facts, self.directives);
+                    act(Action::Send { session, message });
+                }
+                Post::Applied(session) => {
+                    let message = Up::Applied(self.directives);
+                    act(Action::Send { session, message });
+                }
+                Post::Inventory(session, after) => {
+                    let mut known = Vec::new();
+                    let read = self.store.each_directive(after, &mut |number, bytes| {
+                        known.extend(Directive::decode(number, bytes));
+                    });
+                    if let Err(error) = read {
+                        return Err(self.rebuild(error));
+                    }
+                    let message = self.agent.inventory(known);
+                    act(Action::Send { session, message });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends facts while the window is open, then evidence.
+    fn pump(&mut self, act: &mut dyn FnMut(Action)) -> Result<(), DriverError> {
+        while let Some((session, after)) = self.agent.link.may_send()
+            && after < self.facts.number
+        {
+            let batch = match self.store.facts_after(after) {
+                Ok(Some(batch)) if batch.head().number > after => batch,
+                Ok(_) => break,
+                Err(error) => return Err(self.rebuild(error)),
+            };
+            self.agent.link.note_sent(batch.head().number);
+            act(Action::Send {
+                session,
+                message: Up::Facts(batch),
+            });
+        }
+        if let Some((session, after)) = self.agent.link.may_send()
+            && after >= self.facts.number
+            && self.fx.entries.is_empty()
+        {
+            let details = self.agent.notes.unsent();
+            if !details.is_empty() {
+                act(Action::Send {
+                    session,
+                    message: Up::Details(details),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Throws the core away and builds it anew from the store.
+    fn rebuild(&mut self, error: StoreError) -> DriverError {
+        let full = matches!(error, StoreError::Full(_));
+        if full && std::mem::replace(&mut self.full, true) {
+            return DriverError::Fatal(error);
+        }
+        let loaded = self
+            .store
+            .reopen()
+            .and_then(|()| load(&mut self.store, &self.config));
+        let opened = match loaded {
+            Ok(opened) => opened,
+            Err(error) => return DriverError::Fatal(error),
+        };
+        self.orphan = match self.agent.link.phase {
+            Phase::Offline => None,
+            Phase::Dialing(s) | Phase::Greeting(s) | Phase::Online(s) => Some(s),
+        };
+        let room = if full { Some((0, 1)) } else { self.agent.room };
+        self.agent = opened.agent;
+        self.agent.room = room;
+        (self.facts, self.directives) = (opened.facts, opened.directives);
+        self.snapshot = opened.snapshot;
+        self.fx = Effects::default();
+        (self.linger, self.snapshot_due) = (None, None);
+        DriverError::Rebuilt(error)
+    }
+
+    #[cfg(debug_assertions)]
+    fn check(&self) {
+        if let Err(wrong) = self.agent.sanity_check() {
+            panic!("the agent's state contradicts itself: {wrong}");
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    fn check(&self) {}
+}
+
+/// The fact that an event names, so that the core can compare it with its own log.
+fn named_fact(event: &Event) -> Option<u64> {
+    match event {
+        Event::Heard {
+            message: Down::Welcome(welcome),
+            ..
+        } => Some(welcome.facts.head.number),
+        Event::Heard {
+            message: Down::Ack(ack),
+            ..
+        } => Some(ack.head.number),
+        _ => None,
+    }
+}
+
+fn mark<T: serde::de::DeserializeOwned>(
+    marks: &[(String, Vec<u8>)],
+    name: &str,
+) -> Result<Option<T>, StoreError> {
+    let found = marks.iter().find(|(other, _)| other == name);
+    found
+        .map(|(_, bytes)| codec::decode(bytes))
+        .transpose()
+        .map_err(|error| StoreError::Damaged(format!("mark {name}: {error}")))
+}
+
+fn load<S: Store>(store: &mut S, config: &Config) -> Result<Opened, StoreError> {
+    let loaded = store.load()?;
+    let mut state = snapshot::read(&loaded.rows, loaded.snapshot)?;
+    let mut touch = Touch::default();
+    fold(store, &mut state, loaded.snapshot, &mut touch)?;
+    if (state.facts, state.directives) != (loaded.facts.number, loaded.directives.number) {
+        let text = format!(
+            "its logs end at {} and {}, entries were found up to {} and {}",
+            loaded.facts.number, loaded.directives.number, state.facts, state.directives
+        );
+        return Err(StoreError::Damaged(text));
+    }
+    let reserved = mark(&loaded.marks, link::SESSIONS)?.unwrap_or(1);
+    let ack: Option<shared::wire::Ack> = mark(&loaded.marks, link::ACK)?;
+    let link = Link {
+        next: reserved,
+        reserved,
+        ack,
+        acked: ack.map_or(0, |ack| ack.head.number),
+        generation: mark(&loaded.marks, link::GENERATION)?.unwrap_or_default(),
+        facts_first: loaded.facts_first,
+        directives: Some(loaded.directives),
+        ..Link::default()
+    };
+    let mut agent = Agent::new(config.clone(), state, link);
+    agent.dirty = touch.rows;
+    agent.commit_room = store.room_needed(BYTES_PER_COMMIT);
+    let (facts, directives) = (loaded.facts, loaded.directives);
+    Ok(Opened {
+        agent,
+        facts,
+        directives,
+        snapshot: loaded.snapshot,
+    })
+}
+
+/// Folds what came after the snapshot: each fact after the directives that it was decided in knowledge of.
+fn fold<S: Store>(
+    store: &mut S,
+    state: &mut State,
+    after: (u64, u64),
+    touch: &mut Touch,
+) -> Result<(), StoreError> {
+    let mut directives = VecDeque::new();
+    store.each_directive(after.1, &mut |number, bytes| {
+        directives.push_back((number, Directive::decode(number, bytes).ok()));
+    })?;
+    let mut wrong = None;
+    store.each_fact(after.0, &mut |number, bytes| {
+        let fact = match Fact::decode(number, bytes) {
+            Ok(fact) if number == state.facts + 1 => fact,
+            _ => {
+                wrong.get_or_insert(number);
+                return;
+            }
+        };
+        while let Some((n, _)) = directives.front()
+            && *n <= fact.seen
+            && let Some((n, directive)) = directives.pop_front()
+        {
+            state.apply_directive(n, directive.as_ref(), touch);
+        }
+        state.apply_fact(&fact, touch);
+        forget_indexes(touch);
+    })?;
+    if let Some(number) = wrong {
+        return Err(StoreError::Damaged(format!("fact {number} cannot be read")));
+    }
+    for (n, directive) in directives {
+        state.apply_directive(n, directive.as_ref(), touch);
+    }
+    Ok(())
+}
+
+/// Only the rows matter while folding; the indexes are built once afterwards.
+fn forget_indexes(touch: &mut Touch) {
+    let rows = std::mem::take(&mut touch.rows);
+    *touch = Touch {
+        rows,
+        ..Touch::default()
+    };
+}

@@ -3,6 +3,22 @@
 //! Invariant: no I/O, no threads, no clock and no randomness of its own; the same events give the same records
 //! and actions. State is a fold over the entries of the node's two logs.
 
+mod admit;
+pub mod agent;
+mod attempt;
+mod audit;
+mod boot;
 pub mod driver;
 pub mod event;
+pub mod explain;
+mod files;
+mod intake;
+mod link;
+pub mod memory;
+pub mod ready;
+mod rng;
+pub mod slice;
+mod snapshot;
+pub mod state;
 pub mod store;
+pub mod view;

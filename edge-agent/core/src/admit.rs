@@ -1,0 +1,331 @@
+//! Admission: which ready tasks start now, by declared resources, and which starts are committed ahead of a free
+//! slot.
+
+use crate::agent::{Agent, Att, Effects, Post, Timer};
+use crate::event::{Action, Launch};
+use crate::explain::Numbers;
+use crate::ready::Class;
+use crate::state::TaskKey;
+use shared::explain::{DecisionKind, Reason};
+use shared::fact::Body;
+use shared::ids::{AttemptRef, TaskIdx};
+use shared::limits::STARTS_AHEAD;
+use shared::state::TaskState;
+use shared::time::{Mono, Span};
+use shared::workflow::{Resources, SideEffects, Source};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How long others of the same priority may overtake a task that does not fit.
+const OVERTAKE: Span = Span::secs(60);
+
+/// What running attempts occupy.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    /// Attempts that hold a slot.
+    pub(crate) slots: u32,
+    cpu: u64,
+    memory: u64,
+    disk: u64,
+    gpu: u64,
+    custom: BTreeMap<String, u64>,
+    classes: BTreeMap<Class, u32>,
+}
+
+impl Usage {
+    pub(crate) fn take(&mut self, class: Class, r: &Resources) {
+        self.slots += 1;
+        self.cpu += u64::from(r.cpu_milli);
+        self.memory = self.memory.saturating_add(r.memory);
+        self.disk = self.disk.saturating_add(r.disk);
+        self.gpu += u64::from(r.gpu_milli);
+        for (name, n) in &r.custom {
+            *self.custom.entry(name.clone()).or_default() += n;
+        }
+        *self.classes.entry(class).or_default() += 1;
+    }
+
+    pub(crate) fn give(&mut self, class: Class, r: &Resources) {
+        self.slots = self.slots.saturating_sub(1);
+        self.cpu = self.cpu.saturating_sub(u64::from(r.cpu_milli));
+        self.memory = self.memory.saturating_sub(r.memory);
+        self.disk = self.disk.saturating_sub(r.disk);
+        self.gpu = self.gpu.saturating_sub(u64::from(r.gpu_milli));
+        for (name, n) in &r.custom {
+            let used = self.custom.entry(name.clone()).or_default();
+            *used = used.saturating_sub(*n);
+        }
+        if let Some(n) = self.classes.get_mut(&class) {
+            *n -= 1;
+            if *n == 0 {
+                self.classes.remove(&class);
+            }
+        }
+    }
+
+    /// What is free of `capacity`.
+    pub(crate) fn free(&self, capacity: &Resources) -> Resources {
+        let mut free = capacity.clone();
+        let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        free.cpu_milli = free.cpu_milli.saturating_sub(narrow(self.cpu));
+        free.memory = free.memory.saturating_sub(self.memory);
+        free.disk = free.disk.saturating_sub(self.disk);
+        free.gpu_milli = free.gpu_milli.saturating_sub(narrow(self.gpu));
+        for (name, have) in &mut free.custom {
+            *have = have.saturating_sub(self.custom.get(name).copied().unwrap_or(0));
+        }
+        free
+    }
+
+    /// Whether everything running asks for the same as `class`.
+    fn only(&self, class: Class) -> bool {
+        self.classes.len() == 1 && self.classes.contains_key(&class)
+    }
+}
+
+impl Agent {
+    /// Whether there is room on the disk to begin more work (or to take a slice over).
+    pub(crate) fn has_room(&self) -> bool {
+        let reserve = self.commit_room.saturating_mul(2);
+        self.room
+            .is_none_or(|(free, wanted)| free >= wanted.saturating_add(reserve))
+    }
+
+    /// Whether a person or the coordinator lets the task at `key` start.
+    pub(crate) fn may_start(&self, key: TaskKey) -> bool {
+        let Some(slice) = self.state.slices.get(&key.slice) else {
+            return false;
+        };
+        let Some(run) = self.state.runs.get(&key.slice.0) else {
+            return false;
+        };
+        slice.slot(key.pos).state == TaskState::Ready
+            && !(run.paused_here || run.paused_there || run.forget || run.cancel.is_some())
+            && !slice.releasing
+            && !self.superseding(slice.id)
+    }
+
+    /// Puts a ready task where it belongs: into the queue, or to the tasks that wait for a file.
+    pub(crate) fn enqueue(&mut self, key: TaskKey, fx: &mut Effects) {
+        self.ready.remove(key);
+        if !self.may_start(key) || self.wait_for_files(key, fx) {
+            return;
+        }
+        let Some(slice) = self.state.slices.get(&key.slice) else {
+            return;
+        };
+        self.ready.insert(key, slice.task(key.pos));
+        self.arm_deadline(key);
+    }
+
+    /// Starts tasks while something fits. Whether anything was decided.
+    pub(crate) fn admit(&mut self, fx: &mut Effects) -> bool {
+        if self.ready.len() == 0 {
+            return false;
+        }
+        if !self.has_room() {
+            self.hold_head(
+                Reason::WaitsForDisk,
+                [self.room.map_or(0, |(free, _)| free), 0, 0],
+                fx,
+            );
+            return false;
+        }
+        let mut any = false;
+        while let Some((key, class)) = self.next_fit(fx) {
+            self.start(key, class, false, fx);
+            any = true;
+        }
+        any | self.start_ahead(fx)
+    }
+
+    fn hold_head(&mut self, reason: Reason, numbers: Numbers, fx: &mut Effects) {
+        if let Some((_, key, _)) = self.ready.heads().first().copied() {
+            self.note(key, DecisionKind::Held, reason, numbers, fx);
+        }
+    }
+
+    /// The first task in the order for which everything is free.
+    fn next_fit(&mut self, fx: &mut Effects) -> Option<(TaskKey, Class)> {
+        let heads = self.ready.heads();
+        let first = heads.first()?;
+        if self.usage.slots >= self.config.slots || !self.queued.is_empty() {
+            let numbers = [u64::from(self.config.slots), u64::from(self.usage.slots), 0];
+            if self.queued.is_empty() {
+                self.note(
+                    first.1,
+                    DecisionKind::Held,
+                    Reason::WaitsForResources,
+                    numbers,
+                    fx,
+                );
+            }
+            return None;
+        }
+        let free = self.usage.free(&self.config.capacity);
+        let mut floor = i32::MIN;
+        for (place, key, class) in heads.iter().copied() {
+            if place.0.0 < floor {
+                return None;
+            }
+            let wants = self.ready.wants(class);
+            let Some((_, want, have)) = free.lacks(wants) else {
+                return Some((key, class));
+            };
+            let never = self.config.capacity.lacks(wants).is_some();
+            let reason = if never {
+                Reason::DoesNotFit
+            } else {
+                Reason::WaitsForResources
+            };
+            let since = self.note(key, DecisionKind::Held, reason, [want, have, 0], fx);
+            if never {
+                continue;
+            }
+            if self.now.mono - since >= OVERTAKE {
+                return None;
+            }
+            floor = place.0.0;
+        }
+        None
+    }
+
+    /// Commits starts ahead of a free slot: only where whatever frees is sure to fit.
+    fn start_ahead(&mut self, fx: &mut Effects) -> bool {
+        if self.queued.len() * 2 > STARTS_AHEAD || self.usage.slots < self.config.slots {
+            return false;
+        }
+        let mut any = false;
+        while self.queued.len() < STARTS_AHEAD {
+            let Some((_, key, class)) = self.ready.heads().first().copied() else {
+                break;
+            };
+            let Some(slice) = self.state.slices.get(&key.slice) else {
+                break;
+            };
+            let once = slice.task(key.pos).side_effects == SideEffects::AtMostOnce;
+            if once || !self.usage.only(class) {
+                break;
+            }
+            self.start(key, class, true, fx);
+            any = true;
+        }
+        any
+    }
+
+    fn start(&mut self, key: TaskKey, class: Class, queue: bool, fx: &mut Effects) {
+        self.ready.remove(key);
+        let Some(slice) = self.state.slices.get(&key.slice) else {
+            return;
+        };
+        let attempt = AttemptRef {
+            slice: slice.id,
+            task: slice.index[key.pos as usize],
+            number: slice.slot(key.pos).attempts + 1,
+        };
+        let launch = self.launch(key, attempt, queue);
+        let reason = if queue {
+            Reason::StartedAhead
+        } else {
+            Reason::ResourcesFree
+        };
+        let numbers = [u64::from(self.usage.slots), self.ready.len() as u64, 0];
+        self.emit(Body::Started { attempt }, fx);
+        self.note(key, DecisionKind::Admitted, reason, numbers, fx);
+        self.hold_slot(attempt, key, class, queue);
+        if let Some(launch) = launch {
+            fx.after.push(Post::Act(Action::Begin(launch)));
+        }
+    }
+
+    /// Books an attempt that has started.
+    pub(crate) fn hold_slot(&mut self, id: AttemptRef, task: TaskKey, class: Class, queued: bool) {
+        self.attempts.insert(
+            id,
+            Att {
+                task,
+                class,
+                began: None,
+                queued,
+                stop: None,
+            },
+        );
+        if queued {
+            self.queued.push_back(id);
+        } else {
+            self.usage.take(class, self.ready.wants(class));
+        }
+    }
+
+    /// Frees what an attempt held; the oldest one in the executor's queue takes its place.
+    pub(crate) fn free_slot(&mut self, id: AttemptRef) -> Option<Att> {
+        let att = self.attempts.remove(&id)?;
+        if att.queued {
+            self.queued.retain(|other| *other != id);
+        } else {
+            self.usage.give(att.class, self.ready.wants(att.class));
+        }
+        while self.usage.slots < self.config.slots
+            && let Some(next) = self.queued.front().copied()
+        {
+            self.leave_queue(next);
+        }
+        Some(att)
+    }
+
+    /// The executor takes an attempt out of its queue.
+    pub(crate) fn leave_queue(&mut self, id: AttemptRef) {
+        if let Some(att) = self.attempts.get_mut(&id).filter(|att| att.queued) {
+            att.queued = false;
+            let class = att.class;
+            self.queued.retain(|other| *other != id);
+            self.usage.take(class, self.ready.wants(class));
+        }
+    }
+
+    fn launch(&self, key: TaskKey, attempt: AttemptRef, queue: bool) -> Option<Launch> {
+        let slice = self.state.slices.get(&key.slice)?;
+        let task = slice.task(key.pos);
+        let content = |source: &Source| match source {
+            Source::Task { task, output } => {
+                let (_, outputs) = slice.end_of(*task)?;
+                outputs.get(*output as usize).map(|file| file.hash)
+            }
+            Source::NodeFile(_) => None,
+            Source::Sent { hash, .. } => Some(*hash),
+        };
+        let inputs = task
+            .inputs
+            .iter()
+            .map(|input| content(&input.source))
+            .collect();
+        Some(Launch {
+            attempt,
+            workflow: slice.workflow.name.clone(),
+            task: Arc::new(task.clone()),
+            inputs,
+            queue,
+        })
+    }
+
+    pub(crate) fn arm_deadline(&mut self, key: TaskKey) {
+        let Some(slice) = self.state.slices.get(&key.slice) else {
+            return;
+        };
+        if let Some(deadline) = slice.task(key.pos).deadline
+            && self.clock_trusted
+        {
+            let left = u64::try_from(deadline.0 - self.now.wall.0).unwrap_or(0);
+            let due = Mono(self.now.mono.0.saturating_add(Span(left).nanos()));
+            self.timers.insert((due, Timer::Deadline(key)));
+        }
+    }
+
+    /// The task's number in its workflow.
+    pub(crate) fn task_idx(&self, key: TaskKey) -> Option<TaskIdx> {
+        self.state
+            .slices
+            .get(&key.slice)
+            .map(|slice| slice.index[key.pos as usize])
+    }
+}

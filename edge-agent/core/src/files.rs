@@ -1,0 +1,267 @@
+//! Files: which inputs must be fetched before a task can start, and which outputs go to the coordinator. What is
+//! here is known in memory only; after a start it is asked for again.
+
+use crate::agent::{Agent, Effects, Post, Timer};
+use crate::event::Action;
+use crate::state::{SliceKey, TaskKey};
+use shared::explain::{DecisionKind, Reason};
+use shared::ids::{Hash, TaskIdx};
+use shared::time::Span;
+use shared::workflow::Source;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Uploads asked for at once.
+const UPLOADS: usize = 8;
+/// Shortest and longest pause before a file is asked for again.
+const PAUSE: (u64, u64) = (1000, 30_000);
+
+/// A file that is not here yet.
+#[derive(Debug, Default)]
+pub(crate) struct Want {
+    pub(crate) size: u64,
+    pub(crate) asked: u32,
+    pub(crate) tasks: BTreeSet<TaskKey>,
+    slices: BTreeSet<SliceKey>,
+}
+
+/// What is known of files.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) here: BTreeSet<Hash>,
+    pub(crate) wanted: BTreeMap<Hash, Want>,
+    waiting: BTreeMap<TaskKey, BTreeSet<Hash>>,
+    uploads: VecDeque<(Hash, u64)>,
+    uploading: BTreeMap<Hash, u64>,
+    uploaded: BTreeSet<Hash>,
+}
+
+impl Files {
+    /// The files that a task waits for.
+    pub(crate) fn missing(&self, task: TaskKey) -> impl Iterator<Item = &Hash> {
+        self.waiting.get(&task).into_iter().flatten()
+    }
+
+    /// A task no longer waits.
+    pub(crate) fn leave(&mut self, task: TaskKey) {
+        for hash in self.waiting.remove(&task).unwrap_or_default() {
+            if let Some(want) = self.wanted.get_mut(&hash) {
+                want.tasks.remove(&task);
+            }
+        }
+    }
+
+    /// Nothing is wanted for a slice any more.
+    pub(crate) fn drop_slice(&mut self, at: SliceKey) {
+        let bound = |pos| TaskKey { slice: at, pos };
+        let tasks: Vec<_> = self
+            .waiting
+            .range(bound(0)..=bound(u32::MAX))
+            .map(|(task, _)| *task)
+            .collect();
+        for task in tasks {
+            self.leave(task);
+        }
+        self.wanted.retain(|_, want| {
+            want.slices.remove(&at);
+            !want.slices.is_empty()
+        });
+    }
+
+    /// Outputs that wait to be brought to the coordinator.
+    pub(crate) fn backlog(&self) -> usize {
+        self.uploads.len() + self.uploading.len()
+    }
+}
+
+impl Agent {
+    /// Stored files that a task reads and that were not made here.
+    fn foreign_files(&self, key: TaskKey) -> Vec<(Hash, u64)> {
+        let Some(slice) = self.state.slices.get(&key.slice) else {
+            return Vec::new();
+        };
+        let of = |source: &Source| match source {
+            Source::Sent { hash, size } => Some((*hash, *size)),
+            Source::NodeFile(_) => None,
+            Source::Task { task, output } => {
+                let here = slice
+                    .position(*task)
+                    .is_some_and(|pos| !slice.slot(pos).adopted);
+                if here {
+                    return None;
+                }
+                let (_, outputs) = slice.end_of(*task)?;
+                outputs
+                    .get(*output as usize)
+                    .map(|file| (file.hash, file.size))
+            }
+        };
+        slice
+            .task(key.pos)
+            .inputs
+            .iter()
+            .filter_map(|input| of(&input.source))
+            .collect()
+    }
+
+    /// Whether a task must wait for files; it is put to their waiters.
+    pub(crate) fn wait_for_files(&mut self, key: TaskKey, fx: &mut Effects) -> bool {
+        let mut waits = false;
+        for (hash, size) in self.foreign_files(key) {
+            if self.files.here.contains(&hash) {
+                continue;
+            }
+            waits = true;
+            self.want(key.slice, hash, size, fx);
+            if let Some(want) = self.files.wanted.get_mut(&hash) {
+                want.tasks.insert(key);
+            }
+            self.files.waiting.entry(key).or_default().insert(hash);
+        }
+        if waits {
+            let missing = self.files.missing(key).count() as u64;
+            let numbers = [missing, 0, 0];
+            self.note(key, DecisionKind::Held, Reason::WaitsForFile, numbers, fx);
+        }
+        waits
+    }
+
+    fn want(&mut self, slice: SliceKey, hash: Hash, size: u64, fx: &mut Effects) {
+        if self.files.here.contains(&hash) {
+            return;
+        }
+        let new = !self.files.wanted.contains_key(&hash);
+        let want = self.files.wanted.entry(hash).or_default();
+        want.size = size;
+        want.slices.insert(slice);
+        if new {
+            fx.after.push(Post::Act(Action::Fetch { hash, size }));
+            fx.hurry = true;
+        }
+    }
+
+    /// Asks for the files of other slices and of the submission as soon as they are known.
+    pub(crate) fn slice_taken(&mut self, at: SliceKey, fx: &mut Effects) {
+        let Some(slice) = self.state.slices.get(&at) else {
+            return;
+        };
+        let mut wants = BTreeSet::new();
+        for pos in 0..slice.slots.len() as u32 {
+            if !slice.slot(pos).state.is_final() {
+                wants.extend(self.foreign_files(TaskKey { slice: at, pos }));
+            }
+        }
+        for (hash, size) in wants {
+            self.want(at, hash, size, fx);
+        }
+    }
+
+    pub(crate) fn want_upstream(&mut self, at: SliceKey, task: TaskIdx, fx: &mut Effects) {
+        let Some(slice) = self.state.slices.get(&at) else {
+            return;
+        };
+        let Some(external) = slice.externals.get(&task) else {
+            return;
+        };
+        let readers = external.readers.clone();
+        for pos in readers {
+            for (hash, size) in self.foreign_files(TaskKey { slice: at, pos }) {
+                self.want(at, hash, size, fx);
+            }
+        }
+    }
+
+    pub(crate) fn on_file_here(&mut self, hash: Hash) {
+        self.files.here.insert(hash);
+        let Some(want) = self.files.wanted.remove(&hash) else {
+            return;
+        };
+        for task in want.tasks {
+            let Some(left) = self.files.waiting.get_mut(&task) else {
+                continue;
+            };
+            left.remove(&hash);
+            if left.is_empty() {
+                self.files.waiting.remove(&task);
+                if self.may_start(task)
+                    && let Some(slice) = self.state.slices.get(&task.slice)
+                {
+                    self.ready.insert(task, slice.task(task.pos));
+                    self.arm_deadline(task);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_file_not_there(&mut self, hash: Hash) {
+        let Some(want) = self.files.wanted.get_mut(&hash) else {
+            return;
+        };
+        want.asked = want.asked.saturating_add(1);
+        let pause = PAUSE.1.min(PAUSE.0 << want.asked.min(6).saturating_sub(1));
+        let pause = pause / 2 + self.rng.up_to(pause / 2);
+        self.timers
+            .insert((self.now.mono + Span(pause), Timer::Fetch(hash)));
+    }
+
+    pub(crate) fn fetch_due(&mut self, hash: Hash, fx: &mut Effects) {
+        if let Some(want) = self.files.wanted.get(&hash) {
+            fx.before.push(Action::Fetch {
+                hash,
+                size: want.size,
+            });
+        }
+    }
+
+    /// An input that was thought here is not: it is asked for again when the task is ready again.
+    pub(crate) fn files_lost(&mut self, key: TaskKey) {
+        for (hash, _) in self.foreign_files(key) {
+            self.files.here.remove(&hash);
+        }
+    }
+
+    /// Outputs that others read, or nobody, go up.
+    pub(crate) fn outputs_made(&mut self, key: TaskKey, fx: &mut Effects) {
+        let Some(slice) = self.state.slices.get(&key.slice) else {
+            return;
+        };
+        let (slot, mask) = (slice.slot(key.pos), slice.exports[key.pos as usize]);
+        if slot.adopted || mask == 0 || !self.config.has_coordinator {
+            return;
+        }
+        for (n, file) in slot.outputs.iter().enumerate() {
+            if n >= 64 || mask >> n & 1 == 1 {
+                let known = self.files.uploaded.contains(&file.hash);
+                if !known && !self.files.uploading.contains_key(&file.hash) {
+                    self.files.uploads.push_back((file.hash, file.size));
+                }
+            }
+        }
+        self.pump_uploads(fx);
+    }
+
+    pub(crate) fn pump_uploads(&mut self, fx: &mut Effects) {
+        while self.link.online()
+            && self.files.uploading.len() < UPLOADS
+            && let Some((hash, size)) = self.files.uploads.pop_front()
+        {
+            if !self.files.uploaded.contains(&hash) {
+                self.files.uploading.insert(hash, size);
+                fx.after.push(Post::Act(Action::Upload { hash, size }));
+            }
+        }
+    }
+
+    /// A new session: what was under way is asked for again.
+    pub(crate) fn restart_uploads(&mut self, fx: &mut Effects) {
+        for (hash, size) in std::mem::take(&mut self.files.uploading) {
+            self.files.uploads.push_front((hash, size));
+        }
+        self.pump_uploads(fx);
+    }
+
+    pub(crate) fn on_uploaded(&mut self, hash: Hash, fx: &mut Effects) {
+        self.files.uploading.remove(&hash);
+        self.files.uploaded.insert(hash);
+        self.pump_uploads(fx);
+    }
+}

@@ -1,0 +1,351 @@
+//! What others ask for: the answers to recorded directives, and the requests of people at the gateway.
+
+use crate::agent::{Agent, Effects, Post, StopWhy};
+use crate::event::{Action, Local, LocalReply};
+use crate::state::{Open, SliceKey, TaskKey, key};
+use shared::codec;
+use shared::directive::Assign;
+use shared::explain::Reason;
+use shared::fact::Body;
+use shared::ids::{AttemptRef, Epoch, RunId, SliceRef, TaskIdx};
+use shared::state::TaskState;
+use std::sync::Arc;
+
+impl Agent {
+    /// Answers recorded directives that can be answered now. Whether one was.
+    pub(crate) fn answer_open(&mut self, fx: &mut Effects) -> bool {
+        let mut any = false;
+        let numbers: Vec<u64> = self.state.open.keys().copied().collect();
+        for number in numbers {
+            if let Some(body) = self.answer(number) {
+                self.emit(body, fx);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn answer(&self, number: u64) -> Option<Body> {
+        let refused = |slice, reason, text| {
+            Some(Body::Refused {
+                directive: number,
+                slice,
+                reason,
+                text,
+            })
+        };
+        match self.state.open.get(&number)? {
+            Open::Refuse(slice, reason, text) => refused(*slice, *reason, text.clone()),
+            Open::Release(slice) => Some(Body::Released {
+                slice: *slice,
+                in_doubt: Vec::new(),
+            }),
+            Open::Assign(assign) => match self.judge_assign(assign) {
+                Ok(true) => Some(Body::Accepted {
+                    slice: assign.slice,
+                }),
+                Ok(false) => None,
+                Err((reason, text)) => refused(Some(assign.slice), reason, text),
+            },
+        }
+    }
+
+    /// Whether a slice is taken over now; not yet, while attempts of the epoch before have not ended.
+    fn judge_assign(&self, assign: &Assign) -> Result<bool, (Reason, String)> {
+        let id = assign.slice;
+        if self.state.slice_at(id).is_some() {
+            return Ok(true);
+        }
+        if let Some(known) = self.state.epochs.get(&key(id))
+            && *known >= id.epoch
+        {
+            return Err((
+                Reason::Superseded,
+                format!("epoch {known} of it was here already"),
+            ));
+        }
+        if let Some(old) = self.state.slices.get(&key(id))
+            && old.running > 0
+        {
+            return Ok(false);
+        }
+        if !self.has_room() {
+            let free = self.room.map_or(0, |(free, _)| free);
+            return Err((Reason::NoRoom, format!("{free} bytes are free on the disk")));
+        }
+        let slice = self.state.build(assign)?;
+        for pos in 0..slice.slots.len() as u32 {
+            let task = slice.task(pos);
+            if let Some((what, want, have)) = self.config.capacity.lacks(&task.resources) {
+                let text = format!(
+                    "task {} asks for {want} of {what}, here are {have}",
+                    task.id
+                );
+                return Err((Reason::DoesNotFit, text));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether an assignment of a later epoch waits for this one to end.
+    pub(crate) fn superseding(&self, id: SliceRef) -> bool {
+        self.state.open.values().any(|open| match open {
+            Open::Assign(assign) => key(assign.slice) == key(id) && assign.slice.epoch > id.epoch,
+            _ => false,
+        })
+    }
+
+    /// Looks at the conditions of a slice: what is to be stopped, and what can be confirmed.
+    pub(crate) fn check_slice(&mut self, at: SliceKey, fx: &mut Effects) {
+        if self.leaving(at) {
+            self.stop_slice(at, StopWhy::Leave, false, fx);
+        } else if self.cancelled(at) {
+            self.cancel_slice(at, fx);
+        } else if self.state.paused(at.0) {
+            self.stop_slice(at, StopWhy::Pause, true, fx);
+        }
+        let Some(slice) = self.state.slices.get(&at) else {
+            return;
+        };
+        let id = slice.id;
+        if slice.releasing && slice.running == 0 {
+            let in_doubt = in_doubt(slice);
+            self.emit(
+                Body::Released {
+                    slice: id,
+                    in_doubt,
+                },
+                fx,
+            );
+            return;
+        }
+        let cancel = slice.cancel_ask && slice.running == 0 && slice.unfinal == 0;
+        let done = slice.unfinal == 0 && !slice.done;
+        let pause = slice.pause_ask;
+        if done {
+            self.emit(Body::SliceDone { slice: id }, fx);
+        }
+        if cancel {
+            self.emit(Body::CancelDone { slice: id }, fx);
+        }
+        if let Some(on) = pause
+            && !(on && self.any_queued(id))
+        {
+            self.emit(Body::PauseDone { slice: id, on }, fx);
+        }
+    }
+
+    fn any_queued(&self, id: SliceRef) -> bool {
+        self.queued.iter().any(|attempt| attempt.slice == id)
+    }
+
+    fn attempts_of(&self, id: SliceRef) -> Vec<AttemptRef> {
+        let bound = |task, number| AttemptRef {
+            slice: id,
+            task: TaskIdx(task),
+            number,
+        };
+        let range = bound(0, 0)..=bound(u32::MAX, u32::MAX);
+        self.attempts
+            .range(range)
+            .map(|(attempt, _)| *attempt)
+            .collect()
+    }
+
+    fn stop_slice(&mut self, at: SliceKey, why: StopWhy, queued_only: bool, fx: &mut Effects) {
+        let Some(id) = self.state.slices.get(&at).map(|slice| slice.id) else {
+            return;
+        };
+        for attempt in self.attempts_of(id) {
+            let queued = self.attempts.get(&attempt).is_some_and(|att| att.queued);
+            if queued || !queued_only {
+                self.stop(attempt, why, false, fx);
+            }
+        }
+    }
+
+    /// Ends everything of a slice that has not begun, and asks what runs to end.
+    fn cancel_slice(&mut self, at: SliceKey, fx: &mut Effects) {
+        self.stop_slice(at, StopWhy::Cancel, false, fx);
+        let Some(slice) = self.state.slices.get(&at) else {
+            return;
+        };
+        if slice.unfinal == slice.running {
+            return;
+        }
+        let id = slice.id;
+        let stands = |pos: &u32| {
+            let state = slice.slots[*pos as usize].state;
+            !state.is_final() && state != TaskState::Running
+        };
+        let standing: Vec<u32> = (0..slice.slots.len() as u32).filter(stands).collect();
+        let tasks: Vec<TaskIdx> = standing
+            .iter()
+            .map(|pos| slice.index[*pos as usize])
+            .collect();
+        for task in tasks {
+            let (to, reason) = (TaskState::Cancelled, Reason::CancelledByPerson);
+            self.emit(
+                Body::Moved {
+                    slice: id,
+                    task,
+                    to,
+                    reason,
+                },
+                fx,
+            );
+        }
+    }
+
+    pub(crate) fn on_local(&mut self, request: u64, what: Local, fx: &mut Effects) {
+        let reply = match what {
+            Local::Submit { run, workflow, by } => self.submit(run, workflow, by, fx),
+            Local::Cancel { run, by, why } => self.known(run).map(|()| {
+                self.emit(Body::CancelledHere { run, by, why }, fx);
+            }),
+            Local::Pause { run, on, by } => self.known(run).map(|()| {
+                self.emit(Body::PausedHere { run, on, by }, fx);
+            }),
+            Local::Resume { run, task, .. } => self.resume(run, task, fx),
+        };
+        let reply = match reply {
+            Ok(()) => LocalReply::Done,
+            Err(text) => LocalReply::Refused(text),
+        };
+        fx.after.push(Post::Act(Action::Reply { request, reply }));
+        fx.hurry = true;
+    }
+
+    fn known(&self, run: RunId) -> Result<(), String> {
+        match self.state.runs.get(&run) {
+            Some(held) if !held.forget => Ok(()),
+            _ => Err(format!("no run {run} here")),
+        }
+    }
+
+    fn submit(
+        &mut self,
+        run: RunId,
+        workflow: Vec<u8>,
+        by: String,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        if self.state.runs.contains_key(&run) || self.state.forgotten.contains(&run) {
+            return Err(format!("run {run} is known here already"));
+        }
+        if !self.has_room() {
+            return Err("there is no room on the disk for more work".to_owned());
+        }
+        let (compiled, hash) = codec::unpack(&workflow).map_err(|error| error.to_string())?;
+        let tasks: Vec<_> = (0..compiled.tasks.len() as u32).map(TaskIdx).collect();
+        for task in &compiled.tasks {
+            if let Some((what, want, have)) = self.config.capacity.lacks(&task.resources) {
+                let text = format!(
+                    "task {} asks for {want} of {what}, here are {have}",
+                    task.id
+                );
+                return Err(text);
+            }
+        }
+        let slice = SliceRef {
+            run,
+            slice: 0,
+            epoch: Epoch(0),
+        };
+        crate::slice::Slice::new(slice, Arc::new(compiled), hash, tasks)
+            .map_err(|(_, text)| text)?;
+        self.emit(
+            Body::Submitted {
+                slice,
+                workflow,
+                by,
+            },
+            fx,
+        );
+        Ok(())
+    }
+
+    /// Lets a paused or lost task run again, and the tasks that fell with it wait for it again.
+    fn resume(&mut self, run: RunId, task: TaskIdx, fx: &mut Effects) -> Result<(), String> {
+        self.known(run)?;
+        let found = self
+            .state
+            .slices_of(run)
+            .find_map(|(at, slice)| slice.position(task).map(|pos| TaskKey { slice: *at, pos }));
+        let key = found.ok_or_else(|| format!("no task {} of run {run} here", task.0))?;
+        if self.cancelled(key.slice) || self.leaving(key.slice) {
+            return Err("the run was cancelled or leaves this node".to_owned());
+        }
+        let slice = self
+            .state
+            .slices
+            .get(&key.slice)
+            .ok_or("the slice is gone")?;
+        let (id, state) = (slice.id, slice.slot(key.pos).state);
+        if !matches!(state, TaskState::Paused | TaskState::Lost) {
+            return Err(format!(
+                "the task is {state}; only a paused or lost one can be resumed"
+            ));
+        }
+        let (to, reason) = (TaskState::Ready, Reason::ResumedByPerson);
+        self.emit(
+            Body::Moved {
+                slice: id,
+                task,
+                to,
+                reason,
+            },
+            fx,
+        );
+        self.revive(key, fx);
+        Ok(())
+    }
+
+    fn revive(&mut self, key: TaskKey, fx: &mut Effects) {
+        let mut fallen = vec![key.pos];
+        while let Some(pos) = fallen.pop() {
+            let Some(slice) = self.state.slices.get(&key.slice) else {
+                return;
+            };
+            let id = slice.id;
+            let fell = |reader: &u32| {
+                let slot = slice.slot(*reader);
+                slot.state == TaskState::Aborted
+                    || slot.state == TaskState::Skipped && slot.reason != Reason::WhenFalse
+            };
+            let readers: Vec<u32> = slice
+                .readers(pos)
+                .map(|at| slice.reader(at))
+                .filter(fell)
+                .collect();
+            for reader in readers {
+                let Some(task) = self.task_idx(TaskKey {
+                    slice: key.slice,
+                    pos: reader,
+                }) else {
+                    continue;
+                };
+                let (to, reason) = (TaskState::Blocked, Reason::WaitsForTasks);
+                self.emit(
+                    Body::Moved {
+                        slice: id,
+                        task,
+                        to,
+                        reason,
+                    },
+                    fx,
+                );
+                fallen.push(reader);
+            }
+        }
+    }
+}
+
+/// Tasks that began, whose end is not known, and that may not run twice.
+fn in_doubt(slice: &crate::slice::Slice) -> Vec<TaskIdx> {
+    let lost = |pos: &usize| slice.slots[*pos].state == TaskState::Lost;
+    (0..slice.slots.len())
+        .filter(lost)
+        .map(|pos| slice.index[pos])
+        .collect()
+}

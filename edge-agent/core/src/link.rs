@@ -1,0 +1,436 @@
+//! The link: when to dial, the handshake, the acknowledged and the sent fact, and what the coordinator says.
+
+use crate::agent::{Agent, Effects, Post, Timer};
+use crate::event::Action;
+use shared::codec;
+use shared::fact::{Body, SliceState, TaskStatus};
+use shared::ids::Generation;
+use shared::limits::{IDLE_COMMIT_MS, SESSION_BLOCK};
+use shared::log::{Batch, Head, Offer};
+use shared::state::TaskState;
+use shared::time::{Mono, Span};
+use shared::wire::{self, Ack, Down, Hello, Inventory, Refusal, Refuse, Up, Welcome};
+use std::collections::VecDeque;
+
+/// Batches of facts under way at once.
+const WINDOW: usize = 8;
+/// How long a dial and a handshake may take.
+const WATCHDOG: Span = Span::secs(60);
+/// Shortest and longest pause after a refusal that a person must resolve.
+const LONG: (Span, Span) = (Span::secs(300), Span::secs(900));
+
+/// Name of the mark with the first session number that is not reserved.
+pub(crate) const SESSIONS: &str = "sessions";
+/// Name of the mark with the newest acknowledgement.
+pub(crate) const ACK: &str = "ack";
+/// Name of the mark with the newest generation.
+pub(crate) const GENERATION: &str = "generation";
+
+/// Where the link stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Phase {
+    #[default]
+    Offline,
+    Dialing(u64),
+    Greeting(u64),
+    Online(u64),
+}
+
+/// The link.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    pub(crate) phase: Phase,
+    /// Next session number, and the first one that is not reserved.
+    pub(crate) next: u64,
+    pub(crate) reserved: u64,
+    pub(crate) failures: u32,
+    pub(crate) proof: Option<[u8; 16]>,
+    pub(crate) ack: Option<Ack>,
+    pub(crate) generation: Generation,
+    /// Facts up to here are durable at the coordinator (as it said last).
+    pub(crate) acked: u64,
+    /// Facts up to here were sent in this session.
+    pub(crate) sent: u64,
+    pub(crate) flying: VecDeque<u64>,
+    /// When the acknowledgement must be committed even alone.
+    pub(crate) ack_due: Option<Mono>,
+    /// Number of the first fact that is still in the store.
+    pub(crate) facts_first: u64,
+    /// Last entry of the directive log.
+    pub(crate) directives: Option<Head>,
+    /// Why the link is down, for people.
+    pub(crate) trouble: Option<String>,
+    pub(crate) since: Mono,
+}
+
+impl Link {
+    pub(crate) fn online(&self) -> bool {
+        matches!(self.phase, Phase::Online(_))
+    }
+
+    /// The session and the fact behind which to go on sending, if the window is open.
+    pub(crate) fn may_send(&self) -> Option<(u64, u64)> {
+        match self.phase {
+            Phase::Online(session) if self.flying.len() < WINDOW => Some((session, self.sent)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn note_sent(&mut self, last: u64) {
+        self.sent = last;
+        self.flying.push_back(last);
+    }
+
+    fn acknowledged(&mut self, last: u64) {
+        while self.flying.front().is_some_and(|end| *end <= last) {
+            self.flying.pop_front();
+        }
+        self.sent = self.sent.max(last);
+        self.acked = last;
+    }
+
+    fn is(&self, session: u64) -> bool {
+        match self.phase {
+            Phase::Dialing(s) | Phase::Greeting(s) | Phase::Online(s) => s == session,
+            Phase::Offline => false,
+        }
+    }
+}
+
+impl Agent {
+    /// Dials after the usual pause (at once for the first time).
+    pub(crate) fn dial_soon(&mut self, failures: u32, fx: &mut Effects) {
+        self.link.phase = Phase::Offline;
+        self.link.failures = failures;
+        if !self.config.has_coordinator {
+            return;
+        }
+        if failures == 0 {
+            self.redial_due(fx);
+            return;
+        }
+        let (low, high) = self.config.redial;
+        let top = low
+            .0
+            .saturating_mul(1 << failures.min(20))
+            .min(high.0)
+            .max(low.0);
+        let pause = low.0 + self.rng.up_to(top - low.0);
+        self.dial_after(Span(pause));
+    }
+
+    fn dial_after(&mut self, pause: Span) {
+        self.link.phase = Phase::Offline;
+        self.timers.retain(|(_, timer)| *timer != Timer::Redial);
+        self.timers.insert((self.now.mono + pause, Timer::Redial));
+    }
+
+    pub(crate) fn redial_due(&mut self, fx: &mut Effects) {
+        if self.link.phase != Phase::Offline {
+            return;
+        }
+        if self.link.next >= self.link.reserved {
+            self.link.reserved = self.link.next + SESSION_BLOCK;
+            fx.marks
+                .insert(SESSIONS.to_owned(), codec::encode(&self.link.reserved));
+            fx.hurry = true;
+        }
+        let session = self.link.next;
+        self.link.next += 1;
+        self.link.phase = Phase::Dialing(session);
+        fx.after.push(Post::Act(Action::Dial { session }));
+        self.timers
+            .insert((self.now.mono + WATCHDOG, Timer::Watchdog(session)));
+    }
+
+    pub(crate) fn watchdog_due(&mut self, session: u64, fx: &mut Effects) {
+        if self.link.is(session) && !self.link.online() {
+            fx.before.push(Action::Hangup { session });
+            self.offline("the coordinator did not answer");
+        }
+    }
+
+    fn offline(&mut self, why: &str) {
+        if self.link.online() {
+            self.link.since = self.now.mono;
+        }
+        self.link.trouble = Some(why.to_owned());
+        let failures = self.link.failures.saturating_add(1);
+        self.link.failures = failures;
+        let (low, high) = self.config.redial;
+        let top = low
+            .0
+            .saturating_mul(1 << failures.min(20))
+            .min(high.0)
+            .max(low.0);
+        let pause = low.0 + self.rng.up_to(top - low.0);
+        self.dial_after(Span(pause));
+    }
+
+    fn hang_up(&mut self, session: u64, why: &str, fx: &mut Effects) {
+        fx.after.push(Post::Act(Action::Hangup { session }));
+        fx.hurry = true;
+        self.offline(why);
+    }
+
+    pub(crate) fn on_linked(&mut self, session: u64, fx: &mut Effects) {
+        if self.link.phase == Phase::Dialing(session) {
+            self.link.phase = Phase::Greeting(session);
+            fx.after.push(Post::Hello(session));
+            fx.hurry = true;
+        } else {
+            fx.before.push(Action::Hangup { session });
+        }
+    }
+
+    pub(crate) fn on_unlinked(&mut self, session: u64, why: &str) {
+        if self.link.is(session) {
+            self.offline(why);
+        }
+    }
+
+    /// The first message of a session, with the heads as committed.
+    pub(crate) fn hello(&self, session: u64, facts: Head, directives: Head) -> Up {
+        let config = &self.config;
+        Up::Hello(Box::new(Hello {
+            protocol_min: wire::PROTOCOL_MIN,
+            protocol_max: wire::PROTOCOL_MAX,
+            features: wire::FEATURES,
+            version: config.version.clone(),
+            node: config.node,
+            name: config.name.clone(),
+            incarnation: config.incarnation,
+            boot: self.boot,
+            session,
+            proof: self.link.proof,
+            facts_first: self.link.facts_first,
+            facts,
+            directives,
+            ack: self.link.ack,
+            generation: self.link.generation,
+            now: self.now,
+            clock_trusted: self.clock_trusted,
+            labels: config.labels.clone(),
+            capacity: config.capacity.clone(),
+            succeeds: config.succeeds,
+        }))
+    }
+
+    pub(crate) fn on_heard(
+        &mut self,
+        session: u64,
+        message: Down,
+        known: Option<Head>,
+        fx: &mut Effects,
+    ) {
+        match message {
+            _ if !self.link.is(session) => {}
+            Down::Welcome(welcome) => self.on_welcome(session, &welcome, known, fx),
+            Down::Refuse(refuse) => self.on_refuse(session, &refuse, fx),
+            _ if !self.link.online() => {}
+            Down::Directives(batch) => self.on_directives(session, batch, fx),
+            Down::Ack(ack) => self.on_ack(session, ack, known, fx),
+            Down::Ping { nonce } => {
+                let message = Up::Pong { nonce };
+                fx.before.push(Action::Send { session, message });
+            }
+            Down::WantFacts { from } => {
+                self.link.flying.clear();
+                self.link.sent = from.saturating_sub(1);
+            }
+            Down::FileReady { hash } => {
+                if let Some(want) = self.files.wanted.get(&hash) {
+                    fx.before.push(Action::Fetch {
+                        hash,
+                        size: want.size,
+                    });
+                }
+            }
+        }
+    }
+
+    fn on_welcome(
+        &mut self,
+        session: u64,
+        welcome: &Welcome,
+        known: Option<Head>,
+        fx: &mut Effects,
+    ) {
+        if self.link.phase != Phase::Greeting(session) || welcome.session != session {
+            return;
+        }
+        if !(wire::PROTOCOL_MIN..=wire::PROTOCOL_MAX).contains(&welcome.protocol) {
+            let why = format!("the coordinator chose protocol {}", welcome.protocol);
+            self.hang_up(session, &why, fx);
+            return;
+        }
+        let there = welcome.facts.head;
+        if there.number > self.state.facts || known.is_some_and(|own| own.hash != there.hash) {
+            self.forked(session, there.number, fx);
+            return;
+        }
+        self.link.phase = Phase::Online(session);
+        self.link.failures = 0;
+        self.link.proof = Some(welcome.secret);
+        self.link.trouble = None;
+        self.link.since = self.now.mono;
+        self.link.flying.clear();
+        self.link.acked = there.number;
+        self.link.sent = there.number;
+        if welcome.generation > self.link.generation {
+            self.link.generation = welcome.generation;
+            fx.marks
+                .insert(GENERATION.to_owned(), codec::encode(&welcome.generation));
+        }
+        if there.number + 1 < self.link.facts_first {
+            self.declare_hole(there.number + 1, fx);
+        }
+        if welcome.want_inventory {
+            fx.after
+                .push(Post::Inventory(session, welcome.directives.number));
+            fx.hurry = true;
+        }
+        self.ask_for_directives(session, welcome.directives, fx);
+        self.restart_uploads(fx);
+    }
+
+    fn ask_for_directives(&mut self, session: u64, there: Head, fx: &mut Effects) {
+        let own = self.link.directives.map_or(0, |head| head.number);
+        if there.number > own {
+            let message = Up::WantDirectives { from: own + 1 };
+            fx.after.push(Post::Act(Action::Send { session, message }));
+        }
+    }
+
+    /// The coordinator knows more of this log, or another one: this data directory went back or was copied.
+    fn forked(&mut self, session: u64, number: u64, fx: &mut Effects) {
+        let own = self.state.facts;
+        let why = format!(
+            "the coordinator holds another fact {number} of this node than its journal, which ends \
+             at {own}"
+        );
+        self.hang_up(session, &why, fx);
+        fx.after.push(Post::Act(Action::NewIncarnation { why }));
+    }
+
+    /// Facts that the coordinator wants are gone: the hole is declared, sending goes on behind it.
+    fn declare_hole(&mut self, from: u64, fx: &mut Effects) {
+        let to = self.link.facts_first - 1;
+        self.link.sent = to;
+        let why = "acknowledged once, and older than the window that is kept".to_owned();
+        let slices = self.slice_states();
+        self.emit(
+            Body::Reset {
+                from,
+                to,
+                why,
+                slices,
+            },
+            fx,
+        );
+    }
+
+    fn on_refuse(&mut self, session: u64, refuse: &Refuse, fx: &mut Effects) {
+        if self.link.online() {
+            return;
+        }
+        let why = format!("refused: {}", refuse.text);
+        self.hang_up(session, &why, fx);
+        let long = LONG.0.0 + self.rng.up_to(LONG.1.0 - LONG.0.0);
+        match refuse.reason {
+            Refusal::NewIncarnation => {
+                let why = refuse.text.clone();
+                fx.after.push(Post::Act(Action::NewIncarnation { why }));
+                self.dial_after(Span(long));
+            }
+            Refusal::Quarantined | Refusal::NotEnrolled | Refusal::Protocol => {
+                self.dial_after(refuse.retry_after.unwrap_or(Span(long)));
+            }
+            Refusal::OldSession => self.link.next = self.link.reserved,
+            Refusal::Busy | Refusal::Malformed => {
+                if let Some(pause) = refuse.retry_after {
+                    self.dial_after(pause);
+                }
+            }
+        }
+    }
+
+    fn on_directives(&mut self, session: u64, mut batch: Batch, fx: &mut Effects) {
+        let Some(own) = self.link.directives else {
+            return;
+        };
+        match batch.offer(own) {
+            Offer::New(from, head) => {
+                let first = batch.after.number + from as u64 + 1;
+                for (n, bytes) in batch.entries.drain(from..).enumerate() {
+                    let number = first + n as u64;
+                    self.record(number, bytes, fx);
+                    self.settle(fx);
+                }
+                self.link.directives = Some(head);
+                fx.after.push(Post::Applied(session));
+            }
+            Offer::Duplicate => fx.after.push(Post::Applied(session)),
+            Offer::Gap(from) => {
+                let message = Up::WantDirectives { from };
+                fx.before.push(Action::Send { session, message });
+            }
+            Offer::Fork(number) => {
+                let why = format!(
+                    "directive {number} of the coordinator is another one than the one recorded here"
+                );
+                self.hang_up(session, &why, fx);
+            }
+        }
+    }
+
+    fn on_ack(&mut self, session: u64, ack: Ack, known: Option<Head>, fx: &mut Effects) {
+        if ack.head.number > self.state.facts || known.is_some_and(|own| own.hash != ack.head.hash)
+        {
+            self.forked(session, ack.head.number, fx);
+            return;
+        }
+        if ack.head.number < self.link.acked {
+            return;
+        }
+        self.link.acknowledged(ack.head.number);
+        self.link.ack = Some(ack);
+        fx.marks.insert(ACK.to_owned(), codec::encode(&ack));
+        if self.link.ack_due.is_none() {
+            self.link.ack_due = Some(self.now.mono + Span(IDLE_COMMIT_MS));
+        }
+    }
+
+    /// The slices as this node sees them.
+    pub(crate) fn slice_states(&self) -> Vec<SliceState> {
+        let tasks = |slice: &crate::slice::Slice| {
+            let known = slice.slots.iter().zip(&slice.index);
+            let told = known.filter(|(slot, _)| {
+                slot.attempts > 0 || !matches!(slot.state, TaskState::Blocked | TaskState::Ready)
+            });
+            let status = told.map(|(slot, task)| TaskStatus {
+                task: *task,
+                state: slot.state,
+                attempts: slot.attempts,
+                outputs: slot.outputs.clone(),
+            });
+            status.collect()
+        };
+        let state = |slice: &crate::slice::Slice| SliceState {
+            slice: slice.id,
+            workflow: slice.hash,
+            tasks: tasks(slice),
+        };
+        self.state.slices.values().map(state).collect()
+    }
+
+    /// Everything that a coordinator which lost part of its store asks for.
+    pub(crate) fn inventory(&self, directives: Vec<shared::directive::Directive>) -> Up {
+        let pack = |workflow: &std::sync::Arc<_>| codec::pack(workflow).0;
+        Up::Inventory(Inventory {
+            slices: self.slice_states(),
+            workflows: self.state.workflows.values().map(pack).collect(),
+            directives,
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! The ready queue: which of the tasks that may start goes first. Tasks that ask for the same resources form a
+//! class; only the first of each class is ever looked at.
+
+use crate::state::{SliceKey, TaskKey};
+use shared::workflow::{Resources, Task};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The order of the ready queue. Smaller goes first.
+pub trait Policy {
+    /// The place of `task`, the `age`-th that became ready.
+    fn place(&self, task: &Task, age: u64) -> Place;
+}
+
+/// A place in the order.
+pub type Place = (Reverse<i32>, Reverse<u64>, u64);
+
+/// Priority, then upward rank, then age.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByRank;
+
+impl Policy for ByRank {
+    fn place(&self, task: &Task, age: u64) -> Place {
+        (Reverse(task.priority), Reverse(task.upward_rank), age)
+    }
+}
+
+/// Tasks that ask for the same.
+pub(crate) type Class = u32;
+
+type Shape = (u32, u64, u64, u32, Vec<(String, u64)>);
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    classes: BTreeMap<Shape, Class>,
+    wants: Vec<Resources>,
+    queues: BTreeMap<Class, BTreeSet<(Place, TaskKey)>>,
+    at: BTreeMap<TaskKey, (Class, Place)>,
+    age: u64,
+}
+
+impl Ready {
+    /// The class of what a task asks for.
+    pub(crate) fn class(&mut self, wants: &Resources) -> Class {
+        let custom = wants
+            .custom
+            .iter()
+            .map(|(name, n)| (name.clone(), *n))
+            .collect();
+        let shape = (
+            wants.cpu_milli,
+            wants.memory,
+            wants.disk,
+            wants.gpu_milli,
+            custom,
+        );
+        let next = self.wants.len() as Class;
+        let class = *self.classes.entry(shape).or_insert(next);
+        if class == next {
+            self.wants.push(wants.clone());
+        }
+        class
+    }
+
+    /// What tasks of a class ask for.
+    pub(crate) fn wants(&self, class: Class) -> &Resources {
+        &self.wants[class as usize]
+    }
+
+    /// Adds a task, if it is not there.
+    pub(crate) fn insert(&mut self, key: TaskKey, task: &Task) {
+        if self.at.contains_key(&key) {
+            return;
+        }
+        self.age += 1;
+        let place = ByRank.place(task, self.age);
+        let class = self.class(&task.resources);
+        self.at.insert(key, (class, place));
+        self.queues.entry(class).or_default().insert((place, key));
+    }
+
+    /// Takes a task out.
+    pub(crate) fn remove(&mut self, key: TaskKey) {
+        let Some((class, place)) = self.at.remove(&key) else {
+            return;
+        };
+        if let Some(queue) = self.queues.get_mut(&class) {
+            queue.remove(&(place, key));
+            if queue.is_empty() {
+                self.queues.remove(&class);
+            }
+        }
+    }
+
+    /// Whether a task is in the queue.
+    pub(crate) fn holds(&self, key: TaskKey) -> bool {
+        self.at.contains_key(&key)
+    }
+
+    /// The queued tasks of a slice.
+    pub(crate) fn of_slice(&self, slice: SliceKey) -> Vec<TaskKey> {
+        let bound = |pos| TaskKey { slice, pos };
+        self.at
+            .range(bound(0)..=bound(u32::MAX))
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
+    /// Number of tasks in it.
+    pub(crate) fn len(&self) -> usize {
+        self.at.len()
+    }
+
+    /// The first task of each class, in order.
+    pub(crate) fn heads(&self) -> Vec<(Place, TaskKey, Class)> {
+        let first = |(class, queue): (&Class, &BTreeSet<(Place, TaskKey)>)| {
+            queue.first().map(|(place, key)| (*place, *key, *class))
+        };
+        let mut heads: Vec<_> = self.queues.iter().filter_map(first).collect();
+        heads.sort_unstable();
+        heads
+    }
+}
