@@ -1,0 +1,256 @@
+//! Finding the processes of an attempt, ending them, and knowing that they are gone.
+//!
+//! A process is found by its group or by its mark in `/proc/PID/environ`, held by a pidfd before it is looked
+//! at, and signalled through that, so a number that is used again is never hit.
+//!
+//! Reading every environment costs milliseconds. The kernel hands out process numbers in order and tells the
+//! last one in `/proc/loadavg`; descendants of a process have later numbers. So after a short attempt only
+//! the few numbers given out since are looked at.
+
+use crate::mark;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process_group,
+};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+/// Longest range of numbers that is looked at one by one.
+const RANGE: i32 = 256;
+/// Attempts longer than this are looked for among all processes: numbers may have started over.
+const BRIEF: Duration = Duration::from_millis(200);
+/// Most bytes of an environment (the kernel allows 6 MiB).
+const ENVIRON: u64 = 8 << 20;
+/// A process within exec shows no environment for a moment; so often it is looked at again.
+const UNSURE_LOOKS: u32 = 5;
+/// PF_KTHREAD in the flags of `/proc/PID/stat`.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// Which processes are looked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whose<'a> {
+    /// Value of the store's variable.
+    pub(crate) store: &'a str,
+    /// Value of the mark's variable; any if absent.
+    pub(crate) mark: Option<&'a str>,
+    /// Process group; its members count without a mark.
+    pub(crate) group: Option<Pid>,
+}
+
+/// A process that was alive when it was looked at.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) pid: Pid,
+    pub(crate) mark: String,
+    fd: OwnedFd,
+}
+
+impl Found {
+    pub(crate) fn signal(&self, signal: Signal) {
+        // it may be gone by now, which is what is wanted
+        let _ = pidfd_send_signal(&self.fd, signal);
+    }
+
+    /// Waits until it is dead, at most for `limit`.
+    pub(crate) fn gone_within(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            match poll(
+                &mut [PollFd::new(&self.fd, PollFlags::IN)],
+                timeout.as_ref(),
+            ) {
+                Ok(0) => return false,
+                Err(Errno::INTR) => {}
+                _ => return true,
+            }
+        }
+    }
+}
+
+/// What one look showed.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    pub(crate) found: Vec<Found>,
+    unsure: bool,
+}
+
+/// The last process number that was given out, read from a file that stays open.
+#[derive(Debug)]
+pub(crate) struct LastPid(Option<File>);
+
+impl LastPid {
+    pub(crate) fn open() -> Self {
+        Self(File::open("/proc/loadavg").ok())
+    }
+
+    fn read(&self) -> Option<i32> {
+        let mut text = [0; 128];
+        let len = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
+        std::str::from_utf8(&text[..len])
+            .ok()?
+            .trim_end()
+            .rsplit(' ')
+            .next()?
+            .parse()
+            .ok()
+    }
+}
+
+/// Looks at every process of the machine.
+pub(crate) fn look_everywhere(whose: Whose<'_>, skip: &dyn Fn(i32) -> bool) -> Look {
+    let mut look = Look::default();
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Look {
+            unsure: true,
+            ..look
+        };
+    };
+    for entry in entries.flatten() {
+        if let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
+            look.at(pid, whose, skip);
+        }
+    }
+    look
+}
+
+impl Look {
+    fn at(&mut self, number: i32, whose: Whose<'_>, skip: &dyn Fn(i32) -> bool) {
+        if skip(number) {
+            return;
+        }
+        let Some(pid) = Pid::from_raw(number) else {
+            return;
+        };
+        // fails for numbers without a process and for those of threads
+        let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return;
+        };
+        let in_group = whose
+            .group
+            .is_some_and(|group| group_of(number) == Some(group));
+        let mut bytes = Vec::new();
+        if let Ok(file) = File::open(format!("/proc/{number}/environ")) {
+            let read = file.take(ENVIRON).read_to_end(&mut bytes);
+            self.unsure |= read.is_ok() && bytes.is_empty() && within_exec(number);
+        }
+        let store = mark::value(&bytes, mark::STORE) == Some(whose.store.as_bytes());
+        let found_mark = mark::value(&bytes, mark::MARK).filter(|_| store);
+        let marked = found_mark.is_some_and(|m| whose.mark.is_none_or(|w| w.as_bytes() == m));
+        let found = Found {
+            pid,
+            mark: String::from_utf8_lossy(found_mark.unwrap_or_default()).into_owned(),
+            fd,
+        };
+        // alive after it was looked at: what was read belongs to the process that the pidfd holds
+        if (in_group || marked) && !found.gone_within(Duration::ZERO) {
+            self.found.push(found);
+        }
+    }
+}
+
+/// The fields of `/proc/PID/stat` behind the name: state, parent, group, …
+fn stat(number: i32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The process group of a process; none for kernel threads, which have none.
+pub(crate) fn group_of(number: i32) -> Option<Pid> {
+    Pid::from_raw(stat(number)?.get(2)?.parse().ok()?)
+}
+
+/// Whether a process without an environment could be one that is just being executed.
+fn within_exec(number: i32) -> bool {
+    let Some(fields) = stat(number) else {
+        return false;
+    };
+    let dead = fields
+        .first()
+        .is_none_or(|state| ["Z", "X"].contains(&state.as_str()));
+    let flags: u64 = fields
+        .get(6)
+        .and_then(|flags| flags.parse().ok())
+        .unwrap_or(0);
+    !dead && flags & KERNEL_THREAD == 0
+}
+
+/// What is known when the main process of an attempt was just reaped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Remains<'a> {
+    /// Whose processes.
+    pub(crate) whose: Whose<'a>,
+    /// The main process, which led the group.
+    pub(crate) main: Pid,
+    /// How long it ran.
+    pub(crate) ran: Duration,
+}
+
+impl Remains<'_> {
+    /// Ends what is left of the attempt and returns when nothing is. Waits as long as the kernel needs; only
+    /// this attempt's slot is held up by that.
+    pub(crate) fn clear(&self, last: &LastPid, skip: &dyn Fn(i32) -> bool) {
+        let mut unsure = 0;
+        let began = Instant::now();
+        let mut warned = false;
+        loop {
+            let group_empty = test_kill_process_group(self.main).is_err();
+            let look = match self.since(last, skip).filter(|_| group_empty) {
+                Some(look) => look,
+                None => look_everywhere(self.whose, skip),
+            };
+            if look.found.is_empty() {
+                if !look.unsure || unsure == UNSURE_LOOKS {
+                    return;
+                }
+                unsure += 1;
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            look.found
+                .iter()
+                .for_each(|found| found.signal(Signal::KILL));
+            look.found.iter().for_each(|found| {
+                found.gone_within(Duration::from_secs(1));
+            });
+            if !warned && began.elapsed() > Duration::from_secs(10) {
+                warned = true;
+                let pids: Vec<_> = look.found.iter().map(|f| f.pid.as_raw_nonzero()).collect();
+                tracing::warn!(
+                    ?pids,
+                    "processes of an attempt do not end; its slot stays taken"
+                );
+            }
+        }
+    }
+
+    /// Looks at the numbers given out since the main process began; none if that is not enough.
+    fn since(&self, last: &LastPid, skip: &dyn Fn(i32) -> bool) -> Option<Look> {
+        if self.ran > BRIEF {
+            return None;
+        }
+        let main = self.main.as_raw_nonzero().get();
+        let mut look = Look::default();
+        let mut next = main.checked_add(1)?;
+        loop {
+            let end = last
+                .read()
+                .filter(|end| (main..main.saturating_add(RANGE)).contains(end))?;
+            if end < next {
+                return Some(look);
+            }
+            (next..=end).for_each(|pid| look.at(pid, self.whose, skip));
+            next = end.checked_add(1)?;
+        }
+    }
+}

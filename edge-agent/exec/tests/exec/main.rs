@@ -1,0 +1,5 @@
+//! The executor against real processes.
+
+mod common;
+mod endings;
+mod processes;
