@@ -8,19 +8,28 @@ use std::fmt;
 /// The key of the seals: made at the first `serve`, kept beside the authority's key, part of backups, never
 /// changed by a restore.
 #[derive(Clone)]
-pub struct SealKey(hmac::Key);
+pub struct SealKey {
+    key: hmac::Key,
+    bytes: [u8; 32],
+}
 
 impl SealKey {
     /// The key with these bytes.
     #[must_use]
     pub fn new(bytes: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, bytes), bytes: *bytes }
+    }
+
+    /// The key's bytes, for the coordinator's core, which seals by itself. A secret.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 32] {
+        self.bytes
     }
 
     /// HMAC-SHA-256 over the generation, the number and the hash.
     #[must_use]
     pub fn seal(&self, generation: Generation, head: Head) -> [u8; 32] {
-        let tag = hmac::sign(&self.0, &covered(generation, head));
+        let tag = hmac::sign(&self.key, &covered(generation, head));
         let mut out = [0; 32];
         out.copy_from_slice(tag.as_ref());
         out
@@ -29,7 +38,7 @@ impl SealKey {
     /// Whether `seal` was made by this key over these values.
     #[must_use]
     pub fn verify(&self, generation: Generation, head: Head, seal: &[u8; 32]) -> bool {
-        hmac::verify(&self.0, &covered(generation, head), seal).is_ok()
+        hmac::verify(&self.key, &covered(generation, head), seal).is_ok()
     }
 }
 
