@@ -16,7 +16,7 @@ pub enum Direction {
 }
 
 /// Number and chained hash of an entry; number 0 is the origin, before the first entry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Head {
     /// Entries are numbered from 1.
     pub number: u64,
@@ -30,8 +30,14 @@ impl Head {
     pub fn origin(node: NodeId, incarnation: Incarnation, direction: Direction) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"driftless log 1");
-        hasher.update(&node.0).update(&incarnation.0).update(&[direction as u8]);
-        Self { number: 0, hash: Hash(*hasher.finalize().as_bytes()) }
+        hasher
+            .update(&node.0)
+            .update(&incarnation.0)
+            .update(&[direction as u8]);
+        Self {
+            number: 0,
+            hash: Hash(*hasher.finalize().as_bytes()),
+        }
     }
 
     /// The head after one more entry with these bytes: BLAKE3(previous hash ‖ number LE ‖ bytes).
@@ -39,14 +45,22 @@ impl Head {
     pub fn then(&self, bytes: &[u8]) -> Self {
         let number = self.number + 1;
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.hash.0).update(&number.to_le_bytes()).update(bytes);
-        Self { number, hash: Hash(*hasher.finalize().as_bytes()) }
+        hasher
+            .update(&self.hash.0)
+            .update(&number.to_le_bytes())
+            .update(bytes);
+        Self {
+            number,
+            hash: Hash(*hasher.finalize().as_bytes()),
+        }
     }
 
     /// The head after all of `entries`.
     #[must_use]
     pub fn then_all<B: AsRef<[u8]>>(&self, entries: &[B]) -> Self {
-        entries.iter().fold(*self, |head, entry| head.then(entry.as_ref()))
+        entries
+            .iter()
+            .fold(*self, |head, entry| head.then(entry.as_ref()))
     }
 }
 
@@ -79,13 +93,20 @@ impl Batch {
     #[must_use]
     pub fn new(after: Head, entries: Vec<Vec<u8>>) -> Self {
         let hash = after.then_all(&entries).hash;
-        Self { after, entries, hash }
+        Self {
+            after,
+            entries,
+            hash,
+        }
     }
 
     /// Number and hash of the last entry.
     #[must_use]
     pub fn head(&self) -> Head {
-        Head { number: self.after.number + self.entries.len() as u64, hash: self.hash }
+        Head {
+            number: self.after.number + self.entries.len() as u64,
+            hash: self.hash,
+        }
     }
 
     /// Judges the batch against a reader whose last entry is `known`. The claimed hash is recomputed.
@@ -108,7 +129,11 @@ impl Batch {
         if last.hash != self.hash {
             return Offer::Fork(end);
         }
-        if end <= known.number { Offer::Duplicate } else { Offer::New(position, last) }
+        if end <= known.number {
+            Offer::Duplicate
+        } else {
+            Offer::New(position, last)
+        }
     }
 }
 

@@ -196,6 +196,15 @@ pub enum Request {
         /// Version of the answer before.
         version: u64,
     },
+    /// Give a node no new work and ask it to hand back what may run elsewhere; or end that.
+    Drain {
+        /// The node.
+        node: NodeId,
+        /// Begin, or end.
+        on: bool,
+        /// Who.
+        by: String,
+    },
 }
 
 /// Answers.

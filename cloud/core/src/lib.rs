@@ -4,5 +4,15 @@
 //! Invariant: no I/O, no threads, no clock and no randomness of its own; one transaction changes one aggregate
 //! and appends messages to the inboxes of others.
 
+pub mod audit;
+pub mod effects;
+pub mod engine;
 pub mod event;
+pub mod fleet;
+pub mod inbox;
+pub mod memory;
+pub mod node;
+pub mod run;
+pub mod seal;
+pub mod store;
 pub mod view;

@@ -1,0 +1,454 @@
+//! The engine: inputs → steps of aggregates → one commit → outputs; then the inboxes are drained, many
+//! messages a commit.
+//!
+//! Nothing leaves before it is durable. After a commit that failed, all that is in memory is thrown away and
+//! built again from the store; sessions are closed, and requests are answered by what the store says.
+
+mod handshake;
+mod heard;
+mod load;
+mod messages;
+mod requests;
+mod timers;
+mod views;
+
+use crate::effects::Effects;
+use crate::event::{Config, Conn, Input, Output, Refused, Reply, RequestId};
+use crate::fleet::Fleet;
+use crate::inbox::Message;
+use crate::node::{Decoded, Node};
+use crate::run::{At, Run};
+use crate::store::{AggregateId, EventId, Outcome, Store, StoreError, Transaction};
+use shared::ids::{Hash, NodeId, RunId};
+use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
+use shared::log::{Batch, Direction, Head};
+use shared::time::{Mono, Now, Span, Unix};
+use shared::wire::{Down, Hello, LogId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Transactions in one commit of the drain.
+const DRAIN: usize = 512;
+/// Directives sent ahead of what a node confirmed.
+const WINDOW: u64 = 4 * ENTRIES_PER_COMMIT as u64;
+/// Bodies of final runs that stay in memory.
+const BODIES: usize = 32;
+
+/// The engine cannot go on; the process must end and be started again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The store could not be opened again, or is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A live session.
+#[derive(Debug, Clone)]
+struct Link {
+    conn: Conn,
+    session: u64,
+    secret: [u8; 16],
+    sent: Head,
+}
+
+/// A newcomer that waits while the live session is asked whether it lives.
+#[derive(Debug, Clone)]
+struct Probe {
+    nonce: u64,
+    until: Mono,
+    conn: Conn,
+    hello: Box<Hello>,
+    secret: [u8; 16],
+}
+
+/// What is known of a node's connection; none of it is stored.
+#[derive(Debug, Clone, Default)]
+struct NodeLink {
+    live: Option<Link>,
+    secret: Option<[u8; 16]>,
+    heard: Mono,
+    heard_wall: Option<Unix>,
+    ahead: u64,
+    probe: Option<Probe>,
+    asked: bool,
+}
+
+/// An answer that waits for its commit.
+#[derive(Debug)]
+struct Answer {
+    id: RequestId,
+    event: Option<EventId>,
+    reply: Reply,
+}
+
+/// The coordinator's engine over a store.
+#[derive(Debug)]
+pub struct Engine<S: Store> {
+    store: S,
+    config: Config,
+    now: Now,
+    random: u64,
+    fleet: Fleet,
+    files: BTreeMap<Hash, u64>,
+    nodes: BTreeMap<NodeId, Node>,
+    runs: BTreeMap<RunId, Run>,
+    versions: BTreeMap<AggregateId, u64>,
+    effects: BTreeMap<AggregateId, Effects>,
+    batch: Vec<Transaction>,
+    inbox: BTreeMap<AggregateId, BTreeMap<(AggregateId, u64), Message>>,
+    decoded: BTreeMap<LogId, Decoded>,
+    conns: BTreeMap<Conn, NodeId>,
+    links: BTreeMap<NodeId, NodeLink>,
+    outputs: Vec<Output>,
+    answers: Vec<Answer>,
+    pump: BTreeSet<NodeId>,
+    plan: BTreeSet<RunId>,
+    plan_all: bool,
+    lost_after: BTreeMap<RunId, Vec<(NodeId, Span)>>,
+    watch: u64,
+    changed: BTreeMap<RunId, u64>,
+}
+
+/// What a run's step looks at, from fields of the engine that the step does not change.
+macro_rules! at {
+    ($engine:expr) => {
+        At {
+            wall: $engine.now.wall,
+            generation: $engine.fleet.generation,
+            files: &$engine.files,
+            decisions: $engine.config.decisions_per_run,
+        }
+    };
+}
+use at;
+
+impl<S: Store> Engine<S> {
+    /// Draws the generation max(stored + 1, wall clock in seconds) and commits it before anything else.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(store: S, config: Config, now: Now, seed: u64) -> Result<Self, StoreError> {
+        let mut engine = Self {
+            store,
+            config,
+            now,
+            random: seed,
+            fleet: Fleet::default(),
+            files: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            effects: BTreeMap::new(),
+            batch: Vec::new(),
+            inbox: BTreeMap::new(),
+            decoded: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            links: BTreeMap::new(),
+            outputs: Vec::new(),
+            answers: Vec::new(),
+            pump: BTreeSet::new(),
+            plan: BTreeSet::new(),
+            plan_all: true,
+            lost_after: BTreeMap::new(),
+            watch: 1,
+            changed: BTreeMap::new(),
+        };
+        engine.load()?;
+        engine.fleet.draw_generation(now.wall);
+        engine.effects.entry(AggregateId::Fleet).or_default();
+        engine.begin_restored_hold()?;
+        engine.seal_round();
+        engine.commit()?;
+        Ok(engine)
+    }
+
+    /// Handles all inputs: decides, commits once, hands the outputs to `out`, drains the inboxes.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the process must end.
+    pub fn run(
+        &mut self,
+        now: Now,
+        inputs: Vec<Input>,
+        out: &mut dyn FnMut(Output),
+    ) -> Result<(), EngineError> {
+        self.now = now;
+        match self.work(inputs, out) {
+            Ok(()) => {}
+            Err(StoreError::NotDone(why) | StoreError::Unknown(why)) => self.rebuild(&why)?,
+            Err(fatal) => return Err(fatal.into()),
+        }
+        self.flush(out);
+        Ok(())
+    }
+
+    fn work(&mut self, inputs: Vec<Input>, out: &mut dyn FnMut(Output)) -> Result<(), StoreError> {
+        for input in inputs {
+            self.input(input)?;
+        }
+        self.timers()?;
+        self.seal_round();
+        self.commit()?;
+        self.flush(out);
+        self.drain()?;
+        self.send_directives()?;
+        self.evict();
+        Ok(())
+    }
+
+    fn input(&mut self, input: Input) -> Result<(), StoreError> {
+        match input {
+            Input::Hello {
+                conn,
+                node,
+                name,
+                hello,
+                secret,
+            } => self.hello(conn, (node, &name), hello, secret),
+            Input::Heard { conn, message } => self.heard(conn, message),
+            Input::Gone { conn, .. } => self.gone(conn),
+            Input::FileStored { hash, size } => {
+                self.file_stored(hash, size);
+                Ok(())
+            }
+            Input::Request { id, request } => self.request(id, *request),
+            Input::Wake => Ok(()),
+        }
+    }
+
+    fn flush(&mut self, out: &mut dyn FnMut(Output)) {
+        for output in std::mem::take(&mut self.outputs) {
+            out(output);
+        }
+        for answer in std::mem::take(&mut self.answers) {
+            out(Output::Reply {
+                id: answer.id,
+                reply: Box::new(answer.reply),
+            });
+        }
+    }
+
+    /// Turns what the steps left into transactions.
+    fn seal_round(&mut self) {
+        for (id, fx) in std::mem::take(&mut self.effects) {
+            let (head, mut rows) = match id {
+                AggregateId::Fleet => (shared::codec::encode(&self.fleet), Vec::new()),
+                AggregateId::Node(node) => match self.nodes.get_mut(&node) {
+                    Some(state) => {
+                        state.heard = self.links.get(&node).and_then(|l| l.heard_wall);
+                        (shared::codec::encode(state), Vec::new())
+                    }
+                    None => continue,
+                },
+                AggregateId::Run(run) => match self.runs.get_mut(&run) {
+                    Some(state) => {
+                        let rows = state.changed_rows();
+                        (shared::codec::encode(&state.head), rows)
+                    }
+                    None => continue,
+                },
+            };
+            rows.extend(fx.rows);
+            self.watch_run(id);
+            let version = self.versions.entry(id).or_default();
+            let mut sends = Vec::with_capacity(fx.sends.len());
+            for (to, number, message) in fx.sends {
+                sends.push((to, number, shared::codec::encode(&message)));
+                let inbox = self.inbox.entry(to).or_default();
+                inbox.insert((id, number), message);
+            }
+            self.batch.push(Transaction {
+                aggregate: id,
+                expected: *version,
+                events: fx.events,
+                head,
+                rows,
+                sends,
+                drained: fx.drained,
+                facts: fx.facts,
+                truncate: fx.truncate,
+                directives: fx.directives,
+            });
+            *version += 1;
+        }
+    }
+
+    /// Remembers that a run changed, for watchers and timers.
+    fn watch_run(&mut self, id: AggregateId) {
+        let AggregateId::Run(id) = id else { return };
+        self.watch += 1;
+        self.changed.insert(id, self.watch);
+        let Some(run) = self.runs.get(&id) else {
+            return;
+        };
+        let timed: Vec<(NodeId, Span)> = run
+            .head
+            .slices
+            .iter()
+            .filter(|s| s.live() && s.open > 0 && !run.head.held)
+            .filter_map(|s| Some((s.node, s.lost_after?)))
+            .collect();
+        if timed.is_empty() {
+            self.lost_after.remove(&id);
+        } else {
+            self.lost_after.insert(id, timed);
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let outcomes = self.store.commit(&batch)?;
+        let conflict = batch
+            .iter()
+            .zip(&outcomes)
+            .find(|(_, o)| **o != Outcome::Done);
+        if let Some((tx, _)) = conflict {
+            let text = format!("another writer changed {:?}", tx.aggregate);
+            return Err(StoreError::Unknown(text));
+        }
+        for tx in &batch {
+            if let (AggregateId::Node(node), false) = (tx.aggregate, tx.directives.is_empty()) {
+                self.pump.insert(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds all messages and places what can be placed, until nothing is left to do.
+    fn drain(&mut self) -> Result<(), StoreError> {
+        loop {
+            self.place()?;
+            self.seal_round();
+            let inbox = std::mem::take(&mut self.inbox);
+            if inbox.is_empty() {
+                break;
+            }
+            for (to, messages) in inbox {
+                self.fold_inbox(to, messages)?;
+            }
+            self.seal_round();
+            if self.batch.len() >= DRAIN {
+                self.commit()?;
+            }
+        }
+        self.decoded.clear();
+        self.commit()
+    }
+
+    /// Sends the directives that live sessions have not been sent, as far as their windows go.
+    fn send_directives(&mut self) -> Result<(), StoreError> {
+        for id in std::mem::take(&mut self.pump) {
+            let Some(node) = self.nodes.get(&id) else {
+                continue;
+            };
+            let live = self.links.get_mut(&id).and_then(|l| l.live.as_mut());
+            let (Some(link), Some(log)) = (live, node.log(id)) else {
+                continue;
+            };
+            while link.sent.number < node.directives.number
+                && link.sent.number < node.confirmed + WINDOW
+            {
+                let after = link.sent;
+                let entries = self.store.directives(
+                    log,
+                    after.number,
+                    ENTRIES_PER_COMMIT,
+                    BYTES_PER_COMMIT,
+                )?;
+                let Some(last) = entries.last().map(|e| e.head) else {
+                    break;
+                };
+                let batch = Batch {
+                    after,
+                    entries: entries.into_iter().map(|e| e.bytes).collect(),
+                    hash: last.hash,
+                };
+                link.sent = last;
+                self.outputs.push(Output::Send {
+                    conn: link.conn,
+                    message: Down::Directives(batch),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Head of a node's directive log at `number`, if it is known.
+    fn directive_head(&mut self, node: NodeId, number: u64) -> Result<Option<Head>, StoreError> {
+        let Some(log) = self.nodes.get(&node).and_then(|n| n.log(node)) else {
+            return Ok(None);
+        };
+        if number == 0 {
+            let origin = Head::origin(node, log.incarnation, Direction::Down);
+            return Ok(Some(origin));
+        }
+        let known = self.nodes.get(&node).map(|n| n.directives);
+        if let Some(head) = known.filter(|h| h.number == number) {
+            return Ok(Some(head));
+        }
+        let hash = self.store.directive_hash(log, number)?;
+        Ok(hash.map(|hash| Head { number, hash }))
+    }
+
+    /// Throws away what is in memory after a failed commit and starts from the store.
+    fn rebuild(&mut self, why: &str) -> Result<(), StoreError> {
+        self.store.reopen()?;
+        self.effects.clear();
+        self.batch.clear();
+        self.decoded.clear();
+        self.outputs.clear();
+        self.load()?;
+        let conns = std::mem::take(&mut self.conns);
+        self.outputs
+            .extend(conns.into_keys().map(|conn| Output::Close {
+                conn,
+                why: format!("the coordinator starts over: {why}"),
+            }));
+        for answer in &mut self.answers {
+            let done = match &answer.event {
+                Some(event) => self.store.event(event)?.is_some(),
+                None => false,
+            };
+            if !done {
+                answer.reply = Reply::Refused(Refused::State(format!(
+                    "nothing was changed: {why}; try again"
+                )));
+            }
+        }
+        self.plan_all = true;
+        self.drain()
+    }
+
+    /// Bodies of runs that are over leave the memory when they are many.
+    fn evict(&mut self) {
+        let over = |run: &&mut Run| run.body.is_some() && run.head.state.is_final();
+        let many = self.runs.values_mut().filter(over).count();
+        if many > BODIES {
+            for run in self.runs.values_mut().filter(over) {
+                run.body = None;
+            }
+        }
+    }
+
+    /// The next number of the engine's own generator (nonces, event ids).
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The store, for those who inspect it.
+    pub fn store(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// The life of the store.
+    #[must_use]
+    pub fn generation(&self) -> shared::ids::Generation {
+        self.fleet.generation
+    }
+}

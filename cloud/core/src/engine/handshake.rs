@@ -1,0 +1,304 @@
+//! Hello: who may speak for a node, and whether the two logs of both sides go together.
+
+use super::{Engine, Link, Probe};
+use crate::event::{Conn, Output};
+use crate::seal;
+use crate::store::{AggregateId, Store, StoreError};
+use shared::fact::Acknowledged;
+use shared::ids::NodeId;
+use shared::limits::PROBE_MS;
+use shared::log::Head;
+use shared::time::Span;
+use shared::wire::{Down, FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Refuse, Welcome};
+
+impl<S: Store> Engine<S> {
+    /// A connection said hello.
+    pub(super) fn hello(
+        &mut self,
+        conn: Conn,
+        (node, name): (NodeId, &str),
+        hello: Box<Hello>,
+        secret: [u8; 16],
+    ) -> Result<(), StoreError> {
+        if let Some((reason, text)) = self.unacceptable(node, name, &hello) {
+            self.refuse(conn, reason, &text);
+            return Ok(());
+        }
+        self.conns.insert(conn, node);
+        let nonce = self.draw();
+        let until = self.now.mono + Span(PROBE_MS);
+        let link = self.links.entry(node).or_default();
+        let Some(live) = &link.live else {
+            return self.admit(conn, node, hello, secret);
+        };
+        if hello.proof == Some(live.secret) {
+            if hello.session <= live.session {
+                let text = format!("session {} is live already", live.session);
+                self.refuse(conn, Refusal::OldSession, &text);
+                return Ok(());
+            }
+            return self.admit(conn, node, hello, secret);
+        }
+        if link.probe.is_some() {
+            self.refuse(conn, Refusal::Busy, "another caller is being judged");
+            return Ok(());
+        }
+        self.outputs.push(Output::Send {
+            conn: live.conn,
+            message: Down::Ping { nonce },
+        });
+        link.probe = Some(Probe {
+            nonce,
+            until,
+            conn,
+            hello,
+            secret,
+        });
+        Ok(())
+    }
+
+    /// What can be said against a hello without looking at sessions.
+    fn unacceptable(&self, node: NodeId, name: &str, hello: &Hello) -> Option<(Refusal, String)> {
+        if hello.node != node || hello.name != name {
+            let text = "the hello names another node than the certificate".to_owned();
+            return Some((Refusal::Malformed, text));
+        }
+        if hello.protocol_min > PROTOCOL_MAX || hello.protocol_max < PROTOCOL_MIN {
+            let text = format!(
+                "it speaks protocol {} to {}, the coordinator {PROTOCOL_MIN} to {PROTOCOL_MAX}",
+                hello.protocol_min, hello.protocol_max
+            );
+            return Some((Refusal::Protocol, text));
+        }
+        match self.nodes.get(&node) {
+            None => Some((
+                Refusal::NotEnrolled,
+                format!("node {name} is not enrolled here"),
+            )),
+            Some(known) => known.forgotten.as_ref().map(|(_, by)| {
+                let text = format!("node {name} was declared gone by {by}");
+                (Refusal::NotEnrolled, text)
+            }),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, conn: Conn, reason: Refusal, text: &str) {
+        let retry_after = matches!(reason, Refusal::Busy).then_some(Span(PROBE_MS));
+        let refuse = Refuse {
+            reason,
+            text: text.to_owned(),
+            retry_after,
+        };
+        self.outputs.push(Output::Send {
+            conn,
+            message: Down::Refuse(refuse),
+        });
+        self.outputs.push(Output::Close {
+            conn,
+            why: text.to_owned(),
+        });
+        self.conns.remove(&conn);
+    }
+
+    /// A second machine speaks for the node: the newcomer stays outside until a person decides.
+    pub(super) fn suspect(&mut self, conn: Conn, node: NodeId, why: &str) {
+        let at = self.now.wall;
+        if let Some(known) = self.nodes.get_mut(&node)
+            && known.suspect.is_none()
+        {
+            known.suspect = Some((at, why.to_owned()));
+            self.effects.entry(AggregateId::Node(node)).or_default();
+        }
+        self.refuse(conn, Refusal::Quarantined, why);
+    }
+
+    /// No live session speaks against the newcomer: its incarnation and its logs decide.
+    pub(super) fn admit(
+        &mut self,
+        conn: Conn,
+        node: NodeId,
+        hello: Box<Hello>,
+        secret: [u8; 16],
+    ) -> Result<(), StoreError> {
+        let Some(known) = self.nodes.get(&node) else {
+            return Ok(());
+        };
+        let proven = self
+            .links
+            .get(&node)
+            .is_some_and(|l| l.secret.is_some() && l.secret == hello.proof);
+        if let (Some((_, why)), false, false) = (&known.suspect, proven, known.replace) {
+            let text = format!("in quarantine until a person decides: {why}");
+            self.refuse(conn, Refusal::Quarantined, &text);
+            return Ok(());
+        }
+        match known.incarnation {
+            Some(current) if current != hello.incarnation => {
+                let follows = hello.succeeds == Some(current) && known.fenced == Some(current);
+                if known.closed.contains_key(&hello.incarnation) || !(known.replace || follows) {
+                    let why = format!(
+                        "incarnation {} calls, {current} is the one that counts",
+                        hello.incarnation
+                    );
+                    self.suspect(conn, node, &why);
+                    return Ok(());
+                }
+                let fx = self.effects.entry(AggregateId::Node(node)).or_default();
+                if let Some(known) = self.nodes.get_mut(&node) {
+                    known.succeed(node, hello.incarnation, fx);
+                }
+            }
+            Some(current) => {
+                if !self.logs_agree(conn, node, current, &hello)? {
+                    return Ok(());
+                }
+            }
+            None => {}
+        }
+        self.welcome(conn, node, hello, secret)
+    }
+
+    /// Compares both logs. False if the newcomer was refused. A store that went back is noticed here.
+    fn logs_agree(
+        &mut self,
+        conn: Conn,
+        node: NodeId,
+        current: shared::ids::Incarnation,
+        hello: &Hello,
+    ) -> Result<bool, StoreError> {
+        let Some(known) = self.nodes.get(&node) else {
+            return Ok(false);
+        };
+        let (facts, log_end) = (known.facts, known.directives.number);
+        let behind = hello.facts.number < facts.number
+            || (hello.facts.number == facts.number && hello.facts.hash != facts.hash);
+        if behind || known.fenced == Some(current) {
+            let text = format!(
+                "its facts end at {}, fact {} of another history is known here",
+                hello.facts.number, facts.number
+            );
+            let fx = self.effects.entry(AggregateId::Node(node));
+            fx.or_default();
+            if let Some(known) = self.nodes.get_mut(&node) {
+                known.fence();
+            }
+            self.refuse(conn, Refusal::NewIncarnation, &text);
+            return Ok(false);
+        }
+        let ours = self.directive_head(node, hello.directives.number)?;
+        let forked = match ours {
+            Some(head) => head.hash != hello.directives.hash,
+            None => hello.directives.number > log_end,
+        };
+        let hole = ours.is_none() && !forked;
+        let proof = hello
+            .ack
+            .filter(|ack| seal::verify(&self.config.seal_key, ack));
+        let unknown_ack = proof.is_some_and(|ack| {
+            ack.head.number > facts.number
+                || (ack.head.number == facts.number && ack.head.hash != facts.hash)
+                || ack.generation > self.fleet.generation
+        });
+        if forked || unknown_ack {
+            let seen = proof.map_or(0, |ack| ack.generation.0);
+            let what = if forked {
+                "a directive"
+            } else {
+                "an acknowledgement"
+            };
+            self.went_back(
+                node,
+                seen,
+                &format!(
+                    "node {} names {what} that this store does not know",
+                    hello.name
+                ),
+            );
+        }
+        if forked || hole {
+            self.reset_log(node, hello.directives);
+        }
+        Ok(true)
+    }
+
+    fn went_back(&mut self, node: NodeId, seen: u64, why: &str) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.inventory_wanted = true;
+        }
+        self.effects.entry(AggregateId::Node(node)).or_default();
+        if self.fleet.hold.is_none() {
+            self.begin_hold(seen, why);
+        }
+    }
+
+    fn reset_log(&mut self, node: NodeId, theirs: Head) {
+        let now = (self.now.wall, self.fleet.generation);
+        let fx = self.effects.entry(AggregateId::Node(node)).or_default();
+        if let Some(known) = self.nodes.get_mut(&node) {
+            let why = "the coordinator's log of directives does not continue the node's";
+            known.reset_directives(node, now, theirs, why, fx);
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        conn: Conn,
+        node: NodeId,
+        hello: Box<Hello>,
+        secret: [u8; 16],
+    ) -> Result<(), StoreError> {
+        self.effects.entry(AggregateId::Node(node)).or_default();
+        let Some(known) = self.nodes.get_mut(&node) else {
+            return Ok(());
+        };
+        known.accept(node, &hello);
+        known.confirmed = known.confirmed.max(hello.directives.number);
+        let welcome = Welcome {
+            protocol: PROTOCOL_MAX.min(hello.protocol_max),
+            features: FEATURES & hello.features,
+            session: hello.session,
+            generation: self.fleet.generation,
+            secret,
+            facts: Acknowledged {
+                head: known.facts,
+                safe: 0,
+            },
+            directives: known.directives,
+            want_inventory: known.inventory_wanted,
+            now: self.now.wall,
+        };
+        let link = self.links.entry(node).or_default();
+        link.probe = None;
+        link.secret = Some(secret);
+        link.ahead = hello.facts.number;
+        link.asked = welcome.want_inventory;
+        let former = link.live.replace(Link {
+            conn,
+            session: hello.session,
+            secret,
+            sent: hello.directives,
+        });
+        self.outputs.push(Output::Send {
+            conn,
+            message: Down::Welcome(Box::new(welcome)),
+        });
+        if let Some(former) = former {
+            self.conns.remove(&former.conn);
+            self.outputs.push(Output::Close {
+                conn: former.conn,
+                why: "a newer session took over".to_owned(),
+            });
+        }
+        self.heard_now(node);
+        self.pump.insert(node);
+        self.plan_all = true;
+        Ok(())
+    }
+
+    /// Notes that a node was heard; not worth a commit.
+    pub(super) fn heard_now(&mut self, node: NodeId) {
+        let link = self.links.entry(node).or_default();
+        link.heard = self.now.mono;
+        link.heard_wall = Some(self.now.wall);
+    }
+}

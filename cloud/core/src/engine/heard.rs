@@ -1,0 +1,239 @@
+//! Messages of live sessions, ends of connections, arrivals of files.
+
+use super::Engine;
+use crate::event::{Conn, Output};
+use crate::inbox::Message;
+use crate::node::Ingested;
+use crate::seal;
+use crate::store::{AggregateId, Store, StoreError};
+use shared::fact::SliceState;
+use shared::ids::{Hash, NodeId, RunId};
+use shared::log::{Batch, Head};
+use shared::wire::{Detail, Down, Inventory, Refusal, Up};
+use std::collections::BTreeMap;
+
+impl<S: Store> Engine<S> {
+    /// A message of a connection; only the live session of a node is listened to.
+    pub(super) fn heard(&mut self, conn: Conn, message: Up) -> Result<(), StoreError> {
+        let Some(node) = self.live_node(conn) else {
+            return Ok(());
+        };
+        self.heard_now(node);
+        match message {
+            Up::Hello(_) => {
+                self.refuse(conn, Refusal::Malformed, "hello was said already");
+                self.drop_live(node);
+                Ok(())
+            }
+            Up::Facts(batch) => {
+                self.facts(conn, node, batch);
+                Ok(())
+            }
+            Up::Applied(head) => self.applied(node, head),
+            Up::Pong { nonce } => {
+                self.pong(node, nonce);
+                Ok(())
+            }
+            Up::Inventory(inventory) => {
+                self.inventory(node, inventory);
+                Ok(())
+            }
+            Up::Details(details) => {
+                self.details(node, details);
+                Ok(())
+            }
+            Up::WantDirectives { from } => {
+                let head = self.directive_head(node, from.saturating_sub(1))?;
+                let live = self.links.get_mut(&node).and_then(|l| l.live.as_mut());
+                if let (Some(head), Some(live)) = (head, live) {
+                    live.sent = head;
+                    self.pump.insert(node);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn live_node(&self, conn: Conn) -> Option<NodeId> {
+        let node = *self.conns.get(&conn)?;
+        let live = self.links.get(&node)?.live.as_ref()?;
+        (live.conn == conn).then_some(node)
+    }
+
+    fn drop_live(&mut self, node: NodeId) {
+        if let Some(link) = self.links.get_mut(&node) {
+            link.live = None;
+        }
+    }
+
+    /// A connection is gone. An old one's end never removes a newer one.
+    pub(super) fn gone(&mut self, conn: Conn) -> Result<(), StoreError> {
+        let Some(node) = self.conns.remove(&conn) else {
+            return Ok(());
+        };
+        let mono = self.now.mono;
+        let link = self.links.entry(node).or_default();
+        if link.probe.as_ref().is_some_and(|p| p.conn == conn) {
+            link.probe = None;
+        }
+        if link.live.as_ref().is_some_and(|l| l.conn == conn) {
+            link.live = None;
+            link.heard = mono;
+            if let Some(probe) = link.probe.take() {
+                return self.admit(probe.conn, node, probe.hello, probe.secret);
+            }
+        }
+        Ok(())
+    }
+
+    fn facts(&mut self, conn: Conn, node: NodeId, batch: Batch) {
+        let Some(known) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        let before = (known.facts.number, known.notes.len());
+        let log = known.log(node);
+        let ahead = batch.head().number;
+        let mut fx = self
+            .effects
+            .remove(&AggregateId::Node(node))
+            .unwrap_or_default();
+        let (result, mut decoded) = known.ingest(node, batch, &mut fx);
+        let head = known.facts;
+        let changed = before != (head.number, known.notes.len())
+            || matches!(result, Ingested::Fork(_))
+            || !is_idle(&fx);
+        if changed {
+            self.effects.insert(AggregateId::Node(node), fx);
+        }
+        if let Some(log) = log {
+            self.decoded.entry(log).or_default().append(&mut decoded);
+        }
+        let link = self.links.entry(node).or_default();
+        link.ahead = link.ahead.max(ahead).max(head.number);
+        let message = match result {
+            Ingested::Recorded => {
+                let key = &self.config.seal_key;
+                Down::Ack(seal::ack(key, self.fleet.generation, head, 0))
+            }
+            Ingested::Want(from) => Down::WantFacts { from },
+            Ingested::Fork(number) => {
+                let text = format!("fact {number} belongs to another history");
+                self.refuse(conn, Refusal::NewIncarnation, &text);
+                self.drop_live(node);
+                return;
+            }
+        };
+        self.outputs.push(Output::Send { conn, message });
+    }
+
+    /// The node confirmed directives. Worth no commit: its next hello says it again.
+    fn applied(&mut self, node: NodeId, head: Head) -> Result<(), StoreError> {
+        let ours = self.directive_head(node, head.number)?;
+        if ours.is_some_and(|ours| ours.hash == head.hash)
+            && let Some(known) = self.nodes.get_mut(&node)
+        {
+            known.confirmed = known.confirmed.max(head.number);
+            self.pump.insert(node);
+        }
+        Ok(())
+    }
+
+    fn pong(&mut self, node: NodeId, nonce: u64) {
+        let link = self.links.entry(node).or_default();
+        if link.probe.as_ref().is_some_and(|p| p.nonce == nonce)
+            && let Some(probe) = link.probe.take()
+        {
+            let why = "a second machine calls under its identity while its session is live";
+            self.suspect(probe.conn, node, why);
+        }
+    }
+
+    fn inventory(&mut self, node: NodeId, inventory: Inventory) {
+        let Some(known) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        let Some(log) = known.log(node) else { return };
+        if !known.inventory_wanted {
+            return;
+        }
+        known.inventory_wanted = false;
+        let mut packed = BTreeMap::new();
+        for bytes in inventory.workflows {
+            if let Ok((_, hash)) = shared::codec::unpack(&bytes) {
+                packed.insert(hash, bytes);
+            }
+        }
+        let mut by_run: BTreeMap<RunId, Vec<SliceState>> = BTreeMap::new();
+        for run in known.slices.keys() {
+            by_run.entry(run.0).or_default();
+        }
+        for state in inventory.slices {
+            let slice = state.slice;
+            known.slices.insert((slice.run, slice.slice), slice.epoch);
+            by_run.entry(slice.run).or_default().push(state);
+        }
+        let fx = self.effects.entry(AggregateId::Node(node)).or_default();
+        for (run, slices) in by_run {
+            let hash: Option<Hash> = slices.first().map(|s| s.workflow);
+            let workflow = hash.and_then(|hash| packed.get(&hash).cloned());
+            let message = Message::Inventory {
+                log,
+                slices,
+                workflow,
+            };
+            fx.send(&mut known.post, AggregateId::Run(run), message);
+        }
+        fx.send(&mut known.post, AggregateId::Fleet, Message::Heard { node });
+    }
+
+    fn details(&mut self, node: NodeId, details: Vec<Detail>) {
+        let at = self.now.wall;
+        let Some(known) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        let mut by_run: BTreeMap<RunId, Vec<_>> = BTreeMap::new();
+        for detail in details {
+            if let Some((slice, task)) = detail.task {
+                let list = by_run.entry(slice.run).or_default();
+                list.push((task, detail.fact, detail.decision));
+            }
+        }
+        by_run.retain(|run, _| self.runs.contains_key(run));
+        if by_run.is_empty() {
+            return;
+        }
+        let fx = self.effects.entry(AggregateId::Node(node)).or_default();
+        for (run, details) in by_run {
+            let message = Message::Details { at, details };
+            fx.send(&mut known.post, AggregateId::Run(run), message);
+        }
+    }
+
+    /// A file is in the file store: those who may wait for it are told.
+    pub(super) fn file_stored(&mut self, hash: Hash, size: u64) {
+        if self.files.insert(hash, size).is_none() {
+            let fx = self.effects.entry(AggregateId::Fleet).or_default();
+            let row = Some(shared::codec::encode(&size));
+            fx.rows.push((format!("f{hash}"), row));
+        }
+        for (node, link) in &self.links {
+            let busy = self.nodes.get(node).is_some_and(|n| !n.slices.is_empty());
+            if let (true, Some(live)) = (busy, &link.live) {
+                self.outputs.push(Output::Send {
+                    conn: live.conn,
+                    message: Down::FileReady { hash },
+                });
+            }
+        }
+    }
+}
+
+fn is_idle(fx: &crate::effects::Effects) -> bool {
+    fx.sends.is_empty()
+        && fx.drained.is_empty()
+        && fx.events.is_empty()
+        && fx.rows.is_empty()
+        && fx.facts.is_empty()
+        && fx.truncate.is_none()
+        && fx.directives.is_empty()
+}

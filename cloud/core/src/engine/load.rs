@@ -1,0 +1,194 @@
+//! From the store into memory: all heads at open, a run's body when it is touched.
+
+use super::{At, Engine, NodeLink, at};
+use crate::effects::Effects;
+use crate::fleet::Fleet;
+use crate::inbox::Message;
+use crate::node::Node;
+use crate::run::{Decided, Run, RunBody, TaskRow};
+use crate::store::{AggregateId, RESTORED, Store, StoreError};
+use shared::ids::{Hash, NodeId, RunId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Damaged(format!("{what} cannot be read"))
+}
+
+impl<S: Store> Engine<S> {
+    /// Replaces all that is in memory by what is stored.
+    pub(super) fn load(&mut self) -> Result<(), StoreError> {
+        let (mut fleet, mut nodes, mut runs) = (Fleet::default(), BTreeMap::new(), BTreeMap::new());
+        let (mut versions, mut bad) = (BTreeMap::new(), None);
+        self.store.aggregates(&mut |id, version, head| {
+            versions.insert(id, version);
+            let read = match id {
+                AggregateId::Fleet => shared::codec::decode(head).map(|f| fleet = f).is_ok(),
+                AggregateId::Node(node) => shared::codec::decode::<Node>(head)
+                    .map(|n| nodes.insert(node, n))
+                    .is_ok(),
+                AggregateId::Run(id) => shared::codec::decode(head)
+                    .map(|head| {
+                        let body = None;
+                        runs.insert(id, Run { id, head, body })
+                    })
+                    .is_ok(),
+            };
+            if !read {
+                bad = Some(id);
+            }
+        })?;
+        if let Some(id) = bad {
+            return Err(damaged(&format!("the state of {id:?}")));
+        }
+        self.versions = versions;
+        self.fleet = fleet;
+        self.nodes = nodes;
+        self.runs = runs;
+        self.load_rest()
+    }
+
+    fn load_rest(&mut self) -> Result<(), StoreError> {
+        let mut files = BTreeMap::new();
+        self.store
+            .rows(AggregateId::Fleet, "f", &mut |name, bytes| {
+                let hash = name[1..].parse::<Hash>();
+                if let (Ok(hash), Ok(size)) = (hash, shared::codec::decode(bytes)) {
+                    files.insert(hash, size);
+                }
+            })?;
+        self.files = files;
+        let (mut inbox, mut bad) = (BTreeMap::new(), None);
+        self.store.inboxes(
+            &mut |to, from, number, bytes| match shared::codec::decode::<Message>(bytes) {
+                Ok(message) => {
+                    let list: &mut BTreeMap<_, _> = inbox.entry(to).or_default();
+                    list.insert((from, number), message);
+                }
+                Err(_) => bad = Some((to, from, number)),
+            },
+        )?;
+        if let Some(id) = bad {
+            return Err(damaged(&format!("the message {id:?}")));
+        }
+        self.inbox = inbox;
+        self.links = self
+            .nodes
+            .iter()
+            .map(|(id, node)| {
+                let link = NodeLink {
+                    heard: self.now.mono,
+                    heard_wall: node.heard,
+                    ahead: node.facts.number,
+                    ..NodeLink::default()
+                };
+                (*id, link)
+            })
+            .collect();
+        self.lost_after.clear();
+        for id in self.runs.keys().copied().collect::<Vec<_>>() {
+            self.watch_run(AggregateId::Run(id));
+        }
+        Ok(())
+    }
+
+    /// Loads a run's workflow and tasks, if it has some and they are not loaded.
+    pub(super) fn load_body(&mut self, id: RunId) -> Result<(), StoreError> {
+        let Some(run) = self.runs.get_mut(&id) else {
+            return Ok(());
+        };
+        if run.body.is_some() || !run.head.known {
+            return Ok(());
+        }
+        let key = AggregateId::Run(id);
+        let packed = self.store.row(key, "w")?;
+        let packed = packed.ok_or_else(|| damaged(&format!("the workflow of run {id}")))?;
+        let (workflow, _) = shared::codec::unpack(&packed)
+            .map_err(|error| StoreError::Damaged(format!("the workflow of run {id}: {error}")))?;
+        let (mut tasks, mut decisions) = (Vec::new(), VecDeque::new());
+        let mut good = true;
+        self.store.rows(
+            key,
+            "t",
+            &mut |_, bytes| match shared::codec::decode::<Vec<TaskRow>>(bytes) {
+                Ok(chunk) => tasks.extend(chunk),
+                Err(_) => good = false,
+            },
+        )?;
+        self.store.rows(
+            key,
+            "d",
+            &mut |_, bytes| match shared::codec::decode::<Vec<Decided>>(bytes) {
+                Ok(chunk) => decisions.extend(chunk),
+                Err(_) => good = false,
+            },
+        )?;
+        if !good || tasks.len() != workflow.tasks.len() {
+            return Err(damaged(&format!("the tasks of run {id}")));
+        }
+        run.body = Some(RunBody::new(workflow, tasks, decisions));
+        Ok(())
+    }
+
+    /// One step of a run: loads it, does it, and remembers to place what the step left without a node.
+    pub(super) fn step_run<R>(
+        &mut self,
+        id: RunId,
+        step: impl FnOnce(&mut Run, At<'_>, &mut Effects) -> R,
+    ) -> Result<Option<R>, StoreError> {
+        self.load_body(id)?;
+        let at = at!(self);
+        let Some(run) = self.runs.get_mut(&id) else {
+            return Ok(None);
+        };
+        let before = run.head.unplaced;
+        let held = run.head.held;
+        let fx = self.effects.entry(AggregateId::Run(id)).or_default();
+        let result = step(run, at, fx);
+        if run.wants_placement() && (run.head.unplaced != before || held) {
+            self.plan.insert(id);
+        }
+        Ok(Some(result))
+    }
+
+    /// Old runs stand still if the store says that it was restored.
+    pub(super) fn begin_restored_hold(&mut self) -> Result<(), StoreError> {
+        let Some(why) = self.store.row(AggregateId::Fleet, RESTORED)? else {
+            return Ok(());
+        };
+        let why = String::from_utf8_lossy(&why).into_owned();
+        self.begin_hold(0, &why);
+        let fx = self.effects.entry(AggregateId::Fleet).or_default();
+        fx.rows.push((RESTORED.to_owned(), None));
+        Ok(())
+    }
+
+    /// The store went back: a new generation; what was known stands still until all nodes were heard.
+    pub(super) fn begin_hold(&mut self, seen: u64, why: &str) {
+        let nodes: BTreeSet<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|(_, n)| n.forgotten.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        let runs: Vec<RunId> = self
+            .runs
+            .iter()
+            .filter(|(_, r)| !r.head.state.is_final())
+            .map(|(id, _)| *id)
+            .collect();
+        let fx = self.effects.entry(AggregateId::Fleet).or_default();
+        self.fleet
+            .begin_hold((self.now.wall, why), seen, nodes, &runs, fx);
+        for run in runs {
+            if let Some(run) = self.runs.get_mut(&run) {
+                run.head.held = true;
+            }
+        }
+    }
+
+    /// Runs that stand still.
+    pub(super) fn held_runs(&self) -> Vec<RunId> {
+        let held = self.runs.iter().filter(|(_, r)| r.head.held);
+        held.map(|(id, _)| *id).collect()
+    }
+}

@@ -1,0 +1,320 @@
+//! The inboxes: each message is folded once by its aggregate.
+
+use super::Engine;
+use crate::event::Output;
+use crate::inbox::Message;
+use crate::node::Node;
+use crate::run::{Run, place::Candidate};
+use crate::store::{AggregateId, Store, StoreError};
+use shared::directive::{Assign, Body};
+use shared::explain::Reason;
+use shared::fact::Fact;
+use shared::ids::{Incarnation, NodeId, RunId};
+use shared::wire::LogId;
+use std::collections::{BTreeMap, BTreeSet};
+
+type Inbox = BTreeMap<(AggregateId, u64), Message>;
+
+impl<S: Store> Engine<S> {
+    /// Folds the messages to one aggregate.
+    pub(super) fn fold_inbox(&mut self, to: AggregateId, inbox: Inbox) -> Result<(), StoreError> {
+        let wall = self.now.wall;
+        if let AggregateId::Run(run) = to {
+            self.runs
+                .entry(run)
+                .or_insert_with(|| Run::unknown(run, wall));
+        }
+        for ((from, number), message) in inbox {
+            let fx = self.effects.entry(to).or_default();
+            match fx.drained.iter_mut().find(|(sender, _)| *sender == from) {
+                Some((_, upto)) => *upto = number.max(*upto),
+                None => fx.drained.push((from, number)),
+            }
+            let new = match to {
+                AggregateId::Fleet => self.fleet.post.fold(from, number),
+                AggregateId::Node(node) => {
+                    let node = self.nodes.entry(node).or_default();
+                    node.post.fold(from, number)
+                }
+                AggregateId::Run(run) => self
+                    .runs
+                    .get_mut(&run)
+                    .is_some_and(|run| run.head.post.fold(from, number)),
+            };
+            match (new, to) {
+                (false, _) => {}
+                (true, AggregateId::Fleet) => self.to_fleet(&message),
+                (true, AggregateId::Node(node)) => self.to_node(node, message)?,
+                (true, AggregateId::Run(run)) => self.to_run(run, message)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn to_fleet(&mut self, message: &Message) {
+        if let Message::Heard { node } = message {
+            self.heard_since_hold(Some(*node));
+        }
+    }
+
+    /// The hold ends for a node, or for all.
+    pub(super) fn heard_since_hold(&mut self, node: Option<NodeId>) {
+        let held = self.held_runs();
+        let fx = self.effects.entry(AggregateId::Fleet).or_default();
+        self.fleet.heard(node, &held, fx);
+        self.plan_all = true;
+    }
+
+    fn to_run(&mut self, id: RunId, message: Message) -> Result<(), StoreError> {
+        match message {
+            Message::Facts { log, ranges } => self.fold_facts(id, log, &ranges)?,
+            Message::Details { at: _, details } => {
+                self.step_run(id, |run, at, _| {
+                    for (task, fact, decision) in details {
+                        let tasks = vec![(task.0, task.0)];
+                        let edge = run.owner(task).map(|n| (n, fact));
+                        run.decide(at, tasks, edge, decision);
+                    }
+                })?;
+            }
+            Message::NodeLost {
+                node,
+                incarnation,
+                why,
+            } => {
+                self.step_run(id, |run, at, fx| {
+                    run.node_lost(at, node, incarnation, why, fx);
+                })?;
+            }
+            Message::Inventory {
+                log,
+                slices,
+                workflow,
+            } => {
+                let hold = self.fleet.hold.is_some();
+                let kept = self.step_run(id, |run, at, fx| {
+                    run.head.held |= hold && !run.head.known;
+                    run.inventory(at, log, &slices, workflow.as_deref(), fx)
+                })?;
+                for (log, from, to) in kept.unwrap_or_default() {
+                    self.fold_facts(id, log, &[(from, to)])?;
+                }
+            }
+            Message::AssignRefused { slice, why } => {
+                self.step_run(id, |run, at, fx| run.assign_refused(at, slice, why, fx))?;
+            }
+            Message::Hold { on } => {
+                self.step_run(id, |run, at, fx| run.hold(on, at.wall, fx))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Folds facts named by numbers: from memory if they have just come, else from the store.
+    fn fold_facts(
+        &mut self,
+        id: RunId,
+        log: LogId,
+        ranges: &[(u64, u64)],
+    ) -> Result<(), StoreError> {
+        let fresh = self.decoded.remove(&log).unwrap_or_default();
+        let first = fresh.first().map_or(u64::MAX, |(n, _)| *n);
+        let mut old: Vec<(u64, Fact)> = Vec::new();
+        for (from, to) in ranges {
+            if *from < first {
+                let to = (*to).min(first - 1);
+                self.store.facts(log, *from, to, &mut |number, bytes| {
+                    old.extend(Fact::decode(number, bytes).ok().map(|f| (number, f)));
+                })?;
+            }
+        }
+        let named = ranges.iter().flat_map(|(from, to)| {
+            let start = fresh.partition_point(|(n, _)| n < from);
+            let end = fresh.partition_point(|(n, _)| n <= to);
+            fresh[start..end].iter()
+        });
+        let mut facts = old.iter().chain(named).map(|(n, fact)| (*n, fact));
+        let result = self.step_run(id, |run, at, fx| run.fold(at, log, &mut facts, fx));
+        self.decoded.insert(log, fresh);
+        result.map(|_| ())
+    }
+
+    fn to_node(&mut self, id: NodeId, message: Message) -> Result<(), StoreError> {
+        if let Message::Assign {
+            incarnation,
+            assign,
+        } = message
+        {
+            return self.assign(id, incarnation, *assign);
+        }
+        let now = (self.now.wall, self.fleet.generation);
+        let fx = self.effects.entry(AggregateId::Node(id)).or_default();
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return Ok(());
+        };
+        let body = match message {
+            Message::Enrolled {
+                name,
+                labels,
+                replace,
+            } => {
+                enrolled(node, name, labels, replace);
+                self.links.entry(id).or_default().heard = self.now.mono;
+                return Ok(());
+            }
+            Message::AskInventory => {
+                node.inventory_wanted = node.forgotten.is_none();
+                self.ask_again(id);
+                return Ok(());
+            }
+            Message::Closed { slice } => {
+                node.close_slice(slice);
+                return Ok(());
+            }
+            Message::Upstream { slice, upstream } => Body::Upstream { slice, upstream },
+            Message::Cancel { run, by, why } => Body::Cancel { run, by, why },
+            Message::Pause { run, on, by } => Body::Pause { run, on, by },
+            Message::Release { slice } => Body::Release { slice },
+            Message::Forget { run } => Body::Forget { run },
+            _ => return Ok(()),
+        };
+        if node.forgotten.is_none() {
+            node.append(id, now.0, now.1, body, fx);
+        }
+        Ok(())
+    }
+
+    /// A live session is asked for its inventory by a new handshake.
+    fn ask_again(&mut self, id: NodeId) {
+        let wanted = self.nodes.get(&id).is_some_and(|n| n.inventory_wanted);
+        let link = self.links.entry(id).or_default();
+        if !wanted || link.asked {
+            return;
+        }
+        if let Some(live) = link.live.take() {
+            self.conns.remove(&live.conn);
+            self.outputs.push(Output::Close {
+                conn: live.conn,
+                why: "the coordinator lost part of its store and asks for everything".to_owned(),
+            });
+        }
+    }
+
+    /// Puts an assignment into the node's log, with the workflow where this incarnation has not got it.
+    fn assign(
+        &mut self,
+        id: NodeId,
+        incarnation: Incarnation,
+        mut assign: Assign,
+    ) -> Result<(), StoreError> {
+        let run = AggregateId::Run(assign.slice.run);
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return Ok(());
+        };
+        let fx = self.effects.entry(AggregateId::Node(id)).or_default();
+        let slice = assign.slice;
+        if node.forgotten.is_some() || node.incarnation != Some(incarnation) {
+            let why = match node.forgotten {
+                Some(_) => Reason::NodeForgotten,
+                None => Reason::NodeReimaged,
+            };
+            let message = Message::AssignRefused { slice, why };
+            fx.send(&mut node.post, run, message);
+            return Ok(());
+        }
+        if node.workflows.insert(slice.run) {
+            assign.workflow = match self.batch_row(run, "w") {
+                Some(packed) => Some(packed),
+                None => self.store.row(run, "w")?,
+            };
+        }
+        let (wall, generation) = (self.now.wall, self.fleet.generation);
+        let fx = self.effects.entry(AggregateId::Node(id)).or_default();
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.slices.insert((slice.run, slice.slice), slice.epoch);
+            node.append(id, wall, generation, Body::Assign(assign), fx);
+        }
+        Ok(())
+    }
+
+    /// A row that is decided but not committed yet.
+    fn batch_row(&self, id: AggregateId, name: &str) -> Option<Vec<u8>> {
+        let batch = self.batch.iter().rev().filter(|tx| tx.aggregate == id);
+        batch
+            .flat_map(|tx| &tx.rows)
+            .find(|(row, _)| row == name)
+            .and_then(|(_, value)| value.clone())
+    }
+
+    /// Places what can be placed.
+    pub(super) fn place(&mut self) -> Result<(), StoreError> {
+        let mut runs: BTreeSet<RunId> = std::mem::take(&mut self.plan);
+        if std::mem::take(&mut self.plan_all) {
+            let all = self.runs.iter().filter(|(_, r)| r.wants_placement());
+            runs.extend(all.map(|(id, _)| *id));
+        }
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let mut nodes = self.candidates();
+        for id in runs {
+            let placed = self.step_run(id, |run, at, fx| {
+                let before = run.head.slices.len();
+                run.plan(at, &nodes, fx);
+                run.head.slices[before..]
+                    .iter()
+                    .map(|s| (s.node, u64::from(s.open)))
+                    .collect::<Vec<_>>()
+            })?;
+            for (node, load) in placed.unwrap_or_default() {
+                if let Some(node) = nodes.iter_mut().find(|n| n.id == node) {
+                    node.load += load;
+                }
+            }
+            self.plan.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Nodes that may be given work now.
+    fn candidates(&self) -> Vec<Candidate> {
+        let mut load: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for run in self.runs.values().filter(|r| !r.head.state.is_final()) {
+            for slice in run.head.slices.iter().filter(|s| s.live()) {
+                *load.entry(slice.node).or_default() += u64::from(slice.open);
+            }
+        }
+        let unheard = self.fleet.hold.as_ref().map(|h| &h.nodes);
+        let mut out = Vec::new();
+        for (id, node) in &self.nodes {
+            let online = self.links.get(id).is_some_and(|l| l.live.is_some());
+            let waiting = unheard.is_some_and(|nodes| nodes.contains(id));
+            let quarantined = node.fenced.is_some() || (node.suspect.is_some() && !online);
+            let (true, false, false, Some(incarnation)) =
+                (node.usable(), waiting, quarantined, node.incarnation)
+            else {
+                continue;
+            };
+            out.push(Candidate {
+                id: *id,
+                incarnation,
+                name: node.name.clone(),
+                labels: node.labels.clone(),
+                capacity: node.capacity.clone(),
+                online,
+                load: load.get(id).copied().unwrap_or(0),
+            });
+        }
+        out
+    }
+}
+
+fn enrolled(node: &mut Node, name: String, labels: BTreeMap<String, String>, replace: bool) {
+    node.name = name;
+    node.labels = labels;
+    node.replace = replace && node.incarnation.is_some();
+    if replace {
+        node.forgotten = None;
+    }
+}

@@ -1,0 +1,346 @@
+//! Requests of the API: writes wait for their commit, reads are answered with the same commit.
+
+use super::{Answer, Engine};
+use crate::audit;
+use crate::event::{Output, Refused, Reply, Request, RequestId};
+use crate::fleet::Token;
+use crate::run::{Asked, Run};
+use crate::store::{AggregateId, EventId, Store, StoreError};
+use shared::ids::{Hash, NodeId, RunId};
+use shared::limits::ENTRY_BYTES;
+use std::collections::BTreeSet;
+
+type Answered = Result<Reply, Refused>;
+
+fn event_id(kind: &str, what: &[u8]) -> EventId {
+    let mut bytes = kind.as_bytes().to_vec();
+    bytes.push(0);
+    bytes.extend_from_slice(what);
+    let mut id = [0; 16];
+    id.copy_from_slice(&Hash::of(&bytes).0[..16]);
+    id
+}
+
+fn no_run(run: RunId) -> Refused {
+    Refused::NotFound {
+        what: "run".to_owned(),
+        name: run.to_string(),
+    }
+}
+
+fn no_node(name: &str) -> Refused {
+    Refused::NotFound {
+        what: "node".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+impl<S: Store> Engine<S> {
+    /// Decides on a request; its answer leaves with the commit.
+    pub(super) fn request(&mut self, id: RequestId, request: Request) -> Result<(), StoreError> {
+        let (event, answer) = match request {
+            Request::Submit {
+                run,
+                workflow,
+                by,
+                idempotency_key,
+            } => {
+                let event = match &idempotency_key {
+                    Some(key) => event_id("submit", key.as_bytes()),
+                    None => event_id("run", &run.0),
+                };
+                (Some(event), self.submit(run, &workflow, by, event)?)
+            }
+            Request::Enrol {
+                token,
+                node,
+                name,
+                labels,
+            } => {
+                let event = event_id("enrol", token.as_bytes());
+                let fx = self.effects.entry(AggregateId::Fleet).or_default();
+                let wall = self.now.wall;
+                let answer = self.fleet.enrol(&token, node, &name, labels, wall, fx);
+                if answer.is_ok() {
+                    fx.events.push(event);
+                }
+                (Some(event), answer)
+            }
+            read @ (Request::GetToken { .. }
+            | Request::Runs { .. }
+            | Request::Run { .. }
+            | Request::Tasks { .. }
+            | Request::Task { .. }
+            | Request::Explain { .. }
+            | Request::Workflow { .. }
+            | Request::Nodes
+            | Request::Node { .. }
+            | Request::Waits
+            | Request::RunsChangedSince { .. }) => (None, self.read(read)?),
+            write => {
+                let mut what = self.fleet.generation.0.to_le_bytes().to_vec();
+                what.extend(self.draw().to_le_bytes());
+                let event = event_id("request", &what);
+                let (aggregate, answer) = self.write(write)?;
+                if answer.is_ok() {
+                    let fx = self.effects.entry(aggregate).or_default();
+                    fx.events.push(event);
+                }
+                (Some(event), answer)
+            }
+        };
+        let reply = answer.unwrap_or_else(Reply::Refused);
+        self.answers.push(Answer { id, event, reply });
+        Ok(())
+    }
+
+    fn submit(
+        &mut self,
+        id: RunId,
+        packed: &[u8],
+        by: String,
+        event: EventId,
+    ) -> Result<Answered, StoreError> {
+        let aggregate = AggregateId::Run(id);
+        let pending = self
+            .effects
+            .iter()
+            .find(|(_, fx)| fx.events.contains(&event))
+            .map(|(id, _)| *id);
+        let known = match pending {
+            Some(known) => Some(known),
+            None => self.store.event(&event)?.map(|(known, _)| known),
+        };
+        if let Some(AggregateId::Run(first)) = known {
+            return Ok(Ok(Reply::Submitted(first)));
+        }
+        if self.runs.contains_key(&id) {
+            return Ok(Err(Refused::State(format!("run {id} exists already"))));
+        }
+        if packed.len() > ENTRY_BYTES / 2 {
+            let text = format!(
+                "the compiled workflow has more than {} bytes",
+                ENTRY_BYTES / 2
+            );
+            return Ok(Err(Refused::Malformed(text)));
+        }
+        let (workflow, hash) = match shared::codec::unpack(packed) {
+            Ok(unpacked) => unpacked,
+            Err(error) => return Ok(Err(Refused::Malformed(error.to_string()))),
+        };
+        if let Err(why) = audit::workflow(&workflow) {
+            return Ok(Err(Refused::Malformed(why)));
+        }
+        let mut run = Run::unknown(id, self.now.wall);
+        run.head.by = by;
+        let fx = self.effects.entry(aggregate).or_default();
+        fx.events.push(event);
+        run.define(packed, hash, workflow, fx);
+        self.runs.insert(id, run);
+        self.plan.insert(id);
+        Ok(Ok(Reply::Submitted(id)))
+    }
+
+    fn write(&mut self, request: Request) -> Result<(AggregateId, Answered), StoreError> {
+        let at = self.now.wall;
+        let fleet = AggregateId::Fleet;
+        Ok(match request {
+            Request::Cancel { run, by, why } => {
+                let asked = Asked { at, by, why };
+                let done = self.step_known(run, |run, fx| run.cancel(asked, fx))?;
+                (AggregateId::Run(run), done)
+            }
+            Request::Pause { run, on, by } => {
+                let why = String::new();
+                let asked = Asked { at, by, why };
+                let done = self.step_known(run, |run, fx| run.pause(on, asked, fx))?;
+                (AggregateId::Run(run), done)
+            }
+            Request::AddToken {
+                record,
+                id,
+                name,
+                replace,
+                expires,
+            } => {
+                let token = Token {
+                    record,
+                    name,
+                    replace,
+                    expires,
+                    used: None,
+                    void: None,
+                };
+                (fleet, self.fleet.add_token(&id, token))
+            }
+            Request::AcceptGone { node, by: _ } => (fleet, self.accept_gone(node)),
+            Request::ForgetNode { node, by } => {
+                (AggregateId::Node(node), self.forget_node(node, &by))
+            }
+            Request::ReleaseQuarantine { node, by } => {
+                let done = self.release_quarantine(node, &by);
+                (AggregateId::Node(node), done)
+            }
+            Request::Drain { node, on, by: _ } => {
+                (AggregateId::Node(node), self.drain_node(node, on)?)
+            }
+            _ => (fleet, Err(Refused::Malformed("not a request".to_owned()))),
+        })
+    }
+
+    fn step_known(
+        &mut self,
+        id: RunId,
+        step: impl FnOnce(&mut Run, &mut crate::effects::Effects) -> Result<(), Refused>,
+    ) -> Result<Answered, StoreError> {
+        if !self.runs.contains_key(&id) {
+            return Ok(Err(no_run(id)));
+        }
+        let done = self.step_run(id, |run, _, fx| step(run, fx))?;
+        Ok(done.unwrap_or(Ok(())).map(|()| Reply::Done))
+    }
+
+    fn accept_gone(&mut self, node: Option<NodeId>) -> Answered {
+        let Some(hold) = &self.fleet.hold else {
+            return Err(Refused::State("no hold is in force".to_owned()));
+        };
+        match node {
+            Some(id) if !hold.nodes.contains(&id) => {
+                let text = format!("the hold does not wait for node {id}");
+                Err(Refused::State(text))
+            }
+            _ => {
+                self.heard_since_hold(node);
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    fn forget_node(&mut self, id: NodeId, by: &str) -> Answered {
+        let at = self.now.wall;
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return Err(no_node(&id.to_string()));
+        };
+        if node.forgotten.is_some() {
+            return Ok(Reply::Done);
+        }
+        let fx = self.effects.entry(AggregateId::Node(id)).or_default();
+        node.forget(id, at, by, fx);
+        if let Some(live) = self.links.get_mut(&id).and_then(|l| l.live.take()) {
+            self.conns.remove(&live.conn);
+            self.outputs.push(Output::Close {
+                conn: live.conn,
+                why: format!("the node was declared gone by {by}"),
+            });
+        }
+        self.heard_since_hold(Some(id));
+        Ok(Reply::Done)
+    }
+
+    fn release_quarantine(&mut self, id: NodeId, by: &str) -> Answered {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return Err(no_node(&id.to_string()));
+        };
+        if node.suspect.is_none() {
+            let text = format!("node {} is not in quarantine", node.name);
+            return Err(Refused::State(text));
+        }
+        node.suspect = None;
+        node.note(format!("released from quarantine by {by}"));
+        self.plan_all = true;
+        Ok(Reply::Done)
+    }
+
+    fn drain_node(&mut self, id: NodeId, on: bool) -> Result<Answered, StoreError> {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return Ok(Err(no_node(&id.to_string())));
+        };
+        node.draining = on;
+        let name = node.name.clone();
+        let runs: BTreeSet<RunId> = node.slices.keys().map(|(run, _)| *run).collect();
+        self.effects.entry(AggregateId::Node(id)).or_default();
+        for run in runs {
+            if on {
+                self.step_run(run, |run, _, fx| run.release(id, &name, fx))?;
+            }
+        }
+        self.plan_all = true;
+        Ok(Ok(Reply::Done))
+    }
+
+    fn read(&mut self, request: Request) -> Result<Answered, StoreError> {
+        Ok(match request {
+            Request::GetToken { id } => self
+                .fleet
+                .token(&id, self.now.wall)
+                .map(|token| Reply::Token(token.record.clone())),
+            Request::Runs { state } => {
+                let wanted = |r: &&Run| state.is_none_or(|s| r.head.state == s);
+                let mut runs: Vec<&Run> = self.runs.values().filter(wanted).collect();
+                runs.sort_by_key(|r| (std::cmp::Reverse(r.head.submitted), r.id));
+                Ok(Reply::Runs(runs.iter().map(|r| self.view_run(r)).collect()))
+            }
+            Request::RunsChangedSince { version } => {
+                let ids = self.changed.iter().filter(|(_, at)| **at > version);
+                let runs = ids.filter_map(|(id, _)| self.runs.get(id));
+                Ok(Reply::Changed {
+                    version: self.watch,
+                    runs: runs.map(|r| self.view_run(r)).collect(),
+                })
+            }
+            Request::Nodes => Ok(Reply::Nodes(
+                self.nodes.keys().map(|id| self.view_node(*id)).collect(),
+            )),
+            Request::Node { name } => match self.node_named(&name) {
+                Some(id) => Ok(Reply::Node(Box::new(self.view_node(id)))),
+                None => Err(no_node(&name)),
+            },
+            Request::Waits => Ok(Reply::Waits(self.waits())),
+            Request::Run { run }
+            | Request::Tasks { run, .. }
+            | Request::Task { run, .. }
+            | Request::Explain { run, .. }
+            | Request::Workflow { run } => {
+                if !self.runs.contains_key(&run) {
+                    return Ok(Err(no_run(run)));
+                }
+                self.load_body(run)?;
+                return self.read_run(run, request);
+            }
+            _ => Err(Refused::Malformed("not a request".to_owned())),
+        })
+    }
+
+    fn read_run(&mut self, id: RunId, request: Request) -> Result<Answered, StoreError> {
+        if let Request::Workflow { .. } = request {
+            let row = self.store.row(AggregateId::Run(id), "w")?;
+            let unknown = || Refused::State(format!("the workflow of run {id} is not known"));
+            return Ok(row.map(Reply::Workflow).ok_or_else(unknown));
+        }
+        let Some(run) = self.runs.get(&id) else {
+            return Ok(Err(no_run(id)));
+        };
+        let found = |task: &str| {
+            run.task_named(task).ok_or_else(|| Refused::NotFound {
+                what: "task".to_owned(),
+                name: task.to_owned(),
+            })
+        };
+        Ok(match request {
+            Request::Run { .. } => Ok(Reply::Run(Box::new(self.view_run(run)))),
+            Request::Tasks { state, .. } => Ok(Reply::Tasks(self.view_tasks(run, state))),
+            Request::Task { task, .. } => {
+                found(&task).map(|t| Reply::Task(Box::new(self.view_task(run, t))))
+            }
+            Request::Explain { task, .. } => {
+                found(&task).map(|t| Reply::Explain(Box::new(self.explain(run, t))))
+            }
+            _ => Err(Refused::Malformed("not a request".to_owned())),
+        })
+    }
+
+    fn node_named(&self, name: &str) -> Option<NodeId> {
+        let by_id = || name.parse().ok().filter(|id| self.nodes.contains_key(id));
+        self.fleet.names.get(name).copied().or_else(by_id)
+    }
+}

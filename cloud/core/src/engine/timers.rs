@@ -1,0 +1,67 @@
+//! What happens by itself when time passes: probes without an answer, silence that lasted too long.
+
+use super::Engine;
+use crate::store::{Store, StoreError};
+use shared::ids::{NodeId, RunId};
+use shared::time::{Mono, Span};
+
+impl<S: Store> Engine<S> {
+    /// When the engine wants to be run again, whatever comes in.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Mono> {
+        let probes = self.links.values().filter_map(|l| l.probe.as_ref());
+        let silences = self.lost_after.values().flatten();
+        let silences = silences.filter_map(|(node, span)| Some(self.silent_since(*node)? + *span));
+        probes.map(|p| p.until).chain(silences).min()
+    }
+
+    /// Since when a node is silent, if it has no session.
+    pub(super) fn silent_since(&self, node: NodeId) -> Option<Mono> {
+        let link = self.links.get(&node)?;
+        link.live.is_none().then_some(link.heard)
+    }
+
+    pub(super) fn timers(&mut self) -> Result<(), StoreError> {
+        let now = self.now.mono;
+        let due: Vec<NodeId> = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.probe.as_ref().is_some_and(|p| p.until <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for node in due {
+            self.no_pong(node)?;
+        }
+        let silent: Vec<(RunId, NodeId, Span)> = self
+            .lost_after
+            .iter()
+            .flat_map(|(run, slices)| slices.iter().map(|(node, span)| (*run, *node, *span)))
+            .filter_map(|(run, node, span)| {
+                let since = self.silent_since(node)?;
+                (since + span <= now).then_some((run, node, now - since))
+            })
+            .collect();
+        for (run, node, silence) in silent {
+            self.step_run(run, |run, at, fx| run.node_silent(at, node, silence, fx))?;
+        }
+        Ok(())
+    }
+
+    /// The live session did not answer: it is dead, the newcomer is judged by its logs.
+    fn no_pong(&mut self, node: NodeId) -> Result<(), StoreError> {
+        let Some(link) = self.links.get_mut(&node) else {
+            return Ok(());
+        };
+        let Some(probe) = link.probe.take() else {
+            return Ok(());
+        };
+        if let Some(dead) = link.live.take() {
+            self.conns.remove(&dead.conn);
+            self.outputs.push(crate::event::Output::Close {
+                conn: dead.conn,
+                why: "it did not answer, another session took over".to_owned(),
+            });
+        }
+        self.admit(probe.conn, node, probe.hello, probe.secret)
+    }
+}

@@ -1,0 +1,371 @@
+//! What people see: views over the state in memory, which is the committed one.
+
+use super::Engine;
+use crate::run::{AttemptRow, Decided, Run, Stage};
+use crate::store::Store;
+use crate::view;
+use shared::explain::Reason;
+use shared::ids::{NodeId, TaskIdx};
+use shared::state::{NodeState, TaskState};
+use shared::time::{Span, Unix};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Silence after which what a node last said is no longer shown as what is.
+const UNKNOWN_AFTER: Span = Span::secs(60);
+
+impl Run {
+    /// The task with this id in the specification.
+    #[must_use]
+    pub fn task_named(&self, id: &str) -> Option<TaskIdx> {
+        let tasks = &self.body.as_ref()?.workflow.tasks;
+        let at = tasks.iter().position(|task| task.id == id)?;
+        Some(TaskIdx(at as u32))
+    }
+}
+
+impl<S: Store> Engine<S> {
+    fn node_name(&self, node: NodeId) -> String {
+        match self.nodes.get(&node) {
+            Some(known) if !known.name.is_empty() => known.name.clone(),
+            _ => node.to_string(),
+        }
+    }
+
+    fn as_of(&self, id: NodeId) -> view::AsOf {
+        let node = self.nodes.get(&id);
+        let link = self.links.get(&id);
+        let fact = node.map_or(0, |n| n.facts.number);
+        view::AsOf {
+            at: node.and_then(|n| n.facts_at).map(|s| s.wall),
+            fact,
+            behind: link.map_or(0, |l| l.ahead).saturating_sub(fact),
+            heard: link.and_then(|l| l.heard_wall),
+        }
+    }
+
+    fn silence(&self, node: NodeId) -> Option<Span> {
+        let since = self.silent_since(node)?;
+        Some(self.now.mono - since)
+    }
+
+    fn silence_text(&self, node: NodeId) -> Option<String> {
+        let silence = self.silence(node).filter(|s| *s >= UNKNOWN_AFTER)?;
+        let minutes = Span(silence.0 / 60_000 * 60_000);
+        Some(format!("{} not heard for {minutes}", self.node_name(node)))
+    }
+
+    fn node_state(&self, id: NodeId) -> NodeState {
+        let online = self.links.get(&id).is_some_and(|l| l.live.is_some());
+        match self.nodes.get(&id) {
+            Some(n) if n.forgotten.is_some() => NodeState::Forgotten,
+            Some(n) if n.suspect.is_some() && !online => NodeState::Quarantined,
+            Some(n) if n.fenced.is_some() => NodeState::Quarantined,
+            Some(n) if n.draining => NodeState::Draining,
+            _ if online => NodeState::Online,
+            _ => NodeState::Offline,
+        }
+    }
+
+    pub(super) fn view_node(&self, id: NodeId) -> view::Node {
+        let node = self.nodes.get(&id).cloned().unwrap_or_default();
+        let mut running = 0;
+        for run in self.runs.values().filter(|r| !r.head.state.is_final()) {
+            let rows = run.body.iter().flat_map(|b| &b.tasks);
+            let here = |slice: u32| {
+                let slice = run.head.slices.get(slice as usize);
+                slice.is_some_and(|s| s.node == id && s.counts())
+            };
+            running += rows
+                .filter(|t| t.state == TaskState::Running && here(t.slice))
+                .count() as u64;
+        }
+        let capacity = &node.capacity;
+        let mut offers: BTreeMap<String, u64> = capacity.custom.clone();
+        offers.insert("cpu_milli".to_owned(), capacity.cpu_milli.into());
+        offers.insert("memory".to_owned(), capacity.memory);
+        offers.insert("disk".to_owned(), capacity.disk);
+        offers.insert("gpu_milli".to_owned(), capacity.gpu_milli.into());
+        let notes = node.suspect.iter().map(|(_, why)| why.clone());
+        let gone = node.forgotten.iter();
+        let gone = gone.map(|(_, by)| format!("declared gone by {by}"));
+        let fenced = node.fenced.iter();
+        let fenced = fenced.map(|_| "its fact log went back or forked".to_owned());
+        let notes = notes.chain(gone).chain(fenced);
+        let notes: Vec<String> = notes.chain(node.notes.iter().cloned()).collect();
+        view::Node {
+            state: self.node_state(id).text().to_owned(),
+            as_of: self.as_of(id),
+            capacity: offers,
+            incarnation: node.incarnation.map(|i| i.to_string()).unwrap_or_default(),
+            slices: node.slices.len() as u64,
+            running,
+            unconfirmed: node.directives.number.saturating_sub(node.confirmed),
+            note: (!notes.is_empty()).then(|| notes.join("; ")),
+            name: node.name,
+            labels: node.labels,
+            id,
+        }
+    }
+
+    pub(super) fn view_run(&self, run: &Run) -> view::Run {
+        let head = &run.head;
+        let nodes: BTreeSet<NodeId> = head
+            .slices
+            .iter()
+            .filter(|s| s.counts())
+            .map(|s| s.node)
+            .collect();
+        let mut tasks = BTreeMap::new();
+        for state in TaskState::ALL {
+            let count = run.count(*state);
+            if count > 0 {
+                tasks.insert(state.text().to_owned(), u64::from(count));
+            }
+        }
+        view::Run {
+            id: run.id,
+            workflow: head.workflow.clone(),
+            state: head.state.text().to_owned(),
+            waits: self.run_waits(run),
+            version: head.hash.to_string(),
+            params: head.params.clone(),
+            submitted: head.submitted,
+            ended: head.ended,
+            by: head.by.clone(),
+            requests: run.requests(&|node| self.silence_text(node)),
+            tasks,
+            nodes: nodes
+                .into_iter()
+                .map(|id| (self.node_name(id), self.as_of(id)))
+                .collect(),
+        }
+    }
+
+    fn run_waits(&self, run: &Run) -> Vec<view::Wait> {
+        let head = &run.head;
+        let wait = |task: Option<String>, what: String, since: Unix| view::Wait {
+            run: Some(run.id),
+            task,
+            node: None,
+            what,
+            since,
+        };
+        let mut out = Vec::new();
+        if let (Some(since), false, false) =
+            (head.unplaced_since, head.unplaced_why.is_empty(), head.held)
+        {
+            let (n, why) = (head.unplaced, &head.unplaced_why);
+            out.push(wait(
+                None,
+                format!("{n} tasks wait for a node: {why}"),
+                since,
+            ));
+        }
+        if let (true, Some(hold)) = (head.held, &self.fleet.hold) {
+            let what = format!(
+                "held until {} nodes were heard: {}",
+                hold.nodes.len(),
+                hold.why
+            );
+            out.push(wait(None, what, hold.since));
+        }
+        if !head.known {
+            let what = "known only from facts that name it".to_owned();
+            out.push(wait(None, what, head.submitted));
+        }
+        if let (Some(pause), false) = (&head.pause, head.state.is_final()) {
+            out.push(wait(None, format!("paused by {}", pause.by), pause.at));
+        }
+        let name = |task: &TaskIdx| match &run.body {
+            Some(body) => body.workflow.tasks[task.0 as usize].id.clone(),
+            None => format!("#{}", task.0),
+        };
+        for (task, since) in &head.in_doubt {
+            let what = "in doubt: it began, its end is not known, and it may not run twice";
+            out.push(wait(Some(name(task)), what.to_owned(), *since));
+        }
+        if run.count(TaskState::Paused) > 0 && !head.state.is_final() {
+            let n = run.count(TaskState::Paused);
+            let what = format!("{n} tasks are paused until a person resumes them");
+            out.push(wait(None, what, head.submitted));
+        }
+        out
+    }
+
+    /// Everything that waits for a person.
+    pub(super) fn waits(&self) -> Vec<view::Wait> {
+        let mut out: Vec<view::Wait> = self
+            .runs
+            .values()
+            .flat_map(|run| self.run_waits(run))
+            .collect();
+        let node_wait = |id: NodeId, what: String, since: Unix| view::Wait {
+            run: None,
+            task: None,
+            node: Some(self.node_name(id)),
+            what,
+            since,
+        };
+        for (id, node) in &self.nodes {
+            if let Some((since, why)) = &node.suspect {
+                out.push(node_wait(*id, format!("quarantined: {why}"), *since));
+            }
+        }
+        if let Some(hold) = &self.fleet.hold {
+            for id in &hold.nodes {
+                let what = format!("not heard since the hold began: {}", hold.why);
+                out.push(node_wait(*id, what, hold.since));
+            }
+        }
+        out.sort_by(|a, b| (a.since, &a.what).cmp(&(b.since, &b.what)));
+        out
+    }
+
+    pub(super) fn view_tasks(&self, run: &Run, state: Option<TaskState>) -> Vec<view::Task> {
+        let rows = run.body.iter().flat_map(|b| &b.tasks);
+        (0u32..)
+            .zip(rows)
+            .filter(|(_, row)| state.is_none_or(|s| row.state == s))
+            .map(|(task, _)| self.view_task(run, TaskIdx(task)))
+            .collect()
+    }
+
+    pub(super) fn view_task(&self, run: &Run, task: TaskIdx) -> view::Task {
+        let body = run
+            .body
+            .as_ref()
+            .expect("the body was loaded for this view");
+        let row = &body.tasks[task.0 as usize];
+        let spec = &body.workflow.tasks[task.0 as usize];
+        let owner = run.owner(task);
+        let outputs = spec.outputs.iter().zip(&row.outputs);
+        view::Task {
+            run: run.id,
+            task: spec.id.clone(),
+            state: row.state.text().to_owned(),
+            overlay: self.overlay(run, row.state, row.reason, owner),
+            node: owner.map(|id| self.node_name(id)),
+            attempts: row.used + row.attempts,
+            outputs: outputs
+                .map(|(spec, file)| view::OutputFile {
+                    name: spec.name.clone(),
+                    path: spec.path.clone(),
+                    hash: file.hash.to_string(),
+                    size: file.size,
+                })
+                .collect(),
+            reason: row.reason.map(|r| r.text().to_owned()),
+            since: row.since,
+            history: row.history.iter().map(|a| self.view_attempt(a)).collect(),
+        }
+    }
+
+    fn overlay(
+        &self,
+        run: &Run,
+        state: TaskState,
+        reason: Option<Reason>,
+        owner: Option<NodeId>,
+    ) -> Option<String> {
+        if state.is_final() {
+            let given_up = matches!(reason, Some(Reason::NodeSilent | Reason::NodeForgotten));
+            return (state == TaskState::Lost && given_up).then(|| "given up".to_owned());
+        }
+        if run.head.cancel.is_some() {
+            return Some("cancel requested".to_owned());
+        }
+        let silence = self.silence(owner?)?;
+        (silence >= UNKNOWN_AFTER).then(|| "unknown".to_owned())
+    }
+
+    fn view_attempt(&self, row: &AttemptRow) -> view::Attempt {
+        view::Attempt {
+            node: self.node_name(row.node),
+            epoch: row.epoch.0,
+            number: row.number,
+            outcome: row.outcome.map_or("running", |o| o.text()).to_owned(),
+            reason: row.reason.map(|r| r.text().to_owned()),
+            exit: row.exit,
+            began: row.began,
+            ended: row.ended,
+            not_applied: row.not_applied.map(|r| r.text().to_owned()),
+        }
+    }
+
+    /// Why a task is where it is and as it is.
+    pub(super) fn explain(&self, run: &Run, task: TaskIdx) -> view::Explain {
+        let body = run
+            .body
+            .as_ref()
+            .expect("the body was loaded for this view");
+        let about = |d: &&Decided| {
+            let mut ranges = d.tasks.iter();
+            ranges.any(|(from, to)| (*from..=*to).contains(&task.0))
+        };
+        let decisions = body.decisions.iter().filter(about);
+        let decisions = decisions.map(|d| self.view_decision(run, d)).collect();
+        view::Explain {
+            task: self.view_task(run, task),
+            summary: self.summary(run, task),
+            decisions,
+        }
+    }
+
+    fn view_decision(&self, run: &Run, decided: &Decided) -> view::Decision {
+        let decision = &decided.decision;
+        let id = match decided.edge {
+            Some((node, fact)) => {
+                format!("{}/{fact}.{}", self.node_name(node), decided.number)
+            }
+            None => format!("{}/{}.0", run.id, decided.number),
+        };
+        let evidence = decision.evidence.iter();
+        view::Decision {
+            decision_id: id,
+            at: decided.at,
+            action: decision.action.text().to_owned(),
+            reason: decision.reason.text().to_owned(),
+            confidence: f64::from(decision.confidence_milli) / 1000.0,
+            evidence: evidence
+                .map(|e| format!("{}={}", e.name, e.value))
+                .collect(),
+            repeats: decision.repeats,
+        }
+    }
+
+    fn summary(&self, run: &Run, task: TaskIdx) -> String {
+        let body = run
+            .body
+            .as_ref()
+            .expect("the body was loaded for this view");
+        let row = &body.tasks[task.0 as usize];
+        let id = &body.workflow.tasks[task.0 as usize].id;
+        let because = row.reason.map(|r| format!(" ({r})")).unwrap_or_default();
+        let Some(owner) = run.owner(task) else {
+            return match (row.state.is_final(), run.head.held) {
+                (true, _) => format!("{id} is {}{because}", row.state),
+                (_, true) => format!("{id} waits: the run is held after a restore"),
+                _ => format!("{id} waits for a node: {}", run.head.unplaced_why),
+            };
+        };
+        let node = self.node_name(owner);
+        let open: Vec<String> = body.deps[task.0 as usize]
+            .iter()
+            .filter(|d| !body.tasks[d.0 as usize].state.is_final())
+            .map(|d| {
+                let state = body.tasks[d.0 as usize].state;
+                format!("{} ({state})", body.workflow.tasks[d.0 as usize].id)
+            })
+            .collect();
+        let stage = run.head.slices[row.slice as usize].stage;
+        if row.state == TaskState::Blocked && !open.is_empty() {
+            format!("{id} waits on {node} for {}", open.join(", "))
+        } else if stage == Stage::Assigned && !row.state.is_final() {
+            format!("{id} is assigned to {node}, which has not confirmed it yet")
+        } else if stage == Stage::Releasing && !row.state.is_final() {
+            format!("{id} moves: {node} is asked to give it up")
+        } else {
+            format!("{id} is {} on {node}{because}", row.state)
+        }
+    }
+}

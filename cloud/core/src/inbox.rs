@@ -1,0 +1,142 @@
+//! Messages between aggregates. A message names node, incarnation and numbers of facts, not copies of them.
+
+use crate::store::AggregateId;
+use serde::{Deserialize, Serialize};
+use shared::directive::{Assign, Upstream};
+use shared::explain::{Decision, Reason};
+use shared::fact::SliceState;
+use shared::ids::{Incarnation, NodeId, RunId, SliceRef, TaskIdx};
+use shared::time::Unix;
+use shared::wire::LogId;
+use std::collections::BTreeMap;
+
+/// A message in an inbox. Variants are numbered by position and may only be appended.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// node → run: facts that name it, by numbers (first and last of each row of them).
+    Facts {
+        /// Whose.
+        log: LogId,
+        /// Ascending.
+        ranges: Vec<(u64, u64)>,
+    },
+    /// node → run: evidence from the edge about its tasks.
+    Details {
+        /// When it was received.
+        at: Unix,
+        /// Task, number of the fact it hangs on, decision.
+        details: Vec<(TaskIdx, u64, Decision)>,
+    },
+    /// node → run: everything placed on these incarnations of the node is gone.
+    NodeLost {
+        /// The node.
+        node: NodeId,
+        /// The incarnation that is closed.
+        incarnation: Incarnation,
+        /// `node_forgotten` or `node_reimaged`.
+        why: Reason,
+    },
+    /// node → run: what a node has of it (after the coordinator lost part of its store).
+    Inventory {
+        /// Whose.
+        log: LogId,
+        /// Its slices of this run.
+        slices: Vec<SliceState>,
+        /// The packed workflow, if it was sent along.
+        workflow: Option<Vec<u8>>,
+    },
+    /// node → run: an assignment no longer fits the node.
+    AssignRefused {
+        /// The slice.
+        slice: SliceRef,
+        /// Why.
+        why: Reason,
+    },
+    /// fleet → run: stand still, or go on.
+    Hold {
+        /// Stand still.
+        on: bool,
+    },
+    /// fleet → node: it was enrolled (again).
+    Enrolled {
+        /// Its name.
+        name: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// A new incarnation of it is welcome.
+        replace: bool,
+    },
+    /// fleet → node: part of the store is lost: ask for everything it has.
+    AskInventory,
+    /// node → fleet: the node was heard since the hold.
+    Heard {
+        /// The node.
+        node: NodeId,
+    },
+    /// run → node: take over a slice. The workflow is added by the node where it is needed.
+    Assign {
+        /// To this incarnation.
+        incarnation: Incarnation,
+        /// What.
+        assign: Box<Assign>,
+    },
+    /// run → node: a task of another slice is final (or no longer).
+    Upstream {
+        /// The slice that waits.
+        slice: SliceRef,
+        /// The task.
+        upstream: Upstream,
+    },
+    /// run → node: cancel.
+    Cancel {
+        /// The run.
+        run: RunId,
+        /// Who.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// run → node: pause or go on.
+    Pause {
+        /// The run.
+        run: RunId,
+        /// Which.
+        on: bool,
+        /// Who.
+        by: String,
+    },
+    /// run → node: give the slice up.
+    Release {
+        /// The slice.
+        slice: SliceRef,
+    },
+    /// run → node: the slice is over, it need not be remembered.
+    Closed {
+        /// The slice.
+        slice: SliceRef,
+    },
+    /// run → node: the run is over everywhere: its files may go.
+    Forget {
+        /// The run.
+        run: RunId,
+    },
+}
+
+/// What every aggregate keeps to send each message once and to fold each message once.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Post {
+    /// Number of the last message sent.
+    pub sent: u64,
+    /// Number of the last message folded, by sender.
+    pub cursors: BTreeMap<AggregateId, u64>,
+}
+
+impl Post {
+    /// Whether message `number` of `from` is new; then it counts as folded.
+    pub fn fold(&mut self, from: AggregateId, number: u64) -> bool {
+        let cursor = self.cursors.entry(from).or_default();
+        let new = number > *cursor;
+        *cursor = number.max(*cursor);
+        new
+    }
+}

@@ -1,0 +1,343 @@
+//! The node aggregate: who may speak for the node, how far its facts are recorded, and its directive log.
+
+use crate::effects::Effects;
+use crate::inbox::{Message, Post};
+use crate::store::{AggregateId, Entry, Segment};
+use serde::{Deserialize, Serialize};
+use shared::directive::{Body, Directive};
+use shared::explain::Reason;
+use shared::fact::{self, Fact};
+use shared::ids::{Epoch, Generation, Incarnation, NodeId, RunId, SliceRef};
+use shared::log::{Batch, Direction, Head, Offer};
+use shared::time::{Stamp, Unix};
+use shared::wire::{Hello, LogId};
+use shared::workflow::Resources;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Holes and unreadable entries that are remembered one by one.
+const NOTES: usize = 32;
+
+/// State of a node aggregate.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its labels: of its enrolment, overlaid by what it says.
+    pub labels: BTreeMap<String, String>,
+    /// What it offers in all, once it was heard.
+    pub capacity: Resources,
+    /// Raised with each session; a stale session's writes carry an older one.
+    pub claim: u64,
+    /// Number of the last accepted session.
+    pub session: u64,
+    /// The life of its data directory; none until it is heard for the first time.
+    pub incarnation: Option<Incarnation>,
+    /// Former incarnations and the last fact of each that counts.
+    pub closed: BTreeMap<Incarnation, u64>,
+    /// This incarnation went back or forked: a successor that names it is welcome.
+    pub fenced: Option<Incarnation>,
+    /// A token to replace it was used: a new incarnation is welcome.
+    pub replace: bool,
+    /// A second machine spoke for it, or it is otherwise in question: since when, why.
+    pub suspect: Option<(Unix, String)>,
+    /// A person declared it gone: when, who.
+    pub forgotten: Option<(Unix, String)>,
+    /// It takes no new work.
+    pub draining: bool,
+    /// Everything it has was asked for and is not here yet.
+    pub inventory_wanted: bool,
+    /// The last fact that is recorded.
+    pub facts: Head,
+    /// Edge time of that fact.
+    pub facts_at: Option<Stamp>,
+    /// The last directive of the log for it.
+    pub directives: Head,
+    /// The last directive that it confirmed.
+    pub confirmed: u64,
+    /// Runs whose workflow this incarnation was given.
+    pub workflows: BTreeSet<RunId>,
+    /// Its slices that are not final.
+    pub slices: BTreeMap<(RunId, u32), Epoch>,
+    /// Holes and unreadable entries, for people.
+    pub notes: Vec<String>,
+    /// How many notes were dropped.
+    pub notes_dropped: u64,
+    /// When it was last heard, as of the last commit that had another reason.
+    pub heard: Option<Unix>,
+    /// Messages.
+    pub post: Post,
+}
+
+/// What became of facts that were offered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ingested {
+    /// Recorded (or known before): to be acknowledged.
+    Recorded,
+    /// Facts from this number on are wanted first.
+    Want(u64),
+    /// Another history.
+    Fork(u64),
+}
+
+/// Facts read once, for those who fold them next: number and fact; unreadable ones are absent.
+pub type Decoded = Vec<(u64, Fact)>;
+
+impl Node {
+    /// The log of its incarnation.
+    #[must_use]
+    pub fn log(&self, node: NodeId) -> Option<LogId> {
+        self.incarnation
+            .map(|incarnation| LogId { node, incarnation })
+    }
+
+    /// Whether it may be given work, sessions apart.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        self.forgotten.is_none() && self.incarnation.is_some() && !self.draining
+    }
+
+    /// Takes up a hello that was accepted: a new claim.
+    pub fn accept(&mut self, node: NodeId, hello: &Hello) {
+        self.claim += 1;
+        self.session = hello.session;
+        self.capacity = hello.capacity.clone();
+        for (key, value) in &hello.labels {
+            self.labels.insert(key.clone(), value.clone());
+        }
+        if self.incarnation.is_none() {
+            self.begin_incarnation(node, hello.incarnation);
+        }
+    }
+
+    fn begin_incarnation(&mut self, node: NodeId, incarnation: Incarnation) {
+        self.incarnation = Some(incarnation);
+        self.facts = Head::origin(node, incarnation, Direction::Up);
+        self.facts_at = None;
+        self.directives = Head::origin(node, incarnation, Direction::Down);
+        self.confirmed = 0;
+        self.workflows.clear();
+        self.slices.clear();
+    }
+
+    /// Closes the incarnation at its last recorded fact and begins another one.
+    pub fn succeed(&mut self, node: NodeId, incarnation: Incarnation, fx: &mut Effects) {
+        if let Some(old) = self.incarnation {
+            self.closed.insert(old, self.facts.number);
+            self.lose(node, old, Reason::NodeReimaged, fx);
+        }
+        self.fenced = None;
+        self.replace = false;
+        self.suspect = None;
+        self.inventory_wanted = false;
+        self.begin_incarnation(node, incarnation);
+    }
+
+    fn lose(&mut self, node: NodeId, incarnation: Incarnation, why: Reason, fx: &mut Effects) {
+        let runs: BTreeSet<RunId> = self.slices.keys().map(|(run, _)| *run).collect();
+        for run in runs {
+            let message = Message::NodeLost {
+                node,
+                incarnation,
+                why,
+            };
+            fx.send(&mut self.post, AggregateId::Run(run), message);
+        }
+        self.slices.clear();
+    }
+
+    /// A person declares it gone.
+    pub fn forget(&mut self, node: NodeId, at: Unix, by: &str, fx: &mut Effects) {
+        self.forgotten = Some((at, by.to_owned()));
+        self.inventory_wanted = false;
+        if let Some(incarnation) = self.incarnation {
+            self.lose(node, incarnation, Reason::NodeForgotten, fx);
+        }
+    }
+
+    /// The incarnation went back or forked: it is fenced, and may present a successor.
+    pub fn fence(&mut self) {
+        self.fenced = self.incarnation;
+    }
+
+    /// Remembers something that a person may want to know.
+    pub fn note(&mut self, text: String) {
+        if self.notes.len() < NOTES {
+            self.notes.push(text);
+        } else {
+            self.notes_dropped += 1;
+        }
+    }
+
+    /// Records facts. What is new is also read, for those who fold it.
+    pub fn ingest(&mut self, node: NodeId, batch: Batch, fx: &mut Effects) -> (Ingested, Decoded) {
+        let Some(log) = self.log(node) else {
+            return (Ingested::Want(1), Vec::new());
+        };
+        match batch.offer(self.facts) {
+            Offer::Duplicate => (Ingested::Recorded, Vec::new()),
+            Offer::Fork(number) => {
+                self.fence();
+                (Ingested::Fork(number), Vec::new())
+            }
+            Offer::Gap(number) => match self.bridge(&batch) {
+                true => {
+                    self.facts = batch.after;
+                    self.ingest(node, batch, fx)
+                }
+                false => (Ingested::Want(number), Vec::new()),
+            },
+            Offer::New(position, head) => {
+                let mut entries = batch.entries;
+                entries.drain(..position);
+                let segment = Segment {
+                    log,
+                    after: self.facts,
+                    head,
+                    entries,
+                };
+                let decoded = self.record(log, &segment, fx);
+                self.facts = head;
+                fx.facts.push(segment);
+                (Ingested::Recorded, decoded)
+            }
+        }
+    }
+
+    /// Whether the batch begins with a reset fact that declares all that lies between as gone.
+    fn bridge(&mut self, batch: &Batch) -> bool {
+        let number = batch.after.number + 1;
+        let Some(first) = batch.entries.first() else {
+            return false;
+        };
+        let Ok(fact) = Fact::decode(number, first) else {
+            return false;
+        };
+        let fact::Body::Reset { from, to, why, .. } = fact.body else {
+            return false;
+        };
+        let wanted = self.facts.number + 1;
+        if from > wanted || to < batch.after.number {
+            return false;
+        }
+        self.note(format!("facts {wanted} to {to} are gone: {why}"));
+        true
+    }
+
+    /// Reads new facts and sends each run the numbers of those that name it.
+    fn record(&mut self, log: LogId, segment: &Segment, fx: &mut Effects) -> Decoded {
+        let mut decoded = Vec::with_capacity(segment.entries.len());
+        let mut rows: BTreeMap<RunId, Vec<(u64, u64)>> = BTreeMap::new();
+        for (number, bytes) in (segment.after.number + 1..).zip(&segment.entries) {
+            let Ok(fact) = Fact::decode(number, bytes) else {
+                self.note(format!(
+                    "fact {number} cannot be read by this version; its bytes are kept"
+                ));
+                continue;
+            };
+            self.facts_at = Some(fact.at);
+            for run in runs_named(&fact.body) {
+                let ranges = rows.entry(run).or_default();
+                match ranges.last_mut() {
+                    Some((_, last)) if *last + 1 == number => *last = number,
+                    Some((_, last)) if *last == number => {}
+                    _ => ranges.push((number, number)),
+                }
+            }
+            if let fact::Body::Dropped { class, count, why } = &fact.body {
+                self.note(format!("{count} {class} were dropped: {why}"));
+            }
+            decoded.push((number, fact));
+        }
+        for (run, ranges) in rows {
+            let message = Message::Facts { log, ranges };
+            fx.send(&mut self.post, AggregateId::Run(run), message);
+        }
+        decoded
+    }
+
+    /// Appends a directive to the log.
+    pub fn append(
+        &mut self,
+        node: NodeId,
+        at: Unix,
+        generation: Generation,
+        body: Body,
+        fx: &mut Effects,
+    ) {
+        let Some(log) = self.log(node) else { return };
+        let directive = Directive {
+            at,
+            generation,
+            body,
+        };
+        let bytes = directive.encode();
+        self.directives = self.directives.then(&bytes);
+        let entry = Entry {
+            head: self.directives,
+            bytes,
+        };
+        fx.directives.push((log, entry));
+    }
+
+    /// Goes on behind the agent's last directive, after this log lost entries or forked.
+    pub fn reset_directives(
+        &mut self,
+        node: NodeId,
+        now: (Unix, Generation),
+        theirs: Head,
+        why: &str,
+        fx: &mut Effects,
+    ) {
+        let Some(log) = self.log(node) else { return };
+        fx.directives.clear();
+        fx.truncate = Some((log, theirs.number));
+        self.directives = theirs;
+        self.confirmed = theirs.number;
+        self.workflows.clear();
+        let slices = self
+            .slices
+            .iter()
+            .map(|((run, slice), epoch)| SliceRef {
+                run: *run,
+                slice: *slice,
+                epoch: *epoch,
+            })
+            .collect();
+        let body = Body::Reset {
+            why: why.to_owned(),
+            slices,
+        };
+        self.append(node, now.0, now.1, body, fx);
+    }
+
+    /// Forgets a slice that is over, and where a run's messages stand with its last one.
+    pub fn close_slice(&mut self, slice: SliceRef) {
+        self.slices.remove(&(slice.run, slice.slice));
+        if !self.slices.keys().any(|(run, _)| *run == slice.run) {
+            self.post.cursors.remove(&AggregateId::Run(slice.run));
+        }
+    }
+}
+
+/// The runs that a fact speaks of.
+#[must_use]
+pub fn runs_named(body: &fact::Body) -> Vec<RunId> {
+    use fact::Body;
+    match body {
+        Body::Accepted { slice }
+        | Body::Moved { slice, .. }
+        | Body::CancelDone { slice }
+        | Body::Released { slice, .. }
+        | Body::Submitted { slice, .. }
+        | Body::SliceDone { slice }
+        | Body::PauseDone { slice, .. } => vec![slice.run],
+        Body::Started { attempt } | Body::Ended { attempt, .. } => vec![attempt.slice.run],
+        Body::Refused { slice, .. } => slice.iter().map(|s| s.run).collect(),
+        Body::CancelledHere { run, .. } | Body::PausedHere { run, .. } => vec![*run],
+        Body::Reset { slices, .. } => {
+            let runs: BTreeSet<RunId> = slices.iter().map(|s| s.slice.run).collect();
+            runs.into_iter().collect()
+        }
+        Body::Booted { .. } | Body::Dropped { .. } => Vec::new(),
+    }
+}

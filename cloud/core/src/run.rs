@@ -1,0 +1,592 @@
+//! The run aggregate: its slices, its tasks, its requests. One worker folds it at a time.
+//!
+//! The head (slices, counts, requests) is always in memory; the body (workflow and task rows, in chunks) is
+//! loaded when the run is touched. A slice number is never used again: each placement is a new slice with a
+//! new epoch, so a fact counts exactly when its slice is open and owns the task.
+
+pub mod fold;
+pub mod moves;
+pub mod place;
+pub mod requests;
+pub mod rules;
+
+use crate::effects::Effects;
+use crate::inbox::{Message, Post};
+use crate::store::AggregateId;
+use serde::{Deserialize, Serialize};
+use shared::directive::Upstream;
+use shared::explain::{Decision, Reason};
+use shared::fact::{Outcome, OutputFile};
+use shared::ids::{Epoch, Generation, Hash, Incarnation, NodeId, RunId, SliceRef, TaskIdx};
+use shared::state::{RunState, TaskState};
+use shared::time::{Span, Unix};
+use shared::wire::LogId;
+use shared::workflow::{Source, Workflow};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Tasks in one stored row.
+pub const CHUNK: usize = 256;
+/// Decisions in one stored row.
+const DECISIONS_CHUNK: u64 = 64;
+/// No slice.
+pub const NONE: u32 = u32::MAX;
+/// Notes kept for people.
+const NOTES: usize = 64;
+/// Attempts of one task that are remembered one by one.
+pub const HISTORY: usize = 64;
+
+/// How far a slice has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Stage {
+    /// Its directive is on the way.
+    Assigned,
+    /// Its node took it over.
+    Accepted,
+    /// Its node is asked to give it up.
+    Releasing,
+    /// Given up by its node: nothing of it counts any more.
+    Released,
+    /// Taken away: nothing of it counts any more.
+    Lost,
+    /// All its tasks are final.
+    Done,
+}
+
+/// A part of the run placed on one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Slice {
+    /// Fencing token.
+    pub epoch: Epoch,
+    /// Its owner.
+    pub node: NodeId,
+    /// Its owner's life.
+    pub incarnation: Incarnation,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Tasks in it that are not final.
+    pub open: u32,
+    /// Shortest `lost_after` of those tasks.
+    pub lost_after: Option<Span>,
+    /// The node confirmed the cancel request.
+    pub cancelled: bool,
+    /// The pause mark that the node confirmed last.
+    pub paused: bool,
+}
+
+impl Slice {
+    /// Whether its facts count.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        !matches!(self.stage, Stage::Released | Stage::Lost)
+    }
+    /// Whether its node still has something to do or to answer.
+    #[must_use]
+    pub fn live(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Assigned | Stage::Accepted | Stage::Releasing
+        )
+    }
+}
+
+/// A person's request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Asked {
+    /// When.
+    pub at: Unix,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What is kept of a run apart from its tasks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunHead {
+    /// Name of its workflow.
+    pub workflow: String,
+    /// Content hash of the workflow.
+    pub hash: Hash,
+    /// Its parameters.
+    pub params: BTreeMap<String, String>,
+    /// When it was submitted (or first heard of).
+    pub submitted: Unix,
+    /// Who submitted it.
+    pub by: String,
+    /// The node where it was submitted, if it was at a node: it belongs to that node.
+    pub origin: Option<NodeId>,
+    /// Its workflow is known.
+    pub known: bool,
+    /// Its state.
+    pub state: RunState,
+    /// When it became final.
+    pub ended: Option<Unix>,
+    /// Number of tasks in each state, in the order of `TaskState::ALL`.
+    pub counts: Vec<u32>,
+    /// Its slices, by number.
+    pub slices: Vec<Slice>,
+    /// Tasks that are on no node and not final, and since when there are such.
+    pub unplaced: u32,
+    /// Since when.
+    pub unplaced_since: Option<Unix>,
+    /// Why the first of them is not placed, for people.
+    pub unplaced_why: String,
+    /// Counter of epochs.
+    pub epochs: u32,
+    /// Cancel request.
+    pub cancel: Option<Asked>,
+    /// Pause request of the coordinator's side.
+    pub pause: Option<Asked>,
+    /// Pause marks of persons at gateways.
+    pub paused_at: BTreeMap<NodeId, String>,
+    /// Stands still after a restore.
+    pub held: bool,
+    /// Tasks in doubt: they wait for a person; since when.
+    pub in_doubt: BTreeMap<TaskIdx, Unix>,
+    /// Facts kept unread while the workflow is not known.
+    pub kept: Vec<(LogId, u64, u64)>,
+    /// Nodes that refused a slice.
+    pub refused_by: BTreeSet<NodeId>,
+    /// Last fact folded of each log.
+    pub folded: BTreeMap<LogId, u64>,
+    /// Facts applied, and those recorded only.
+    pub applied: u64,
+    /// Facts that changed nothing.
+    pub not_applied: u64,
+    /// Terminal facts that were applied.
+    pub outcomes: u64,
+    /// Number of the next decision.
+    pub decisions: u64,
+    /// For people: who cancelled or did what at a gateway.
+    pub notes: VecDeque<String>,
+    /// Messages.
+    pub post: Post,
+}
+
+/// An attempt as its facts tell it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AttemptRow {
+    /// Where.
+    pub node: NodeId,
+    /// Epoch of its slice.
+    pub epoch: Epoch,
+    /// Its number.
+    pub number: u32,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Exit code, or minus the signal's number.
+    pub exit: Option<i32>,
+    /// When it began, by the node.
+    pub began: Option<Unix>,
+    /// When it ended, by the node.
+    pub ended: Option<Unix>,
+    /// Why it does not count.
+    pub not_applied: Option<Reason>,
+}
+
+/// A task.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TaskRow {
+    /// Its state as its owner told it.
+    pub state: TaskState,
+    /// Number of the slice that owns it, or [`NONE`].
+    pub slice: u32,
+    /// Attempts of former epochs.
+    pub used: u32,
+    /// Attempts of this epoch.
+    pub attempts: u32,
+    /// Since when it is in this state, by its node.
+    pub since: Option<Unix>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Its outputs if it succeeded.
+    pub outputs: Vec<OutputFile>,
+    /// All attempts that are known.
+    pub history: Vec<AttemptRow>,
+}
+
+impl TaskRow {
+    fn fresh() -> Self {
+        Self {
+            state: TaskState::Blocked,
+            slice: NONE,
+            used: 0,
+            attempts: 0,
+            since: None,
+            reason: None,
+            outputs: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+}
+
+/// A decision with the tasks that it is about.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Decided {
+    /// Number within the run.
+    pub number: u64,
+    /// When.
+    pub at: Unix,
+    /// The tasks, as first and last of rows of them.
+    pub tasks: Vec<(u32, u32)>,
+    /// Made at this node (else by the coordinator), after this fact.
+    pub edge: Option<(NodeId, u64)>,
+    /// What and why.
+    pub decision: Decision,
+}
+
+/// The part of a run that is loaded when it is touched.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunBody {
+    /// Its workflow.
+    pub workflow: Arc<Workflow>,
+    /// For each task: those whose ends it waits for or whose outputs it reads.
+    pub deps: Vec<Vec<TaskIdx>>,
+    /// For each task: those that depend on it.
+    pub dependents: Vec<Vec<TaskIdx>>,
+    /// By position.
+    pub tasks: Vec<TaskRow>,
+    /// Newest last.
+    pub decisions: VecDeque<Decided>,
+    changed: BTreeSet<usize>,
+    decisions_changed: BTreeSet<u64>,
+}
+
+impl RunBody {
+    /// A body with its edges.
+    #[must_use]
+    pub fn new(workflow: Workflow, tasks: Vec<TaskRow>, decisions: VecDeque<Decided>) -> Self {
+        let n = workflow.tasks.len();
+        let mut deps = Vec::with_capacity(n);
+        let mut dependents = vec![Vec::new(); n];
+        for (at, task) in workflow.tasks.iter().enumerate() {
+            let mut list = task.needs.clone();
+            list.extend(task.inputs.iter().filter_map(|input| match input.source {
+                Source::Task { task, .. } => Some(task),
+                _ => None,
+            }));
+            list.retain(|d| (d.0 as usize) < n);
+            list.sort_unstable();
+            list.dedup();
+            for dep in &list {
+                dependents[dep.0 as usize].push(TaskIdx(at as u32));
+            }
+            deps.push(list);
+        }
+        Self {
+            workflow: Arc::new(workflow),
+            deps,
+            dependents,
+            tasks,
+            decisions,
+            changed: BTreeSet::new(),
+            decisions_changed: BTreeSet::new(),
+        }
+    }
+
+    /// Marks a task's row as changed.
+    pub fn touch(&mut self, task: TaskIdx) {
+        self.changed.insert(task.0 as usize / CHUNK);
+    }
+
+    /// The end of a task as another slice is told it.
+    #[must_use]
+    pub fn upstream(&self, task: TaskIdx) -> Upstream {
+        let row = &self.tasks[task.0 as usize];
+        Upstream {
+            task,
+            state: row.state,
+            outputs: row.outputs.clone(),
+        }
+    }
+}
+
+/// A run with what is loaded of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Always there.
+    pub head: RunHead,
+    /// Loaded when touched.
+    pub body: Option<RunBody>,
+}
+
+/// What a step of a run may look at besides the run itself.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    /// Wall clock.
+    pub wall: Unix,
+    /// Life of the store.
+    pub generation: Generation,
+    /// Files that are in the file store.
+    pub files: &'a BTreeMap<Hash, u64>,
+    /// Decisions kept.
+    pub decisions: usize,
+}
+
+impl Run {
+    /// A run that is known only from messages that name it.
+    #[must_use]
+    pub fn unknown(id: RunId, at: Unix) -> Self {
+        let head = RunHead {
+            workflow: String::new(),
+            hash: Hash::default(),
+            params: BTreeMap::new(),
+            submitted: at,
+            by: String::new(),
+            origin: None,
+            known: false,
+            state: RunState::UnknownRun,
+            ended: None,
+            counts: vec![0; TaskState::ALL.len()],
+            slices: Vec::new(),
+            unplaced: 0,
+            unplaced_since: None,
+            unplaced_why: String::new(),
+            epochs: 0,
+            cancel: None,
+            pause: None,
+            paused_at: BTreeMap::new(),
+            held: false,
+            in_doubt: BTreeMap::new(),
+            kept: Vec::new(),
+            refused_by: BTreeSet::new(),
+            folded: BTreeMap::new(),
+            applied: 0,
+            not_applied: 0,
+            outcomes: 0,
+            decisions: 0,
+            notes: VecDeque::new(),
+            post: Post::default(),
+        };
+        Self {
+            id,
+            head,
+            body: None,
+        }
+    }
+
+    /// Makes the workflow known; all tasks are unplaced.
+    pub fn define(&mut self, packed: &[u8], hash: Hash, workflow: Workflow, fx: &mut Effects) {
+        let head = &mut self.head;
+        head.workflow = workflow.name.clone();
+        head.params = workflow.params.clone();
+        head.hash = hash;
+        head.known = true;
+        let n = workflow.tasks.len();
+        head.counts[TaskState::Blocked as usize] = n as u32;
+        head.unplaced = n as u32;
+        head.unplaced_since = Some(head.submitted);
+        let mut body = RunBody::new(workflow, vec![TaskRow::fresh(); n], VecDeque::new());
+        body.changed = (0..n.div_ceil(CHUNK)).collect();
+        self.body = Some(body);
+        fx.rows.push(("w".to_owned(), Some(packed.to_vec())));
+        self.refresh(self.head.submitted);
+    }
+
+    /// The reference to slice `number`.
+    #[must_use]
+    pub fn slice_ref(&self, number: u32) -> SliceRef {
+        SliceRef {
+            run: self.id,
+            slice: number,
+            epoch: self.head.slices[number as usize].epoch,
+        }
+    }
+
+    /// Sets a task's state and keeps all counts right.
+    pub fn set(&mut self, task: TaskIdx, to: TaskState, reason: Option<Reason>, at: Unix) {
+        let Some(body) = &mut self.body else { return };
+        let row = &mut body.tasks[task.0 as usize];
+        let was = row.state;
+        row.state = to;
+        row.reason = reason;
+        row.since = Some(at);
+        self.head.counts[was as usize] -= 1;
+        self.head.counts[to as usize] += 1;
+        if to == TaskState::Lost && reason == Some(Reason::InDoubt) {
+            self.head.in_doubt.insert(task, at);
+        } else {
+            self.head.in_doubt.remove(&task);
+        }
+        let open = match (was.is_final(), to.is_final()) {
+            (false, true) => -1,
+            (true, false) => 1,
+            _ => 0,
+        };
+        let count = match self.head.slices.get_mut(row.slice as usize) {
+            Some(slice) => &mut slice.open,
+            None => &mut self.head.unplaced,
+        };
+        *count = count.saturating_add_signed(open);
+        body.touch(task);
+    }
+
+    /// Gives a task to a slice (or to none) and keeps all counts right.
+    pub fn own(&mut self, task: TaskIdx, slice: u32) {
+        let Some(body) = &mut self.body else { return };
+        let row = &mut body.tasks[task.0 as usize];
+        let open = u32::from(!row.state.is_final());
+        match self.head.slices.get_mut(row.slice as usize) {
+            Some(old) => old.open -= open,
+            None => self.head.unplaced -= open,
+        }
+        match self.head.slices.get_mut(slice as usize) {
+            Some(new) => new.open += open,
+            None => self.head.unplaced += open,
+        }
+        row.slice = slice;
+        row.used += row.attempts;
+        row.attempts = 0;
+        body.touch(task);
+    }
+
+    /// The node that owns a task.
+    #[must_use]
+    pub fn owner(&self, task: TaskIdx) -> Option<NodeId> {
+        let row = self.body.as_ref()?.tasks.get(task.0 as usize)?;
+        let slice = self.head.slices.get(row.slice as usize)?;
+        slice.counts().then_some(slice.node)
+    }
+
+    /// Number of tasks in a state.
+    #[must_use]
+    pub fn count(&self, state: TaskState) -> u32 {
+        self.head.counts[state as usize]
+    }
+
+    /// Tasks that are not final.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        TaskState::ALL
+            .iter()
+            .filter(|s| !s.is_final())
+            .map(|s| self.count(*s))
+            .sum()
+    }
+
+    /// The state that the rest of the head amounts to.
+    pub fn refresh(&mut self, at: Unix) {
+        let state = self.judged();
+        if state.is_final() && !self.head.state.is_final() {
+            self.head.ended = Some(at);
+        } else if !state.is_final() {
+            self.head.ended = None;
+        }
+        if self.head.unplaced == 0 {
+            self.head.unplaced_since = None;
+            self.head.unplaced_why.clear();
+        } else {
+            self.head.unplaced_since.get_or_insert(at);
+        }
+        self.head.state = state;
+    }
+
+    fn judged(&self) -> RunState {
+        use TaskState::{Aborted, Cancelled, Failed, Lost};
+        let head = &self.head;
+        if !head.known {
+            RunState::UnknownRun
+        } else if self.open() == 0 {
+            if self.count(Cancelled) > 0 {
+                RunState::Cancelled
+            } else if self.count(Failed) > 0 {
+                RunState::Failed
+            } else if self.count(Lost) > 0 {
+                RunState::PartlyLost
+            } else if self.count(Aborted) > 0 {
+                RunState::Failed
+            } else {
+                RunState::Succeeded
+            }
+        } else if head.held {
+            RunState::Held
+        } else if head.pause.is_some() || !head.paused_at.is_empty() {
+            RunState::Paused
+        } else if head.slices.iter().any(Slice::counts) {
+            RunState::Running
+        } else {
+            RunState::Accepted
+        }
+    }
+
+    /// Records a decision; the oldest beyond the quota go.
+    pub fn decide(
+        &mut self,
+        at: At<'_>,
+        tasks: Vec<(u32, u32)>,
+        edge: Option<(NodeId, u64)>,
+        decision: Decision,
+    ) {
+        let Some(body) = &mut self.body else { return };
+        let again = body.decisions.iter_mut().rev().take(8).find(|d| {
+            let (old, new) = (&d.decision, &decision);
+            d.tasks == tasks
+                && d.edge.map(|e| e.0) == edge.map(|e| e.0)
+                && (old.action, old.reason, &old.evidence)
+                    == (new.action, new.reason, &new.evidence)
+        });
+        if let Some(known) = again {
+            known.decision.repeats += 1 + decision.repeats;
+            body.decisions_changed
+                .insert(known.number / DECISIONS_CHUNK);
+            return;
+        }
+        let number = self.head.decisions;
+        self.head.decisions += 1;
+        body.decisions.push_back(Decided {
+            number,
+            at: at.wall,
+            tasks,
+            edge,
+            decision,
+        });
+        body.decisions_changed.insert(number / DECISIONS_CHUNK);
+        while body.decisions.len() > at.decisions.max(1) {
+            if let Some(gone) = body.decisions.pop_front() {
+                body.decisions_changed.insert(gone.number / DECISIONS_CHUNK);
+            }
+        }
+    }
+
+    /// Adds a note for people.
+    pub fn note(&mut self, text: String) {
+        if self.head.notes.len() >= NOTES {
+            self.head.notes.pop_front();
+        }
+        self.head.notes.push_back(text);
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, to: NodeId, message: Message, fx: &mut Effects) {
+        fx.send(&mut self.head.post, AggregateId::Node(to), message);
+    }
+
+    /// The rows that changed since the last call.
+    pub fn changed_rows(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
+        let Some(body) = &mut self.body else {
+            return Vec::new();
+        };
+        let mut rows = Vec::new();
+        for chunk in std::mem::take(&mut body.changed) {
+            let from = chunk * CHUNK;
+            let to = (from + CHUNK).min(body.tasks.len());
+            let bytes = shared::codec::encode(&body.tasks[from..to]);
+            rows.push((format!("t{chunk:08x}"), Some(bytes)));
+        }
+        for chunk in std::mem::take(&mut body.decisions_changed) {
+            let kept: Vec<&Decided> = body
+                .decisions
+                .iter()
+                .filter(|d| d.number / DECISIONS_CHUNK == chunk)
+                .collect();
+            let bytes = (!kept.is_empty()).then(|| shared::codec::encode(&kept));
+            rows.push((format!("d{chunk:016x}"), bytes));
+        }
+        rows
+    }
+}

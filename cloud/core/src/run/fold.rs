@@ -1,0 +1,363 @@
+//! Facts into states: in order, each once, and only where slice, epoch, owner and state agree.
+
+use super::{At, AttemptRow, HISTORY, Run, Stage};
+use crate::effects::Effects;
+use crate::inbox::Message;
+use shared::explain::Reason;
+use shared::fact::{Body, End, Fact, SliceState};
+use shared::ids::{AttemptRef, NodeId, SliceRef, TaskIdx};
+use shared::state::TaskState;
+use shared::time::Unix;
+use shared::wire::LogId;
+use std::collections::BTreeSet;
+
+impl Run {
+    /// Folds facts of one node's log, ascending. Those that were folded before are passed over.
+    pub fn fold(
+        &mut self,
+        at: At<'_>,
+        log: LogId,
+        facts: &mut dyn Iterator<Item = (u64, &Fact)>,
+        fx: &mut Effects,
+    ) {
+        let mut turned = Vec::new();
+        let mut last = self.head.folded.get(&log).copied().unwrap_or(0);
+        for (number, fact) in facts {
+            if number <= last {
+                continue;
+            }
+            last = number;
+            if !self.head.known && !matches!(fact.body, Body::Submitted { .. }) {
+                self.keep(log, number);
+                continue;
+            }
+            match self.apply(at, log, fact, &mut turned, fx) {
+                Ok(()) => self.head.applied += 1,
+                Err(_) => self.head.not_applied += 1,
+            }
+        }
+        self.head.folded.insert(log, last);
+        self.tell(&turned, fx);
+        if self.head.unplaced > 0 && !turned.is_empty() {
+            self.settle(at.wall, fx);
+        }
+        self.refresh(at.wall);
+    }
+
+    fn keep(&mut self, log: LogId, number: u64) {
+        match self.head.kept.last_mut() {
+            Some((l, _, last)) if *l == log && *last + 1 == number => *last = number,
+            _ => self.head.kept.push((log, number, number)),
+        }
+    }
+
+    fn apply(
+        &mut self,
+        at: At<'_>,
+        log: LogId,
+        fact: &Fact,
+        turned: &mut Vec<TaskIdx>,
+        fx: &mut Effects,
+    ) -> Result<(), Reason> {
+        let wall = fact.at.wall;
+        match &fact.body {
+            Body::Started { attempt } => self.started(log, *attempt, wall),
+            Body::Ended { attempt, end } => self.ended(log, *attempt, end, wall, turned),
+            Body::Moved {
+                slice,
+                task,
+                to,
+                reason,
+            } => self.moved(log, (*slice, *task), (*to, *reason), wall, turned),
+            Body::Accepted { slice } => self.accepted(log, *slice),
+            Body::SliceDone { slice } => self.slice_done(log, *slice, fx),
+            Body::CancelDone { slice } => {
+                self.mine(log, *slice)?;
+                self.head.slices[slice.slice as usize].cancelled = true;
+                Ok(())
+            }
+            Body::PauseDone { slice, on } => {
+                self.mine(log, *slice)?;
+                self.head.slices[slice.slice as usize].paused = *on;
+                Ok(())
+            }
+            Body::Released { slice, in_doubt } => {
+                self.released(at, log, *slice, in_doubt, turned, fx)
+            }
+            Body::Refused {
+                slice,
+                reason,
+                text,
+                ..
+            } => self.refused(at, log, *slice, *reason, text, fx),
+            Body::Submitted {
+                slice,
+                workflow,
+                by,
+            } => self.submitted_at(log, *slice, workflow, by, wall, fx),
+            Body::CancelledHere { by, why, .. } => {
+                self.note(format!("cancelled at a gateway by {by}: {why}"));
+                Ok(())
+            }
+            Body::PausedHere { on, by, .. } => {
+                match on {
+                    true => self.head.paused_at.insert(log.node, by.clone()),
+                    false => self.head.paused_at.remove(&log.node),
+                };
+                Ok(())
+            }
+            Body::Reset { slices, .. } => self.reset(log, slices, wall, turned),
+            Body::Booted { .. } | Body::Dropped { .. } => Ok(()),
+        }
+    }
+
+    /// Whether facts of `log` about `slice` count.
+    fn mine(&self, log: LogId, slice: SliceRef) -> Result<(), Reason> {
+        let known = self.head.slices.get(slice.slice as usize);
+        let same = known.is_some_and(|s| {
+            s.epoch == slice.epoch
+                && s.node == log.node
+                && s.incarnation == log.incarnation
+                && s.counts()
+        });
+        same.then_some(()).ok_or(Reason::Superseded)
+    }
+
+    fn mine_task(&self, log: LogId, slice: SliceRef, task: TaskIdx) -> Result<(), Reason> {
+        let row = self
+            .body
+            .as_ref()
+            .and_then(|b| b.tasks.get(task.0 as usize));
+        let row = row.ok_or(Reason::ImpossibleTransition)?;
+        self.mine(log, slice)?;
+        (row.slice == slice.slice)
+            .then_some(())
+            .ok_or(Reason::Superseded)
+    }
+
+    fn row(&self, task: TaskIdx) -> Option<&super::TaskRow> {
+        self.body.as_ref()?.tasks.get(task.0 as usize)
+    }
+
+    /// The attempt's row, made if it is new; the oldest goes when there are too many.
+    fn attempt(&mut self, node: NodeId, attempt: AttemptRef) -> Option<&mut AttemptRow> {
+        let body = self.body.as_mut()?;
+        body.touch(attempt.task);
+        let rows = &mut body.tasks.get_mut(attempt.task.0 as usize)?.history;
+        let epoch = attempt.slice.epoch;
+        let same =
+            |r: &AttemptRow| r.node == node && r.epoch == epoch && r.number == attempt.number;
+        if let Some(known) = rows.iter().rposition(same) {
+            return rows.get_mut(known);
+        }
+        if rows.len() >= HISTORY {
+            rows.remove(0);
+        }
+        rows.push(AttemptRow {
+            node,
+            epoch,
+            number: attempt.number,
+            outcome: None,
+            reason: None,
+            exit: None,
+            began: None,
+            ended: None,
+            not_applied: None,
+        });
+        rows.last_mut()
+    }
+
+    fn started(&mut self, log: LogId, attempt: AttemptRef, wall: Unix) -> Result<(), Reason> {
+        let mut verdict = self.mine_task(log, attempt.slice, attempt.task);
+        let is_final = self.row(attempt.task).is_some_and(|r| r.state.is_final());
+        if verdict.is_ok() && is_final {
+            verdict = Err(Reason::ImpossibleTransition);
+        }
+        if let Some(row) = self.attempt(log.node, attempt) {
+            row.began.get_or_insert(wall);
+            row.not_applied = verdict.err();
+        }
+        verdict?;
+        self.set(attempt.task, TaskState::Running, None, wall);
+        if let Some(body) = &mut self.body {
+            let row = &mut body.tasks[attempt.task.0 as usize];
+            row.attempts = row.attempts.max(attempt.number);
+        }
+        Ok(())
+    }
+
+    fn ended(
+        &mut self,
+        log: LogId,
+        attempt: AttemptRef,
+        end: &End,
+        wall: Unix,
+        turned: &mut Vec<TaskIdx>,
+    ) -> Result<(), Reason> {
+        let mut verdict = self.mine_task(log, attempt.slice, attempt.task);
+        let is_final = self.row(attempt.task).is_some_and(|r| r.state.is_final());
+        if verdict.is_ok() && is_final {
+            verdict = Err(Reason::ImpossibleTransition);
+        }
+        let row = self.attempt(log.node, attempt);
+        let row = row.ok_or(Reason::ImpossibleTransition)?;
+        if row.outcome.is_some() {
+            return Err(Reason::ImpossibleTransition);
+        }
+        row.outcome = Some(end.outcome);
+        row.reason = Some(end.reason);
+        row.exit = end.exit;
+        row.began = end.began.map(|s| s.wall);
+        row.ended = Some(wall);
+        row.not_applied = verdict.err();
+        verdict?;
+        self.head.outcomes += 1;
+        if let Some(body) = &mut self.body {
+            let row = &mut body.tasks[attempt.task.0 as usize];
+            row.attempts = row.attempts.max(attempt.number);
+            row.outputs.clone_from(&end.outputs);
+        }
+        self.set(attempt.task, end.task, Some(end.reason), wall);
+        if end.task.is_final() {
+            turned.push(attempt.task);
+        }
+        Ok(())
+    }
+
+    fn moved(
+        &mut self,
+        log: LogId,
+        (slice, task): (SliceRef, TaskIdx),
+        (to, reason): (TaskState, Reason),
+        wall: Unix,
+        turned: &mut Vec<TaskIdx>,
+    ) -> Result<(), Reason> {
+        self.mine_task(log, slice, task)?;
+        let was = self.row(task).map_or(TaskState::Blocked, |r| r.state);
+        if was.is_final() && to.is_final() && was != to {
+            return Err(Reason::ImpossibleTransition);
+        }
+        self.set(task, to, Some(reason), wall);
+        if was.is_final() != to.is_final() {
+            turned.push(task);
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, log: LogId, slice: SliceRef) -> Result<(), Reason> {
+        self.mine(log, slice)?;
+        let known = &mut self.head.slices[slice.slice as usize];
+        if known.stage == Stage::Assigned {
+            known.stage = Stage::Accepted;
+        }
+        Ok(())
+    }
+
+    fn slice_done(&mut self, log: LogId, slice: SliceRef, fx: &mut Effects) -> Result<(), Reason> {
+        self.mine(log, slice)?;
+        self.head.slices[slice.slice as usize].stage = Stage::Done;
+        self.send(log.node, Message::Closed { slice }, fx);
+        Ok(())
+    }
+
+    fn refused(
+        &mut self,
+        at: At<'_>,
+        log: LogId,
+        slice: Option<SliceRef>,
+        reason: Reason,
+        text: &str,
+        fx: &mut Effects,
+    ) -> Result<(), Reason> {
+        self.note(format!("a directive was refused ({reason}): {text}"));
+        let Some(slice) = slice else { return Ok(()) };
+        self.mine(log, slice)?;
+        if self.head.slices[slice.slice as usize].stage == Stage::Assigned {
+            self.head.refused_by.insert(log.node);
+            self.hand_back(at, slice.slice, reason, fx);
+        }
+        Ok(())
+    }
+
+    fn submitted_at(
+        &mut self,
+        log: LogId,
+        slice: SliceRef,
+        packed: &[u8],
+        by: &str,
+        wall: Unix,
+        fx: &mut Effects,
+    ) -> Result<(), Reason> {
+        if self.head.known || slice.slice != 0 {
+            return Err(Reason::ImpossibleTransition);
+        }
+        let (workflow, hash) = shared::codec::unpack(packed).map_err(|_| Reason::Malformed)?;
+        let n = workflow.tasks.len() as u32;
+        self.head.submitted = wall;
+        by.clone_into(&mut self.head.by);
+        self.head.origin = Some(log.node);
+        self.define(packed, hash, workflow, fx);
+        self.head.slices.clear();
+        self.adopt_slice(log, slice);
+        for task in (0..n).map(TaskIdx) {
+            self.own(task, 0);
+        }
+        self.time_slice(0);
+        Ok(())
+    }
+
+    /// The states of slices after a hole in the facts.
+    fn reset(
+        &mut self,
+        log: LogId,
+        slices: &[SliceState],
+        wall: Unix,
+        turned: &mut Vec<TaskIdx>,
+    ) -> Result<(), Reason> {
+        let ours = |s: &&SliceState| s.slice.run == self.id;
+        let slices: Vec<&SliceState> = slices.iter().filter(ours).collect();
+        for state in slices {
+            for status in &state.tasks {
+                if self.mine_task(log, state.slice, status.task).is_err() {
+                    continue;
+                }
+                let was = self.row(status.task).map(|r| r.state);
+                self.set(status.task, status.state, None, wall);
+                if let Some(body) = &mut self.body {
+                    let row = &mut body.tasks[status.task.0 as usize];
+                    row.attempts = row.attempts.max(status.attempts);
+                    row.outputs.clone_from(&status.outputs);
+                }
+                if was.is_some_and(TaskState::is_final) != status.state.is_final() {
+                    turned.push(status.task);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the slices that need these tasks how they stand now.
+    pub fn tell(&mut self, tasks: &[TaskIdx], fx: &mut Effects) {
+        let Some(body) = &self.body else { return };
+        let mut news: BTreeSet<(u32, TaskIdx)> = BTreeSet::new();
+        for task in tasks {
+            let own = body.tasks[task.0 as usize].slice;
+            for dependent in &body.dependents[task.0 as usize] {
+                let slice = body.tasks[dependent.0 as usize].slice;
+                let live = self.head.slices.get(slice as usize);
+                if slice != own && live.is_some_and(super::Slice::live) {
+                    news.insert((slice, *task));
+                }
+            }
+        }
+        let messages: Vec<_> = news
+            .into_iter()
+            .map(|(slice, task)| (slice, body.upstream(task)))
+            .collect();
+        for (number, upstream) in messages {
+            let to = self.head.slices[number as usize].node;
+            let slice = self.slice_ref(number);
+            self.send(to, Message::Upstream { slice, upstream }, fx);
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Slices that leave their node: lost, released, refused, found again in an inventory.
+
+use super::{At, NONE, Run, Slice, Stage};
+use crate::effects::Effects;
+use crate::inbox::Message;
+use shared::explain::{DecisionKind, Evidence, Reason};
+use shared::fact::SliceState;
+use shared::ids::{Epoch, Incarnation, NodeId, SliceRef, TaskIdx};
+use shared::state::TaskState;
+use shared::time::{Span, Unix};
+use shared::wire::LogId;
+use shared::workflow::{SideEffects, Source};
+use std::collections::BTreeSet;
+
+/// What happens to the open tasks of a slice that is taken away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Policy {
+    /// Silent or forgotten: placed again only if the specification says `replace`.
+    AsSpec(Reason),
+    /// The data directory is gone for certain: placed again unless it may not run twice.
+    Gone(Reason),
+    /// The node confirmed that nothing runs: placed again.
+    Confirmed,
+}
+
+impl Run {
+    /// Tasks of a slice that are not final.
+    #[must_use]
+    pub fn open_tasks(&self, slice: u32) -> Vec<TaskIdx> {
+        let rows = self.body.iter().flat_map(|b| &b.tasks);
+        (0u32..)
+            .zip(rows)
+            .filter(|(_, row)| row.slice == slice && !row.state.is_final())
+            .map(|(t, _)| TaskIdx(t))
+            .collect()
+    }
+
+    /// Finds the shortest `lost_after` of a slice's open tasks.
+    pub fn time_slice(&mut self, slice: u32) {
+        let open = self.open_tasks(slice);
+        let Some(body) = &self.body else { return };
+        let span = |t: &TaskIdx| body.workflow.tasks[t.0 as usize].disconnect.lost_after;
+        self.head.slices[slice as usize].lost_after = open.iter().filter_map(span).min();
+    }
+
+    /// A node was silent for so long: what may not wait longer is lost there.
+    pub fn node_silent(&mut self, at: At<'_>, node: NodeId, silence: Span, fx: &mut Effects) {
+        if self.head.held {
+            return;
+        }
+        for number in self.live_slices(|s| s.node == node) {
+            let due: Vec<TaskIdx> = self
+                .open_tasks(number)
+                .into_iter()
+                .filter(|t| {
+                    let spec = self.body.as_ref().map(|b| &b.workflow.tasks[t.0 as usize]);
+                    spec.and_then(|s| s.disconnect.lost_after)
+                        .is_some_and(|limit| limit <= silence)
+                })
+                .collect();
+            if due.is_empty() {
+                continue;
+            }
+            self.record_move(at, number, &due, Reason::NodeSilent, silence);
+            self.take(at, number, &due, Policy::AsSpec(Reason::NodeSilent), fx);
+        }
+        self.refresh(at.wall);
+    }
+
+    /// Everything on an incarnation of a node is gone.
+    pub fn node_lost(
+        &mut self,
+        at: At<'_>,
+        node: NodeId,
+        incarnation: Incarnation,
+        why: Reason,
+        fx: &mut Effects,
+    ) {
+        let policy = match why {
+            Reason::NodeReimaged => Policy::Gone(why),
+            _ => Policy::AsSpec(why),
+        };
+        self.head.paused_at.remove(&node);
+        for number in self.live_slices(|s| s.node == node && s.incarnation == incarnation) {
+            let open = self.open_tasks(number);
+            self.record_move(at, number, &open, why, Span(0));
+            self.take(at, number, &open, policy, fx);
+            self.close(number, Stage::Lost, fx);
+        }
+        self.refresh(at.wall);
+    }
+
+    fn live_slices(&self, wanted: impl Fn(&Slice) -> bool) -> Vec<u32> {
+        (0u32..)
+            .zip(&self.head.slices)
+            .filter(|(_, s)| s.live() && wanted(s))
+            .map(|(n, _)| n)
+            .collect()
+    }
+
+    fn record_move(&mut self, at: At<'_>, slice: u32, tasks: &[TaskIdx], why: Reason, span: Span) {
+        let evidence = vec![
+            Evidence::new("epoch", self.head.slices[slice as usize].epoch),
+            Evidence::new("tasks_open", tasks.len()),
+            Evidence::new("silence_ms", span.0),
+        ];
+        let tasks = tasks.iter().map(|t| (t.0, t.0)).collect();
+        let decision = super::place::rule(DecisionKind::Moved, why, evidence);
+        self.decide(at, tasks, None, decision);
+    }
+
+    /// Takes tasks out of a slice; an emptied slice is over.
+    fn take(
+        &mut self,
+        at: At<'_>,
+        slice: u32,
+        tasks: &[TaskIdx],
+        policy: Policy,
+        fx: &mut Effects,
+    ) {
+        let mut turned = Vec::new();
+        let mut again = Vec::new();
+        for task in tasks {
+            match self.fate(*task, policy) {
+                Some((state, why)) => {
+                    self.set(*task, state, Some(why), at.wall);
+                    turned.push(*task);
+                }
+                None => {
+                    self.set(*task, TaskState::Blocked, None, at.wall);
+                    self.own(*task, NONE);
+                    again.push(*task);
+                }
+            }
+        }
+        if self.head.slices[slice as usize].open == 0 {
+            let slice_ref = self.slice_ref(slice);
+            let node = self.head.slices[slice as usize].node;
+            if policy == Policy::AsSpec(Reason::NodeSilent) {
+                self.send(node, Message::Release { slice: slice_ref }, fx);
+                self.close(slice, Stage::Lost, fx);
+            }
+        } else {
+            self.time_slice(slice);
+        }
+        turned.extend(self.redo(at, slice, again));
+        self.tell(&turned, fx);
+        self.settle(at.wall, fx);
+    }
+
+    fn close(&mut self, number: u32, stage: Stage, fx: &mut Effects) {
+        let slice = self.slice_ref(number);
+        let known = &mut self.head.slices[number as usize];
+        if known.live() {
+            known.stage = stage;
+            let node = known.node;
+            self.send(node, Message::Closed { slice }, fx);
+        }
+    }
+
+    /// How an open task ends when it is taken away; none if it is placed again.
+    fn fate(&self, task: TaskIdx, policy: Policy) -> Option<(TaskState, Reason)> {
+        let body = self.body.as_ref()?;
+        let spec = &body.workflow.tasks[task.0 as usize];
+        if self.head.cancel.is_some() {
+            return Some((TaskState::Cancelled, Reason::CancelledByPerson));
+        }
+        let once = spec.side_effects == SideEffects::AtMostOnce;
+        let row = &body.tasks[task.0 as usize];
+        let began = matches!(row.state, TaskState::Running | TaskState::Checkpointing);
+        match policy {
+            Policy::Confirmed if self.head.origin.is_none() => None,
+            Policy::Confirmed => Some((TaskState::Lost, Reason::NodeForgotten)),
+            Policy::Gone(why) | Policy::AsSpec(why) if self.head.origin.is_some() => {
+                let why = if once && began { Reason::InDoubt } else { why };
+                Some((TaskState::Lost, why))
+            }
+            Policy::Gone(_) if once && (began || self.may_have_begun(task)) => {
+                Some((TaskState::Lost, Reason::InDoubt))
+            }
+            Policy::Gone(_) => None,
+            Policy::AsSpec(_) if once && began => Some((TaskState::Lost, Reason::InDoubt)),
+            Policy::AsSpec(_) if spec.disconnect.replace && !once => None,
+            Policy::AsSpec(why) => Some((TaskState::Lost, why)),
+        }
+    }
+
+    /// Whether the owner could have begun it without being heard: all it needs from elsewhere was there.
+    fn may_have_begun(&self, task: TaskIdx) -> bool {
+        let Some(body) = &self.body else { return false };
+        let own = body.tasks[task.0 as usize].slice;
+        body.deps[task.0 as usize].iter().all(|dep| {
+            let row = &body.tasks[dep.0 as usize];
+            row.slice == own || row.state.is_final()
+        })
+    }
+
+    /// Tasks whose outputs lie only on the node that is gone are done again where others need them.
+    fn redo(&mut self, at: At<'_>, gone: u32, mut work: Vec<TaskIdx>) -> Vec<TaskIdx> {
+        let mut undone = Vec::new();
+        while let Some(task) = work.pop() {
+            let Some(body) = &self.body else { break };
+            let missing: BTreeSet<TaskIdx> = body.workflow.tasks[task.0 as usize]
+                .inputs
+                .iter()
+                .filter_map(|input| match input.source {
+                    Source::Task { task, output } => Some((task, output)),
+                    _ => None,
+                })
+                .filter(|(dep, output)| {
+                    let row = &body.tasks[dep.0 as usize];
+                    let spec = &body.workflow.tasks[dep.0 as usize];
+                    let file = row.outputs.get(*output as usize);
+                    row.state == TaskState::Succeeded
+                        && row.slice == gone
+                        && spec.side_effects != SideEffects::AtMostOnce
+                        && file.is_some_and(|f| !at.files.contains_key(&f.hash))
+                })
+                .map(|(dep, _)| dep)
+                .collect();
+            for dep in missing {
+                self.set(dep, TaskState::Blocked, None, at.wall);
+                self.own(dep, NONE);
+                if let Some(body) = &mut self.body {
+                    body.tasks[dep.0 as usize].outputs.clear();
+                }
+                undone.push(dep);
+                work.push(dep);
+            }
+        }
+        undone
+    }
+
+    /// The node confirmed that it gave a slice up.
+    pub(super) fn released(
+        &mut self,
+        at: At<'_>,
+        log: LogId,
+        slice: SliceRef,
+        in_doubt: &[TaskIdx],
+        turned: &mut Vec<TaskIdx>,
+        fx: &mut Effects,
+    ) -> Result<(), Reason> {
+        let known = self.head.slices.get(slice.slice as usize);
+        let asked = known.is_some_and(|s| {
+            s.epoch == slice.epoch
+                && s.node == log.node
+                && s.incarnation == log.incarnation
+                && s.stage == Stage::Releasing
+        });
+        if !asked {
+            return Err(Reason::Superseded);
+        }
+        let open = self.open_tasks(slice.slice);
+        let (doubt, rest): (Vec<TaskIdx>, Vec<TaskIdx>) =
+            open.into_iter().partition(|t| in_doubt.contains(t));
+        for task in doubt {
+            self.set(task, TaskState::Lost, Some(Reason::InDoubt), at.wall);
+            turned.push(task);
+        }
+        self.take(at, slice.slice, &rest, Policy::Confirmed, fx);
+        self.close(slice.slice, Stage::Released, fx);
+        Ok(())
+    }
+
+    /// Nothing of the slice was ever taken over by its node: it is placed anew.
+    pub(super) fn hand_back(&mut self, at: At<'_>, slice: u32, why: Reason, fx: &mut Effects) {
+        let open = self.open_tasks(slice);
+        self.record_move(at, slice, &open, why, Span(0));
+        self.take(at, slice, &open, Policy::Confirmed, fx);
+        self.close(slice, Stage::Lost, fx);
+    }
+
+    /// The node could not be given the assignment any more.
+    pub fn assign_refused(&mut self, at: At<'_>, slice: SliceRef, why: Reason, fx: &mut Effects) {
+        let known = self.head.slices.get(slice.slice as usize);
+        if known.is_some_and(|s| s.epoch == slice.epoch && s.stage == Stage::Assigned) {
+            self.hand_back(at, slice.slice, why, fx);
+            self.refresh(at.wall);
+        }
+    }
+
+    /// Asks a node to give up what may go elsewhere: its slices without a task that names the node.
+    pub fn release(&mut self, node: NodeId, name: &str, fx: &mut Effects) {
+        if self.head.held || self.head.origin.is_some() {
+            return;
+        }
+        for number in self.live_slices(|s| s.node == node && s.stage != Stage::Releasing) {
+            let pinned = self.open_tasks(number).iter().any(|t| {
+                let spec = self.body.as_ref().map(|b| &b.workflow.tasks[t.0 as usize]);
+                spec.is_some_and(|s| s.placement.node.as_deref() == Some(name))
+            });
+            if !pinned {
+                self.head.slices[number as usize].stage = Stage::Releasing;
+                let slice = self.slice_ref(number);
+                self.send(node, Message::Release { slice }, fx);
+            }
+        }
+    }
+
+    /// Takes a slice of an inventory or of a local submission into the list of slices.
+    pub(super) fn adopt_slice(&mut self, log: LogId, slice: SliceRef) {
+        let at = slice.slice as usize;
+        let unknown = Slice {
+            epoch: Epoch(0),
+            node: NodeId::default(),
+            incarnation: Incarnation::default(),
+            stage: Stage::Lost,
+            open: 0,
+            lost_after: None,
+            cancelled: false,
+            paused: false,
+        };
+        while self.head.slices.len() <= at {
+            self.head.slices.push(unknown.clone());
+        }
+        let open = self.head.slices[at].open;
+        self.head.slices[at] = Slice {
+            epoch: slice.epoch,
+            node: log.node,
+            incarnation: log.incarnation,
+            stage: Stage::Accepted,
+            open,
+            ..unknown
+        };
+        let counter = (slice.epoch.0 & u64::from(u32::MAX)) as u32;
+        self.head.epochs = self.head.epochs.max(counter);
+    }
+
+    /// What a node has of this run, after this store went back. Returns kept facts to be folded now.
+    pub fn inventory(
+        &mut self,
+        at: At<'_>,
+        log: LogId,
+        slices: &[SliceState],
+        packed: Option<&[u8]>,
+        fx: &mut Effects,
+    ) -> Vec<(LogId, u64, u64)> {
+        let mut kept = Vec::new();
+        if let (false, Some(packed)) = (self.head.known, packed)
+            && let Ok((workflow, hash)) = shared::codec::unpack(packed)
+        {
+            self.head.by = "rebuilt from an inventory".to_owned();
+            self.define(packed, hash, workflow, fx);
+            kept = std::mem::take(&mut self.head.kept);
+            self.head.folded.clear();
+        }
+        if !self.head.known {
+            return kept;
+        }
+        let named: BTreeSet<SliceRef> = slices.iter().map(|s| s.slice).collect();
+        for state in slices {
+            self.compare(log, state);
+        }
+        for number in self.live_slices(|s| s.node == log.node && s.incarnation == log.incarnation) {
+            let slice = self.slice_ref(number);
+            let older = slice.epoch < Epoch::new(at.generation, 0) && self.head.origin.is_none();
+            if older && !named.contains(&slice) {
+                self.hand_back(at, number, Reason::NodeReimaged, fx);
+            } else {
+                self.tell_again(number, fx);
+            }
+        }
+        self.refresh(at.wall);
+        kept
+    }
+
+    /// Takes over what the node knows better: a slice of a newer epoch, or one that is not known here.
+    fn compare(&mut self, log: LogId, state: &SliceState) {
+        let known = self.head.slices.get(state.slice.slice as usize);
+        let sane = (state.slice.slice as usize) < self.head.slices.len() + 1_000_000;
+        if !sane
+            || known.is_some_and(|s| s.epoch >= state.slice.epoch && s.node != NodeId::default())
+        {
+            return;
+        }
+        self.adopt_slice(log, state.slice);
+        let tasks = self.body.as_ref().map_or(0, |b| b.tasks.len());
+        for status in &state.tasks {
+            if status.task.0 as usize >= tasks {
+                continue;
+            }
+            let owner = self
+                .body
+                .as_ref()
+                .map(|b| b.tasks[status.task.0 as usize].slice);
+            let current = owner.and_then(|o| self.head.slices.get(o as usize));
+            if current.is_none_or(|s| s.epoch < state.slice.epoch) {
+                self.own(status.task, state.slice.slice);
+            }
+        }
+        self.time_slice(state.slice.slice);
+    }
+
+    /// Repeats what a slice's node may have missed: ends of other slices' tasks, and requests.
+    fn tell_again(&mut self, number: u32, fx: &mut Effects) {
+        let node = self.head.slices[number as usize].node;
+        let open = self.open_tasks(number);
+        let Some(body) = &self.body else { return };
+        let above: BTreeSet<TaskIdx> = open
+            .iter()
+            .flat_map(|t| &body.deps[t.0 as usize])
+            .filter(|d| {
+                let row = &body.tasks[d.0 as usize];
+                row.slice != number && row.state.is_final()
+            })
+            .copied()
+            .collect();
+        let news: Vec<_> = above.into_iter().map(|t| body.upstream(t)).collect();
+        let slice = self.slice_ref(number);
+        for upstream in news {
+            self.send(node, Message::Upstream { slice, upstream }, fx);
+        }
+        self.repeat_requests(node, fx);
+    }
+
+    /// Stands still after a restore, or goes on.
+    pub fn hold(&mut self, on: bool, at: Unix, fx: &mut Effects) {
+        if self.head.state.is_final() {
+            return;
+        }
+        self.head.held = on;
+        if !on && self.head.cancel.is_some() {
+            self.cancel_unplaced(at, fx);
+            let nodes: BTreeSet<NodeId> = self
+                .live_slices(|s| !s.cancelled)
+                .into_iter()
+                .map(|n| self.head.slices[n as usize].node)
+                .collect();
+            for node in nodes {
+                self.repeat_requests(node, fx);
+            }
+        }
+        self.refresh(at);
+    }
+}

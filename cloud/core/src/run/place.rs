@@ -1,0 +1,492 @@
+//! The planner: which task goes to which node, and the cut into slices.
+//!
+//! Tasks that are linked stay together as long as one node may run them all, so as few edges as can be cross
+//! the link; independent groups are spread by load. The choice is a pure function; `plan` carries it out.
+
+use super::{At, NONE, Run, RunBody, Slice, Stage};
+use crate::effects::Effects;
+use crate::inbox::Message;
+use shared::directive::Assign;
+use shared::explain::{Decision, DecisionKind, Evidence, Reason};
+use shared::ids::{Epoch, Incarnation, NodeId, TaskIdx};
+use shared::state::TaskState;
+use shared::workflow::{Resources, Task, Workflow};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A node that may be given work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its id.
+    pub id: NodeId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it offers.
+    pub capacity: Resources,
+    /// A session is live.
+    pub online: bool,
+    /// Tasks placed there that are not final, of all runs.
+    pub load: u64,
+}
+
+/// What is chosen: positions of tasks by position of the node, each with its reason; and what must wait.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Node and reason for each task.
+    pub placed: BTreeMap<TaskIdx, (usize, Reason)>,
+    /// Tasks no node fits, and why.
+    pub waiting: Vec<(TaskIdx, String)>,
+    /// Links between the chosen node and the tasks of its groups, for the evidence.
+    pub links: BTreeMap<usize, u64>,
+}
+
+/// Which candidates a task may run on: those of its placement that offer enough. Offline ones only if it names
+/// them. On none: why, for people.
+fn fits(task: &Task, nodes: &[Candidate]) -> Result<Vec<usize>, String> {
+    let place = &task.placement;
+    let wanted = |n: &Candidate| {
+        place.node.as_ref().is_none_or(|name| *name == n.name)
+            && place.labels.iter().all(|(k, v)| n.labels.get(k) == Some(v))
+            && place
+                .site
+                .as_ref()
+                .is_none_or(|site| n.labels.get("site") == Some(site))
+    };
+    let asked: Vec<usize> = (0..nodes.len()).filter(|i| wanted(&nodes[*i])).collect();
+    if asked.is_empty() {
+        return Err(match &place.node {
+            Some(name) => format!("no usable node is named {name}"),
+            None => "no usable node has the labels that it asks for".to_owned(),
+        });
+    }
+    let mut lack = None;
+    let able: Vec<usize> = asked
+        .into_iter()
+        .filter(|i| match nodes[*i].capacity.lacks(&task.resources) {
+            None => true,
+            Some(missing) => {
+                lack = Some((i.to_owned(), missing));
+                false
+            }
+        })
+        .collect();
+    if let (true, Some((node, (what, want, have)))) = (able.is_empty(), lack) {
+        let name = &nodes[node].name;
+        return Err(format!(
+            "it asks for {want} of {what}, {name} offers {have}"
+        ));
+    }
+    let online: Vec<usize> = able.iter().copied().filter(|i| nodes[*i].online).collect();
+    if !online.is_empty() {
+        Ok(online)
+    } else if place.node.is_some() {
+        Ok(able)
+    } else {
+        Err("every node that fits is offline".to_owned())
+    }
+}
+
+/// Groups of tasks that stay together: a union-find whose sets remember where all their members may run.
+struct Groups {
+    parent: Vec<usize>,
+    allowed: Vec<usize>,
+    sets: Vec<Vec<usize>>,
+    ids: BTreeMap<Vec<usize>, usize>,
+    both: BTreeMap<(usize, usize), Option<usize>>,
+}
+
+impl Groups {
+    fn set_id(&mut self, set: Vec<usize>) -> usize {
+        if let Some(id) = self.ids.get(&set) {
+            return *id;
+        }
+        self.sets.push(set.clone());
+        self.ids.insert(set, self.sets.len() - 1);
+        self.sets.len() - 1
+    }
+
+    fn find(&mut self, mut at: usize) -> usize {
+        while self.parent[at] != at {
+            self.parent[at] = self.parent[self.parent[at]];
+            at = self.parent[at];
+        }
+        at
+    }
+
+    fn common(&mut self, a: usize, b: usize) -> Option<usize> {
+        if a == b {
+            return Some(a);
+        }
+        let key = (a.min(b), a.max(b));
+        if let Some(known) = self.both.get(&key) {
+            return *known;
+        }
+        let other: BTreeSet<usize> = self.sets[b].iter().copied().collect();
+        let set: Vec<usize> = self.sets[a]
+            .iter()
+            .copied()
+            .filter(|n| other.contains(n))
+            .collect();
+        let id = (!set.is_empty()).then(|| self.set_id(set));
+        self.both.insert(key, id);
+        id
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.find(a), self.find(b));
+        if a == b {
+            return;
+        }
+        if let Some(set) = self.common(self.allowed[a], self.allowed[b]) {
+            let (low, high) = (a.min(b), a.max(b));
+            self.parent[high] = low;
+            self.allowed[low] = set;
+        }
+    }
+}
+
+/// What a choice is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The workflow.
+    pub workflow: &'a Workflow,
+    /// Edges, up.
+    pub deps: &'a [Vec<TaskIdx>],
+    /// Edges, down.
+    pub dependents: &'a [Vec<TaskIdx>],
+    /// Tasks to place, ascending.
+    pub tasks: &'a [TaskIdx],
+    /// Where the other tasks are.
+    pub there: &'a BTreeMap<TaskIdx, NodeId>,
+    /// Where they may go.
+    pub nodes: &'a [Candidate],
+}
+
+fn group(q: &Question<'_>, choice: &mut Choice) -> (Groups, Vec<TaskIdx>, Vec<usize>) {
+    type Class<'a> = (&'a shared::workflow::Placement, &'a Resources);
+    let mut groups = Groups {
+        parent: Vec::new(),
+        allowed: Vec::new(),
+        sets: Vec::new(),
+        ids: BTreeMap::new(),
+        both: BTreeMap::new(),
+    };
+    let mut classes: Vec<(Class<'_>, Result<usize, String>)> = Vec::new();
+    let (mut members, mut own) = (Vec::new(), Vec::new());
+    for task in q.tasks {
+        let spec = &q.workflow.tasks[task.0 as usize];
+        let key = (&spec.placement, &spec.resources);
+        let class = match classes.iter().find(|(k, _)| *k == key) {
+            Some((_, class)) => class.clone(),
+            None => {
+                let class = fits(spec, q.nodes).map(|set| groups.set_id(set));
+                classes.push((key, class.clone()));
+                class
+            }
+        };
+        match class {
+            Ok(set) => {
+                groups.parent.push(members.len());
+                groups.allowed.push(set);
+                own.push(set);
+                members.push(*task);
+            }
+            Err(why) => choice.waiting.push((*task, why)),
+        }
+    }
+    join_neighbours(q, &mut groups, &members);
+    (groups, members, own)
+}
+
+/// Batches first, then chains (edges without an alternative), then all other edges.
+fn join_neighbours(q: &Question<'_>, groups: &mut Groups, members: &[TaskIdx]) {
+    let position: BTreeMap<TaskIdx, usize> =
+        members.iter().enumerate().map(|(i, t)| (*t, i)).collect();
+    let mut batches: BTreeMap<u32, usize> = BTreeMap::new();
+    for (i, task) in members.iter().enumerate() {
+        if let Some(batch) = q.workflow.tasks[task.0 as usize].batch {
+            let first = *batches.entry(batch).or_insert(i);
+            groups.join(first, i);
+        }
+    }
+    for chains in [true, false] {
+        for (i, task) in members.iter().enumerate() {
+            let deps = &q.deps[task.0 as usize];
+            for dep in deps {
+                let single = deps.len() == 1 || q.dependents[dep.0 as usize].len() == 1;
+                if let (true, Some(j)) = (single == chains, position.get(dep)) {
+                    groups.join(*j, i);
+                }
+            }
+        }
+    }
+}
+
+/// Chooses a node for each task.
+#[must_use]
+pub fn choose(q: &Question<'_>) -> Choice {
+    let mut choice = Choice::default();
+    let (mut groups, members, own) = group(q, &mut choice);
+    let mut sets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for i in 0..members.len() {
+        sets.entry(groups.find(i)).or_default().push(i);
+    }
+    let mut order: Vec<(usize, Vec<usize>)> = sets.into_iter().collect();
+    order.sort_by_key(|(root, set)| {
+        (
+            groups.sets[groups.allowed[*root]].len(),
+            usize::MAX - set.len(),
+            *root,
+        )
+    });
+    let index: BTreeMap<NodeId, usize> =
+        q.nodes.iter().enumerate().map(|(i, n)| (n.id, i)).collect();
+    let mut load: Vec<u64> = q.nodes.iter().map(|n| n.load).collect();
+    for (root, set) in order {
+        let allowed = groups.sets[groups.allowed[root]].clone();
+        let (node, links) = best(q, &choice, &index, &load, &allowed, &set, &members);
+        load[node] += set.len() as u64;
+        *choice.links.entry(node).or_default() += links;
+        for i in set {
+            let named = q.workflow.tasks[members[i].0 as usize]
+                .placement
+                .node
+                .is_some();
+            let reason = match (groups.sets[own[i]].len(), allowed.len()) {
+                (1, _) if named => Reason::NamedBySpec,
+                (1, _) => Reason::OnlyFit,
+                (_, 1) => Reason::KeepsTogether,
+                _ if links > 0 => Reason::DataThere,
+                _ => Reason::LeastLoaded,
+            };
+            choice.placed.insert(members[i], (node, reason));
+        }
+    }
+    choice
+}
+
+/// The node with most links to the group, at the same site if not there; then the least loaded; and its links.
+fn best(
+    q: &Question<'_>,
+    choice: &Choice,
+    index: &BTreeMap<NodeId, usize>,
+    load: &[u64],
+    allowed: &[usize],
+    set: &[usize],
+    members: &[TaskIdx],
+) -> (usize, u64) {
+    let mut links = vec![0u64; q.nodes.len()];
+    for i in set {
+        let at = members[*i].0 as usize;
+        for other in q.deps[at].iter().chain(&q.dependents[at]) {
+            let there = q.there.get(other).and_then(|n| index.get(n).copied());
+            if let Some(n) = there.or_else(|| choice.placed.get(other).map(|p| p.0)) {
+                links[n] += 1;
+            }
+        }
+    }
+    let site = |n: usize| q.nodes[n].labels.get("site");
+    let near = |n: usize| -> u64 {
+        let same = (0..q.nodes.len()).filter(|m| site(*m).is_some() && site(*m) == site(n));
+        links[n] + same.map(|m| links[m]).sum::<u64>()
+    };
+    let any = links.iter().any(|l| *l > 0);
+    let share = |n: usize| {
+        let cpu = u128::from(q.nodes[n].capacity.cpu_milli.max(1));
+        u128::from(load[n] + set.len() as u64) * 1_000_000 / cpu
+    };
+    let best = allowed
+        .iter()
+        .copied()
+        .min_by_key(|n| (if any { u64::MAX - near(*n) } else { 0 }, share(*n), *n))
+        .unwrap_or(0);
+    (best, links[best])
+}
+
+fn ranges(tasks: impl Iterator<Item = TaskIdx>) -> Vec<(u32, u32)> {
+    let mut out: Vec<(u32, u32)> = Vec::new();
+    for TaskIdx(t) in tasks {
+        match out.last_mut() {
+            Some((_, last)) if *last + 1 == t => *last = t,
+            _ => out.push((t, t)),
+        }
+    }
+    out
+}
+
+impl Run {
+    /// Whether there is something to place.
+    #[must_use]
+    pub fn wants_placement(&self) -> bool {
+        self.head.known && !self.head.held && self.head.unplaced > 0 && self.head.cancel.is_none()
+    }
+
+    /// Places what is on no node, as far as nodes fit.
+    pub fn plan(&mut self, at: At<'_>, nodes: &[Candidate], fx: &mut Effects) {
+        if !self.wants_placement() {
+            return;
+        }
+        self.settle(at.wall, fx);
+        let Some(body) = &self.body else { return };
+        let tasks: Vec<TaskIdx> = (0..body.tasks.len() as u32)
+            .map(TaskIdx)
+            .filter(|t| {
+                let row = &body.tasks[t.0 as usize];
+                row.slice == NONE && !row.state.is_final()
+            })
+            .collect();
+        let usable: Vec<Candidate> = nodes
+            .iter()
+            .filter(|n| !self.head.refused_by.contains(&n.id))
+            .cloned()
+            .collect();
+        let choice = choose(&Question {
+            workflow: &body.workflow,
+            deps: &body.deps,
+            dependents: &body.dependents,
+            tasks: &tasks,
+            there: &self.whereabouts(body),
+            nodes: &usable,
+        });
+        self.carry_out(at, &usable, &choice, fx);
+        self.say_waiting(at, &choice);
+        self.refresh(at.wall);
+    }
+
+    fn whereabouts(&self, body: &RunBody) -> BTreeMap<TaskIdx, NodeId> {
+        let slices = &self.head.slices;
+        let owner = |slice: u32| slices.get(slice as usize).filter(|s| s.counts());
+        (0u32..)
+            .zip(&body.tasks)
+            .filter_map(|(t, row)| Some((TaskIdx(t), owner(row.slice)?.node)))
+            .collect()
+    }
+
+    fn carry_out(&mut self, at: At<'_>, nodes: &[Candidate], choice: &Choice, fx: &mut Effects) {
+        let mut by_node: BTreeMap<usize, Vec<TaskIdx>> = BTreeMap::new();
+        let mut by_reason: BTreeMap<(usize, Reason), Vec<TaskIdx>> = BTreeMap::new();
+        for (task, (node, reason)) in &choice.placed {
+            by_node.entry(*node).or_default().push(*task);
+            by_reason.entry((*node, *reason)).or_default().push(*task);
+        }
+        for ((node, reason), tasks) in by_reason {
+            let chosen = &nodes[node];
+            let links = choice.links.get(&node).copied().unwrap_or(0);
+            let evidence = vec![
+                Evidence::new("node", &chosen.name),
+                Evidence::new("online", chosen.online),
+                Evidence::new("nodes_usable", nodes.len()),
+                Evidence::new("tasks_together", tasks.len()),
+                Evidence::new("links_there", links),
+                Evidence::new("open_tasks_there", chosen.load),
+                Evidence::new("cpu_milli", chosen.capacity.cpu_milli),
+            ];
+            let decision = rule(DecisionKind::Placed, reason, evidence);
+            self.decide(at, ranges(tasks.into_iter()), None, decision);
+        }
+        for (node, tasks) in by_node {
+            self.assign(at, &nodes[node], &tasks, fx);
+        }
+    }
+
+    fn assign(&mut self, at: At<'_>, node: &Candidate, tasks: &[TaskIdx], fx: &mut Effects) {
+        let number = self.head.slices.len() as u32;
+        self.head.epochs += 1;
+        self.head.slices.push(Slice {
+            epoch: Epoch::new(at.generation, self.head.epochs),
+            node: node.id,
+            incarnation: node.incarnation,
+            stage: Stage::Assigned,
+            open: 0,
+            lost_after: None,
+            cancelled: false,
+            paused: self.head.pause.is_some(),
+        });
+        for task in tasks {
+            self.own(*task, number);
+        }
+        self.time_slice(number);
+        let Some(body) = &self.body else { return };
+        let inside = |t: &TaskIdx| body.tasks[t.0 as usize].slice == number;
+        let above: BTreeSet<TaskIdx> = tasks
+            .iter()
+            .flat_map(|t| &body.deps[t.0 as usize])
+            .filter(|d| !inside(d) && body.tasks[d.0 as usize].state.is_final())
+            .copied()
+            .collect();
+        let used = |t: &TaskIdx| (*t, body.tasks[t.0 as usize].used);
+        let assign = Assign {
+            slice: self.slice_ref(number),
+            workflow_hash: self.head.hash,
+            workflow: None,
+            tasks: tasks.to_vec(),
+            attempts_used: tasks.iter().map(used).filter(|(_, n)| *n > 0).collect(),
+            done: Vec::new(),
+            upstream: above.into_iter().map(|t| body.upstream(t)).collect(),
+            paused: self.head.pause.is_some(),
+        };
+        let message = Message::Assign {
+            incarnation: node.incarnation,
+            assign: Box::new(assign),
+        };
+        self.send(node.id, message, fx);
+    }
+
+    /// Says why tasks wait; said once, repeated by a counter.
+    fn say_waiting(&mut self, at: At<'_>, choice: &Choice) {
+        let mut by_why: BTreeMap<&str, Vec<TaskIdx>> = BTreeMap::new();
+        for (task, why) in &choice.waiting {
+            by_why.entry(why).or_default().push(*task);
+        }
+        if let Some((_, why)) = choice.waiting.first() {
+            self.head.unplaced_why.clone_from(why);
+        }
+        for (why, tasks) in by_why {
+            let evidence = vec![Evidence::new("why", why)];
+            let decision = rule(DecisionKind::Held, Reason::WaitsForNode, evidence);
+            self.decide(at, ranges(tasks.into_iter()), None, decision);
+        }
+    }
+
+    /// Ends tasks on no node that can no longer start, and tells those who need them.
+    pub fn settle(&mut self, wall: shared::time::Unix, fx: &mut Effects) {
+        let mut ended = Vec::new();
+        loop {
+            let Some(body) = &self.body else { return };
+            let done: Vec<(TaskIdx, TaskState, Reason)> = (0u32..)
+                .zip(&body.tasks)
+                .filter(|(_, row)| row.slice == NONE && !row.state.is_final())
+                .filter_map(|(t, _)| {
+                    let spec = &body.workflow.tasks[t as usize];
+                    let state = |n: &TaskIdx| body.tasks[n.0 as usize].state;
+                    let needs: Vec<TaskState> = spec.needs.iter().map(state).collect();
+                    let (end, why) = super::rules::settled(spec.trigger_rule, &needs)?;
+                    Some((TaskIdx(t), end, why))
+                })
+                .collect();
+            if done.is_empty() {
+                break;
+            }
+            for (task, state, reason) in done {
+                self.set(task, state, Some(reason), wall);
+                ended.push(task);
+            }
+        }
+        self.tell(&ended, fx);
+    }
+}
+
+/// A decision that a rule made.
+#[must_use]
+pub fn rule(action: DecisionKind, reason: Reason, evidence: Vec<Evidence>) -> Decision {
+    Decision {
+        action,
+        reason,
+        confidence_milli: 1000,
+        evidence,
+        repeats: 0,
+    }
+}

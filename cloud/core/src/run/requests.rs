@@ -1,0 +1,146 @@
+//! Cancel and pause: requests of a person that count only when the owners' facts confirm them.
+
+use super::{Asked, NONE, Run, Slice};
+use crate::effects::Effects;
+use crate::event::Refused;
+use crate::inbox::Message;
+use shared::explain::Reason;
+use shared::ids::{NodeId, TaskIdx};
+use shared::state::TaskState;
+use shared::time::Unix;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Run {
+    /// A person asks for the run's end.
+    ///
+    /// # Errors
+    /// [`Refused::State`] for a run that is over or not known.
+    pub fn cancel(&mut self, asked: Asked, fx: &mut Effects) -> Result<(), Refused> {
+        self.can_ask("cancelled")?;
+        if self.head.cancel.is_some() {
+            return Ok(());
+        }
+        let at = asked.at;
+        self.head.cancel = Some(asked);
+        if !self.head.held {
+            self.cancel_unplaced(at, fx);
+            for node in self.owners() {
+                self.repeat_requests(node, fx);
+            }
+        }
+        self.refresh(at);
+        Ok(())
+    }
+
+    /// A person asks for the run to stand still, or to go on.
+    ///
+    /// # Errors
+    /// [`Refused::State`] for a run that is over or not known.
+    pub fn pause(&mut self, on: bool, asked: Asked, fx: &mut Effects) -> Result<(), Refused> {
+        self.can_ask(if on { "paused" } else { "resumed" })?;
+        let (at, by) = (asked.at, asked.by.clone());
+        if on == self.head.pause.is_some() {
+            return Ok(());
+        }
+        self.head.pause = on.then_some(asked);
+        for node in self.owners() {
+            let message = Message::Pause {
+                run: self.id,
+                on,
+                by: by.clone(),
+            };
+            self.send(node, message, fx);
+        }
+        self.refresh(at);
+        Ok(())
+    }
+
+    fn can_ask(&self, what: &str) -> Result<(), Refused> {
+        let state = self.head.state;
+        if state.is_final() {
+            let text = format!("run {} is {state} already; it cannot be {what}", self.id);
+            return Err(Refused::State(text));
+        }
+        if !self.head.known {
+            let text = format!(
+                "run {} is known only from facts that name it; it cannot be {what} until a node tells more",
+                self.id
+            );
+            return Err(Refused::State(text));
+        }
+        Ok(())
+    }
+
+    fn owners(&self) -> BTreeSet<NodeId> {
+        let live = self.head.slices.iter().filter(|s| s.live());
+        live.map(|s| s.node).collect()
+    }
+
+    /// What is on no node ends at once.
+    pub(super) fn cancel_unplaced(&mut self, at: Unix, fx: &mut Effects) {
+        let rows = self.body.iter().flat_map(|b| &b.tasks);
+        let tasks: Vec<TaskIdx> = (0u32..)
+            .zip(rows)
+            .filter(|(_, row)| row.slice == NONE && !row.state.is_final())
+            .map(|(t, _)| TaskIdx(t))
+            .collect();
+        for task in &tasks {
+            let why = Some(Reason::CancelledByPerson);
+            self.set(*task, TaskState::Cancelled, why, at);
+        }
+        self.tell(&tasks, fx);
+    }
+
+    /// Sends a node the requests that stand.
+    pub(super) fn repeat_requests(&mut self, node: NodeId, fx: &mut Effects) {
+        let run = self.id;
+        if let Some(Asked { by, why, .. }) = self.head.cancel.clone() {
+            self.send(node, Message::Cancel { run, by, why }, fx);
+        }
+        if let Some(Asked { by, .. }) = self.head.pause.clone() {
+            let on = true;
+            self.send(node, Message::Pause { run, on, by }, fx);
+        }
+    }
+
+    /// The requests that are not confirmed everywhere, for people. `silent` says for a node how long it was
+    /// not heard, if that is long.
+    #[must_use]
+    pub fn requests(&self, silent: &dyn Fn(NodeId) -> Option<String>) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.head.state.is_final() {
+            return out;
+        }
+        if self.head.cancel.is_some() {
+            out.push(self.progress("cancel", &|s| s.cancelled || !s.live(), silent));
+        }
+        if self.head.pause.is_some() {
+            out.push(self.progress("pause", &|s| s.paused || !s.live(), silent));
+        } else if self.head.slices.iter().any(|s| s.live() && s.paused) {
+            out.push(self.progress("resume", &|s| !s.paused || !s.live(), silent));
+        }
+        out
+    }
+
+    fn progress(
+        &self,
+        what: &str,
+        confirmed: &dyn Fn(&Slice) -> bool,
+        silent: &dyn Fn(NodeId) -> Option<String>,
+    ) -> String {
+        let mut nodes: BTreeMap<NodeId, bool> = BTreeMap::new();
+        for slice in self.head.slices.iter().filter(|s| s.counts()) {
+            *nodes.entry(slice.node).or_insert(true) &= confirmed(slice);
+        }
+        let done = nodes.values().filter(|c| **c).count();
+        let all = nodes.len();
+        let mut text = format!("{what} requested, {done} of {all} nodes confirmed");
+        for (node, _) in nodes.iter().filter(|(_, c)| !**c) {
+            if let Some(silence) = silent(*node) {
+                text.push_str(", ");
+                text.push_str(&silence);
+            }
+        }
+        text
+    }
+}
