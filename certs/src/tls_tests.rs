@@ -4,6 +4,7 @@ use super::*;
 use crate::authority::leaf;
 use crate::clock::WRITTEN;
 use crate::identity::{Peer, Role};
+use crate::verify::Worded;
 use crate::{Authority, NodeKey, Token};
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_ED25519};
 use rustls::{ClientConnection, Error, ServerConnection};
@@ -49,8 +50,9 @@ fn server_refusal(error: Error) -> Refusal {
     };
     other
         .0
-        .downcast_ref::<Refusal>()
+        .downcast_ref::<Worded>()
         .expect("a refusal")
+        .0
         .clone()
 }
 

@@ -37,12 +37,23 @@ impl Slot {
     }
 }
 
+/// A refusal on its way through rustls and QUIC, which show people the `Debug` text of foreign errors.
+#[derive(Clone, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Worded(pub(crate) Refusal);
+
+impl std::fmt::Debug for Worded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
 fn tls_error(refusal: Refusal) -> Error {
     let known = match &refusal {
         Refusal::Malformed(_) => Some(CertificateError::BadEncoding),
         _ => None,
     };
-    let other = || CertificateError::Other(OtherError(Arc::new(refusal)));
+    let other = || CertificateError::Other(OtherError(Arc::new(Worded(refusal))));
     Error::InvalidCertificate(known.unwrap_or_else(other))
 }
 
