@@ -1,5 +1,6 @@
 //! Compares the executor with bare `Command` spawn + wait, both two at a time, in the same run:
-//! `cargo run --release -p edge-exec --example spawn_cost [TASKS]`. Prints microseconds a task and the ratio.
+//! `cargo run --release -p edge-exec --example spawn_cost [TASKS]`. Prints microseconds a task and
+//! the ratio.
 
 use edge_exec::{Command, Event, Executor, Launch, Options};
 use shared::ids::{AttemptRef, Epoch, Incarnation, RunId, SliceRef, TaskIdx};

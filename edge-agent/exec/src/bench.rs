@@ -1,8 +1,9 @@
 //! A worker's directories: one for each attempt, made just before its program is executed.
 //!
-//! Making and removing a directory costs a sixth of starting a small process, renaming one a fraction of
-//! that. So settled directories that are provably as new are used again, for attempts that need nothing laid
-//! into them. Each worker has a parent directory of its own: two workers in one would wait for each other.
+//! Making and removing a directory costs a sixth of starting a small process, renaming one a
+//! fraction of that. So settled directories that are provably as new are used again, for attempts
+//! that need nothing laid into them. Each worker has a parent directory of its own: two workers in
+//! one would wait for each other.
 
 use crate::attempt::{Node, Trouble};
 use crate::environ::below;
@@ -163,8 +164,8 @@ pub(crate) fn remove(dir: &Path) {
     }
 }
 
-/// Fills a fresh directory. It belongs to the agent until all is laid, so no task can reach into it before;
-/// only then it is handed to the user that the task runs as.
+/// Fills a fresh directory. It belongs to the agent until all is laid, so no task can reach into it
+/// before; only then it is handed to the user that the task runs as.
 fn lay(node: &Node, launch: &Launch, dir: &Path) -> Result<Place, Trouble> {
     let mut dirs = BTreeSet::new();
     let mut make = |path: &Path| {
@@ -177,7 +178,7 @@ fn lay(node: &Node, launch: &Launch, dir: &Path) -> Result<Place, Trouble> {
     };
     for (path, from) in &launch.inputs {
         let to = below(path).ok_or_else(|| leaves("input", path))?;
-        make(to.parent().unwrap_or(Path::new("")))
+        make(to.parent().unwrap_or_else(|| Path::new("")))
             .map_err(|e| Trouble::io("cannot make the directory of an input", e))?;
         match from {
             InputFile::Stored(hash) => lay_stored(node, hash, &dir.join(to))?,

@@ -1,10 +1,11 @@
 //! The user that tasks run as.
 //!
-//! Credentials belong to threads, and a child inherits those of the thread that spawns it. Switching the
-//! spawning thread for that moment keeps `posix_spawn` usable, which costs half of the fork that a switch
-//! in the child would need. The price: during these tens of microseconds a task of the same user may signal
-//! the agent. It cannot read or trace it: the kernel makes a process undumpable when a thread of it changes
-//! its user (unless `fs.suid_dumpable` is 1, and then the child does the switch).
+//! Credentials belong to threads, and a child inherits those of the thread that spawns it.
+//! Switching the spawning thread for that moment keeps `posix_spawn` usable, which costs half of
+//! the fork that a switch in the child would need. The price: during these tens of microseconds a
+//! task of the same user may signal the agent. It cannot read or trace it: the kernel makes a
+//! process undumpable when a thread of it changes its user (unless `fs.suid_dumpable` is 1, and
+//! then the child does the switch).
 
 use rustix::process::{Gid, Uid};
 use rustix::thread as thr;

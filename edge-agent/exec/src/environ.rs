@@ -20,7 +20,8 @@ pub(crate) struct Program {
     pub(crate) argv: Vec<OsString>,
 }
 
-/// Finds what `launch` executes; relative paths with a `/` start at `base`. The error is for people.
+/// Finds what `launch` executes; relative paths with a `/` start at `base`. The error is for
+/// people.
 pub(crate) fn program(launch: &Launch, options: &Options, base: &Path) -> Result<Program, String> {
     let argv: Vec<OsString> = match &launch.task.action {
         Action::Shell(text) => ["/bin/sh", "-c", text].map(Into::into).into(),
@@ -68,8 +69,8 @@ fn search(name: &OsStr, path: &str) -> Result<PathBuf, String> {
     })
 }
 
-/// The whole environment of an attempt that works in `dir`. What the agent sets cannot be changed by the
-/// task, except where programs look for each other and for their language.
+/// The whole environment of an attempt that works in `dir`. What the agent sets cannot be changed
+/// by the task, except where programs look for each other and for their language.
 pub(crate) fn environment(
     launch: &Launch,
     options: &Options,

@@ -1,7 +1,9 @@
-//! The content store (`files/XX/REST` named by BLAKE3) and the safe ways in and out of an attempt's directory.
+//! The content store (`files/XX/REST` named by BLAKE3) and the safe ways in and out of an attempt's
+//! directory.
 //!
-//! Files come in by being copied aside while they are hashed, made durable, and renamed when complete, so
-//! what a hash names is always that content and whole. They are read-only for everybody.
+//! Files come in by being copied aside while they are hashed, made durable, and renamed when
+//! complete, so what a hash names is always that content and whole. They are read-only for
+//! everybody.
 
 use crate::model::Error;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fchmod, openat, openat2};

@@ -1,5 +1,5 @@
-//! Output of attempts: captured into files that are made when the first byte comes, with a quota for each
-//! attempt and one for the node.
+//! Output of attempts: captured into files that are made when the first byte comes, with a quota
+//! for each attempt and one for the node.
 
 use crate::model::Error;
 use shared::ids::{AttemptRef, RunId};
@@ -19,7 +19,8 @@ pub enum Stream {
     Err,
 }
 
-/// Where the output of an attempt is kept below the data directory. There is no file if it wrote nothing.
+/// Where the output of an attempt is kept below the data directory. There is no file if it wrote
+/// nothing.
 #[must_use]
 pub fn log_path(data: &Path, attempt: &AttemptRef, stream: Stream) -> PathBuf {
     let ending = match stream {
@@ -108,7 +109,8 @@ impl Logs {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a finished log and removes the oldest ones above the node's quota: files and bytes removed.
+    /// Notes a finished log and removes the oldest ones above the node's quota: files and bytes
+    /// removed.
     fn closed(&self, path: PathBuf, len: u64) -> (u64, u64) {
         let mut closed = self.lock();
         closed.files.push_back((path, len));
@@ -169,7 +171,8 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// Keeps `bytes`, or as much of it as the quota and the disk allow. The task never learns of it.
+    /// Keeps `bytes`, or as much of it as the quota and the disk allow. The task never learns of
+    /// it.
     pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let room = usize::try_from(self.left)
             .unwrap_or(usize::MAX)

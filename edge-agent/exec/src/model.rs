@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// How the executor works on this machine.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Directory that holds `work/`, `files/` and `logs/`. Made searchable for others when tasks run as
-    /// another user.
+    /// Directory that holds `work/`, `files/` and `logs/`. Made searchable for others when tasks
+    /// run as another user.
     pub data: PathBuf,
     /// Attempts that run at once; more of them wait in order, unless a launch says otherwise.
     pub slots: usize,
@@ -36,8 +36,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults for the data directory `data`: as `nobody` when the agent is root, 2 slots, 1 MiB of log
-    /// an attempt, 256 MiB a node, no files of the node.
+    /// The defaults for the data directory `data`: as `nobody` when the agent is root, 2 slots, 1
+    /// MiB of log an attempt, 256 MiB a node, no files of the node.
     #[must_use]
     pub fn new(data: PathBuf, store_id: Incarnation) -> Self {
         let nobody = (65_534, 65_534);

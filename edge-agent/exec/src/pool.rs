@@ -81,7 +81,8 @@ impl std::fmt::Debug for Executor {
 }
 
 impl Executor {
-    /// Prepares the directories. `sink` is called from the executor's threads and must not wait for them.
+    /// Prepares the directories. `sink` is called from the executor's threads and must not wait for
+    /// them.
     ///
     /// # Errors
     /// When tasks would be root, could not reach their directories, or these cannot be made.
@@ -145,11 +146,12 @@ impl Executor {
         &self.shared.node.files
     }
 
-    /// Ends every process that an earlier agent on this data directory left: TERM, after `grace` KILL.
-    /// Processes of this executor are left alone. To be called before the first `Begin`.
+    /// Ends every process that an earlier agent on this data directory left: TERM, after `grace`
+    /// KILL. Processes of this executor are left alone. To be called before the first `Begin`.
     ///
     /// # Errors
-    /// [`Error::Strangers`] if some do not end within bounded time: nothing may be started again then.
+    /// [`Error::Strangers`] if some do not end within bounded time: nothing may be started again
+    /// then.
     pub fn reap_strangers(&self, grace: Span) -> Result<Report, Error> {
         let node = &self.shared.node;
         let mut report = Report {
@@ -191,8 +193,8 @@ impl Executor {
         }
     }
 
-    /// Ends everything (TERM, after `grace` KILL, reason `why`) and returns when all ends are reported and
-    /// every thread has left. What is still commanded meanwhile never begins.
+    /// Ends everything (TERM, after `grace` KILL, reason `why`) and returns when all ends are
+    /// reported and every thread has left. What is still commanded meanwhile never begins.
     pub fn shutdown(mut self, grace: Span, why: Reason) {
         self.close(Order { grace, why });
     }
@@ -250,14 +252,17 @@ impl State {
         for (_, control) in self.running.iter().filter(|(attempt, _)| which(attempt)) {
             control.give(order);
         }
-        let mut stopped = Vec::new();
+        let (mut stopped, mut kept) = (Vec::new(), Vec::new());
         for queue in [&mut self.queue, &mut self.urgent] {
-            let (out, keep) = queue
-                .drain(..)
-                .partition(|l: &Box<Launch>| which(&l.attempt));
-            *queue = keep;
-            let out: VecDeque<Box<Launch>> = out;
-            stopped.extend(out);
+            for launch in std::mem::take(queue) {
+                let to = if which(&launch.attempt) {
+                    &mut stopped
+                } else {
+                    &mut kept
+                };
+                to.push(launch);
+            }
+            queue.extend(kept.drain(..));
         }
         for launch in stopped {
             let ended = not_begun(&launch, order.why, "stopped before it began".to_owned());

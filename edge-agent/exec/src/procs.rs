@@ -1,11 +1,11 @@
 //! Finding the processes of an attempt, ending them, and knowing that they are gone.
 //!
-//! A process is found by its group or by its mark in `/proc/PID/environ`, held by a pidfd before it is looked
-//! at, and signalled through that, so a number that is used again is never hit.
+//! A process is found by its group or by its mark in `/proc/PID/environ`, held by a pidfd before it
+//! is looked at, and signalled through that, so a number that is used again is never hit.
 //!
-//! Reading every environment costs milliseconds. The kernel hands out process numbers in order and tells the
-//! last one in `/proc/loadavg`; descendants of a process have later numbers. So after a short attempt only
-//! the few numbers given out since are looked at.
+//! Reading every environment costs milliseconds. The kernel hands out process numbers in order and
+//! tells the last one in `/proc/loadavg`; descendants of a process have later numbers. So after a
+//! short attempt only the few numbers given out since are looked at.
 
 use crate::mark;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -197,8 +197,8 @@ pub(crate) struct Remains<'a> {
 }
 
 impl Remains<'_> {
-    /// Ends what is left of the attempt and returns when nothing is. Waits as long as the kernel needs; only
-    /// this attempt's slot is held up by that.
+    /// Ends what is left of the attempt and returns when nothing is. Waits as long as the kernel
+    /// needs; only this attempt's slot is held up by that.
     pub(crate) fn clear(&self, last: &LastPid, skip: &dyn Fn(i32) -> bool) {
         let mut unsure = 0;
         let began = Instant::now();

@@ -39,8 +39,9 @@ impl World {
     }
 
     pub(crate) fn with(of: u8, change: impl FnOnce(&mut Options)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))
+            .expect("a mode");
         let data = dir.path().join("data");
         let mut options = Options::new(data.clone(), store_id(of));
         change(&mut options);
@@ -48,7 +49,7 @@ impl World {
         let executor = Executor::start(options, move |event| {
             let _ = tx.send(event);
         })
-        .unwrap();
+        .expect("an executor");
         Self {
             executor,
             events,
