@@ -17,7 +17,10 @@ impl SealKey {
     /// The key with these bytes.
     #[must_use]
     pub fn new(bytes: &[u8; 32]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, bytes), bytes: *bytes }
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, bytes),
+            bytes: *bytes,
+        }
     }
 
     /// The key's bytes, for the coordinator's core, which seals by itself. A secret.

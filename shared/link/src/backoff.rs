@@ -14,7 +14,7 @@ pub const LONGEST: Span = Span(30_000);
 pub fn delay(failures: u32, random: u64) -> Span {
     let doublings = failures.saturating_sub(1).min(16);
     let bound = (FIRST.0 << doublings).min(LONGEST.0);
-    Span((u128::from(random) * u128::from(bound + 1) >> 64) as u64)
+    Span(((u128::from(random) * u128::from(bound + 1)) >> 64) as u64)
 }
 
 #[cfg(test)]

@@ -62,7 +62,9 @@ impl Connection {
             send.write_all(&frame::encode(Kind::LogAsk, ask)?).await?;
             let _ = send.finish(); // fails only on a stream that was closed before
             let limit = PIECE + HELLO_BYTES;
-            let answer = FrameReader::new(receive).next(Kind::LogAnswer, limit).await?;
+            let answer = FrameReader::new(receive)
+                .next(Kind::LogAnswer, limit)
+                .await?;
             answer.ok_or(LinkError::Ended)
         });
         answered.await.map_err(|_| LinkError::TimedOut)?
@@ -75,7 +77,10 @@ impl Connection {
     /// The loss of the connection.
     pub async fn accept_log(&self) -> Result<LogStream, LinkError> {
         let (send, receive) = self.quic.accept_bi().await?;
-        Ok(LogStream { send, receive: FrameReader::new(receive) })
+        Ok(LogStream {
+            send,
+            receive: FrameReader::new(receive),
+        })
     }
 }
 
@@ -108,7 +113,9 @@ impl LogReply {
     /// # Errors
     /// [`LinkError::Frame`] for more than [`PIECE`] bytes, or the loss of the connection.
     pub async fn answer(mut self, answer: &LogAnswer) -> Result<(), LinkError> {
-        self.0.write_all(&frame::encode(Kind::LogAnswer, answer)?).await?;
+        self.0
+            .write_all(&frame::encode(Kind::LogAnswer, answer)?)
+            .await?;
         let _ = self.0.finish(); // fails only on a stream that was closed before
         Ok(())
     }
