@@ -99,10 +99,9 @@ impl Agent {
         let Some(run) = self.state.runs.get(&key.slice.0) else {
             return false;
         };
-        slice.slot(key.pos).state == TaskState::Ready
-            && !(run.paused_here || run.paused_there || run.forget || run.cancel.is_some())
-            && !slice.releasing
-            && !self.superseding(slice.id)
+        let stands = run.paused_here || run.paused_there || run.cancel.is_some();
+        let leaves = run.forget || slice.releasing || self.superseding(slice.id);
+        slice.slot(key.pos).state == TaskState::Ready && !stands && !leaves
     }
 
     /// Puts a ready task where it belongs: into the queue, or to the tasks that wait for a file.

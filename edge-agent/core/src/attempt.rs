@@ -333,7 +333,7 @@ pub(crate) fn backoff(retry: &Retry, used: u32, draw: u64) -> Span {
     }
     let pause = pause.min(longest);
     let jitter = pause * u128::from(retry.jitter_milli.min(1000)) / 1000;
-    let drawn = u128::from(draw) * (2 * jitter + 1) >> 64;
+    let drawn = (u128::from(draw) * (2 * jitter + 1)) >> 64;
     Span(u64::try_from(pause - jitter + drawn).unwrap_or(u64::MAX))
 }
 

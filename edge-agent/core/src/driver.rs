@@ -144,6 +144,18 @@ impl<S: Store> Driver<S> {
         (self.facts, self.directives)
     }
 
+    /// Whether something was decided that is not durable yet (it waits for company).
+    #[must_use]
+    pub fn has_uncommitted(&self) -> bool {
+        !self.fx.entries.is_empty()
+    }
+
+    /// Bytes that the store needs on its device for its largest commit.
+    #[must_use]
+    pub fn room_wanted(&self) -> u64 {
+        self.store.room_needed(BYTES_PER_COMMIT)
+    }
+
     /// Gives the store back.
     #[must_use]
     pub fn into_store(self) -> S {

@@ -1,6 +1,11 @@
 //! A store in memory for tests and the simulator: durable on commit. The disk is apart from the handle, so that
 //! it survives a crash, can be copied, and can be told to fail.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "handles of a disk share it; no step ever sees it"
+)]
+
 use crate::store::{Commit, Loaded, Store, StoreError};
 use shared::ids::{Incarnation, NodeId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};

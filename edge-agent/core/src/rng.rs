@@ -16,6 +16,6 @@ impl Rng {
 
     /// A number in `0..=top`.
     pub(crate) fn up_to(&mut self, top: u64) -> u64 {
-        (u128::from(self.next()) * (u128::from(top) + 1) >> 64) as u64
+        ((u128::from(self.next()) * (u128::from(top) + 1)) >> 64) as u64
     }
 }

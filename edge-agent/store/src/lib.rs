@@ -1,1 +1,11 @@
-//! edge-agent/store
+//! The agent's journal on redb: durable commits with quick repair, segments behind the snapshot, and an identity
+//! that is checked at every opening. `docs/storage.md` describes the tables.
+//!
+//! Invariant: an entry's bytes are never encoded again, and an error never leaves half a commit behind.
+
+mod open;
+mod redb_store;
+mod segment;
+
+pub use open::{Identity, MakeBackend, create_file, open_file};
+pub use redb_store::RedbStore;
