@@ -250,8 +250,14 @@ pub(crate) const LAYERS: &[Layer] = &[
             "cloud-core",
             "cloud-store",
             "cloud",
+            "relay",
         ],
         never: NOTHING,
+    },
+    Layer {
+        package: "relay",
+        may_use: NOTHING,
+        never: &["quinn", "rustls", "redb"],
     },
     Layer {
         package: "sim",
@@ -267,6 +273,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         package: "e2e",
         may_use: &[
+            "relay",
             "shared",
             "link",
             "certs",

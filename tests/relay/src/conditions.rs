@@ -1,0 +1,88 @@
+//! What a direction of a lane does to packets.
+
+use std::time::Duration;
+
+/// What a direction of a lane does to packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conditions {
+    /// Packets that are lost, in thousandths.
+    pub loss_milli: u32,
+    /// Packets that arrive twice, in thousandths.
+    pub double_milli: u32,
+    /// How long each packet takes.
+    pub delay: Duration,
+    /// How much longer it may take: packets overtake each other.
+    pub jitter: Duration,
+}
+
+impl Conditions {
+    /// Everything passes at once.
+    pub const OPEN: Self = Self {
+        loss_milli: 0,
+        double_milli: 0,
+        delay: Duration::ZERO,
+        jitter: Duration::ZERO,
+    };
+    /// Nothing passes.
+    pub const CUT: Self = Self {
+        loss_milli: 1000,
+        ..Self::OPEN
+    };
+
+    /// What becomes of one packet: the delay of each copy of it that arrives.
+    pub(crate) fn copies(&self, rng: &mut Rng) -> [Option<Duration>; 2] {
+        if rng.below(1000) < u64::from(self.loss_milli) {
+            return [None, None];
+        }
+        let doubled = rng.below(1000) < u64::from(self.double_milli);
+        [Some(self.late(rng)), doubled.then(|| self.late(rng))]
+    }
+
+    fn late(&self, rng: &mut Rng) -> Duration {
+        let most = u64::try_from(self.jitter.as_micros()).unwrap_or(u64::MAX);
+        self.delay + Duration::from_micros(if most == 0 { 0 } else { rng.below(most) })
+    }
+}
+
+/// SplitMix64: small, seeded, good enough to lose packets.
+#[derive(Debug)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    /// A number below `bound`, which is not 0.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrive(conditions: Conditions) -> usize {
+        let mut rng = Rng(7);
+        (0..1000)
+            .map(|_| conditions.copies(&mut rng).iter().flatten().count())
+            .sum()
+    }
+
+    #[test]
+    fn packets_are_lost_and_doubled_as_often_as_asked() {
+        assert_eq!(arrive(Conditions::OPEN), 1000);
+        assert_eq!(arrive(Conditions::CUT), 0);
+        let half = arrive(Conditions {
+            loss_milli: 500,
+            ..Conditions::OPEN
+        });
+        assert!((400..600).contains(&half), "{half}");
+        let more = arrive(Conditions {
+            double_milli: 500,
+            ..Conditions::OPEN
+        });
+        assert!((1400..1600).contains(&more), "{more}");
+    }
+}
