@@ -1,7 +1,7 @@
 //! The graph of a workflow: order, reduction, ranks, the critical path, and drawings of it.
 //!
-//! Invariant: an edge is removed only where no end of any task could change for it (see `reduce`). An input
-//! keeps naming the task that writes it even where the edge to that task was removed.
+//! Invariant: an edge is removed only where no end of any task could change for it (see `reduce`).
+//! An input keeps naming the task that writes it even where the edge to that task was removed.
 
 mod json;
 mod layout;
@@ -42,7 +42,10 @@ pub fn critical_path(workflow: &Workflow) -> Vec<TaskIdx> {
         // Of equals the first, so that the answer never changes.
         among.max_by_key(|t| (tasks[t.0 as usize].upward_rank, std::cmp::Reverse(*t)))
     };
-    let first = (0_u32..).zip(tasks).filter(|(_, t)| t.needs.is_empty()).map(|(i, _)| TaskIdx(i));
+    let first = (0_u32..)
+        .zip(tasks)
+        .filter(|(_, t)| t.needs.is_empty())
+        .map(|(i, _)| TaskIdx(i));
     let mut path: Vec<TaskIdx> = longest(&mut first.into_iter()).into_iter().collect();
     while let Some(last) = path.last() {
         match longest(&mut successors.get(*last).iter().copied()) {
@@ -134,7 +137,12 @@ impl<'w> Picture<'w> {
             is_critical[task.0 as usize] = true;
         }
         let level = level.unwrap_or_else(|| vec![0; workflow.tasks.len()]);
-        Self { workflow, level, critical, is_critical }
+        Self {
+            workflow,
+            level,
+            critical,
+            is_critical,
+        }
     }
 
     fn task(&self, index: TaskIdx) -> &'w Task {
@@ -153,9 +161,10 @@ impl<'w> Picture<'w> {
     fn is_critical_edge(&self, from: TaskIdx, to: TaskIdx) -> bool {
         self.is_critical(from)
             && self.is_critical(to)
-            && self.critical.binary_search_by_key(&self.level(from), |t| self.level(*t)).is_ok_and(
-                |i| self.critical[i] == from && self.critical.get(i + 1) == Some(&to),
-            )
+            && self
+                .critical
+                .binary_search_by_key(&self.level(from), |t| self.level(*t))
+                .is_ok_and(|i| self.critical[i] == from && self.critical.get(i + 1) == Some(&to))
     }
 
     fn indices(&self) -> impl Iterator<Item = TaskIdx> + use<> {
@@ -164,7 +173,11 @@ impl<'w> Picture<'w> {
 
     /// Tasks of each level, in the order of the specification.
     fn levels(&self) -> Vec<Vec<TaskIdx>> {
-        let depth = self.level.iter().max().map_or(0, |deepest| *deepest as usize + 1);
+        let depth = self
+            .level
+            .iter()
+            .max()
+            .map_or(0, |deepest| *deepest as usize + 1);
         let mut levels = vec![Vec::new(); depth];
         for index in self.indices() {
             levels[self.level(index)].push(index);
@@ -173,7 +186,8 @@ impl<'w> Picture<'w> {
     }
 
     fn edges(&self) -> impl Iterator<Item = (TaskIdx, TaskIdx)> + '_ {
-        self.indices().flat_map(|to| self.task(to).needs.iter().map(move |from| (*from, to)))
+        self.indices()
+            .flat_map(|to| self.task(to).needs.iter().map(move |from| (*from, to)))
     }
 }
 

@@ -1,11 +1,12 @@
-//! The specification of a workflow: YAML text in, a compiled [`Workflow`] out, or all mistakes with their
-//! places and mends.
+//! The specification of a workflow: YAML text in, a compiled [`Workflow`] out, or all mistakes
+//! with their places and mends.
 //!
 //! ```text
 //! text ──yaml──▶ tree ──decode (by schema)──▶ fields ──build, link──▶ tasks ──graph──▶ Workflow
 //! ```
 //!
-//! Invariant: no text makes this panic or grow beyond its bounds; a parameter's value never becomes syntax.
+//! Invariant: no text makes this panic or grow beyond its bounds; a parameter's value never
+//! becomes syntax.
 
 mod assemble;
 mod build;
@@ -13,6 +14,7 @@ mod decode;
 mod expand;
 mod link;
 mod mistake;
+mod scalar;
 pub mod schema;
 mod template;
 mod units;
@@ -34,7 +36,8 @@ use std::collections::BTreeMap;
 use value::Block;
 use yaml::Node;
 
-/// A specification without mistakes of its own. What depends on parameters is checked by [`Spec::compile`].
+/// A specification without mistakes of its own. What depends on parameters is checked by
+/// [`Spec::compile`].
 #[derive(Clone, Debug)]
 pub struct Spec {
     file: String,
@@ -63,7 +66,10 @@ pub fn utf8<'b>(file_name: &str, bytes: &'b [u8]) -> Result<&'b str, Mistakes> {
         let column = String::from_utf8_lossy(tail).chars().count() + 1;
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut sink = Sink::default();
-        let at = Pos { line: narrow(line), column: narrow(column) };
+        let at = Pos {
+            line: narrow(line),
+            column: narrow(column),
+        };
         sink.add(at, "the file is not UTF-8 here", "save it as UTF-8 text");
         sink.settle(file_name, "")
     })
@@ -78,18 +84,21 @@ pub fn read(file_name: &str, text: &str) -> Result<Spec, Mistakes> {
     Ok(spec)
 }
 
-/// Reads a file's text and checks it as far as it can be without a submission: with the given parameters and
-/// the defaults of others, and with the files that would be sent along.
+/// Reads a file's text and checks it as far as it can be without a submission: with the given
+/// parameters and the defaults of others, and with the files that would be sent along.
 ///
-/// # Errors
-/// All mistakes, except that a required parameter is missing.
+/// # Errors All mistakes, except that a required parameter is missing.
 pub fn lint(
     file_name: &str,
     text: &str,
     params: &BTreeMap<String, String>,
     files: &SentFiles,
 ) -> Result<Spec, Mistakes> {
-    let given = Given { params: Some(params), sent: Some(files), ..Given::default() };
+    let given = Given {
+        params: Some(params),
+        sent: Some(files),
+        ..Given::default()
+    };
     process(file_name, text, given)?;
     read(file_name, text)
 }
@@ -106,7 +115,12 @@ pub fn submission(
     submitted_at: Unix,
 ) -> Result<Workflow, Mistakes> {
     let submitted_at = Some(submitted_at);
-    let given = Given { params: Some(params), sent: Some(files), complete: true, submitted_at };
+    let given = Given {
+        params: Some(params),
+        sent: Some(files),
+        complete: true,
+        submitted_at,
+    };
     process(file_name, text, given).map(|(_, workflow)| workflow)
 }
 
@@ -115,7 +129,15 @@ fn process(file: &str, text: &str, given: Given<'_>) -> Result<(Spec, Workflow),
     let read = yaml::parse(text, &mut sink).map(|root| {
         let assembled = assemble(&root, given, &mut sink);
         let (block, params) = (assembled.block, assembled.params);
-        (Spec { file: file.to_owned(), root, block, params }, assembled.workflow)
+        (
+            Spec {
+                file: file.to_owned(),
+                root,
+                block,
+                params,
+            },
+            assembled.workflow,
+        )
     });
     let read = sink.settle(file, read)?;
     Ok(read.expect("a file that could not be read has a mistake"))
@@ -128,11 +150,10 @@ impl Spec {
         &self.params
     }
 
-    /// Compiles the workflow for one submission: parameters are filled in, conditions decided, deadlines
-    /// fixed, edges drawn and reduced.
+    /// Compiles the workflow for one submission: parameters are filled in, conditions decided,
+    /// deadlines fixed, edges drawn and reduced.
     ///
-    /// # Errors
-    /// All mistakes of the submission: parameters, files, and what they lead to.
+    /// # Errors All mistakes of the submission: parameters, files, and what they lead to.
     pub fn compile(
         &self,
         params: &BTreeMap<String, String>,
@@ -140,13 +161,19 @@ impl Spec {
         submitted_at: Unix,
     ) -> Result<Workflow, Mistakes> {
         let submitted_at = Some(submitted_at);
-        let given = Given { params: Some(params), sent: Some(files), complete: true, submitted_at };
+        let given = Given {
+            params: Some(params),
+            sent: Some(files),
+            complete: true,
+            submitted_at,
+        };
         let mut sink = Sink::default();
         let assembled = assemble(&self.root, given, &mut sink);
         sink.settle(&self.file, assembled.workflow)
     }
 
-    /// The specification as YAML with every default written out. It reads back to the same workflow.
+    /// The specification as YAML with every default written out. It reads back to the same
+    /// workflow.
     #[must_use]
     pub fn expanded(&self) -> String {
         expand::yaml(&self.block, &self.params)

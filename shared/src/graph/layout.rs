@@ -1,12 +1,12 @@
-//! Where boxes and lines of a layered drawing go: one column a level, lines that pass a column hold a place
-//! in it, rows are ordered to cross little and moved to where their neighbours are.
+//! Where boxes and lines of a layered drawing go: one column a level, lines that pass a column
+//! hold a place in it, rows are ordered to cross little and moved to where their neighbours are.
 
 use super::Picture;
 use crate::ids::TaskIdx;
 
 /// Places that passing lines may take; beyond, lines go straight through.
 const PASSING_MOST: usize = 20_000;
-const SWEEPS: usize = 8;
+const SWEEPS: usize = 12;
 const BOX_HEIGHT: f64 = 34.0;
 const PASSING_HEIGHT: f64 = 2.0;
 const ROW_GAP: f64 = 16.0;
@@ -120,11 +120,19 @@ fn order_rows(rows: &Rows, columns: &mut Vec<Vec<usize>>) {
     for sweep in 0..SWEEPS {
         let forth = sweep % 2 == 0;
         for step in 1..columns.len() {
-            let at = if forth { step } else { columns.len() - 1 - step };
+            let at = if forth {
+                step
+            } else {
+                columns.len() - 1 - step
+            };
             let mut keyed: Vec<(f64, usize)> = columns[at]
                 .iter()
                 .map(|row| {
-                    let near = if forth { &rows.before[*row] } else { &rows.after[*row] };
+                    let near = if forth {
+                        &rows.before[*row]
+                    } else {
+                        &rows.after[*row]
+                    };
                     (mean(near, &position).unwrap_or(position[*row]), *row)
                 })
                 .collect();
@@ -192,7 +200,11 @@ fn middles(rows: &Rows, columns: &[Vec<usize>]) -> Vec<f64> {
     for sweep in 0..SWEEPS {
         for step in 0..columns.len() {
             let forth = sweep % 2 == 0;
-            let column = &columns[if forth { step } else { columns.len() - 1 - step }];
+            let column = &columns[if forth {
+                step
+            } else {
+                columns.len() - 1 - step
+            }];
             let wanted: Vec<f64> = column
                 .iter()
                 .map(|row| {
@@ -200,18 +212,37 @@ fn middles(rows: &Rows, columns: &[Vec<usize>]) -> Vec<f64> {
                         true => (&rows.before[*row], &rows.after[*row]),
                         false => (&rows.after[*row], &rows.before[*row]),
                     };
-                    let near = mean(first, &middle).or_else(|| mean(second, &middle));
-                    near.unwrap_or(middle[*row])
+                    let (first, second) = (mean(first, &middle), mean(second, &middle));
+                    match (first, second) {
+                        // At the end both sides count, so that straight runs become straight.
+                        (Some(a), Some(b)) if sweep + 4 >= SWEEPS => f64::midpoint(a, b),
+                        _ => first.or(second).unwrap_or(middle[*row]),
+                    }
                 })
                 .collect();
             spread(rows, column, &wanted, &mut middle);
         }
     }
+    straighten(rows, columns, &mut middle);
     middle
 }
 
-/// Moves the rows of a column as little as possible from where they want to be (least squares: rows that
-/// would overlap form a group around their common mean).
+/// Moves rows that alone follow another one to its height, where that is near.
+fn straighten(rows: &Rows, columns: &[Vec<usize>], middle: &mut [f64]) {
+    for column in columns {
+        let wanted: Vec<f64> = column
+            .iter()
+            .map(|row| match rows.before[*row][..] {
+                [before] if rows.after[before].len() == 1 => middle[before],
+                _ => middle[*row],
+            })
+            .collect();
+        spread(rows, column, &wanted, middle);
+    }
+}
+
+/// Moves the rows of a column as little as possible from where they want to be (least squares:
+/// rows that would overlap form a group around their common mean).
 fn spread(rows: &Rows, column: &[usize], wanted: &[f64], middle: &mut [f64]) {
     let mut offset = 0.0;
     let mut offsets = Vec::with_capacity(column.len());
@@ -232,7 +263,9 @@ fn spread(rows: &Rows, column: &[usize], wanted: &[f64], middle: &mut [f64]) {
         }
         groups.push((sum, size));
     }
-    let bases = groups.iter().flat_map(|(sum, size)| std::iter::repeat_n(sum / size, *size as usize));
+    let bases = groups
+        .iter()
+        .flat_map(|(sum, size)| std::iter::repeat_n(sum / size, *size as usize));
     for ((row, offset), base) in column.iter().zip(offsets).zip(bases) {
         middle[*row] = base + offset;
     }
@@ -245,14 +278,26 @@ fn finish(
     widths: &[f64],
     routes: Vec<(TaskIdx, TaskIdx, Vec<usize>)>,
 ) -> Layout {
-    let top = middles.iter().zip(&rows.height).map(|(m, h)| m - h / 2.0).fold(f64::MAX, f64::min);
-    let low = middles.iter().zip(&rows.height).map(|(m, h)| m + h / 2.0).fold(f64::MIN, f64::max);
+    let top = middles
+        .iter()
+        .zip(&rows.height)
+        .map(|(m, h)| m - h / 2.0)
+        .fold(f64::MAX, f64::min);
+    let low = middles
+        .iter()
+        .zip(&rows.height)
+        .map(|(m, h)| m + h / 2.0)
+        .fold(f64::MIN, f64::max);
     let shift = HEAD + MARGIN - if top.is_finite() { top } else { 0.0 };
     let mut left = Vec::with_capacity(columns.len());
     let mut wide = Vec::with_capacity(columns.len());
     let mut x = MARGIN;
     for column in columns {
-        let width = column.iter().filter_map(|row| widths.get(*row)).copied().fold(0.0, f64::max);
+        let width = column
+            .iter()
+            .filter_map(|row| widths.get(*row))
+            .copied()
+            .fold(0.0, f64::max);
         left.push(x);
         wide.push(width);
         x += width + COLUMN_GAP;
@@ -262,7 +307,11 @@ fn finish(
         .enumerate()
         .map(|(task, width)| {
             let (x, middle) = (left[rows.column[task]], middles[task] + shift);
-            Place { x, middle, width: *width }
+            Place {
+                x,
+                middle,
+                width: *width,
+            }
         })
         .collect();
     let line = |(from, to, route): (TaskIdx, TaskIdx, Vec<usize>)| {
@@ -280,5 +329,10 @@ fn finish(
     };
     let lines = routes.into_iter().map(line).collect();
     let height = if top < low { low - top } else { 0.0 } + HEAD + 2.0 * MARGIN;
-    Layout { boxes, lines, width: x - COLUMN_GAP + MARGIN, height }
+    Layout {
+        boxes,
+        lines,
+        width: x - COLUMN_GAP + MARGIN,
+        height,
+    }
 }

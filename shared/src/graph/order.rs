@@ -49,7 +49,8 @@ impl Successors {
     }
 }
 
-/// Sorts, or says which tasks wait for each other: each list goes round once, in the order of running.
+/// Sorts, or says which tasks wait for each other: each list goes round once, in the order of
+/// running.
 pub(crate) fn sort(needs: &[&[TaskIdx]]) -> Result<Order, Vec<Vec<TaskIdx>>> {
     let successors = Successors::of(needs);
     let mut missing: Vec<usize> = needs.iter().map(|list| list.len()).collect();
@@ -75,8 +76,8 @@ pub(crate) fn sort(needs: &[&[TaskIdx]]) -> Result<Order, Vec<Vec<TaskIdx>>> {
     Err(cycles(needs, stuck))
 }
 
-/// Cycles among the tasks that are stuck. Each of these has a need that is stuck, so walking from need to
-/// need must come back to where it was.
+/// Cycles among the tasks that are stuck. Each of these has a need that is stuck, so walking from
+/// need to need must come back to where it was.
 fn cycles(needs: &[&[TaskIdx]], stuck: Vec<bool>) -> Vec<Vec<TaskIdx>> {
     let mut walked = vec![usize::MAX; needs.len()];
     let mut found = Vec::new();
@@ -85,16 +86,26 @@ fn cycles(needs: &[&[TaskIdx]], stuck: Vec<bool>) -> Vec<Vec<TaskIdx>> {
         while walked[at] == usize::MAX {
             walked[at] = start;
             path.push(at);
-            let next = needs[at].iter().map(|need| need.0 as usize).find(|need| stuck[*need]);
+            let next = needs[at]
+                .iter()
+                .map(|need| need.0 as usize)
+                .find(|need| stuck[*need]);
             at = next.expect("a stuck task has a stuck need");
         }
         if walked[at] != start {
             continue;
         }
         let first = path.iter().position(|i| *i == at).unwrap_or(0);
-        let mut cycle: Vec<TaskIdx> =
-            path[first..].iter().rev().map(|i| TaskIdx(u32::try_from(*i).unwrap_or(0))).collect();
-        let least = cycle.iter().enumerate().min_by_key(|(_, t)| **t).map_or(0, |(i, _)| i);
+        let mut cycle: Vec<TaskIdx> = path[first..]
+            .iter()
+            .rev()
+            .map(|i| TaskIdx(u32::try_from(*i).unwrap_or(0)))
+            .collect();
+        let least = cycle
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, t)| **t)
+            .map_or(0, |(i, _)| i);
         cycle.rotate_left(least);
         found.push(cycle);
         if found.len() == CYCLES {
@@ -109,8 +120,10 @@ mod tests {
     use super::*;
 
     fn sorted(needs: &[&[u32]]) -> Result<Order, Vec<Vec<u32>>> {
-        let needs: Vec<Vec<TaskIdx>> =
-            needs.iter().map(|list| list.iter().copied().map(TaskIdx).collect()).collect();
+        let needs: Vec<Vec<TaskIdx>> = needs
+            .iter()
+            .map(|list| list.iter().copied().map(TaskIdx).collect())
+            .collect();
         let slices: Vec<&[TaskIdx]> = needs.iter().map(Vec::as_slice).collect();
         sort(&slices).map_err(|c| c.iter().map(|c| c.iter().map(|t| t.0).collect()).collect())
     }

@@ -1,9 +1,10 @@
 //! Transitive reduction where it cannot change meaning, upward ranks, and batches of small leaves.
 //!
-//! `u → v` may go if another path leads from `u` to `v` and hands on every end of `u`. A task hands on what
-//! happened before it if its rule is `all_success` and its condition holds: a failure aborts it, a skip skips
-//! it, and so the next one. So `v` and all tasks between must be such; under another rule, or behind a task
-//! that is skipped anyway, the end of `u` itself decides and the edge stays.
+//! `u → v` may go if another path leads from `u` to `v` and hands on every end of `u`. A task
+//! hands on what happened before it if its rule is `all_success` and its condition holds: a
+//! failure aborts it, a skip skips it, and so the next one. So `v` and all tasks between must be
+//! such; under another rule, or behind a task that is skipped anyway, the end of `u` itself
+//! decides and the edge stays.
 
 use super::order::{Order, Successors};
 use crate::codec;
@@ -13,7 +14,8 @@ use std::collections::BTreeMap;
 
 /// Milliseconds of work that a task counts as before anything was measured.
 const UNIT_WEIGHT: u64 = 1000;
-/// Tasks visited for one task's edges. What is not proved redundant by then stays, which is never wrong.
+/// Tasks visited for one task's edges. What is not proved redundant by then stays, which is never
+/// wrong.
 const VISITS_PER_TASK: usize = 20_000;
 
 fn hands_on(task: &Task) -> bool {
@@ -48,9 +50,15 @@ fn search(
     visits: &mut usize,
 ) -> Vec<TaskIdx> {
     let level = |task: TaskIdx| order.level[task.0 as usize];
-    let Some(low) = needs.iter().map(|need| level(*need)).min() else { return needs };
+    let Some(low) = needs.iter().map(|need| level(*need)).min() else {
+        return needs;
+    };
     let passable = |task: TaskIdx| level(task) > low && hands_on(&tasks[task.0 as usize]);
-    let mut stack: Vec<TaskIdx> = needs.iter().copied().filter(|need| passable(*need)).collect();
+    let mut stack: Vec<TaskIdx> = needs
+        .iter()
+        .copied()
+        .filter(|need| passable(*need))
+        .collect();
     let mut left = VISITS_PER_TASK.min(*visits);
     while let Some(task) = stack.pop() {
         for before in &tasks[task.0 as usize].needs {
@@ -73,8 +81,8 @@ fn search(
     needs
 }
 
-/// A spanning forest in which each task that hands on hangs below its deepest need. An ancestor there is
-/// reached by a path that hands on; that answers most questions without a search.
+/// A spanning forest in which each task that hands on hangs below its deepest need. An ancestor
+/// there is reached by a path that hands on; that answers most questions without a search.
 struct Forest {
     enter: Vec<u32>,
     leave: Vec<u32>,
@@ -85,16 +93,30 @@ impl Forest {
         let parent: Vec<Vec<TaskIdx>> = tasks
             .iter()
             .map(|task| {
-                let deepest = task.needs.iter().max_by_key(|need| order.level[need.0 as usize]);
-                deepest.filter(|_| hands_on(task)).copied().into_iter().collect()
+                let deepest = task
+                    .needs
+                    .iter()
+                    .max_by_key(|need| order.level[need.0 as usize]);
+                deepest
+                    .filter(|_| hands_on(task))
+                    .copied()
+                    .into_iter()
+                    .collect()
             })
             .collect();
         let parents: Vec<&[TaskIdx]> = parent.iter().map(Vec::as_slice).collect();
         let children = Successors::of(&parents);
-        let mut forest = Self { enter: vec![0; tasks.len()], leave: vec![0; tasks.len()] };
+        let mut forest = Self {
+            enter: vec![0; tasks.len()],
+            leave: vec![0; tasks.len()],
+        };
         let mut clock = 0;
         let mut stack: Vec<(TaskIdx, usize)> = Vec::new();
-        for root in (0_u32..).zip(&parent).filter(|(_, p)| p.is_empty()).map(|(i, _)| TaskIdx(i)) {
+        for root in (0_u32..)
+            .zip(&parent)
+            .filter(|(_, p)| p.is_empty())
+            .map(|(i, _)| TaskIdx(i))
+        {
             stack.push((root, 0));
             while let Some((task, next)) = stack.last_mut() {
                 let task = *task;
@@ -118,7 +140,10 @@ impl Forest {
 
     /// `needs` without those that are ancestors of others of them.
     fn without_ancestors(&self, needs: &[TaskIdx]) -> Vec<TaskIdx> {
-        let mut entered: Vec<u32> = needs.iter().map(|need| self.enter[need.0 as usize]).collect();
+        let mut entered: Vec<u32> = needs
+            .iter()
+            .map(|need| self.enter[need.0 as usize])
+            .collect();
         entered.sort_unstable();
         let below = |need: &&TaskIdx| {
             let (enter, leave) = (self.enter[need.0 as usize], self.leave[need.0 as usize]);
@@ -129,11 +154,12 @@ impl Forest {
     }
 }
 
-/// Fills in `upward_rank`.
+/// Fills in `upward_rank`; a task that is skipped is no work.
 pub(crate) fn rank(tasks: &mut [Task], order: &Order) {
     for index in order.tasks.iter().rev() {
         let task = &mut tasks[index.0 as usize];
-        task.upward_rank += UNIT_WEIGHT;
+        let runs = task.when.as_ref().is_none_or(|when| when.holds);
+        task.upward_rank += if runs { UNIT_WEIGHT } else { 0 };
         let rank = task.upward_rank;
         let needs = std::mem::take(&mut task.needs);
         for need in &needs {
@@ -144,8 +170,8 @@ pub(crate) fn rank(tasks: &mut [Task], order: &Order) {
     }
 }
 
-/// Puts leaves that need the same tasks, run under the same settings, and may be run twice, into batches of
-/// up to `most`.
+/// Puts leaves that need the same tasks, run under the same settings, and may be run twice, into
+/// batches of up to `most`.
 pub(crate) fn merge_leaves(tasks: &mut [Task], most: usize) {
     if most < 2 {
         return;
@@ -162,7 +188,12 @@ pub(crate) fn merge_leaves(tasks: &mut [Task], most: usize) {
     }
     let mut groups: Vec<Vec<usize>> = alike
         .into_values()
-        .flat_map(|group| group.chunks(most).map(<[usize]>::to_vec).collect::<Vec<_>>())
+        .flat_map(|group| {
+            group
+                .chunks(most)
+                .map(<[usize]>::to_vec)
+                .collect::<Vec<_>>()
+        })
         .filter(|group| group.len() > 1)
         .collect();
     groups.sort_unstable();
@@ -184,8 +215,20 @@ fn is_small(task: &Task) -> bool {
 /// All that two tasks of one batch must have in common.
 fn settings(task: &Task) -> Vec<u8> {
     codec::encode(&(
-        (&task.needs, &task.resources, task.priority, &task.retry, task.timeout, task.deadline),
-        (task.kill_grace, task.crash_limit, task.side_effects, task.trigger_rule),
+        (
+            &task.needs,
+            &task.resources,
+            task.priority,
+            &task.retry,
+            task.timeout,
+            task.deadline,
+        ),
+        (
+            task.kill_grace,
+            task.crash_limit,
+            task.side_effects,
+            task.trigger_rule,
+        ),
         (&task.placement, &task.disconnect),
     ))
 }

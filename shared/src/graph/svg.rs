@@ -15,7 +15,8 @@ const LEAST_WIDTH: f64 = 460.0;
 const STYLE: &str = "\
 .ground{fill:#fff}.box{fill:#f4f6f8;stroke:#9aa5b1}.label{fill:#1f2933}.line{stroke:#9aa5b1}\
 .tip{fill:#9aa5b1}.head{fill:#1f2933}.note{fill:#616e7c}.hot .box{fill:#fff4ed;stroke:#d9480f}\
-.hot.line{stroke:#d9480f}.hot.tip{fill:#d9480f}.off .box{stroke-dasharray:4 3}.off .label{fill:#7b8794}\
+.hot.line{stroke:#d9480f}.hot.tip{fill:#d9480f}.off .box{stroke-dasharray:4 3}\
+.off .label{fill:#7b8794}\
 @media (prefers-color-scheme:dark){.ground{fill:#14181d}.box{fill:#1f2630;stroke:#52606d}\
 .label,.head{fill:#e4e7eb}.line{stroke:#52606d}.tip{fill:#52606d}.note{fill:#9aa5b1}\
 .hot .box{fill:#33201a;stroke:#ff8a4c}.hot.line{stroke:#ff8a4c}.hot.tip{fill:#ff8a4c}}";
@@ -23,7 +24,10 @@ const STYLE: &str = "\
 /// Draws it.
 pub(super) fn draw(picture: &Picture<'_>) -> String {
     let tasks = &picture.workflow.tasks;
-    let widths: Vec<f64> = tasks.iter().map(|t| label(t).chars().count() as f64 * CHARACTER + 26.0).collect();
+    let widths: Vec<f64> = tasks
+        .iter()
+        .map(|t| label(t).chars().count() as f64 * CHARACTER + 26.0)
+        .collect();
     let layout = layout::place(picture, &widths);
     let (width, height) = (layout.width.max(LEAST_WIDTH), layout.height);
     let mut out = format!(
@@ -32,20 +36,28 @@ pub(super) fn draw(picture: &Picture<'_>) -> String {
          font-size=\"13\" role=\"img\">\n<title>{}</title>\n<style>{STYLE}</style>\n",
         escaped(&picture.workflow.name)
     );
-    let _ = writeln!(out, "<rect class=\"ground\" width=\"100%\" height=\"100%\"/>");
+    let _ = writeln!(
+        out,
+        "<rect class=\"ground\" width=\"100%\" height=\"100%\"/>"
+    );
     head(&mut out, picture);
     lines(&mut out, picture, &layout);
     for (index, place) in picture.indices().zip(&layout.boxes) {
         let task = picture.task(index);
-        let mut class = if picture.is_critical(index) { "hot" } else { "cool" }.to_owned();
+        let mut class = if picture.is_critical(index) {
+            "hot"
+        } else {
+            "cool"
+        }
+        .to_owned();
         if task.when.as_ref().is_some_and(|when| !when.holds) {
             class.push_str(" off");
         }
         let (x, top, wide, high) = (place.x, place.top(), place.width, layout::box_height());
         let _ = writeln!(
             out,
-            "<g class=\"{class}\"><title>{}\n{}</title><rect class=\"box\" x=\"{x:.1}\" y=\"{top:.1}\" \
-             width=\"{wide:.1}\" height=\"{high:.1}\" rx=\"7\" stroke-width=\"1.4\"/>\
+            "<g class=\"{class}\"><title>{}\n{}</title><rect class=\"box\" x=\"{x:.1}\" \
+             y=\"{top:.1}\" width=\"{wide:.1}\" height=\"{high:.1}\" rx=\"7\" stroke-width=\"1.4\"/>\
              <text class=\"label\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text></g>",
             escaped(&task.id),
             escaped(&text::runs(task)),
@@ -68,7 +80,8 @@ fn head(out: &mut String, picture: &Picture<'_>) {
     );
     let _ = writeln!(
         out,
-        "<text class=\"note\" x=\"28\" y=\"57\">{} tasks, {edges} edges, critical path of {}</text>",
+        "<text class=\"note\" x=\"28\" y=\"57\">{} tasks, {edges} edges, \
+         critical path of {}</text>",
         tasks.len(),
         picture.critical.len()
     );

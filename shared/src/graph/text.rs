@@ -16,9 +16,22 @@ pub(super) fn table(picture: &Picture<'_>) -> String {
     let levels = picture.levels();
     let edges: usize = tasks.iter().map(|task| task.needs.len()).sum();
     let widest = levels.iter().map(Vec::len).max().unwrap_or(0);
-    let name_width = tasks.iter().map(|t| t.id.chars().count()).max().unwrap_or(0).min(40);
-    let after: Vec<String> = picture.indices().map(|index| needs_text(picture, index)).collect();
-    let after_width = after.iter().map(|a| a.chars().count()).max().unwrap_or(0).clamp(5, 60);
+    let name_width = tasks
+        .iter()
+        .map(|t| t.id.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(40);
+    let after: Vec<String> = picture
+        .indices()
+        .map(|index| needs_text(picture, index))
+        .collect();
+    let after_width = after
+        .iter()
+        .map(|a| a.chars().count())
+        .max()
+        .unwrap_or(0)
+        .clamp(5, 60);
     let mut out = format!(
         "{}: {}, {}, {}, at most {widest} at a time\n",
         picture.workflow.name,
@@ -26,14 +39,35 @@ pub(super) fn table(picture: &Picture<'_>) -> String {
         count(edges, "edge"),
         count(levels.len(), "level"),
     );
-    let path: Vec<&str> = picture.critical.iter().map(|t| picture.task(*t).id.as_str()).collect();
-    let _ = writeln!(out, "critical path (●), {}: {}", count(path.len(), "task"), chain(&path));
-    let _ = writeln!(out, "\nlevel   {:name_width$}  {:after_width$}  runs", "task", "after");
+    let path: Vec<&str> = picture
+        .critical
+        .iter()
+        .map(|t| picture.task(*t).id.as_str())
+        .collect();
+    let _ = writeln!(
+        out,
+        "critical path (●), {}: {}",
+        count(path.len(), "task"),
+        chain(&path)
+    );
+    let _ = writeln!(
+        out,
+        "\nlevel   {:name_width$}  {:after_width$}  runs",
+        "task", "after"
+    );
     for (number, level) in levels.iter().enumerate() {
         for (row, index) in level.iter().enumerate() {
             let task = picture.task(*index);
-            let number = if row == 0 { number.to_string() } else { String::new() };
-            let mark = if picture.is_critical(*index) { '●' } else { '○' };
+            let number = if row == 0 {
+                number.to_string()
+            } else {
+                String::new()
+            };
+            let mark = if picture.is_critical(*index) {
+                '●'
+            } else {
+                '○'
+            };
             let after = &after[index.0 as usize];
             let line = format!(
                 "{number:>5} {mark} {:name_width$}  {after:after_width$}  {}",
@@ -61,8 +95,11 @@ fn chain(names: &[&str]) -> String {
 
 fn needs_text(picture: &Picture<'_>, index: TaskIdx) -> String {
     let needs = &picture.task(index).needs;
-    let shown: Vec<&str> =
-        needs.iter().take(NEEDS_SHOWN).map(|need| picture.task(*need).id.as_str()).collect();
+    let shown: Vec<&str> = needs
+        .iter()
+        .take(NEEDS_SHOWN)
+        .map(|need| picture.task(*need).id.as_str())
+        .collect();
     match needs.len().saturating_sub(NEEDS_SHOWN) {
         0 if shown.is_empty() => "–".to_owned(),
         0 => shown.join(", "),
@@ -98,7 +135,11 @@ pub(super) fn dot(picture: &Picture<'_>) -> String {
     out.push_str("  edge [color=\"#8a94a0\"];\n");
     for index in picture.indices() {
         let task = picture.task(index);
-        let mark = if picture.is_critical(index) { ", color=\"#d9480f\", penwidth=2" } else { "" };
+        let mark = if picture.is_critical(index) {
+            ", color=\"#d9480f\", penwidth=2"
+        } else {
+            ""
+        };
         let _ = writeln!(
             out,
             "  t{} [label={}, tooltip={}{mark}];",
@@ -109,7 +150,11 @@ pub(super) fn dot(picture: &Picture<'_>) -> String {
     }
     for (from, to) in picture.edges() {
         let critical = picture.is_critical_edge(from, to);
-        let mark = if critical { " [color=\"#d9480f\", penwidth=2]" } else { "" };
+        let mark = if critical {
+            " [color=\"#d9480f\", penwidth=2]"
+        } else {
+            ""
+        };
         let _ = writeln!(out, "  t{} -> t{}{mark};", from.0, to.0);
     }
     out.push_str("}\n");
@@ -117,7 +162,12 @@ pub(super) fn dot(picture: &Picture<'_>) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " "))
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', " ")
+    )
 }
 
 /// For Mermaid.
@@ -135,12 +185,20 @@ pub(super) fn mermaid(picture: &Picture<'_>) -> String {
         }
     }
     out.push_str("  classDef critical stroke:#d9480f,stroke-width:3px\n");
-    let path: Vec<String> = picture.critical.iter().map(|t| format!("t{}", t.0)).collect();
+    let path: Vec<String> = picture
+        .critical
+        .iter()
+        .map(|t| format!("t{}", t.0))
+        .collect();
     if !path.is_empty() {
         let _ = writeln!(out, "  class {} critical", path.join(","));
     }
     if !critical.is_empty() {
-        let _ = writeln!(out, "  linkStyle {} stroke:#d9480f,stroke-width:3px", critical.join(","));
+        let _ = writeln!(
+            out,
+            "  linkStyle {} stroke:#d9480f,stroke-width:3px",
+            critical.join(",")
+        );
     }
     out
 }

@@ -1,5 +1,5 @@
-//! The way from a tree of YAML to a compiled workflow, for all purposes: reading (nothing is known of a
-//! submission), linting (what is known is used), submitting (everything must be known).
+//! The way from a tree of YAML to a compiled workflow, for all purposes: reading (nothing is known
+//! of a submission), linting (what is known is used), submitting (everything must be known).
 
 use super::build;
 use super::decode::Decoder;
@@ -44,13 +44,21 @@ pub(crate) struct Assembled {
     pub(crate) workflow: Workflow,
 }
 
-/// Reads the tree. The workflow means something only if no mistake was noted and all parameters had values.
+/// Reads the tree. The workflow means something only if no mistake was noted and all parameters
+/// had values.
 pub(crate) fn assemble(root: &Node, given: Given<'_>, sink: &mut Sink) -> Assembled {
     let declared = declared(root, sink);
     let values = values(&declared, given, sink);
-    let mut decoder = Decoder { sink, values: &values, filled: 0 };
+    let mut decoder = Decoder {
+        sink,
+        values: &values,
+        filled: 0,
+    };
     let block = decoder.block(schema::WORKFLOW, root, "the workflow");
-    let params = declared.into_iter().map(|(_, param)| param).collect();
+    let params = declared
+        .into_iter()
+        .map(|declared| declared.param)
+        .collect();
     let tasks = tasks(&block, given, sink);
     let text = |name| match block.get(name) {
         Some((_, Value::Text(text) | Value::Open(text))) => text.clone(),
@@ -61,15 +69,25 @@ pub(crate) fn assemble(root: &Node, given: Given<'_>, sink: &mut Sink) -> Assemb
         name: text("name"),
         description: text("description"),
         labels: labels(&block),
-        params: values.into_iter().map(|(n, known)| (n, known.value.unwrap_or_default())).collect(),
+        params: values
+            .into_iter()
+            .map(|(n, known)| (n, known.value.unwrap_or_default()))
+            .collect(),
         tasks,
     };
-    Assembled { block, params, workflow }
+    Assembled {
+        block,
+        params,
+        workflow,
+    }
 }
 
 fn labels(block: &Block) -> BTreeMap<String, String> {
     let pairs = Layers([Some(block), None, None]).pairs("labels");
-    pairs.into_iter().map(|(key, word)| (key.to_owned(), word.text.clone())).collect()
+    pairs
+        .into_iter()
+        .map(|(key, word)| (key.to_owned(), word.text.clone()))
+        .collect()
 }
 
 /// The layer of `defaults`.
@@ -92,7 +110,11 @@ fn tasks(block: &Block, given: Given<'_>, sink: &mut Sink) -> Vec<Task> {
     let builtin = value::builtin(schema::TASK);
     if !fits(named, defaults(block), &builtin) {
         let what = format!("{} tasks with these defaults are too large", named.len());
-        sink.add(at, what, "split the workflow, or take large values out of `defaults`");
+        sink.add(
+            at,
+            what,
+            "split the workflow, or take large values out of `defaults`",
+        );
         return Vec::new();
     }
     let mut tasks: Vec<Task> = named
@@ -113,7 +135,8 @@ fn tasks(block: &Block, given: Given<'_>, sink: &mut Sink) -> Vec<Task> {
     tasks
 }
 
-/// Whether a workflow of this many tasks stays within its bounds; `defaults` are copied into each task.
+/// Whether a workflow of this many tasks stays within its bounds; `defaults` are copied into each
+/// task.
 fn fits(named: &[Named], defaults: Option<&Block>, builtin: &Block) -> bool {
     let layers = Layers([None, defaults, Some(builtin)]);
     let task = build::task("", Pos::START, &layers, None, &mut Sink::default());
@@ -121,25 +144,50 @@ fn fits(named: &[Named], defaults: Option<&Block>, builtin: &Block) -> bool {
     named.len() <= TASKS && copied <= WORKFLOW_BYTES / 2
 }
 
+/// A declaration and its place.
+struct Declared {
+    at: Pos,
+    param: Param,
+    /// It has a mistake, so nothing is said about its value.
+    broken: bool,
+}
+
 /// The declarations under `params`, which are needed before anything else is read.
-fn declared(root: &Node, sink: &mut Sink) -> Vec<(Pos, Param)> {
-    let yaml::Kind::Map(entries) = &root.kind else { return Vec::new() };
+fn declared(root: &Node, sink: &mut Sink) -> Vec<Declared> {
+    let yaml::Kind::Map(entries) = &root.kind else {
+        return Vec::new();
+    };
     let Some(entry) = entries.iter().find(|entry| &*entry.key == "params") else {
         return Vec::new();
     };
     // Only `params` is read here; what is wrong with its form is noted when the whole file is read.
     let mut quiet = Sink::default();
     let none = Values::new();
-    let mut decoder = Decoder { sink: &mut quiet, values: &none, filled: 0 };
-    let holder = Node { at: root.at, kind: yaml::Kind::Map(vec![entry.clone()]) };
+    let mut decoder = Decoder {
+        sink: &mut quiet,
+        values: &none,
+        filled: 0,
+    };
+    let holder = Node {
+        at: root.at,
+        kind: yaml::Kind::Map(vec![entry.clone()]),
+    };
     let block = decoder.block(ONLY_PARAMS, &holder, "");
-    block.each("params").iter().map(|named| (named.at, declaration(named, sink))).collect()
+    block
+        .each("params")
+        .iter()
+        .map(|named| declaration(named, sink))
+        .collect()
 }
 
-const ONLY_PARAMS: &[schema::Field] =
-    &[schema::Field { name: "params", kind: Kind::Each(schema::PARAM), default: "{}" }];
+const ONLY_PARAMS: &[schema::Field] = &[schema::Field {
+    name: "params",
+    kind: Kind::Each(schema::PARAM),
+    default: "{}",
+}];
 
-fn declaration(named: &Named, sink: &mut Sink) -> Param {
+fn declaration(named: &Named, sink: &mut Sink) -> Declared {
+    let before = sink.count();
     let Named { name, block, at } = named;
     if name.contains('.') || name.contains('-') {
         let what = format!("'{name}' is no name of a parameter");
@@ -156,7 +204,10 @@ fn declaration(named: &Named, sink: &mut Sink) -> Param {
             Err((what, mend)) => sink.add(at, format!("parameter '{name}': {what}"), mend),
         }
     }
-    let has_default = matches!(block.get("default"), Some((_, Value::Text(_) | Value::Open(_))));
+    let has_default = matches!(
+        block.get("default"),
+        Some((_, Value::Text(_) | Value::Open(_)))
+    );
     match block.get("required") {
         Some((at, Value::Switch(true))) if has_default => {
             let what = format!("parameter '{name}' is required and has a default");
@@ -168,23 +219,40 @@ fn declaration(named: &Named, sink: &mut Sink) -> Param {
         }
         _ => {}
     }
-    Param { name: name.clone(), kind, default }
+    let open = block
+        .values
+        .iter()
+        .any(|(.., value)| matches!(value, Value::Open(_)));
+    let broken = open || sink.count() > before;
+    Declared {
+        at: *at,
+        param: Param {
+            name: name.clone(),
+            kind,
+            default,
+        },
+        broken,
+    }
 }
 
-fn values(declared: &[(Pos, Param)], given: Given<'_>, sink: &mut Sink) -> Values {
+fn values(declared: &[Declared], given: Given<'_>, sink: &mut Sink) -> Values {
     let mut values = Values::new();
     let params = given.params;
-    for (at, param) in declared {
+    for Declared { at, param, broken } in declared {
         let (name, kind) = (&param.name, param.kind);
         let mut value = params.and_then(|_| param.default.clone());
         if let Some(text) = params.and_then(|params| params.get(name)) {
             match kind.check(text) {
                 Ok(text) => value = Some(text),
                 Err((what, mend)) => {
-                    sink.add(*at, format!("the value given for parameter '{name}': {what}"), mend);
+                    sink.add(
+                        *at,
+                        format!("the value given for parameter '{name}': {what}"),
+                        mend,
+                    );
                 }
             }
-        } else if value.is_none() && given.complete {
+        } else if value.is_none() && given.complete && !broken {
             let mend = format!("give it: --param {name}=VALUE");
             sink.add(*at, format!("parameter '{name}' is required"), mend);
         }
@@ -198,7 +266,11 @@ fn values(declared: &[(Pos, Param)], given: Given<'_>, sink: &mut Sink) -> Value
                 _ => format!("parameters: {}", known.join(", ")),
             };
             let mend = did_you_mean(name, known, &otherwise);
-            sink.add(Pos::START, format!("there is no parameter '{}' to give", brief(name)), mend);
+            sink.add(
+                Pos::START,
+                format!("there is no parameter '{}' to give", brief(name)),
+                mend,
+            );
         }
     }
     values

@@ -1,5 +1,5 @@
-//! From the fields of one task, in their layers, to the compiled task without its edges and files. Refuses
-//! combinations that cannot be kept.
+//! From the fields of one task, in their layers, to the compiled task without its edges and files.
+//! Refuses combinations that cannot be kept.
 
 use super::mistake::{Pos, Sink};
 use super::units::Deadline;
@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 /// The value that counts; what is still open counts as the schema's default.
 fn value<'a>(layers: &Layers<'a>, name: &str) -> &'a Value {
     match layers.get(name).1 {
-        Value::Open(_) => layers.0[2].and_then(|b| b.get(name)).map_or(&Value::Unset, |(_, v)| v),
+        Value::Open(_) => layers.0[2]
+            .and_then(|b| b.get(name))
+            .map_or(&Value::Unset, |(_, v)| v),
         value => value,
     }
 }
@@ -34,28 +36,51 @@ fn number<T: TryFrom<i64> + Default>(layers: &Layers<'_>, name: &str) -> T {
 }
 
 fn milli(layers: &Layers<'_>, name: &str) -> u32 {
-    if let Value::Milli(n) = value(layers, name) { *n } else { 0 }
+    if let Value::Milli(n) = value(layers, name) {
+        *n
+    } else {
+        0
+    }
 }
 
 fn bytes(layers: &Layers<'_>, name: &str) -> u64 {
-    if let Value::Bytes(n) = value(layers, name) { *n } else { 0 }
+    if let Value::Bytes(n) = value(layers, name) {
+        *n
+    } else {
+        0
+    }
 }
 
 fn span(layers: &Layers<'_>, name: &str) -> Option<Span> {
-    if let Value::Span(span) = value(layers, name) { Some(*span) } else { None }
+    if let Value::Span(span) = value(layers, name) {
+        Some(*span)
+    } else {
+        None
+    }
 }
 
 fn word(layers: &Layers<'_>, name: &str) -> &'static str {
-    if let Value::Word(word) = value(layers, name) { word } else { "" }
+    if let Value::Word(word) = value(layers, name) {
+        word
+    } else {
+        ""
+    }
 }
 
 fn codes(layers: &Layers<'_>, name: &str) -> Vec<i32> {
-    if let Value::Codes(codes) = value(layers, name) { codes.clone() } else { Vec::new() }
+    if let Value::Codes(codes) = value(layers, name) {
+        codes.clone()
+    } else {
+        Vec::new()
+    }
 }
 
 fn pairs(layers: &Layers<'_>, name: &str) -> BTreeMap<String, String> {
     let pairs = layers.pairs(name);
-    pairs.into_iter().map(|(key, word)| (key.to_owned(), word.text.clone())).collect()
+    pairs
+        .into_iter()
+        .map(|(key, word)| (key.to_owned(), word.text.clone()))
+        .collect()
 }
 
 /// The compiled task, without edges and files.
@@ -112,17 +137,26 @@ fn action(id: &str, at: Pos, layers: &Layers<'_>, sink: &mut Sink) -> Action {
     let given = |(_, value): (Pos, &Value)| value != &Value::Unset;
     let args = layers.0[0].map_or(&[][..], |block| block.texts("args"));
     match (given(command), given(shell)) {
-        (true, true) => {
+        // Open means that a mistake was noted there already.
+        (true, true) if !matches!(command.1, Value::Open(_)) => {
             let what = format!("task '{id}' has both `command` and `shell`");
             sink.add(shell.0, what, "keep one of the two");
         }
         (false, false) => {
             let what = format!("task '{id}' has nothing to run");
-            sink.add(at, what, "add `command: [program, argument]` or `shell: text for sh`");
+            sink.add(
+                at,
+                what,
+                "add `command: [program, argument]` or `shell: text for sh`",
+            );
         }
         (false, true) if !args.is_empty() => {
             let mend = "pass values to shell text by `env`";
-            sink.add(args[0].at, "`args` belongs to `command`, not to `shell`", mend);
+            sink.add(
+                args[0].at,
+                "`args` belongs to `command`, not to `shell`",
+                mend,
+            );
         }
         _ => {}
     }
@@ -130,7 +164,13 @@ fn action(id: &str, at: Pos, layers: &Layers<'_>, sink: &mut Sink) -> Action {
         return Action::Shell(text.clone());
     }
     let command = layers.0[0].map_or(&[][..], |block| block.texts("command"));
-    Action::Argv(command.iter().chain(args).map(|word| word.text.clone()).collect())
+    Action::Argv(
+        command
+            .iter()
+            .chain(args)
+            .map(|word| word.text.clone())
+            .collect(),
+    )
 }
 
 fn resources(layers: &Layers<'_>) -> Resources {
@@ -149,10 +189,11 @@ fn retry(layers: &Layers<'_>, sink: &mut Sink) -> Retry {
     if max_interval < initial_interval {
         match layers.given("max_interval") {
             Some((at, Value::Span(_))) => {
+                let first = initial_interval;
                 let what = format!(
-                    "`max_interval` of {max_interval} is below `initial_interval` of {initial_interval}"
+                    "`max_interval` of {max_interval} is below `initial_interval` of {first}"
                 );
-                sink.add(at, what, format!("write at least {initial_interval}"));
+                sink.add(at, what, format!("write at least {first}"));
             }
             // The default gives way to a longer first pause.
             _ => max_interval = initial_interval,
@@ -161,7 +202,11 @@ fn retry(layers: &Layers<'_>, sink: &mut Sink) -> Retry {
     let (retry_on, no_retry_on) = (codes(layers, "retry_on"), codes(layers, "no_retry_on"));
     if let Some(code) = retry_on.iter().find(|code| no_retry_on.contains(code)) {
         let what = format!("exit code {code} stands in both `retry_on` and `no_retry_on`");
-        sink.add(layers.get("no_retry_on").0, what, "keep it in one of the two");
+        sink.add(
+            layers.get("no_retry_on").0,
+            what,
+            "keep it in one of the two",
+        );
     }
     Retry {
         max_attempts: number(layers, "max_attempts"),
@@ -179,15 +224,23 @@ fn retry(layers: &Layers<'_>, sink: &mut Sink) -> Retry {
 }
 
 fn deadline(layers: &Layers<'_>, submitted_at: Option<Unix>, sink: &mut Sink) -> Option<Unix> {
-    let Value::Deadline(deadline, written) = value(layers, "deadline") else { return None };
+    let Value::Deadline(deadline, written) = value(layers, "deadline") else {
+        return None;
+    };
     let submitted = submitted_at?;
     match *deadline {
-        Deadline::After(span) => {
-            Some(Unix(submitted.0.saturating_add(i64::try_from(span.0).unwrap_or(i64::MAX))))
-        }
+        Deadline::After(span) => Some(Unix(
+            submitted
+                .0
+                .saturating_add(i64::try_from(span.0).unwrap_or(i64::MAX)),
+        )),
         Deadline::At(at) if at <= submitted => {
             let what = format!("`deadline`: {written} is over already");
-            sink.add(layers.get("deadline").0, what, "write a later instant, or a duration");
+            sink.add(
+                layers.get("deadline").0,
+                what,
+                "write a later instant, or a duration",
+            );
             Some(at)
         }
         Deadline::At(at) => Some(at),
@@ -196,9 +249,10 @@ fn deadline(layers: &Layers<'_>, submitted_at: Option<Unix>, sink: &mut Sink) ->
 
 fn when(layers: &Layers<'_>) -> Option<When> {
     match value(layers, "when") {
-        Value::When(text, holds) => {
-            Some(When { text: text.clone(), holds: holds.unwrap_or(true) })
-        }
+        Value::When(text, holds) => Some(When {
+            text: text.clone(),
+            holds: holds.unwrap_or(true),
+        }),
         _ => None,
     }
 }
@@ -209,11 +263,12 @@ fn placement(layers: &Layers<'_>, sink: &mut Sink) -> Placement {
         labels: pairs(layers, "labels"),
         site: text(layers, "site"),
     };
-    if let (Some(site), Some(label)) = (&placement.site, layers.pairs("labels").get("site")) {
-        if !label.open && label.text != *site {
-            let what = format!("`site` is {site}, but the label site is {}", label.text);
-            sink.add(label.at, what, "no node has both; keep one of the two");
-        }
+    if let (Some(site), Some(label)) = (&placement.site, layers.pairs("labels").get("site"))
+        && !label.open
+        && label.text != *site
+    {
+        let what = format!("`site` is {site}, but the label site is {}", label.text);
+        sink.add(label.at, what, "no node has both; keep one of the two");
     }
     placement
 }
@@ -224,7 +279,11 @@ fn check_disconnect(task: &Task, layers: &Layers<'_>, sink: &mut Sink) {
     if replace != &Value::Switch(true) {
         return;
     }
-    let at = if disconnect.given("replace").is_some() { at } else { layers.at() };
+    let at = if disconnect.given("replace").is_some() {
+        at
+    } else {
+        layers.at()
+    };
     if task.side_effects == SideEffects::AtMostOnce {
         let what = format!(
             "task '{}': `replace: true` cannot be kept with `side_effects: at_most_once`",
@@ -235,6 +294,10 @@ fn check_disconnect(task: &Task, layers: &Layers<'_>, sink: &mut Sink) {
     }
     if disconnect.get("lost_after").1 == &Value::Unset {
         let what = format!("task '{}': `replace: true` needs `lost_after`", task.id);
-        sink.add(at, what, "say after which silence it is replaced: `lost_after: 1h`");
+        sink.add(
+            at,
+            what,
+            "say after which silence it is replaced: `lost_after: 1h`",
+        );
     }
 }

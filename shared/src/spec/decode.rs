@@ -1,7 +1,8 @@
-//! From the tree of a YAML file to values of known fields, by the schema. Templates are filled in on the way;
-//! what depends on a parameter without a value stays open.
+//! From the tree of a YAML file to values of known fields, by the schema. Templates are filled in
+//! on the way; what depends on a parameter without a value stays open.
 
 use super::mistake::{Pos, Sink, brief, did_you_mean};
+use super::scalar::{scalar, variable};
 use super::schema::{Field, Kind, LATER, OF_ONE_TASK};
 use super::template::{self, Filled, Values};
 use super::units::{self, Wrong};
@@ -23,18 +24,29 @@ impl Decoder<'_> {
     /// A map with the fields of `table`. Mistakes are noted and leave their field open.
     pub(crate) fn block(&mut self, table: &'static [Field], node: &Node, owner: &str) -> Block {
         let mut block = Block::empty(node.at);
-        let Some(entries) = self.map(node, owner) else { return block };
+        let Some(entries) = self.map(node, owner) else {
+            // One mistake is enough: nothing more is said of what stands in it.
+            let open = |field: &Field| (field.name, node.at, Value::Open(String::new()));
+            block.values = table.iter().map(open).collect();
+            return block;
+        };
         for entry in entries {
             let Some(field) = table.iter().find(|field| field.name == &*entry.key) else {
                 self.unknown(table, entry, owner);
                 continue;
             };
-            let value = self.field(field, entry).unwrap_or(Value::Open(String::new()));
+            let value = self
+                .field(field, entry)
+                .unwrap_or(Value::Open(String::new()));
             block.values.push((field.name, entry.at, value));
         }
-        for field in table.iter().filter(|f| f.default.is_empty() && block.get(f.name).is_none()) {
+        for field in table
+            .iter()
+            .filter(|f| f.default.is_empty() && block.get(f.name).is_none())
+        {
             let what = format!("{owner} has no `{}`", field.name);
-            self.sink.add(node.at, what, format!("add `{}: …`", field.name));
+            self.sink
+                .add(node.at, what, format!("add `{}: …`", field.name));
         }
         block
     }
@@ -43,13 +55,21 @@ impl Decoder<'_> {
         let key = brief(&entry.key);
         if LATER.contains(&&*entry.key) {
             let what = format!("`{key}` comes later");
-            self.sink.add(entry.at, what, "remove it; this version does not know it yet");
+            self.sink.add(
+                entry.at,
+                what,
+                "remove it; this version does not know it yet",
+            );
             return;
         }
         let names = table.iter().map(|field| field.name);
-        let list = format!("fields here: {}", names.clone().collect::<Vec<_>>().join(", "));
+        let list = format!(
+            "fields here: {}",
+            names.clone().collect::<Vec<_>>().join(", ")
+        );
         let mend = did_you_mean(&entry.key, names, &list);
-        self.sink.add(entry.at, format!("{owner} has no field `{key}`"), mend);
+        self.sink
+            .add(entry.at, format!("{owner} has no field `{key}`"), mend);
     }
 
     fn map<'n>(&mut self, node: &'n Node, owner: &str) -> Option<&'n [Entry]> {
@@ -66,7 +86,11 @@ impl Decoder<'_> {
         match &node.kind {
             yaml::Kind::Empty => {
                 let what = format!("`{name}` has no value");
-                self.sink.add(entry.at, what, "give it one, write null, or remove the line");
+                self.sink.add(
+                    entry.at,
+                    what,
+                    "give it one, write null, or remove the line",
+                );
                 return None;
             }
             yaml::Kind::Null if field.default == "null" => return Some(Value::Unset),
@@ -109,8 +133,16 @@ impl Decoder<'_> {
             if let Err(wrong) = units::name(&entry.key) {
                 self.wrong(entry.at, &sort, wrong);
             }
-            let block = self.block(table, &entry.value, &format!("{sort} '{}'", brief(&entry.key)));
-            each.push(Named { at: entry.at, name: (*entry.key).to_owned(), block });
+            let block = self.block(
+                table,
+                &entry.value,
+                &format!("{sort} '{}'", brief(&entry.key)),
+            );
+            each.push(Named {
+                at: entry.at,
+                name: (*entry.key).to_owned(),
+                block,
+            });
         }
         Some(each)
     }
@@ -124,7 +156,11 @@ impl Decoder<'_> {
             yaml::Kind::Empty | yaml::Kind::Null => "write '' for an empty text",
             _ => "write one value",
         };
-        self.sink.add(node.at, format!("`{name}` is {}, not a single value", node.sort()), mend);
+        self.sink.add(
+            node.at,
+            format!("`{name}` is {}, not a single value", node.sort()),
+            mend,
+        );
         None
     }
 
@@ -133,8 +169,16 @@ impl Decoder<'_> {
         let text = self.plain(name, node)?;
         let (at, open) = (node.at, false);
         match template::fill(text, self.values) {
-            Ok(Filled::Same) => Some(Word { at, text: text.to_owned(), open }),
-            Ok(Filled::Open) => Some(Word { at, text: text.to_owned(), open: true }),
+            Ok(Filled::Same) => Some(Word {
+                at,
+                text: text.to_owned(),
+                open,
+            }),
+            Ok(Filled::Open) => Some(Word {
+                at,
+                text: text.to_owned(),
+                open: true,
+            }),
             Ok(Filled::Text(text)) => {
                 let before = self.filled;
                 self.filled += text.len();
@@ -163,7 +207,11 @@ impl Decoder<'_> {
         let word = match kind {
             Kind::Anything => {
                 let (at, text) = (node.at, self.plain(name, node)?.to_owned());
-                Word { at, text, open: false }
+                Word {
+                    at,
+                    text,
+                    open: false,
+                }
             }
             _ => self.word(name, node)?,
         };
@@ -212,15 +260,21 @@ impl Decoder<'_> {
             return Some(list);
         }
         let what = format!("`{name}` is {}, not a list", node.sort());
-        self.sink.add(node.at, what, format!("write `{name}: [a, b]`"));
+        self.sink
+            .add(node.at, what, format!("write `{name}: [a, b]`"));
         None
     }
 
     fn texts(&mut self, name: &str, node: &Node) -> Option<Vec<Word>> {
         let list = self.list(name, node)?;
         let words: Vec<_> = list.iter().map(|item| self.word(name, item)).collect();
-        for word in words.iter().flatten().filter(|word| word.text.contains('\0')) {
-            self.sink.add(word.at, format!("`{name}`: a NUL character"), "remove it");
+        for word in words
+            .iter()
+            .flatten()
+            .filter(|word| word.text.contains('\0'))
+        {
+            self.sink
+                .add(word.at, format!("`{name}`: a NUL character"), "remove it");
         }
         words.into_iter().collect()
     }
@@ -229,7 +283,11 @@ impl Decoder<'_> {
         if !matches!(node.kind, yaml::Kind::Scalar(_)) {
             let words = self.texts(name, node)?;
             if words.first().is_none_or(|word| word.text.is_empty()) {
-                self.sink.add(node.at, "`command` names no program", "write `command: [program, argument]`");
+                self.sink.add(
+                    node.at,
+                    "`command` names no program",
+                    "write `command: [program, argument]`",
+                );
                 return None;
             }
             self.check_shell_text(node);
@@ -238,7 +296,8 @@ impl Decoder<'_> {
         let word = self.word(name, node)?;
         if word.text.is_empty() || word.text.contains(char::is_whitespace) {
             let what = format!("`command`: '{}' is not one program", brief(&word.text));
-            let mend = "write a list: `command: [program, argument]`, or use `shell` for shell text";
+            let mend =
+                "write a list: `command: [program, argument]`, or use `shell` for shell text";
             self.sink.add(node.at, what, mend);
             return None;
         }
@@ -248,14 +307,25 @@ impl Decoder<'_> {
     /// Refuses `[sh, -c, "… ${params.x} …"]`, which is `shell` by another name.
     fn check_shell_text(&mut self, node: &Node) {
         const SHELLS: [&str; 7] = ["sh", "bash", "dash", "ash", "ksh", "zsh", "busybox"];
-        let yaml::Kind::List(list) = &node.kind else { return };
+        let yaml::Kind::List(list) = &node.kind else {
+            return;
+        };
         let texts: Vec<&str> = list
             .iter()
-            .map(|item| if let yaml::Kind::Scalar(text) = &item.kind { &**text } else { "" })
+            .map(|item| {
+                if let yaml::Kind::Scalar(text) = &item.kind {
+                    &**text
+                } else {
+                    ""
+                }
+            })
             .collect();
         let program = texts[0].rsplit('/').next().unwrap_or_default();
-        let flag = |text: &&str| text.starts_with('-') && !text.starts_with("--") && text.ends_with('c');
-        let Some(flag) = texts.iter().position(|text| flag(text)) else { return };
+        let flag =
+            |text: &&str| text.starts_with('-') && !text.starts_with("--") && text.ends_with('c');
+        let Some(flag) = texts.iter().position(flag) else {
+            return;
+        };
         let code = texts.get(flag + 1).copied().unwrap_or_default();
         if SHELLS.contains(&program) && template::names_parameter(code) {
             let what = "`command`: a parameter never becomes program text";
@@ -276,7 +346,12 @@ impl Decoder<'_> {
         Some(Value::Codes(codes))
     }
 
-    fn pairs(&mut self, name: &str, node: &Node, key: fn(&str) -> Result<(), Wrong>) -> Option<Value> {
+    fn pairs(
+        &mut self,
+        name: &str,
+        node: &Node,
+        key: fn(&str) -> Result<(), Wrong>,
+    ) -> Option<Value> {
         let mut pairs = BTreeMap::new();
         for entry in self.map(node, &format!("`{name}`"))? {
             if let Err(wrong) = key(&entry.key) {
@@ -284,7 +359,8 @@ impl Decoder<'_> {
             }
             if let Some(word) = self.word(&entry.key, &entry.value) {
                 if word.text.contains('\0') {
-                    self.sink.add(word.at, format!("`{name}`: a NUL character"), "remove it");
+                    self.sink
+                        .add(word.at, format!("`{name}`: a NUL character"), "remove it");
                 }
                 pairs.insert((*entry.key).to_owned(), word);
             }
@@ -308,21 +384,38 @@ impl Decoder<'_> {
 
     fn files(&mut self, name: &str, table: &'static [Field], node: &Node) -> Option<Vec<File>> {
         let list = self.list(name, node)?;
-        let files: Vec<_> = list.iter().map(|item| self.file(name, table, item)).collect();
+        let files: Vec<_> = list
+            .iter()
+            .map(|item| self.file(name, table, item))
+            .collect();
         files.into_iter().collect()
     }
 
     fn file(&mut self, name: &str, table: &'static [Field], node: &Node) -> Option<File> {
         let yaml::Kind::Map(entries) = &node.kind else {
             let word = self.word(name, node)?;
-            return Some(File { at: node.at, name: Some(word), path: None, source: None });
+            return Some(File {
+                at: node.at,
+                name: Some(word),
+                path: None,
+                source: None,
+            });
         };
         let before = self.sink.count();
         self.block(table, node, &format!("an entry of `{name}`"));
-        let mut file = File { at: node.at, name: None, path: None, source: None };
+        let mut file = File {
+            at: node.at,
+            name: None,
+            path: None,
+            source: None,
+        };
         // The block was read for its mistakes; here the texts themselves are wanted.
         let mut quiet = Sink::default();
-        let mut texts = Decoder { sink: &mut quiet, values: self.values, filled: 0 };
+        let mut texts = Decoder {
+            sink: &mut quiet,
+            values: self.values,
+            filled: 0,
+        };
         for entry in entries {
             let word = texts.word(&entry.key, &entry.value);
             match &*entry.key {
@@ -341,89 +434,4 @@ impl Decoder<'_> {
         }
         Some(file)
     }
-}
-
-/// Checks the name of an environment variable.
-fn variable(name: &str) -> Result<(), Wrong> {
-    if name.starts_with("DRIFTLESS_") {
-        let what = format!("the variable {} is set by the agent", brief(name));
-        return Err((what, "use another name".to_owned()));
-    }
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    if first && name.len() <= 256 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Ok(());
-    }
-    let what = format!("'{}' is no name of a variable", brief(name));
-    Err((what, "use letters, digits and '_', not beginning with a digit".to_owned()))
-}
-
-/// A single value of this kind.
-pub(crate) fn scalar(kind: Kind, text: &str) -> Result<Value, Wrong> {
-    let owned = || Value::Text(text.to_owned());
-    match kind {
-        Kind::Name => units::name(text).map(|()| owned()),
-        Kind::Integer(least, most) => integer(text, least, most).map(Value::Int),
-        Kind::Decimal(least, most) => decimal(text, least, most).map(Value::Milli),
-        Kind::Share => units::share(text).map(Value::Milli),
-        Kind::Switch => switch(text).map(Value::Switch),
-        Kind::Duration(least) => duration(text, least),
-        Kind::Size => units::size(text).map(Value::Bytes),
-        Kind::Deadline => units::deadline(text).map(|d| Value::Deadline(d, text.to_owned())),
-        Kind::OneOf(words) => one_of(text, words).map(Value::Word),
-        Kind::Path => units::inner_path(text).map(Value::Text),
-        Kind::Directory if matches!(text, "." | "./") => Ok(Value::Text(String::new())),
-        Kind::Directory => units::inner_path(text.trim_end_matches('/')).map(Value::Text),
-        Kind::Source => units::node_file(text).map(Value::Text),
-        Kind::Shell if text.trim().is_empty() => {
-            Err(("the text is empty".to_owned(), "write what the shell is to do".to_owned()))
-        }
-        _ if text.contains('\0') => {
-            Err(("a NUL character".to_owned(), "remove it".to_owned()))
-        }
-        _ => Ok(owned()),
-    }
-}
-
-fn integer(text: &str, least: i64, most: i64) -> Result<i64, Wrong> {
-    let mend = || format!("write a whole number from {least} to {most}");
-    match text.parse::<i64>() {
-        Ok(n) if (least..=most).contains(&n) => Ok(n),
-        Ok(n) => Err((format!("{n} is out of range"), mend())),
-        Err(_) => Err((format!("'{}' is no whole number", brief(text)), mend())),
-    }
-}
-
-fn decimal(text: &str, least: u32, most: u32) -> Result<u32, Wrong> {
-    let milli = units::thousandths(text).and_then(|n| u32::try_from(n).ok());
-    milli.filter(|n| (least..=most).contains(n)).ok_or_else(|| {
-        let (least, most) = (units::thousandths_text(least), units::thousandths_text(most));
-        let what = format!("'{}' is no number from {least} to {most}", brief(text));
-        (what, "write a number with up to three decimal places: 1.5".to_owned())
-    })
-}
-
-fn switch(text: &str) -> Result<bool, Wrong> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => {
-            let what = format!("'{}' is neither true nor false", brief(text));
-            Err((what, "write true or false".to_owned()))
-        }
-    }
-}
-
-fn duration(text: &str, least: u64) -> Result<Value, Wrong> {
-    let span = units::duration(text)?;
-    if span.0 < least {
-        return Err(("0s is too short".to_owned(), "write null for none".to_owned()));
-    }
-    Ok(Value::Span(span))
-}
-
-fn one_of(text: &str, words: &'static [&'static str]) -> Result<&'static str, Wrong> {
-    words.iter().find(|word| **word == text).copied().ok_or_else(|| {
-        let mend = did_you_mean(text, words.iter().copied(), &format!("one of: {}", words.join(", ")));
-        (format!("'{}' is not known here", brief(text)), mend)
-    })
 }

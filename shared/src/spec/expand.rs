@@ -1,5 +1,5 @@
-//! The expanded form of a specification: every field of every task with what counts for it, as YAML that
-//! reads back to the same workflow, and as JSON.
+//! The expanded form of a specification: every field of every task with what counts for it, as
+//! YAML that reads back to the same workflow, and as JSON.
 
 use super::assemble::{Param, defaults};
 use super::schema::{Field, Kind, TASK, WORKFLOW};
@@ -62,16 +62,27 @@ fn workflow(block: &Block, params: &[Param]) -> Out {
 }
 
 fn param(param: &Param) -> Out {
-    let default = param.default.as_ref().map_or(Out::Null, |text| Out::Text(text.clone()));
+    let default = param
+        .default
+        .as_ref()
+        .map_or(Out::Null, |text| Out::Text(text.clone()));
     Out::Map(vec![
         ("type".to_owned(), Out::Plain(param.kind.text().to_owned())),
         ("default".to_owned(), default),
-        ("required".to_owned(), Out::Plain(param.default.is_none().to_string())),
+        (
+            "required".to_owned(),
+            Out::Plain(param.default.is_none().to_string()),
+        ),
     ])
 }
 
 fn block_out(table: &'static [Field], layers: &Layers<'_>) -> Out {
-    Out::Map(table.iter().map(|field| (field.name.to_owned(), out(field, layers))).collect())
+    Out::Map(
+        table
+            .iter()
+            .map(|field| (field.name.to_owned(), out(field, layers)))
+            .collect(),
+    )
 }
 
 fn out(field: &Field, layers: &Layers<'_>) -> Out {
@@ -80,11 +91,21 @@ fn out(field: &Field, layers: &Layers<'_>) -> Out {
         (Kind::Block(table), _) => block_out(table, &layers.inside(field.name)),
         (Kind::Labels | Kind::Env, _) => {
             let pairs = layers.pairs(field.name);
-            Out::Map(pairs.into_iter().map(|(k, w)| (k.to_owned(), word(w))).collect())
+            Out::Map(
+                pairs
+                    .into_iter()
+                    .map(|(k, w)| (k.to_owned(), word(w)))
+                    .collect(),
+            )
         }
         (Kind::Counts, _) => {
             let counts = layers.counts(field.name);
-            Out::Map(counts.into_iter().map(|(k, n)| (k, plain(n.to_string()))).collect())
+            Out::Map(
+                counts
+                    .into_iter()
+                    .map(|(k, n)| (k, plain(n.to_string())))
+                    .collect(),
+            )
         }
         (Kind::Shell, Value::Text(text)) => Out::Text(text.clone()),
         (Kind::Directory, Value::Text(text)) if text.is_empty() => plain(".".to_owned()),
@@ -102,22 +123,33 @@ fn out(field: &Field, layers: &Layers<'_>) -> Out {
             Out::List(codes.iter().map(|code| plain(code.to_string())).collect())
         }
         (_, Value::Files(files)) => Out::List(files.iter().map(file).collect()),
-        (_, Value::Unset | Value::Pairs(_) | Value::Counts(_) | Value::Block(_) | Value::Each(_)) => {
-            Out::Null
-        }
+        (
+            _,
+            Value::Unset | Value::Pairs(_) | Value::Counts(_) | Value::Block(_) | Value::Each(_),
+        ) => Out::Null,
     }
 }
 
 fn word(word: &Word) -> Out {
-    Out::Text(if word.open { word.text.clone() } else { escape(&word.text) })
+    Out::Text(if word.open {
+        word.text.clone()
+    } else {
+        escape(&word.text)
+    })
 }
 
 fn file(file: &File) -> Out {
     if let (Some(name), None, None) = (&file.name, &file.path, &file.source) {
         return word(name);
     }
-    let fields = [("name", &file.name), ("path", &file.path), ("source", &file.source)];
-    let given = fields.into_iter().filter_map(|(n, w)| Some((n.to_owned(), word(w.as_ref()?))));
+    let fields = [
+        ("name", &file.name),
+        ("path", &file.path),
+        ("source", &file.source),
+    ];
+    let given = fields
+        .into_iter()
+        .filter_map(|(n, w)| Some((n.to_owned(), word(w.as_ref()?))));
     Out::Map(given.collect())
 }
 
@@ -145,11 +177,17 @@ fn is_block_text(text: &str) -> bool {
     body.contains('\n')
         && !body.ends_with('\n')
         && !body.starts_with([' ', '\n', '\t'])
-        && body.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic() || c.is_alphabetic())
+        && body
+            .chars()
+            .all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic() || c.is_alphabetic())
 }
 
 fn write_block(text: &mut String, lines: &str, indent: usize) {
-    text.push_str(if lines.ends_with('\n') { " |\n" } else { " |-\n" });
+    text.push_str(if lines.ends_with('\n') {
+        " |\n"
+    } else {
+        " |-\n"
+    });
     for line in lines.lines() {
         let indent = if line.is_empty() { 0 } else { indent };
         let _ = writeln!(text, "{:indent$}{line}", "");
@@ -183,7 +221,10 @@ fn write_flow(text: &mut String, value: &Out) {
 /// The text, in quotes if any reader of YAML could take it for something else.
 fn quoted(text: &str) -> String {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/');
-    let word = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'/');
+    let word = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'/');
     let special = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
     if word && text.bytes().all(inner) && !special.contains(&text.to_ascii_lowercase().as_str()) {
         return text.to_owned();
@@ -216,7 +257,11 @@ fn write_json(text: &mut String, value: &Out) {
         Out::Null => text.push_str("null"),
         Out::Plain(plain) => {
             let bare = plain == "true" || plain == "false" || plain.parse::<f64>().is_ok();
-            text.push_str(&if bare { plain.clone() } else { json_text(plain) });
+            text.push_str(&if bare {
+                plain.clone()
+            } else {
+                json_text(plain)
+            });
         }
         Out::Text(value) => text.push_str(&json_text(value)),
         Out::List(list) => {

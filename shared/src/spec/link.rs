@@ -1,5 +1,5 @@
-//! Edges and files: which task writes what another one reads. Notes two writers of one output, inputs that
-//! nobody writes, unknown tasks, paths that get in each other's way, and cycles.
+//! Edges and files: which task writes what another one reads. Notes two writers of one output,
+//! inputs that nobody writes, unknown tasks, paths that get in each other's way, and cycles.
 
 use super::mistake::{Pos, Sink, brief, nearest};
 use super::units;
@@ -40,18 +40,26 @@ pub(crate) struct Linker<'a> {
 }
 
 /// Fills in `inputs`, `outputs` and `needs` of all tasks.
-pub(crate) fn link(
-    named: &[Named],
-    tasks: &mut [Task],
-    sent: Option<&SentFiles>,
-    sink: &mut Sink,
-) {
+pub(crate) fn link(named: &[Named], tasks: &mut [Task], sent: Option<&SentFiles>, sink: &mut Sink) {
     let (used, by_name, by_path) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
-    let mut linker = Linker { sink, named, tasks, sent, used, by_name, by_path, open: false };
+    let mut linker = Linker {
+        sink,
+        named,
+        tasks,
+        sent,
+        used,
+        by_name,
+        by_path,
+        open: false,
+    };
     for index in 0..named.len() {
         linker.outputs(index);
     }
-    let ids = named.iter().enumerate().map(|(i, task)| (task.name.as_str(), i)).collect();
+    let ids = named
+        .iter()
+        .enumerate()
+        .map(|(i, task)| (task.name.as_str(), i))
+        .collect();
     for index in 0..named.len() {
         linker.inputs(index);
         linker.needs(index, &ids);
@@ -68,8 +76,14 @@ impl<'a> Linker<'a> {
                 self.open = true;
                 continue;
             }
-            let Some((name, path)) = self.name_and_path(file, None) else { continue };
-            let writer = Writer { task: index, output: self.tasks[index].outputs.len(), writers: 1 };
+            let Some((name, path)) = self.name_and_path(file, None) else {
+                continue;
+            };
+            let writer = Writer {
+                task: index,
+                output: self.tasks[index].outputs.len(),
+                writers: 1,
+            };
             if let Some(first) = self.by_name.get(&name) {
                 let other = &self.named[first.task];
                 let what = if first.task == index {
@@ -83,14 +97,25 @@ impl<'a> Linker<'a> {
                         named.name
                     )
                 };
-                self.sink.add(file.at, what, "give each output a name of its own: {name: …, path: …}");
+                self.sink.add(
+                    file.at,
+                    what,
+                    "give each output a name of its own: {name: …, path: …}",
+                );
                 continue;
             }
-            self.by_path.entry(path.clone()).and_modify(|w| w.writers += 1).or_insert(writer);
+            self.by_path
+                .entry(path.clone())
+                .and_modify(|w| w.writers += 1)
+                .or_insert(writer);
             self.by_name.insert(name.clone(), writer);
             self.tasks[index].outputs.push(Output { name, path });
         }
-        let paths = self.tasks[index].outputs.iter().map(|o| o.path.as_str()).collect();
+        let paths = self.tasks[index]
+            .outputs
+            .iter()
+            .map(|o| o.path.as_str())
+            .collect();
         let at = named.block.get("outputs").map_or(named.at, |(at, _)| at);
         check_paths(self.sink, at, "output", paths);
     }
@@ -98,13 +123,17 @@ impl<'a> Linker<'a> {
     /// Name and path of a file; `inherited` is the path if none is written.
     fn name_and_path(&mut self, file: &File, inherited: Option<&str>) -> Option<(String, String)> {
         let word = file.name.as_ref().or(file.path.as_ref())?;
-        if word.text.is_empty() || word.text.len() > 255 || word.text.chars().any(char::is_control) {
+        if word.text.is_empty() || word.text.len() > 255 || word.text.chars().any(char::is_control)
+        {
             let what = format!("'{}' is no name of a file", brief(&word.text));
-            self.sink.add(word.at, what, "use 1 to 255 printable characters");
+            self.sink
+                .add(word.at, what, "use 1 to 255 printable characters");
             return None;
         }
         let written = file.path.as_ref().map(|path| (path.at, path.text.as_str()));
-        let (at, path) = written.or(inherited.map(|i| (word.at, i))).unwrap_or((word.at, &word.text));
+        let (at, path) = written
+            .or_else(|| inherited.map(|i| (word.at, i)))
+            .unwrap_or((word.at, &word.text));
         match units::inner_path(path) {
             Ok(path) if file.name.is_some() && file.path.is_none() && inherited.is_none() => {
                 Some((path.clone(), path))
@@ -133,15 +162,22 @@ impl<'a> Linker<'a> {
         }
         let task = &self.tasks[index];
         let paths: Vec<_> = task.inputs.iter().map(|i| i.path.clone()).collect();
-        if let (Some(stdin), true) = (&task.stdin, known) {
-            if !paths.contains(stdin) {
-                let (at, _) = named.block.get("stdin").unwrap_or((named.at, &super::value::Value::Unset));
-                let what = format!("`stdin`: '{stdin}' is the path of no input of task '{}'", named.name);
-                self.sink.add(at, what, format!("add it to `inputs`: [{stdin}]"));
-            }
+        if let (Some(stdin), true) = (&task.stdin, known)
+            && !paths.contains(stdin)
+        {
+            let at = named.block.get("stdin").map_or(named.at, |(at, _)| at);
+            let task = &named.name;
+            let what = format!("`stdin`: '{stdin}' is the path of no input of task '{task}'");
+            self.sink
+                .add(at, what, format!("add it to `inputs`: [{stdin}]"));
         }
         let at = named.block.get("inputs").map_or(named.at, |(at, _)| at);
-        check_paths(self.sink, at, "input", paths.iter().map(String::as_str).collect());
+        check_paths(
+            self.sink,
+            at,
+            "input",
+            paths.iter().map(String::as_str).collect(),
+        );
     }
 
     fn input(&mut self, index: usize, file: &File) -> Option<Input> {
@@ -154,12 +190,17 @@ impl<'a> Linker<'a> {
                     brief(&word.text),
                     self.named[writer.task].name
                 );
-                self.sink.add(source.at, what, "remove the source, or rename the input");
+                self.sink
+                    .add(source.at, what, "remove the source, or rename the input");
                 return None;
             }
             let (name, path) = self.name_and_path(file, None)?;
             let place = units::node_file(&source.text).ok()?;
-            return Some(Input { name, path, source: Source::NodeFile(place) });
+            return Some(Input {
+                name,
+                path,
+                source: Source::NodeFile(place),
+            });
         }
         match writer {
             Ok(Some(writer)) => self.written(index, file, writer),
@@ -182,7 +223,8 @@ impl<'a> Linker<'a> {
                     self.named[index].name,
                     writer.writers
                 );
-                self.sink.add(word.at, what, "write the output's name instead of its path");
+                self.sink
+                    .add(word.at, what, "write the output's name instead of its path");
                 Some(Err(()))
             }
             Some(writer) => Some(Ok(Some(*writer))),
@@ -194,14 +236,28 @@ impl<'a> Linker<'a> {
     fn written(&mut self, index: usize, file: &File, writer: Writer) -> Option<Input> {
         let output = self.tasks[writer.task].outputs[writer.output].clone();
         if writer.task == index {
-            let what = format!("task '{}' reads its own output '{}'", self.named[index].name, output.name);
-            self.sink.add(file.at, what, "remove it from `inputs`, or name another task's output");
+            let what = format!(
+                "task '{}' reads its own output '{}'",
+                self.named[index].name, output.name
+            );
+            self.sink.add(
+                file.at,
+                what,
+                "remove it from `inputs`, or name another task's output",
+            );
             return None;
         }
         let (_, path) = self.name_and_path(file, Some(&output.path))?;
         self.tasks[index].needs.push(idx(writer.task));
-        let source = Source::Task { task: idx(writer.task), output: idx(writer.output).0 };
-        Some(Input { name: output.name, path, source })
+        let source = Source::Task {
+            task: idx(writer.task),
+            output: idx(writer.output).0,
+        };
+        Some(Input {
+            name: output.name,
+            path,
+            source,
+        })
     }
 
     fn sent(&mut self, file: &File, word: &Word) -> Option<Input> {
@@ -209,7 +265,14 @@ impl<'a> Linker<'a> {
         let (name, path) = self.name_and_path(file, None)?;
         if let Some((key, (hash, size))) = sent.get_key_value(&word.text) {
             self.used.insert(key);
-            return Some(Input { name, path, source: Source::Sent { hash: *hash, size: *size } });
+            return Some(Input {
+                name,
+                path,
+                source: Source::Sent {
+                    hash: *hash,
+                    size: *size,
+                },
+            });
         }
         let near = if self.sink.count() > SUGGESTIONS {
             None
@@ -218,14 +281,18 @@ impl<'a> Linker<'a> {
         };
         let mend = near.map_or_else(
             || {
+                let name = brief(&word.text);
                 format!(
-                    "declare it as an output of a task, give it a source ({{name: {0}, source: file:/…}}), or send it with `--file {0}=PATH`",
-                    brief(&word.text)
+                    "declare it as an output of a task, give it a source ({{name: {name}, \
+                     source: file:/…}}), or send it with `--file {name}=PATH`"
                 )
             },
             |near| format!("did you mean '{near}'? Else give it a source or send it with `--file`"),
         );
-        let what = format!("no task writes input '{}', and it has no source", brief(&word.text));
+        let what = format!(
+            "no task writes input '{}', and it has no source",
+            brief(&word.text)
+        );
         self.sink.add(word.at, what, mend);
         None
     }
@@ -250,7 +317,8 @@ impl<'a> Linker<'a> {
                         || "`needs` takes ids of tasks of this file".to_owned(),
                         |near| format!("did you mean '{near}'?"),
                     );
-                    self.sink.add(word.at, format!("there is no task '{shown}'"), mend);
+                    self.sink
+                        .add(word.at, format!("there is no task '{shown}'"), mend);
                 }
             }
         }
@@ -264,30 +332,46 @@ impl<'a> Linker<'a> {
         if self.open {
             return;
         }
-        for name in sent.keys().filter(|name| !self.used.contains(name.as_str())) {
+        for name in sent
+            .keys()
+            .filter(|name| !self.used.contains(name.as_str()))
+        {
             let what = match self.by_name.get(name) {
                 Some(writer) => {
                     let task = &self.named[writer.task].name;
-                    format!("the sent file '{}' is written by task '{task}'", brief(name))
+                    format!(
+                        "the sent file '{}' is written by task '{task}'",
+                        brief(name)
+                    )
                 }
                 None => format!("no input is called '{}', which was sent along", brief(name)),
             };
-            self.sink.add(Pos::START, what, "send only files that an input names");
+            self.sink
+                .add(Pos::START, what, "send only files that an input names");
         }
     }
 
     fn cycles(&mut self) {
-        let needs: Vec<&[TaskIdx]> = self.tasks.iter().map(|task| task.needs.as_slice()).collect();
-        let Err(cycles) = graph::order::sort(&needs) else { return };
+        let needs: Vec<&[TaskIdx]> = self
+            .tasks
+            .iter()
+            .map(|task| task.needs.as_slice())
+            .collect();
+        let Err(cycles) = graph::order::sort(&needs) else {
+            return;
+        };
         for cycle in cycles {
             let first = &self.named[cycle[0].0 as usize];
             let names = cycle.iter().chain([&cycle[0]]).take(CYCLE_NAMES);
-            let mut names: Vec<_> = names.map(|t| self.named[t.0 as usize].name.as_str()).collect();
+            let mut names: Vec<_> = names
+                .map(|t| self.named[t.0 as usize].name.as_str())
+                .collect();
             if cycle.len() >= CYCLE_NAMES {
                 names.push("…");
             }
             let what = format!("tasks wait for each other: {}", names.join(" → "));
-            self.sink.add(first.at, what, "remove one of these inputs or `needs`");
+            self.sink
+                .add(first.at, what, "remove one of these inputs or `needs`");
         }
     }
 }
@@ -299,7 +383,10 @@ fn check_paths(sink: &mut Sink, at: Pos, sort: &str, mut paths: Vec<&str>) {
     for pair in paths.windows(2) {
         let below = pair[1].strip_prefix(pair[0]);
         if below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            let what = format!("the {sort}s '{}' and '{}' are in each other's way", pair[0], pair[1]);
+            let what = format!(
+                "the {sort}s '{}' and '{}' are in each other's way",
+                pair[0], pair[1]
+            );
             sink.add(at, what, "give each a path of its own");
         }
     }

@@ -1,4 +1,5 @@
-//! Mistakes of a specification: where, what, and the mend. All of a file are collected before one is shown.
+//! Mistakes of a specification: where, what, and the mend. All of a file are collected before one
+//! is shown.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -35,7 +36,13 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, column, what, mend } = self;
+        let Self {
+            file,
+            line,
+            column,
+            what,
+            mend,
+        } = self;
         write!(f, "{file}:{line}:{column}: {what}\n  mend: {mend}")
     }
 }
@@ -100,7 +107,10 @@ impl Sink {
             what,
             mend,
         });
-        Err(Mistakes { mistakes: mistakes.collect(), more: self.more })
+        Err(Mistakes {
+            mistakes: mistakes.collect(),
+            more: self.more,
+        })
     }
 }
 
@@ -119,7 +129,8 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, k)| k)
 }
 
-/// How many letters must be changed, added, removed or swapped with their neighbour to make `b` of `a`.
+/// How many letters must be changed, added, removed or swapped with their neighbour to make `b` of
+/// `a`.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
@@ -152,7 +163,11 @@ pub(crate) fn did_you_mean<'a>(
 
 /// `text`, shortened and on one line, for messages.
 pub(crate) fn brief(text: &str) -> String {
-    let mut short: String = text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut short: String = text
+        .chars()
+        .take(60)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if short.len() < text.len() {
         short.push('…');
     }

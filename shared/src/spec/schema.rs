@@ -1,5 +1,5 @@
-//! The fields of a specification: the one table that the reader, the expanded form and the documents' test
-//! go by. A field that is not here does not exist.
+//! The fields of a specification: the one table that the reader, the expanded form and the
+//! documents' test go by. A field that is not here does not exist.
 
 /// A field of a map.
 #[derive(Debug)]
@@ -8,7 +8,8 @@ pub struct Field {
     pub name: &'static str,
     /// What may stand there.
     pub kind: Kind,
-    /// What counts when it is absent, as it would be written; `null` for "unset", empty if it must be given.
+    /// What counts when it is absent, as it would be written; `null` for "unset", empty if it must
+    /// be given.
     pub default: &'static str,
 }
 
@@ -70,7 +71,11 @@ pub enum Kind {
 }
 
 const fn field(name: &'static str, kind: Kind, default: &'static str) -> Field {
-    Field { name, kind, default }
+    Field {
+        name,
+        kind,
+        default,
+    }
 }
 
 /// Fields that exist in the plan of this product and not yet in this version.
@@ -120,13 +125,21 @@ pub const TASK: &[Field] = &[
     field("workdir", Kind::Directory, "."),
     field("stdin", Kind::Path, "null"),
     field("resources", Kind::Block(RESOURCES), "{}"),
-    field("priority", Kind::Integer(i32::MIN as i64, i32::MAX as i64), "0"),
+    field(
+        "priority",
+        Kind::Integer(i32::MIN as i64, i32::MAX as i64),
+        "0",
+    ),
     field("retry", Kind::Block(RETRY), "{}"),
     field("timeout", Kind::Duration(1), "null"),
     field("deadline", Kind::Deadline, "null"),
     field("kill_grace", Kind::Duration(0), "10s"),
     field("crash_limit", Kind::Integer(1, 1000), "5"),
-    field("side_effects", Kind::OneOf(&["none", "idempotent", "at_most_once"]), "none"),
+    field(
+        "side_effects",
+        Kind::OneOf(&["none", "idempotent", "at_most_once"]),
+        "none",
+    ),
     field("when", Kind::Expression, "null"),
     field(
         "trigger_rule",
@@ -139,7 +152,15 @@ pub const TASK: &[Field] = &[
 
 /// Fields of a task that say what one task is, and so cannot stand in `defaults`.
 pub const OF_ONE_TASK: &[&str] = &[
-    "description", "command", "args", "shell", "needs", "inputs", "outputs", "stdin", "when",
+    "description",
+    "command",
+    "args",
+    "shell",
+    "needs",
+    "inputs",
+    "outputs",
+    "stdin",
+    "when",
 ];
 
 /// An input written as a map.
@@ -150,8 +171,10 @@ pub const INPUT: &[Field] = &[
 ];
 
 /// An output written as a map.
-pub const OUTPUT: &[Field] =
-    &[field("name", Kind::Text, "null"), field("path", Kind::Path, "null")];
+pub const OUTPUT: &[Field] = &[
+    field("name", Kind::Text, "null"),
+    field("path", Kind::Path, "null"),
+];
 
 /// What a task occupies.
 pub const RESOURCES: &[Field] = &[
@@ -182,11 +205,13 @@ pub const PLACEMENT: &[Field] = &[
 ];
 
 /// What happens while a task's node cannot be heard.
-pub const DISCONNECT: &[Field] =
-    &[field("lost_after", Kind::Duration(1), "null"), field("replace", Kind::Switch, "false")];
+pub const DISCONNECT: &[Field] = &[
+    field("lost_after", Kind::Duration(1), "null"),
+    field("replace", Kind::Switch, "false"),
+];
 
-/// All fields with their full names (`tasks.retry.max_attempts`), in the order of the table. `defaults`
-/// stands for itself: its fields are those of tasks.
+/// All fields with their full names (`tasks.retry.max_attempts`), in the order of the table.
+/// `defaults` stands for itself: its fields are those of tasks.
 #[must_use]
 pub fn fields() -> Vec<(String, &'static Field)> {
     fn walk(prefix: &str, table: &'static [Field], into: &mut Vec<(String, &'static Field)>) {

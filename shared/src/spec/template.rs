@@ -1,5 +1,5 @@
-//! Parameters: their declarations, the values of one submission, and `${params.x}` in texts. A value is only
-//! ever put into the middle of a text; it never becomes syntax.
+//! Parameters: their declarations, the values of one submission, and `${params.x}` in texts. A
+//! value is only ever put into the middle of a text; it never becomes syntax.
 
 use super::mistake::{brief, did_you_mean};
 use super::units::Wrong;
@@ -61,7 +61,10 @@ impl Type {
                 Self::Number => "write a number such as 0.5",
                 _ => "write true or false",
             };
-            (format!("'{}' is not of type {}", brief(text), self.text()), mend.to_owned())
+            (
+                format!("'{}' is not of type {}", brief(text), self.text()),
+                mend.to_owned(),
+            )
         })
     }
 }
@@ -122,7 +125,11 @@ pub(crate) fn fill(text: &str, values: &Values) -> Result<Filled, Wrong> {
         }
     }
     out.push_str(rest);
-    Ok(if open { Filled::Open } else { Filled::Text(out) })
+    Ok(if open {
+        Filled::Open
+    } else {
+        Filled::Text(out)
+    })
 }
 
 /// The value of what stands between `${` and `}`, and what follows.
@@ -132,7 +139,10 @@ fn reference<'v, 't>(
 ) -> Result<(Option<&'v str>, &'t str), Wrong> {
     const MEND: &str = "write ${params.NAME}, or $${ for a literal ${";
     let Some(end) = after.find('}') else {
-        return Err((format!("'${{{}' is not closed", brief(after)), MEND.to_owned()));
+        return Err((
+            format!("'${{{}' is not closed", brief(after)),
+            MEND.to_owned(),
+        ));
     };
     let inside = after[..end].trim();
     if inside.starts_with("matrix.") {
@@ -140,7 +150,10 @@ fn reference<'v, 't>(
         return Err((what, "write the tasks out for now".to_owned()));
     }
     let Some(name) = inside.strip_prefix("params.") else {
-        return Err((format!("'${{{}}}' is no template", brief(inside)), MEND.to_owned()));
+        return Err((
+            format!("'${{{}}}' is no template", brief(inside)),
+            MEND.to_owned(),
+        ));
     };
     Ok((lookup(name, values)?.value.as_deref(), &after[end + 1..]))
 }
@@ -148,7 +161,10 @@ fn reference<'v, 't>(
 /// The parameter called `name`.
 pub(crate) fn lookup<'v>(name: &str, values: &'v Values) -> Result<&'v Known, Wrong> {
     values.get(name).ok_or_else(|| {
-        let mend = format!("declare it under `params`: {{{}: {{type: string}}}}", brief(name));
+        let mend = format!(
+            "declare it under `params`: {{{}: {{type: string}}}}",
+            brief(name)
+        );
         let mend = did_you_mean(name, values.keys().map(String::as_str), &mend);
         (format!("there is no parameter '{}'", brief(name)), mend)
     })
@@ -172,19 +188,37 @@ mod tests {
     use super::*;
 
     fn values() -> Values {
-        let known = |value: Option<&str>| Known { kind: Type::String, value: value.map(str::to_owned) };
-        [("x".to_owned(), known(Some("7"))), ("open".to_owned(), known(None))].into()
+        let known = |value: Option<&str>| Known {
+            kind: Type::String,
+            value: value.map(str::to_owned),
+        };
+        [
+            ("x".to_owned(), known(Some("7"))),
+            ("open".to_owned(), known(None)),
+        ]
+        .into()
     }
 
     #[test]
     fn templates_are_filled_once_from_left_to_right() {
         let fill = |text: &str| fill(text, &values());
         assert_eq!(fill("plain $x $"), Ok(Filled::Same));
-        assert_eq!(fill("a${params.x}b${ params.x }"), Ok(Filled::Text("a7b7".to_owned())));
-        assert_eq!(fill("$${params.x}"), Ok(Filled::Text("${params.x}".to_owned())));
+        assert_eq!(
+            fill("a${params.x}b${ params.x }"),
+            Ok(Filled::Text("a7b7".to_owned()))
+        );
+        assert_eq!(
+            fill("$${params.x}"),
+            Ok(Filled::Text("${params.x}".to_owned()))
+        );
         assert_eq!(fill("$ ${params.x}$"), Ok(Filled::Text("$ 7$".to_owned())));
         assert_eq!(fill("${params.open}"), Ok(Filled::Open));
-        assert!(fill("${params.y}").unwrap_err().0.contains("no parameter 'y'"));
+        assert!(
+            fill("${params.y}")
+                .unwrap_err()
+                .0
+                .contains("no parameter 'y'")
+        );
         assert!(fill("${HOME}").unwrap_err().1.contains("$${"));
         assert!(fill("${matrix.y}").unwrap_err().0.contains("comes later"));
         assert!(fill("${params.x").unwrap_err().0.contains("not closed"));
@@ -194,7 +228,10 @@ mod tests {
     fn a_value_is_never_read_as_a_template() {
         let mut values = values();
         values.get_mut("x").unwrap().value = Some("${params.open}".to_owned());
-        assert_eq!(fill("${params.x}", &values), Ok(Filled::Text("${params.open}".to_owned())));
+        assert_eq!(
+            fill("${params.x}", &values),
+            Ok(Filled::Text("${params.open}".to_owned()))
+        );
     }
 
     #[test]

@@ -60,7 +60,10 @@ pub(crate) struct File {
 impl File {
     /// Whether something of it depends on a parameter without a value.
     pub(crate) fn is_open(&self) -> bool {
-        [&self.name, &self.path, &self.source].into_iter().flatten().any(|word| word.open)
+        [&self.name, &self.path, &self.source]
+            .into_iter()
+            .flatten()
+            .any(|word| word.open)
     }
 }
 
@@ -74,12 +77,18 @@ pub(crate) struct Block {
 impl Block {
     /// A map without anything.
     pub(crate) fn empty(at: Pos) -> Self {
-        Self { at, values: Vec::new() }
+        Self {
+            at,
+            values: Vec::new(),
+        }
     }
 
     /// The value of `name`.
     pub(crate) fn get(&self, name: &str) -> Option<(Pos, &Value)> {
-        self.values.iter().find(|(n, ..)| *n == name).map(|(_, at, value)| (*at, value))
+        self.values
+            .iter()
+            .find(|(n, ..)| *n == name)
+            .map(|(_, at, value)| (*at, value))
     }
 
     /// The files listed under `name`.
@@ -114,19 +123,26 @@ pub(crate) struct Layers<'a>(pub(crate) [Option<&'a Block>; 3]);
 impl<'a> Layers<'a> {
     /// Where the outermost map stands.
     pub(crate) fn at(&self) -> Pos {
-        self.0.iter().flatten().next().map_or(Pos::START, |block| block.at)
+        self.0
+            .iter()
+            .flatten()
+            .next()
+            .map_or(Pos::START, |block| block.at)
     }
 
     /// The value that counts, and where it is written.
     pub(crate) fn get(&self, name: &str) -> (Pos, &'a Value) {
         let found = self.0.iter().flatten().find_map(|block| block.get(name));
-        let (at, value) = found.unwrap_or((self.at(), &Value::Unset));
+        let (at, value) = found.unwrap_or_else(|| (self.at(), &Value::Unset));
         (if at == Pos::START { self.at() } else { at }, value)
     }
 
     /// The value if a person wrote it (and not the schema).
     pub(crate) fn given(&self, name: &str) -> Option<(Pos, &'a Value)> {
-        self.0[..2].iter().flatten().find_map(|block| block.get(name))
+        self.0[..2]
+            .iter()
+            .flatten()
+            .find_map(|block| block.get(name))
     }
 
     /// The layers of the map under `name`.
@@ -170,7 +186,10 @@ impl<'a> Layers<'a> {
 pub(crate) fn builtin(table: &'static [Field]) -> Block {
     let values = table.iter().filter(|field| !field.default.is_empty());
     let values = values.map(|field| (field.name, Pos::START, builtin_value(field)));
-    Block { at: Pos::START, values: values.collect() }
+    Block {
+        at: Pos::START,
+        values: values.collect(),
+    }
 }
 
 fn builtin_value(field: &'static Field) -> Value {
@@ -186,7 +205,7 @@ fn builtin_value(field: &'static Field) -> Value {
         Kind::Defaults(_) => Value::Block(Block::empty(Pos::START)),
         Kind::Each(_) => Value::Each(Vec::new()),
         Kind::Files(_) => Value::Files(Vec::new()),
-        _ => super::decode::scalar(field.kind, field.default.trim_matches('\''))
+        _ => super::scalar::scalar(field.kind, field.default.trim_matches('\''))
             .expect("a test reads every default of the schema"),
     }
 }

@@ -1,6 +1,6 @@
-//! Conditions over parameters: `==` `!=` `<` `<=` `>` `>=` `and` `or` `not`, parentheses, texts in quotes,
-//! numbers, `true`, `false` and `params.x`. Types are checked where the condition is read; nothing else can
-//! be called or named.
+//! Conditions over parameters: `==` `!=` `<` `<=` `>` `>=` `and` `or` `not`, parentheses, texts in
+//! quotes, numbers, `true`, `false` and `params.x`. Types are checked where the condition is read;
+//! nothing else can be called or named.
 
 use super::mistake::brief;
 use super::template::{Type, Values, lookup, number};
@@ -13,7 +13,11 @@ const DEPTH: usize = 32;
 /// Decides the condition; `None` if it depends on a parameter without a value.
 pub(crate) fn decide(text: &str, values: &Values) -> Result<Option<bool>, Wrong> {
     let tokens = scan(text)?;
-    let mut reader = Reader { tokens: &tokens, values, depth: 0 };
+    let mut reader = Reader {
+        tokens: &tokens,
+        values,
+        depth: 0,
+    };
     let outcome = reader.either()?;
     if let Some(token) = reader.tokens.first() {
         return wrong(format!("{} is not expected in the condition", token.text()));
@@ -109,7 +113,10 @@ impl Value {
 fn truth(value: Value) -> Result<Option<bool>, Wrong> {
     match value {
         Value::Truth(truth) => Ok(truth),
-        other => wrong(format!("{} stands where a condition is needed", other.sort())),
+        other => wrong(format!(
+            "{} stands where a condition is needed",
+            other.sort()
+        )),
     }
 }
 
@@ -132,7 +139,11 @@ impl Reader<'_> {
         let mut left = self.both()?;
         while self.take_word("or") {
             let (a, b) = (truth(left)?, truth(self.both()?)?);
-            left = Value::Truth(if a == Some(true) || b == Some(true) { Some(true) } else { both_known(a, b, false) });
+            left = Value::Truth(if a == Some(true) || b == Some(true) {
+                Some(true)
+            } else {
+                both_known(a, b, false)
+            });
         }
         Ok(left)
     }
@@ -141,7 +152,11 @@ impl Reader<'_> {
         let mut left = self.negated()?;
         while self.take_word("and") {
             let (a, b) = (truth(left)?, truth(self.negated()?)?);
-            left = Value::Truth(if a == Some(false) || b == Some(false) { Some(false) } else { both_known(a, b, true) });
+            left = Value::Truth(if a == Some(false) || b == Some(false) {
+                Some(false)
+            } else {
+                both_known(a, b, true)
+            });
         }
         Ok(left)
     }
@@ -161,7 +176,9 @@ impl Reader<'_> {
 
     fn comparison(&mut self) -> Result<Value, Wrong> {
         let left = self.single()?;
-        let Some(Token::Sign(sign)) = self.tokens.first() else { return Ok(left) };
+        let Some(Token::Sign(sign)) = self.tokens.first() else {
+            return Ok(left);
+        };
         if matches!(*sign, "(" | ")") {
             return Ok(left);
         }
@@ -211,7 +228,10 @@ impl Reader<'_> {
         }
         match word {
             "true" | "false" => Ok(Value::Truth(Some(word == "true"))),
-            _ => wrong(format!("'{}' is unknown; texts stand in quotes", brief(word))),
+            _ => wrong(format!(
+                "'{}' is unknown; texts stand in quotes",
+                brief(word)
+            )),
         }
     }
 }
@@ -229,7 +249,9 @@ fn compare(left: &Value, sign: &str, right: &Value) -> Result<Option<bool>, Wron
         }
         _ => {
             let (left, right) = (left.sort(), right.sort());
-            return wrong(format!("{left} cannot be compared with {right} by '{sign}'"));
+            return wrong(format!(
+                "{left} cannot be compared with {right} by '{sign}'"
+            ));
         }
     };
     Ok(order.map(|order| match sign {
@@ -261,7 +283,10 @@ mod tests {
     use super::*;
 
     fn decided(text: &str) -> Result<Option<bool>, String> {
-        let known = |kind, value: Option<&str>| Known { kind, value: value.map(str::to_owned) };
+        let known = |kind, value: Option<&str>| Known {
+            kind,
+            value: value.map(str::to_owned),
+        };
         let values: Values = [
             ("mode".to_owned(), known(Type::String, Some("night"))),
             ("n".to_owned(), known(Type::Integer, Some("7"))),
@@ -302,8 +327,14 @@ mod tests {
     #[test]
     fn mistakes_are_specific() {
         for (text, want) in [
-            ("params.mode == 7", "a text cannot be compared with a number"),
-            ("params.mode == night", "'night' is unknown; texts stand in quotes"),
+            (
+                "params.mode == 7",
+                "a text cannot be compared with a number",
+            ),
+            (
+                "params.mode == night",
+                "'night' is unknown; texts stand in quotes",
+            ),
             ("params.moed == 'x'", "no parameter 'moed'"),
             ("params.on && params.on", "'&&' is written 'and'"),
             ("params.n = 7", "'=' is written '=='"),
@@ -319,6 +350,10 @@ mod tests {
             let what = decided(text).unwrap_err();
             assert!(what.contains(want), "{text}: {what}");
         }
-        assert!(decided(&"(".repeat(100_000)).unwrap_err().contains("nested more than 32"));
+        assert!(
+            decided(&"(".repeat(100_000))
+                .unwrap_err()
+                .contains("nested more than 32")
+        );
     }
 }

@@ -1,9 +1,10 @@
-//! YAML text as a tree with positions. Everything that could grow is bounded: bytes, depth, values, and what
-//! aliases copy. Keys are texts and unique; tags and further documents are mistakes.
+//! YAML text as a tree with positions. Everything that could grow is bounded: bytes, depth,
+//! values, and what aliases copy. Keys are texts and unique; tags and further documents are
+//! mistakes.
 
 use super::mistake::{Pos, Sink, brief};
 use crate::limits::SPEC_BYTES;
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,16 +56,27 @@ impl Node {
     }
 }
 
-/// Reads one document. `None` if it could not be read to its end; then, and only then, a mistake that says
-/// why was added. Others may have been added as well.
+/// Reads one document. `None` if it could not be read to its end; then, and only then, a mistake
+/// that says why was added. Others may have been added as well.
 pub(crate) fn parse(text: &str, sink: &mut Sink) -> Option<Node> {
     if text.len() > SPEC_BYTES {
-        let what = format!("the file has {} bytes, at most {SPEC_BYTES} are read", text.len());
-        sink.add(Pos::START, what, "split the workflow, or let tasks read their data from files");
+        let what = format!(
+            "the file has {} bytes, at most {SPEC_BYTES} are read",
+            text.len()
+        );
+        sink.add(
+            Pos::START,
+            what,
+            "split the workflow, or let tasks read their data from files",
+        );
         return None;
     }
     if let Some(at) = find_control(text) {
-        sink.add(at, "a control character stands here", "save the file as plain UTF-8 text");
+        sink.add(
+            at,
+            "a control character stands here",
+            "save the file as plain UTF-8 text",
+        );
         return None;
     }
     let mut parser = Parser::new_from_str(text);
@@ -77,10 +89,7 @@ pub(crate) fn parse(text: &str, sink: &mut Sink) -> Option<Node> {
                 }
             }
             Err(error) => {
-                let mark = error.marker();
-                let at = Pos { line: narrow(mark.line()), column: narrow(mark.col() + 1) };
-                let what = format!("this is not YAML: {}", brief(error.info()));
-                builder.sink.add(at, what, "check quotes, brackets and indentation around here");
+                builder.on_error(&error);
                 return None;
             }
         }
@@ -95,7 +104,10 @@ fn find_control(text: &str) -> Option<Pos> {
     let before = &text[..index];
     let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-    Some(Pos { line: narrow(line), column: narrow(column) })
+    Some(Pos {
+        line: narrow(line),
+        column: narrow(column),
+    })
 }
 
 fn narrow(n: usize) -> u32 {
@@ -134,12 +146,23 @@ struct Builder<'s> {
 impl<'s> Builder<'s> {
     fn new(sink: &'s mut Sink) -> Self {
         let (stack, anchors) = (Vec::new(), BTreeMap::new());
-        Self { sink, stack, anchors, root: None, documents: 0, values: 0, copies: 0 }
+        Self {
+            sink,
+            stack,
+            anchors,
+            root: None,
+            documents: 0,
+            values: 0,
+            copies: 0,
+        }
     }
 
     /// Takes the next event; false ends the reading.
     fn on_event(&mut self, event: Event<'_>, span: Span) -> bool {
-        let at = Pos { line: narrow(span.start.line()), column: narrow(span.start.col() + 1) };
+        let at = Pos {
+            line: narrow(span.start.line()),
+            column: narrow(span.start.col() + 1),
+        };
         match event {
             Event::DocumentStart(_) => self.on_document(at),
             Event::Scalar(text, style, anchor, tag) => {
@@ -161,10 +184,38 @@ impl<'s> Builder<'s> {
         }
     }
 
+    fn on_error(&mut self, error: &ScanError) {
+        let mark = error.marker();
+        let at = Pos {
+            line: narrow(mark.line()),
+            column: narrow(mark.col() + 1),
+        };
+        // The scanner reads ahead and has a bound of its own.
+        if error.info().contains("recursion limit") {
+            self.too_deep(at);
+        } else {
+            let what = format!("this is not YAML: {}", brief(error.info()));
+            self.sink.add(
+                at,
+                what,
+                "check quotes, brackets and indentation around here",
+            );
+        }
+    }
+
+    fn too_deep(&mut self, at: Pos) {
+        let what = format!("lists and maps are nested more than {DEPTH} deep");
+        self.sink.add(at, what, "a workflow needs about six levels");
+    }
+
     fn on_document(&mut self, at: Pos) -> bool {
         self.documents += 1;
         if self.documents > 1 {
-            self.sink.add(at, "a second document begins here", "keep one workflow in a file");
+            self.sink.add(
+                at,
+                "a second document begins here",
+                "keep one workflow in a file",
+            );
         }
         self.documents == 1
     }
@@ -172,14 +223,14 @@ impl<'s> Builder<'s> {
     fn check_tag(&mut self, tag: Option<&Tag>, at: Pos) {
         if let Some(tag) = tag {
             let what = format!("the tag {} means nothing here", brief(&tag.to_string()));
-            self.sink.add(at, what, "remove the tag; quotes make a text of any value");
+            self.sink
+                .add(at, what, "remove the tag; quotes make a text of any value");
         }
     }
 
     fn open(&mut self, at: Pos, anchor: usize, items: Items) -> bool {
         if self.stack.len() >= DEPTH {
-            let what = format!("lists and maps are nested more than {DEPTH} deep");
-            self.sink.add(at, what, "a workflow needs about six levels");
+            self.too_deep(at);
             return false;
         }
         self.stack.push(Open { at, anchor, items });
@@ -187,7 +238,9 @@ impl<'s> Builder<'s> {
     }
 
     fn on_end(&mut self) -> bool {
-        let Some(Open { at, anchor, items }) = self.stack.pop() else { return true };
+        let Some(Open { at, anchor, items }) = self.stack.pop() else {
+            return true;
+        };
         let kind = match items {
             Items::List(list) => Kind::List(list),
             Items::Map(mut entries, _) => {
@@ -208,7 +261,11 @@ impl<'s> Builder<'s> {
         entries.retain(|entry| {
             let known = first.get(&entry.key).copied();
             if let Some(known) = known {
-                let what = format!("'{}' is given twice, first on line {}", brief(&entry.key), known.line);
+                let what = format!(
+                    "'{}' is given twice, first on line {}",
+                    brief(&entry.key),
+                    known.line
+                );
                 self.sink.add(entry.at, what, "keep one of the two");
             } else {
                 first.insert(entry.key.clone(), entry.at);
@@ -219,13 +276,21 @@ impl<'s> Builder<'s> {
 
     fn on_alias(&mut self, id: usize, at: Pos) -> bool {
         let Some(anchored) = self.anchors.get(&id) else {
-            self.sink.add(at, "this alias stands inside what it names", "write the value out");
+            self.sink.add(
+                at,
+                "this alias stands inside what it names",
+                "write the value out",
+            );
             return false;
         };
         let (weight, depth) = (anchored.weight, anchored.depth);
         if self.copies + weight > COPIES || self.stack.len() + depth > DEPTH {
             let what = format!("aliases copy more than {COPIES} values, or deeper than {DEPTH}");
-            self.sink.add(at, what, "write less by aliases; `defaults` serves all tasks");
+            self.sink.add(
+                at,
+                what,
+                "write less by aliases; `defaults` serves all tasks",
+            );
             return false;
         }
         self.copies += weight;
@@ -248,12 +313,17 @@ impl<'s> Builder<'s> {
             None => self.root = Some(node),
             Some(Items::List(list)) => list.push(node),
             Some(Items::Map(entries, key)) => match key.take() {
-                Some((at, key)) => entries.push(Entry { at, key, value: node }),
+                Some((at, key)) => entries.push(Entry {
+                    at,
+                    key,
+                    value: node,
+                }),
                 None => match node.kind {
                     Kind::Scalar(text) => *key = Some((node.at, text)),
                     Kind::Null => *key = Some((node.at, "null".into())),
                     Kind::Empty | Kind::List(_) | Kind::Map(_) => {
-                        self.sink.add(node.at, "a key must be a text", "write `key: value`");
+                        self.sink
+                            .add(node.at, "a key must be a text", "write `key: value`");
                         return false;
                     }
                 },
@@ -266,17 +336,29 @@ impl<'s> Builder<'s> {
         let (weight, depth) = measure(node);
         if self.copies + weight > COPIES {
             let what = format!("anchors keep more than {COPIES} values");
-            self.sink.add(node.at, what, "put anchors on small values only");
+            self.sink
+                .add(node.at, what, "put anchors on small values only");
             return false;
         }
         self.copies += weight;
-        self.anchors.insert(anchor, Anchored { node: node.clone(), weight, depth });
+        self.anchors.insert(
+            anchor,
+            Anchored {
+                node: node.clone(),
+                weight,
+                depth,
+            },
+        );
         true
     }
 
     fn finish(self) -> Option<Node> {
         if self.root.is_none() {
-            self.sink.add(Pos::START, "the file is empty", "a workflow needs `name` and `tasks`");
+            self.sink.add(
+                Pos::START,
+                "the file is empty",
+                "a workflow needs `name` and `tasks`",
+            );
         }
         self.root
     }
@@ -296,7 +378,8 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, no_width: bool) -> Kind {
 
 /// Values in `node` with the weight of their texts, and levels below it.
 fn measure(node: &Node) -> (usize, usize) {
-    let join = |(weight, depth): (usize, usize), (w, d): (usize, usize)| (weight + w, depth.max(d + 1));
+    let join =
+        |(weight, depth): (usize, usize), (w, d): (usize, usize)| (weight + w, depth.max(d + 1));
     match &node.kind {
         Kind::Empty | Kind::Null => (1, 0),
         Kind::Scalar(text) => (1 + text.len() / 64, 0),
@@ -318,25 +401,41 @@ mod tests {
     fn mistakes(text: &str) -> String {
         let mut sink = Sink::default();
         parse(text, &mut sink);
-        sink.settle("f", ()).map_or_else(|m| m.to_string(), |()| String::new())
+        sink.settle("f", ())
+            .map_or_else(|m| m.to_string(), |()| String::new())
     }
 
     #[test]
     fn positions_count_from_one() {
         let node = parse("a: 1\nbc:\n  - {d: x}\n", &mut Sink::default()).unwrap();
-        let Kind::Map(entries) = node.kind else { panic!("a map") };
+        let Kind::Map(entries) = node.kind else {
+            panic!("a map")
+        };
         assert_eq!(entries[1].at, Pos { line: 2, column: 1 });
-        let Kind::List(list) = &entries[1].value.kind else { panic!("a list") };
-        let Kind::Map(inner) = &list[0].kind else { panic!("a map") };
+        let Kind::List(list) = &entries[1].value.kind else {
+            panic!("a list")
+        };
+        let Kind::Map(inner) = &list[0].kind else {
+            panic!("a map")
+        };
         assert_eq!(inner[0].value.at, Pos { line: 3, column: 9 });
     }
 
     #[test]
     fn empty_null_and_quoted_differ() {
-        let node = parse("a:\nb: ~\nc: '~'\nd: null\ne: {f: , g: }\n", &mut Sink::default()).unwrap();
-        let Kind::Map(entries) = node.kind else { panic!("a map") };
+        let node = parse(
+            "a:\nb: ~\nc: '~'\nd: null\ne: {f: , g: }\n",
+            &mut Sink::default(),
+        )
+        .unwrap();
+        let Kind::Map(entries) = node.kind else {
+            panic!("a map")
+        };
         let sorts: Vec<_> = entries.iter().map(|e| e.value.sort()).collect();
-        assert_eq!(sorts, ["nothing", "null", "a single value", "null", "a map"]);
+        assert_eq!(
+            sorts,
+            ["nothing", "null", "a single value", "null", "a map"]
+        );
     }
 
     #[test]
@@ -355,9 +454,23 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..10 {
             let row = vec![format!("*a{}", n - 1); 9].join(", ");
-            bomb += &format!("a{n}: &a{n} [{row}]\n");
+            bomb.push_str(
+                &[
+                    "a",
+                    &n.to_string(),
+                    ": &a",
+                    &n.to_string(),
+                    " [",
+                    &row,
+                    "]\n",
+                ]
+                .concat(),
+            );
         }
-        assert!(mistakes(&bomb).contains("anchors keep more") || mistakes(&bomb).contains("aliases copy"));
+        assert!(
+            mistakes(&bomb).contains("anchors keep more")
+                || mistakes(&bomb).contains("aliases copy")
+        );
         assert!(mistakes("a: &a [*a]\n").contains("inside what it names"));
         let long = "x".repeat(1 << 20);
         let text = format!("a: &a {long}\nb: [{}]\n", vec!["*a"; 10_000].join(", "));
