@@ -124,10 +124,33 @@ impl Hash {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Takes content piece by piece.
+    #[must_use]
+    pub fn hasher() -> Hasher {
+        Hasher(blake3::Hasher::new())
+    }
+
     /// The digits alone, as used in file names.
     #[must_use]
     pub fn hex(&self) -> String {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()
+    }
+}
+
+/// A digest under way.
+#[derive(Clone, Debug)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Adds the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all pieces.
+    #[must_use]
+    pub fn finish(&self) -> Hash {
+        Hash(*self.0.finalize().as_bytes())
     }
 }
 
