@@ -48,6 +48,11 @@ impl Span {
     pub const fn secs(n: u64) -> Self {
         Self(n * 1000)
     }
+    /// Whole milliseconds of `nanos`.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos / 1_000_000)
+    }
     /// In nanoseconds, saturating.
     #[must_use]
     pub const fn nanos(self) -> u64 {
@@ -111,7 +116,7 @@ impl Sub for Mono {
     type Output = Span;
     /// Zero when `earlier` is later.
     fn sub(self, earlier: Self) -> Span {
-        Span(self.0.saturating_sub(earlier.0) / 1_000_000)
+        Span::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 

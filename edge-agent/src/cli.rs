@@ -1,0 +1,143 @@
+//! The agent's command line: `driftless-agent …`, the same as `driftless agent …`.
+
+use crate::commands;
+use crate::run::{self, RunArgs};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where an agent keeps its state unless told otherwise.
+const DATA: &str = "/var/lib/driftless-agent";
+
+const LONG: &str = "\
+The agent of one gateway. It runs its share of workflows from its own disk, whether or not the coordinator can \
+be reached, and brings outcomes back when it can. All commands but `run` talk to the running agent over a local \
+socket and need no network.";
+
+const EXAMPLES: &str = "\
+Examples:
+  driftless-agent run --coordinator cloud.example:4433 --token TOKEN --name gw-7 --label site=plant-3
+  driftless-agent run                 a gateway that is enrolled already (or after a reboot)
+  driftless-agent ps --all            what ran here, also what has ended
+  driftless-agent explain RUN TASK    why it runs or does not run yet
+  driftless-agent submit flow.yaml    run a workflow here, without any coordinator
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing of that name, 4 the agent does not answer, 5 refused";
+
+/// The agent's commands.
+#[derive(Debug, Parser)]
+#[command(name = "driftless-agent", version, about = "Runs workflows on this gateway", long_about = LONG, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Directory of the agent's state.
+    #[arg(long, global = true, value_name = "DIR", env = "DRIFTLESS_AGENT_DATA", default_value = DATA)]
+    pub data: PathBuf,
+    /// Print JSON, one object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent (in the foreground, until SIGTERM).
+    Run(Box<RunArgs>),
+    /// Show the agent, its link and what it has not brought back yet.
+    Status,
+    /// Show its tasks.
+    Ps {
+        /// Ended ones, too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show what a task wrote.
+    Logs {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+        /// The attempt, as EPOCH.NUMBER; the newest if absent.
+        #[arg(long)]
+        attempt: Option<String>,
+    },
+    /// Show why a task runs, or why it does not run yet.
+    Explain {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+    },
+    /// Run a workflow on this gateway.
+    Submit {
+        /// The specification.
+        file: PathBuf,
+        /// A parameter.
+        #[arg(long = "param", value_name = "NAME=VALUE")]
+        params: Vec<String>,
+        /// A file to send along.
+        #[arg(long = "file", value_name = "NAME=PATH")]
+        files: Vec<String>,
+    },
+    /// End a run on this gateway.
+    Cancel {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// Why.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Begin nothing more of a run until `resume` (what runs goes on).
+    Pause {
+        /// A run, or the unique beginning of its id.
+        run: String,
+    },
+    /// Let a paused run, or a paused or lost task, go on.
+    Resume {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// Only this task: run it again.
+        task: Option<String>,
+    },
+}
+
+/// Parses `args` (the first one is the program's name) and does what they say.
+#[must_use]
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            // Nobody is left to tell when the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let Cli { common, command } = cli;
+    match command {
+        Command::Run(args) => run::main(&common, &args),
+        Command::Status => commands::status(&common),
+        Command::Ps { all } => commands::ps(&common, all),
+        Command::Logs { run, task, attempt } => commands::logs(&common, run, task, attempt),
+        Command::Explain { run, task } => commands::explain(&common, run, task),
+        Command::Submit {
+            file,
+            params,
+            files,
+        } => commands::submit(&common, &file, &params, &files),
+        Command::Cancel { run, reason } => commands::cancel(&common, run, reason),
+        Command::Pause { run } => commands::pause(&common, run, true),
+        Command::Resume {
+            run,
+            task: Some(task),
+        } => commands::resume(&common, run, task),
+        Command::Resume { run, task: None } => commands::pause(&common, run, false),
+    }
+}

@@ -1,0 +1,318 @@
+//! The local commands: ask the running agent, show the answer to a person or as JSON lines.
+
+use crate::cli::Common;
+use crate::control::{Answer, AskError, Client, Request};
+use serde_json::Value;
+use shared::ids::Hash;
+use shared::time::Unix;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+const FAILED: u8 = 1;
+const UNREACHABLE: u8 = 4;
+const REFUSED: u8 = 5;
+
+/// Why a command came to nothing: its exit code and what to tell.
+struct Failure(u8, String);
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        Self(UNREACHABLE, error.to_string())
+    }
+}
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self(FAILED, format!("cannot write the answer: {error}"))
+    }
+}
+
+fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, text)) => {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(io::stderr(), "error: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> Failure {
+    match answer {
+        Answer::Refused { why } if why.starts_with("no ") => Failure(3, why.clone()),
+        Answer::Refused { why } => Failure(REFUSED, why.clone()),
+        other => Failure(
+            FAILED,
+            format!("the agent gave an answer that does not fit: {other:?}"),
+        ),
+    }
+}
+
+fn one_value(common: &Common, request: &Request) -> Result<Value, Failure> {
+    match Client::connect(&common.data)?.ask(request, &[])? {
+        Answer::Value { value } => Ok(value),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn order(common: &Common, request: &Request, done: &str) -> ExitCode {
+    finish(
+        (|| match Client::connect(&common.data)?.ask(request, &[])? {
+            Answer::Done if common.json => Ok(writeln!(io::stdout(), "{{\"done\":true}}")?),
+            Answer::Done => Ok(writeln!(io::stdout(), "{done}")?),
+            other => Err(unexpected(&other)),
+        })(),
+    )
+}
+
+fn items(common: &Common, request: &Request) -> Result<Vec<Value>, Failure> {
+    let mut client = Client::connect(&common.data)?;
+    client.send(request, &[])?;
+    let mut list = Vec::new();
+    loop {
+        match client.next_answer()? {
+            Answer::Item { value } => list.push(value),
+            Answer::Done => return Ok(list),
+            other => return Err(unexpected(&other)),
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Rows as columns that are as wide as their widest cell.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            let cells = rows.iter().map(|row| row[column].chars().count());
+            cells.chain([head[column].len()]).max().unwrap_or(0)
+        })
+        .collect();
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let mut out = line(head.to_vec());
+    for row in rows {
+        out.push_str(&line(row.iter().map(String::as_str).collect()));
+    }
+    out
+}
+
+/// `status`.
+pub(crate) fn status(common: &Common) -> ExitCode {
+    finish((|| {
+        let value = one_value(common, &Request::Status)?;
+        if common.json {
+            return Ok(writeln!(io::stdout(), "{value}")?);
+        }
+        let fields = value.as_object().cloned().unwrap_or_default();
+        let width = fields.keys().map(String::len).max().unwrap_or(0);
+        for (name, value) in &fields {
+            writeln!(
+                io::stdout(),
+                "{:<width$}  {}",
+                name.replace('_', " "),
+                text(value)
+            )?;
+        }
+        Ok(())
+    })())
+}
+
+/// `ps`.
+pub(crate) fn ps(common: &Common, all: bool) -> ExitCode {
+    finish((|| {
+        let list = items(common, &Request::Ps { all })?;
+        let mut out = io::stdout().lock();
+        if common.json {
+            return Ok(list.iter().try_for_each(|task| writeln!(out, "{task}"))?);
+        }
+        if list.is_empty() {
+            let what = if all {
+                "no tasks"
+            } else {
+                "no tasks that have not ended; --all shows those"
+            };
+            return Ok(writeln!(out, "{what}")?);
+        }
+        let rows: Vec<Vec<String>> = list
+            .iter()
+            .map(|task| {
+                let run = text(&task["run"]);
+                vec![
+                    run.chars().take(8).collect(),
+                    text(&task["task"]),
+                    text(&task["state"]),
+                    text(&task["attempts"]),
+                    text(&task["reason"]),
+                ]
+            })
+            .collect();
+        Ok(write!(
+            out,
+            "{}",
+            table(&["RUN", "TASK", "STATE", "ATTEMPTS", "WHY"], &rows)
+        )?)
+    })())
+}
+
+/// `explain`.
+pub(crate) fn explain(common: &Common, run: String, task: String) -> ExitCode {
+    finish((|| {
+        let value = one_value(common, &Request::Explain { run, task })?;
+        let mut out = io::stdout().lock();
+        if common.json {
+            return Ok(writeln!(out, "{value}")?);
+        }
+        writeln!(out, "{}", text(&value["summary"]))?;
+        for decision in value["decisions"].as_array().into_iter().flatten() {
+            let evidence: Vec<String> = decision["evidence"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(text)
+                .collect();
+            let times = decision["repeats"].as_u64().unwrap_or(0);
+            let again = if times > 0 {
+                format!(" ({times} times more)")
+            } else {
+                String::new()
+            };
+            writeln!(
+                out,
+                "  {}  {}: {}{again}  {}",
+                text(&decision["decision_id"]),
+                text(&decision["action"]),
+                text(&decision["reason"]),
+                evidence.join(" ")
+            )?;
+        }
+        Ok(())
+    })())
+}
+
+/// `logs`.
+pub(crate) fn logs(
+    common: &Common,
+    run: String,
+    task: String,
+    attempt: Option<String>,
+) -> ExitCode {
+    finish((|| {
+        let mut client = Client::connect(&common.data)?;
+        client.send(&Request::Logs { run, task, attempt }, &[])?;
+        let mut out = io::stdout().lock();
+        loop {
+            match client.next_answer()? {
+                Answer::Item { value } if common.json => writeln!(out, "{value}")?,
+                Answer::Item { value } => {
+                    let line = text(&value["line"]);
+                    if value["stream"] == "err" {
+                        writeln!(io::stderr(), "{line}")?;
+                    } else {
+                        writeln!(out, "{line}")?;
+                    }
+                }
+                Answer::Done => return Ok(()),
+                other => return Err(unexpected(&other)),
+            }
+        }
+    })())
+}
+
+/// `submit`.
+pub(crate) fn submit(
+    common: &Common,
+    file: &Path,
+    params: &[String],
+    files: &[String],
+) -> ExitCode {
+    finish((|| {
+        let usage = |what: &str| Failure(2, format!("{what}: write NAME=VALUE"));
+        let pair = |item: &str| {
+            item.split_once('=')
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        };
+        let params: BTreeMap<String, String> = params
+            .iter()
+            .map(|item| pair(item).ok_or_else(|| usage(item)))
+            .collect::<Result<_, _>>()?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure(FAILED, format!("{}: {error}", file.display())))?;
+        let spec = shared::spec::read(&file.display().to_string(), &text)
+            .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
+        let mut client = Client::connect(&common.data)?;
+        let mut sent: BTreeMap<String, (Hash, u64)> = BTreeMap::new();
+        for item in files {
+            let (name, path) = pair(item).ok_or_else(|| usage(item))?;
+            let bytes = std::fs::read(&path)
+                .map_err(|error| Failure(FAILED, format!("{path}: {error}")))?;
+            match client.ask(
+                &Request::Put {
+                    size: bytes.len() as u64,
+                },
+                &bytes,
+            )? {
+                Answer::Stored { hash, size } => sent.insert(name, (hash, size)),
+                other => return Err(unexpected(&other)),
+            };
+        }
+        let now: Unix = crate::clock::now().wall;
+        let workflow = spec
+            .compile(&params, &sent, now)
+            .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
+        let (packed, _) = shared::codec::pack(&workflow);
+        match client.ask(
+            &Request::Submit {
+                size: packed.len() as u64,
+            },
+            &packed,
+        )? {
+            Answer::Submitted { run } if common.json => {
+                let state = serde_json::json!({
+                    "id": run.to_string(), "workflow": workflow.name, "state": "running", "waits": [],
+                });
+                Ok(writeln!(io::stdout(), "{state}")?)
+            }
+            Answer::Submitted { run } => Ok(writeln!(io::stdout(), "{run}")?),
+            other => Err(unexpected(&other)),
+        }
+    })())
+}
+
+/// `cancel`.
+pub(crate) fn cancel(common: &Common, run: String, reason: String) -> ExitCode {
+    order(
+        common,
+        &Request::Cancel { run, reason },
+        "cancelled here; the coordinator learns of it with the next link",
+    )
+}
+
+/// `pause` and `resume` of a run.
+pub(crate) fn pause(common: &Common, run: String, on: bool) -> ExitCode {
+    let done = if on {
+        "paused here; what runs goes on"
+    } else {
+        "goes on here"
+    };
+    order(common, &Request::Pause { run, on }, done)
+}
+
+/// `resume` of a task.
+pub(crate) fn resume(common: &Common, run: String, task: String) -> ExitCode {
+    order(common, &Request::Resume { run, task }, "runs again")
+}

@@ -1,0 +1,220 @@
+//! Local commands: JSON lines over `DIR/agent.sock`, answered without any network. A request is one line; some
+//! are followed by raw bytes whose number the line names. The answer is one line, or lines up to `done`.
+
+use serde::{Deserialize, Serialize};
+use shared::ids::{Hash, RunId};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest line of a request or an answer.
+pub const LINE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// State of the agent, its link and its backlog.
+    Status,
+    /// Its tasks.
+    Ps {
+        /// Ended ones, too.
+        all: bool,
+    },
+    /// Why a task runs or does not run yet.
+    Explain {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+    },
+    /// What a task wrote.
+    Logs {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+        /// The attempt, as `EPOCH.NUMBER`; the newest if absent.
+        attempt: Option<String>,
+    },
+    /// Stores the `size` bytes that follow the line as a file.
+    Put {
+        /// Bytes.
+        size: u64,
+    },
+    /// Starts the workflow whose packed bytes follow the line.
+    Submit {
+        /// Bytes.
+        size: u64,
+    },
+    /// Ends a run here.
+    Cancel {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// Why.
+        reason: String,
+    },
+    /// Lets a run stand still, or go on.
+    Pause {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// Stand still, or go on.
+        on: bool,
+    },
+    /// Lets a paused or lost task run again.
+    Resume {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// A value as it is shown with `--json`.
+    Value {
+        /// It.
+        value: serde_json::Value,
+    },
+    /// One item of a list.
+    Item {
+        /// It.
+        value: serde_json::Value,
+    },
+    /// The end of a list, or of an order that was carried out durably.
+    Done,
+    /// A file was stored.
+    Stored {
+        /// Its content.
+        hash: Hash,
+        /// Bytes.
+        size: u64,
+    },
+    /// A run was started.
+    Submitted {
+        /// It.
+        run: RunId,
+    },
+    /// Not honoured; nothing was changed.
+    Refused {
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// Why an agent could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens.
+    #[error("no agent runs on {dir} ({source}); start it with `driftless-agent run --data {dir}`")]
+    NotRunning {
+        /// The data directory.
+        dir: String,
+        /// What failed.
+        source: io::Error,
+    },
+    /// The conversation broke off.
+    #[error("the agent on {dir} did not answer: {source}")]
+    Broken {
+        /// The data directory.
+        dir: String,
+        /// What failed.
+        source: io::Error,
+    },
+}
+
+/// A conversation with the agent of a data directory.
+#[derive(Debug)]
+pub struct Client {
+    dir: String,
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the agent that runs on `dir`.
+    ///
+    /// # Errors
+    /// [`AskError::NotRunning`].
+    pub fn connect(dir: &Path) -> Result<Self, AskError> {
+        let name = dir.display().to_string();
+        let stream = connect_short(&dir.join("agent.sock"))
+            .and_then(|stream| {
+                stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+                Ok(stream)
+            })
+            .map_err(|source| AskError::NotRunning {
+                dir: name.clone(),
+                source,
+            })?;
+        Ok(Self {
+            dir: name,
+            stream: BufReader::new(stream),
+        })
+    }
+
+    /// Sends `request` with the bytes that follow it.
+    ///
+    /// # Errors
+    /// [`AskError::Broken`].
+    pub fn send(&mut self, request: &Request, body: &[u8]) -> Result<(), AskError> {
+        let line = serde_json::to_string(request).map_err(io::Error::from);
+        let stream = self.stream.get_mut();
+        let sent = line.and_then(|line| {
+            stream.write_all(line.as_bytes())?;
+            stream.write_all(b"\n")?;
+            stream.write_all(body)
+        });
+        sent.map_err(|source| AskError::Broken {
+            dir: self.dir.clone(),
+            source,
+        })
+    }
+
+    /// The next line of the answer.
+    ///
+    /// # Errors
+    /// [`AskError::Broken`].
+    pub fn next_answer(&mut self) -> Result<Answer, AskError> {
+        let mut line = String::new();
+        let read = (&mut self.stream).take(LINE_BYTES).read_line(&mut line);
+        let broken = |source| AskError::Broken {
+            dir: self.dir.clone(),
+            source,
+        };
+        match read {
+            Ok(0) => Err(broken(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => serde_json::from_str(&line).map_err(|error| broken(error.into())),
+            Err(error) => Err(broken(error)),
+        }
+    }
+
+    /// Asks and takes a one-line answer.
+    ///
+    /// # Errors
+    /// [`AskError::Broken`].
+    pub fn ask(&mut self, request: &Request, body: &[u8]) -> Result<Answer, AskError> {
+        self.send(request, body)?;
+        self.next_answer()
+    }
+}
+
+/// A socket's path may have 107 bytes at most; a longer one is reached through `/proc/self/fd`.
+fn connect_short(path: &Path) -> io::Result<UnixStream> {
+    if path.as_os_str().len() < 108 {
+        return UnixStream::connect(path);
+    }
+    let dir = std::fs::File::open(path.parent().unwrap_or_else(|| Path::new("/")))?;
+    let short = short_path(&dir);
+    UnixStream::connect(short)
+}
+
+/// The path of `agent.sock` in the open directory `dir`, short whatever its real path is.
+#[must_use]
+pub fn short_path(dir: &std::fs::File) -> std::path::PathBuf {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}/agent.sock", dir.as_raw_fd()).into()
+}

@@ -1,0 +1,341 @@
+//! The data directory: who the agent is, the lock that keeps a second agent out, and where things lie.
+//!
+//! ```text
+//! DIR/agent.lock      held by the running agent (flock)
+//! DIR/identity.json   node, name, incarnation; a store without it, or it without a store, is a damaged directory
+//! DIR/pki/            key, certificate, the authority's certificate
+//! DIR/store.redb      the journal of the current incarnation
+//! DIR/old/            journals of earlier incarnations
+//! DIR/work,files,logs attempts' directories, contents by hash, captured output
+//! DIR/agent.sock      local commands
+//! ```
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use shared::ids::{Incarnation, NodeId};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// It cannot be made or written.
+    #[error(
+        "the data directory {dir} cannot be used: {source}; give another one with --data, or its owner and mode"
+    )]
+    Unusable {
+        /// The directory.
+        dir: String,
+        /// What failed.
+        source: io::Error,
+    },
+    /// Another agent holds it.
+    #[error("another agent runs on {0}; stop it first, or give another directory with --data")]
+    InUse(String),
+    /// It holds something that no agent wrote.
+    #[error(
+        "{dir} is not an agent's data directory ({found} is in it); give an empty or a new one with --data"
+    )]
+    Foreign {
+        /// The directory.
+        dir: String,
+        /// What was found.
+        found: String,
+    },
+    /// The identity is there and the store is not, or the other way round.
+    #[error(
+        "{dir} is damaged: {what}. Nothing was changed. Put the missing file back, or move the directory away and enrol anew with a token made by `driftless token create --replace`"
+    )]
+    Damaged {
+        /// The directory.
+        dir: String,
+        /// What is missing or unreadable.
+        what: String,
+    },
+    /// Nothing is there.
+    #[error(
+        "there is no agent in {0}; `driftless-agent run --data {0} --coordinator HOST:PORT --token T --name NAME` starts one"
+    )]
+    Empty(String),
+}
+
+/// Who the agent is: the content of `identity.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Version of this file.
+    pub format: u32,
+    /// The node's identity, also in its certificate.
+    pub node: String,
+    /// The node's name.
+    pub name: String,
+    /// The life of this data directory, as 32 hexadecimal digits.
+    pub incarnation: String,
+    /// The incarnation before, when a fork made the agent take this one.
+    pub succeeds: Option<String>,
+    /// Where the coordinator is, `HOST:PORT`; absent for a gateway without one.
+    pub coordinator: Option<String>,
+    /// Labels given at enrolment.
+    pub labels: BTreeMap<String, String>,
+}
+
+const FORMAT: u32 = 1;
+
+impl Identity {
+    /// A new one.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        name: &str,
+        incarnation: Incarnation,
+        coordinator: Option<String>,
+        labels: BTreeMap<String, String>,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            node: node.to_string(),
+            name: name.to_owned(),
+            incarnation: incarnation.to_string(),
+            succeeds: None,
+            coordinator,
+            labels,
+        }
+    }
+
+    /// The node's identity.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node.parse().unwrap_or_default()
+    }
+
+    /// The life of this data directory.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation.parse().unwrap_or_default()
+    }
+
+    fn is_sound(&self) -> bool {
+        self.format == FORMAT
+            && self.node.parse::<NodeId>().is_ok()
+            && self.incarnation.parse::<Incarnation>().is_ok()
+    }
+}
+
+/// An agent's data directory, locked while this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens `path`, making it if it does not exist, and locks it.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let unusable = |source| DataError::Unusable {
+            dir: path.display().to_string(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(path)
+            .map_err(unusable)?;
+        let path = path.canonicalize().map_err(unusable)?;
+        refuse_foreign(&path)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("agent.lock"))
+            .map_err(unusable)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| DataError::InUse(path.display().to_string()))?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Where it is, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The journal of the current incarnation.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store.redb")
+    }
+
+    /// Key and certificates.
+    #[must_use]
+    pub fn pki(&self) -> PathBuf {
+        self.path.join("pki")
+    }
+
+    /// Who the agent is; none if it was never enrolled. Identity and store must go together: an empty or missing
+    /// store beside an identity is a damaged directory and never "nothing to do".
+    ///
+    /// # Errors
+    /// [`DataError::Damaged`].
+    pub fn identity(&self) -> Result<Option<Identity>, DataError> {
+        let damaged = |what: String| DataError::Damaged {
+            dir: self.path.display().to_string(),
+            what,
+        };
+        let store = fs::metadata(self.store()).ok().map(|meta| meta.len());
+        match fs::read(self.path.join("identity.json")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match store {
+                None => Ok(None),
+                Some(_) => Err(damaged(
+                    "store.redb is there, identity.json is missing".into(),
+                )),
+            },
+            Err(error) => Err(damaged(format!("identity.json cannot be read: {error}"))),
+            Ok(bytes) => {
+                let identity: Identity = serde_json::from_slice(&bytes)
+                    .map_err(|error| damaged(format!("identity.json: {error}")))?;
+                if !identity.is_sound() {
+                    return Err(damaged("identity.json holds no sound identity".into()));
+                }
+                match store {
+                    None => Err(damaged(
+                        "identity.json is there, store.redb is missing".into(),
+                    )),
+                    Some(0) => Err(damaged("store.redb is empty".into())),
+                    Some(_) => Ok(Some(identity)),
+                }
+            }
+        }
+    }
+
+    /// Makes `identity` durable. The store must have been made before.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn save(&self, identity: &Identity) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(identity)?;
+        write_durably(&self.path.join("identity.json"), &text)
+    }
+
+    /// Puts the store of `incarnation` aside.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn archive(&self, incarnation: Incarnation) -> io::Result<PathBuf> {
+        let old = self.path.join("old");
+        fs::create_dir_all(&old)?;
+        let to = old.join(format!("{incarnation}.redb"));
+        fs::rename(self.store(), &to)?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(to)
+    }
+}
+
+/// Names that an agent makes in its directory.
+const OURS: &[&str] = &[
+    "agent.lock",
+    "identity.json",
+    "identity.json.new",
+    "pki",
+    "store.redb",
+    "store.new",
+    "old",
+    "work",
+    "files",
+    "logs",
+    "agent.sock",
+    "lost+found",
+];
+
+fn refuse_foreign(path: &Path) -> Result<(), DataError> {
+    let dir = path.display().to_string();
+    let entries = fs::read_dir(path)
+        .map_err(|source| DataError::Unusable {
+            dir: dir.clone(),
+            source,
+        })?
+        .filter_map(Result::ok)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names: Vec<String> = entries.collect();
+    if names.iter().any(|name| name == "agent.lock") {
+        return Ok(());
+    }
+    match names
+        .into_iter()
+        .find(|name| !OURS.contains(&name.as_str()))
+    {
+        Some(found) => Err(DataError::Foreign { dir, found }),
+        None => Ok(()),
+    }
+}
+
+/// Writes aside, syncs, renames, syncs the directory.
+///
+/// # Errors
+/// Of the file system.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("json.new");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    let parent = path.parent().unwrap_or_else(|| Path::new("/"));
+    File::open(parent)?.sync_all()
+}
+
+/// 16 random bytes from the kernel.
+///
+/// # Errors
+/// Where the kernel gives none.
+pub fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_agent_a_foreign_and_a_damaged_directory_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gw");
+        let data = DataDir::open(&path).unwrap();
+        assert!(matches!(DataDir::open(&path), Err(DataError::InUse(_))));
+        assert_eq!(data.identity().unwrap(), None);
+        let identity = Identity::new(
+            NodeId([1; 16]),
+            "gw-7",
+            Incarnation([2; 16]),
+            None,
+            BTreeMap::new(),
+        );
+        fs::write(data.store(), b"store").unwrap();
+        assert!(matches!(data.identity(), Err(DataError::Damaged { .. })));
+        data.save(&identity).unwrap();
+        assert_eq!(data.identity().unwrap(), Some(identity));
+        fs::write(data.store(), b"").unwrap();
+        assert!(matches!(data.identity(), Err(DataError::Damaged { .. })));
+        fs::remove_file(data.store()).unwrap();
+        assert!(matches!(data.identity(), Err(DataError::Damaged { .. })));
+        let foreign = dir.path().join("home");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("photos"), b"").unwrap();
+        assert!(matches!(
+            DataDir::open(&foreign),
+            Err(DataError::Foreign { .. })
+        ));
+    }
+}

@@ -1,0 +1,405 @@
+//! The agent's end of the link: dials when the core says so, carries messages both ways, moves files, enrols.
+//! It decides nothing; whatever goes wrong is told to the loop as an event.
+
+use crate::clock;
+use crate::looping::{Handle, Message};
+use certs::{Clock, Enrolled, Holder, NodeKey, Token};
+use edge_core::event::Event;
+use link::bulk;
+use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
+use link::files::Dir as FileDir;
+use link::{Close, Connection, Endpoint, Settings};
+use shared::ids::{Hash, NodeId};
+use shared::time::Span;
+use shared::wire::{Down, Up};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What the loop asks of the link.
+#[derive(Debug)]
+pub enum LinkCommand {
+    /// Connect.
+    Dial {
+        /// Number of the session.
+        session: u64,
+    },
+    /// Send a message.
+    Send {
+        /// Number of the session.
+        session: u64,
+        /// The message.
+        message: Box<Up>,
+    },
+    /// Close a session.
+    Hangup {
+        /// Number of the session.
+        session: u64,
+    },
+    /// Get a file.
+    Fetch {
+        /// Its content.
+        hash: Hash,
+        /// Bytes.
+        size: u64,
+    },
+    /// Bring a file.
+    Upload {
+        /// Its content.
+        hash: Hash,
+    },
+}
+
+/// What the link needs.
+#[derive(Debug)]
+pub struct LinkOptions {
+    /// `HOST:PORT`; none for a gateway without a coordinator.
+    pub coordinator: Option<String>,
+    /// Key and certificates.
+    pub pki: PathBuf,
+    /// The data directory, for logs that the coordinator asks for.
+    pub data: PathBuf,
+    /// Files by content.
+    pub files: FileDir,
+    /// Silence after which the link counts as down.
+    pub idle_timeout: Duration,
+}
+
+fn certificate_clock() -> Clock {
+    Clock::new(|| clock::now().wall)
+}
+
+fn settings(idle: Duration) -> Settings {
+    let idle = Span(u64::try_from(idle.as_millis()).unwrap_or(60_000));
+    Settings {
+        idle,
+        keep_alive: Span((idle.0 / 3).clamp(100, 20_000)),
+        ..Settings::agent()
+    }
+}
+
+async fn resolve(coordinator: &str) -> Result<SocketAddr, String> {
+    let mut found = tokio::net::lookup_host(coordinator)
+        .await
+        .map_err(|error| format!("{coordinator} cannot be resolved: {error}; write HOST:PORT"))?;
+    found
+        .next()
+        .ok_or_else(|| format!("{coordinator} has no address"))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime for the link: {error}"))
+}
+
+/// Enrols with the coordinator at `coordinator` by `token`, keeps what it issued in `pki`, and returns the
+/// identity that it gave.
+///
+/// # Errors
+/// What to tell a person.
+pub fn enrol(
+    coordinator: &str,
+    token: &str,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+    pki: &Path,
+) -> Result<NodeId, String> {
+    let token = Token::parse(token).map_err(|error| format!("--token: {error}"))?;
+    let key = NodeKey::open_or_create(pki).map_err(|error| error.to_string())?;
+    let request = EnrolRequest {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        token: token.presented.clone(),
+        name: name.to_owned(),
+        request: key.request().map_err(|error| error.to_string())?,
+        labels: labels.clone(),
+    };
+    let reply = runtime()?.block_on(async {
+        let address = resolve(coordinator).await?;
+        let text = |error: &dyn std::fmt::Display| format!("enrolling at {coordinator}: {error}");
+        let endpoint = Endpoint::client(address, &settings(Duration::from_secs(20)))
+            .map_err(|error| text(&error))?;
+        let tls = certs::enrol_client(token.authority, certificate_clock())
+            .map_err(|error| text(&error))?;
+        let connection = endpoint
+            .dial(address, tls)
+            .await
+            .map_err(|error| text(&error))?;
+        let reply = connection.enrol(&EnrolAsk::Enrol(request)).await;
+        reply.map_err(|error| text(&error))
+    })?;
+    match reply {
+        EnrolReply::Refused(refusal) => Err(refusal.to_string()),
+        EnrolReply::Enrolled { issued, .. } => key
+            .keep(pki, &issued, token.authority)
+            .map(|enrolled| enrolled.id)
+            .map_err(|error| error.to_string()),
+    }
+}
+
+/// Serves `commands` until the loop is gone.
+pub fn run(options: LinkOptions, handle: Handle, commands: UnboundedReceiver<LinkCommand>) {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(Link::new(options, handle).serve(commands)),
+        Err(error) => tracing::error!(%error, "the link cannot start; local work goes on"),
+    }
+}
+
+/// A session that stands or is being made.
+#[derive(Debug)]
+struct Session {
+    number: u64,
+    to_send: UnboundedSender<Up>,
+    connection: Arc<tokio::sync::OnceCell<Connection>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Link {
+    options: Arc<LinkOptions>,
+    handle: Handle,
+    endpoint: SharedEndpoint,
+    session: Option<Session>,
+}
+
+/// The socket of all dials (a NAT keeps its mapping), and whether it speaks IPv4. Made by the first dial.
+type SharedEndpoint = Arc<std::sync::Mutex<Option<(bool, Endpoint)>>>;
+
+impl Link {
+    fn new(options: LinkOptions, handle: Handle) -> Self {
+        Self {
+            options: Arc::new(options),
+            handle,
+            endpoint: SharedEndpoint::default(),
+            session: None,
+        }
+    }
+
+    async fn serve(mut self, mut commands: UnboundedReceiver<LinkCommand>) {
+        while let Some(command) = commands.recv().await {
+            match command {
+                LinkCommand::Dial { session } => self.dial(session),
+                LinkCommand::Send { session, message } => self.send(session, *message),
+                LinkCommand::Hangup { session } => self.hangup(session),
+                LinkCommand::Fetch { hash, size } => self.fetch(hash, size),
+                LinkCommand::Upload { hash } => self.upload(hash),
+            }
+        }
+        let endpoint = self
+            .endpoint
+            .lock()
+            .ok()
+            .and_then(|mut endpoint| endpoint.take());
+        if let Some((_, endpoint)) = endpoint {
+            // The coordinator shall know at once; a silent one must not hold the stop up.
+            let close = endpoint.close(Close::Done, "the agent stops");
+            let _ = tokio::time::timeout(Duration::from_millis(500), close).await;
+        }
+    }
+
+    fn dial(&mut self, number: u64) {
+        if let Some(old) = self.session.take() {
+            old.task.abort();
+        }
+        let (to_send, from) = unbounded_channel();
+        let connection = Arc::new(tokio::sync::OnceCell::new());
+        let talk = Talk {
+            number,
+            options: self.options.clone(),
+            handle: self.handle.clone(),
+            connection: connection.clone(),
+            endpoint: self.endpoint.clone(),
+            from,
+        };
+        let task = tokio::spawn(async move {
+            let why = talk.run().await;
+            tracing::info!(session = number, %why, "the link is down");
+        });
+        self.session = Some(Session {
+            number,
+            to_send,
+            connection,
+            task,
+        });
+    }
+
+    fn send(&self, number: u64, message: Up) {
+        if let Some(session) = self
+            .session
+            .as_ref()
+            .filter(|session| session.number == number)
+        {
+            // A session whose task has ended has told the loop, or will.
+            let _ = session.to_send.send(message);
+        }
+    }
+
+    fn hangup(&mut self, number: u64) {
+        if let Some(session) = self.session.take_if(|session| session.number == number) {
+            if let Some(connection) = session.connection.get() {
+                connection.close(Close::Done, "hung up");
+            }
+            session.task.abort();
+            let why = "hung up".to_owned();
+            tell(
+                &self.handle,
+                Event::Unlinked {
+                    session: number,
+                    why,
+                },
+            );
+        }
+    }
+
+    fn connection(&self) -> Option<Connection> {
+        self.session
+            .as_ref()
+            .and_then(|session| session.connection.get().cloned())
+    }
+
+    fn fetch(&self, hash: Hash, size: u64) {
+        let (files, handle) = (self.options.files.clone(), self.handle.clone());
+        let connection = self.connection();
+        tokio::spawn(async move {
+            let missing = |why: String| Event::FileNotThere { hash, why };
+            let event = match connection {
+                _ if files.find(hash).is_some() => Event::FileHere { hash },
+                None => missing("no link".to_owned()),
+                Some(connection) => match bulk::get(&connection, hash, size, &files).await {
+                    Ok(_) => Event::FileHere { hash },
+                    Err(error) => missing(error.to_string()),
+                },
+            };
+            tell(&handle, event);
+        });
+    }
+
+    fn upload(&self, hash: Hash) {
+        let (files, handle) = (self.options.files.clone(), self.handle.clone());
+        let Some(connection) = self.connection() else {
+            return;
+        };
+        tokio::spawn(async move {
+            match bulk::put(&connection, hash, &files).await {
+                Ok(_) => tell(&handle, Event::Uploaded { hash }),
+                // The core asks again with the next session.
+                Err(error) => tracing::warn!(%hash, %error, "a file could not be brought"),
+            }
+        });
+    }
+}
+
+fn tell(handle: &Handle, event: Event) {
+    handle.tell(Message::Event(event));
+}
+
+/// One session from dial to end.
+struct Talk {
+    number: u64,
+    options: Arc<LinkOptions>,
+    handle: Handle,
+    connection: Arc<tokio::sync::OnceCell<Connection>>,
+    endpoint: SharedEndpoint,
+    from: UnboundedReceiver<Up>,
+}
+
+impl Talk {
+    /// Dials, talks, and returns why it ended; the loop has been told.
+    async fn run(mut self) -> String {
+        let why = match self.connect().await {
+            Ok(connection) => self.talk(connection).await,
+            Err(why) => why,
+        };
+        tell(
+            &self.handle,
+            Event::Unlinked {
+                session: self.number,
+                why: why.clone(),
+            },
+        );
+        why
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
+        let coordinator = self
+            .options
+            .coordinator
+            .as_ref()
+            .ok_or("no coordinator is set")?;
+        let address = resolve(coordinator).await?;
+        let endpoint = self.socket(address)?;
+        let enrolled = enrolled(&self.options.pki)?;
+        let holder = Holder::new(&enrolled.credential).map_err(|error| error.to_string())?;
+        let tls = certs::session_client(&enrolled.authority, &holder, certificate_clock())
+            .map_err(|error| error.to_string())?;
+        endpoint
+            .dial(address, tls)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    fn socket(&self, address: SocketAddr) -> Result<Endpoint, String> {
+        let mut shared = self.endpoint.lock().map_err(|error| error.to_string())?;
+        match &*shared {
+            Some((v4, endpoint)) if *v4 == address.is_ipv4() => Ok(endpoint.clone()),
+            _ => {
+                let endpoint = Endpoint::client(address, &settings(self.options.idle_timeout))
+                    .map_err(|error| error.to_string())?;
+                *shared = Some((address.is_ipv4(), endpoint.clone()));
+                Ok(endpoint)
+            }
+        }
+    }
+
+    async fn talk(&mut self, connection: Connection) -> String {
+        let (mut tx, mut rx) = match connection.open_session().await {
+            Ok(ends) => ends,
+            Err(error) => return error.to_string(),
+        };
+        // Set once: this session makes one connection.
+        let _ = self.connection.set(connection.clone());
+        tell(
+            &self.handle,
+            Event::Linked {
+                session: self.number,
+            },
+        );
+        let send = async {
+            while let Some(message) = self.from.recv().await {
+                if let Err(error) = tx.send(&message).await {
+                    return error.to_string();
+                }
+            }
+            "hung up".to_owned()
+        };
+        let (handle, session) = (self.handle.clone(), self.number);
+        let receive = async {
+            loop {
+                match rx.recv().await {
+                    Ok(message) => {
+                        if matches!(message, Down::Welcome(_)) {
+                            rx.accepted();
+                            tracing::info!(session, "the link is up");
+                        }
+                        tell(&handle, Event::Heard { session, message });
+                    }
+                    Err(error) => return error.to_string(),
+                }
+            }
+        };
+        let why = tokio::select! { why = send => why, why = receive => why };
+        connection.close(Close::Done, "the session has ended");
+        why
+    }
+}
+
+fn enrolled(pki: &Path) -> Result<Enrolled, String> {
+    let key = NodeKey::open_or_create(pki).map_err(|error| error.to_string())?;
+    key.enrolled(pki)
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| format!("{} holds no certificate; enrol with --token", pki.display()))
+}

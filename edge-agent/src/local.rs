@@ -1,0 +1,263 @@
+//! The server behind `DIR/agent.sock`: one thread accepts, a few serve. Reads are answered by the loop from
+//! committed state, orders once they are durable.
+
+use crate::control::{Answer, LINE_BYTES, Request, short_path};
+use crate::looping::{Ask, Handle, Order};
+use link::files::Dir as FileDir;
+use serde_json::{Value, json};
+use shared::ids::RunId;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Conversations at once; a further one is closed.
+const CONVERSATIONS: usize = 16;
+/// Largest packed workflow that is taken.
+const SUBMIT_BYTES: u64 = shared::limits::ENTRY_BYTES as u64;
+/// Largest file that is taken.
+const PUT_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+
+/// What a conversation needs.
+#[derive(Debug, Clone)]
+struct Service {
+    handle: Handle,
+    files: FileDir,
+    data: PathBuf,
+}
+
+/// Listens in `data` until the process ends.
+///
+/// # Errors
+/// Where the socket cannot be made.
+pub fn serve(data: &Path, handle: Handle, files: FileDir) -> io::Result<()> {
+    let path = data.join("agent.sock");
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let dir = File::open(data)?;
+    let listener = UnixListener::bind(short_path(&dir))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    let service = Service {
+        handle,
+        files,
+        data: data.to_owned(),
+    };
+    std::thread::Builder::new()
+        .name("local".into())
+        .spawn(move || accept(&listener, &service))?;
+    Ok(())
+}
+
+fn accept(listener: &UnixListener, service: &Service) {
+    let open = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming().filter_map(Result::ok) {
+        if open.fetch_add(1, Ordering::Relaxed) >= CONVERSATIONS {
+            open.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let (service, counter) = (service.clone(), open.clone());
+        let serve = move || {
+            if let Err(error) = converse(&service, stream) {
+                tracing::debug!(%error, "a local conversation broke off");
+            }
+            counter.fetch_sub(1, Ordering::Relaxed);
+        };
+        if std::thread::Builder::new()
+            .name("local".into())
+            .spawn(serve)
+            .is_err()
+        {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn converse(service: &Service, stream: UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(60)))?;
+    let by = caller(&stream);
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = io::BufWriter::new(stream);
+    loop {
+        let mut line = String::new();
+        if (&mut reader).take(LINE_BYTES).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        match serde_json::from_str::<Request>(&line) {
+            Ok(request) => answer(service, request, &by, &mut reader, &mut writer)?,
+            Err(error) => say(&mut writer, &refused(format!("not a request: {error}")))?,
+        }
+        writer.flush()?;
+    }
+}
+
+/// The name of the user at the other end.
+fn caller(stream: &UnixStream) -> String {
+    let Ok(peer) = rustix::net::sockopt::socket_peercred(stream) else {
+        return "unknown".to_owned();
+    };
+    let uid = peer.uid.as_raw().to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(uid.as_str())).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("uid {uid}"))
+}
+
+fn say(writer: &mut impl Write, answer: &Answer) -> io::Result<()> {
+    let line = serde_json::to_string(answer)?;
+    writeln!(writer, "{line}")
+}
+
+fn refused(why: impl Into<String>) -> Answer {
+    Answer::Refused { why: why.into() }
+}
+
+fn answer(
+    service: &Service,
+    request: Request,
+    by: &str,
+    reader: &mut impl Read,
+    writer: &mut impl Write,
+) -> io::Result<()> {
+    let by = by.to_owned();
+    let handle = &service.handle;
+    let answer = match request {
+        Request::Status => handle.ask(Ask::Status),
+        Request::Ps { all } => return list(handle.ask(Ask::Tasks { all }), writer),
+        Request::Explain { run, task } => handle.ask(Ask::Explain { run, task }),
+        Request::Logs { run, task, attempt } => return logs(service, run, task, attempt, writer),
+        Request::Put { size } => put(service, size, reader)?,
+        Request::Submit { size } if size > SUBMIT_BYTES => {
+            return Err(io::Error::other("the workflow is too large"));
+        }
+        Request::Submit { size } => {
+            let mut workflow = Vec::new();
+            reader.take(size).read_to_end(&mut workflow)?;
+            submit(handle, workflow, by)?
+        }
+        Request::Cancel { run, reason } => handle.order(Order::Cancel {
+            run,
+            by,
+            why: reason,
+        }),
+        Request::Pause { run, on } => handle.order(Order::Pause { run, on, by }),
+        Request::Resume { run, task } => handle.order(Order::Resume { run, task, by }),
+    };
+    say(writer, &answer)
+}
+
+fn list(answer: Answer, writer: &mut impl Write) -> io::Result<()> {
+    match answer {
+        Answer::Value {
+            value: Value::Array(items),
+        } => {
+            items
+                .into_iter()
+                .try_for_each(|value| say(writer, &Answer::Item { value }))?;
+            say(writer, &Answer::Done)
+        }
+        other => say(writer, &other),
+    }
+}
+
+fn submit(handle: &Handle, workflow: Vec<u8>, by: String) -> io::Result<Answer> {
+    if let Err(error) = shared::codec::unpack(&workflow) {
+        return Ok(refused(format!("the workflow cannot be read: {error}")));
+    }
+    let run = RunId(crate::data::random()?);
+    Ok(match handle.order(Order::Submit { run, workflow, by }) {
+        Answer::Done => Answer::Submitted { run },
+        other => other,
+    })
+}
+
+fn put(service: &Service, size: u64, reader: &mut impl Read) -> io::Result<Answer> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    if size > PUT_BYTES {
+        return Err(io::Error::other("the file is too large"));
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let aside = service
+        .data
+        .join("files")
+        .join("aside")
+        .join(format!("put-{number}"));
+    let mut file = File::create(&aside)?;
+    let taken = io::copy(&mut reader.take(size), &mut file);
+    let stored = match taken {
+        Ok(taken) if taken == size => service.files.insert(&aside),
+        Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(error) => return Err(error),
+    };
+    // The file may be gone already: it may have been moved into the store.
+    let _ = fs::remove_file(&aside);
+    Ok(match stored {
+        Ok((hash, size)) => Answer::Stored { hash, size },
+        Err(error) => refused(format!("the file cannot be stored: {error}")),
+    })
+}
+
+fn logs(
+    service: &Service,
+    run: String,
+    task: String,
+    attempt: Option<String>,
+    writer: &mut impl Write,
+) -> io::Result<()> {
+    let found = match service.handle.ask(Ask::Locate { run, task }) {
+        Answer::Value { value } => value,
+        other => return say(writer, &other),
+    };
+    let (run, index) = (
+        found["run"].as_str().unwrap_or(""),
+        found["index"].as_u64().unwrap_or(0),
+    );
+    let dir = service.data.join("logs").join(run).join(index.to_string());
+    let Some(name) = attempt.or_else(|| newest(&dir)) else {
+        return say(writer, &Answer::Done);
+    };
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
+        return say(
+            writer,
+            &refused(format!("'{name}' is no attempt; write EPOCH.NUMBER")),
+        );
+    }
+    for stream in ["out", "err"] {
+        let Ok(file) = File::open(dir.join(format!("{name}.{stream}"))) else {
+            continue;
+        };
+        for line in BufReader::new(file).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            let value = json!({"attempt": name, "stream": stream, "line": line});
+            say(writer, &Answer::Item { value })?;
+        }
+    }
+    say(writer, &Answer::Done)
+}
+
+/// The attempt in `dir` with the largest epoch and number.
+fn newest(dir: &Path) -> Option<String> {
+    let names = fs::read_dir(dir).ok()?.filter_map(Result::ok);
+    let attempts = names.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let (epoch, rest) = name.split_once('.')?;
+        let (number, _) = rest.split_once('.')?;
+        Some((epoch.parse::<u64>().ok()?, number.parse::<u32>().ok()?))
+    });
+    attempts
+        .max()
+        .map(|(epoch, number)| format!("{epoch}.{number}"))
+}

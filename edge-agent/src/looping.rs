@@ -1,0 +1,584 @@
+//! The loop of the agent: takes what happened, lets the driver decide and commit, and does what it asks for.
+//! Everything else (link, executor, local commands) speaks to it through one bounded queue.
+
+use crate::clock;
+use crate::control::Answer;
+use crate::linking::LinkCommand;
+use edge_core::agent::Agent;
+use edge_core::driver::{Driver, DriverError};
+use edge_core::event::{Action, Boot, Event, Local, LocalReply, ProcessEnd};
+use edge_core::store::Store;
+use edge_exec as exec;
+use serde_json::json;
+use shared::explain::Reason;
+use shared::ids::{AttemptRef, RunId, TaskIdx};
+use shared::time::{Mono, Now, Span, Stamp};
+use shared::workflow::Source;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Events that wait for the loop; whoever brings more waits with them.
+const QUEUE: usize = 4096;
+/// Events that are decided on at once.
+const GROUP: usize = 512;
+/// How long an end by a signal that nobody here sent waits for the stop that may have come with it.
+const SIGNAL_PAUSE: Duration = Duration::from_millis(250);
+/// How often free room is measured.
+const ROOM_INTERVAL: Duration = Duration::from_secs(2);
+/// Pause after a commit that failed, so that a broken disk is not asked in a tight loop.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+/// Free bytes that a start needs, beside what the store needs.
+const ROOM_FOR_FILES: u64 = 8 * 1024 * 1024;
+
+/// A question that is answered from committed state.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// State of the agent.
+    Status,
+    /// Its tasks.
+    Tasks {
+        /// Ended ones, too.
+        all: bool,
+    },
+    /// Why a task runs or not.
+    Explain {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+    },
+    /// Where a task's logs lie: `{run, index}`.
+    Locate {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+    },
+}
+
+/// An order of a person; answered once it is durable.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// See `Local::Submit`.
+    Submit {
+        /// The new run.
+        run: RunId,
+        /// The packed workflow.
+        workflow: Vec<u8>,
+        /// Who.
+        by: String,
+    },
+    /// See `Local::Cancel`.
+    Cancel {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// Who.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// See `Local::Pause`.
+    Pause {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// Stand still, or go on.
+        on: bool,
+        /// Who.
+        by: String,
+    },
+    /// See `Local::Resume`.
+    Resume {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+        /// Who.
+        by: String,
+    },
+}
+
+/// What comes to the loop.
+#[derive(Debug)]
+pub enum Message {
+    /// Something happened.
+    Event(Event),
+    /// An attempt's program runs.
+    Began {
+        /// Which.
+        attempt: AttemptRef,
+        /// Since when.
+        at: Now,
+    },
+    /// An attempt's processes are gone.
+    Ended(exec::Ended),
+    /// A question.
+    Ask(Ask, SyncSender<Answer>),
+    /// An order.
+    Order(Order, SyncSender<Answer>),
+    /// The process was asked to stop.
+    Stop,
+}
+
+/// The way to the loop.
+#[derive(Debug, Clone)]
+pub struct Handle(SyncSender<Message>);
+
+impl Handle {
+    /// A queue and the way to it.
+    #[must_use]
+    pub fn new() -> (Self, Receiver<Message>) {
+        let (to, from) = sync_channel(QUEUE);
+        (Self(to), from)
+    }
+
+    /// Brings a message; waits while the queue is full. A loop that has ended takes nothing more.
+    pub fn tell(&self, message: Message) {
+        let _ = self.0.send(message);
+    }
+
+    /// Asks and waits.
+    #[must_use]
+    pub fn ask(&self, ask: Ask) -> Answer {
+        self.wait(|reply| Message::Ask(ask, reply))
+    }
+
+    /// Orders and waits until it is durable.
+    #[must_use]
+    pub fn order(&self, order: Order) -> Answer {
+        self.wait(|reply| Message::Order(order, reply))
+    }
+
+    fn wait(&self, message: impl FnOnce(SyncSender<Answer>) -> Message) -> Answer {
+        let (reply, answer) = sync_channel(1);
+        self.tell(message(reply));
+        answer
+            .recv_timeout(Duration::from_secs(50))
+            .unwrap_or_else(|_| Answer::Refused {
+                why: "the agent is stopping or too busy; whether it was done is not known"
+                    .to_owned(),
+            })
+    }
+}
+
+/// Why the loop ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// It was asked to.
+    Stopped,
+    /// The log forked: the store must be put aside for a new incarnation.
+    NewIncarnation(String),
+    /// The process must end.
+    Fatal(String),
+}
+
+/// What the loop acts with.
+struct Hands {
+    executor: exec::Executor,
+    link: tokio::sync::mpsc::UnboundedSender<LinkCommand>,
+    pending: BTreeMap<u64, SyncSender<Answer>>,
+    /// Attempts that the executor holds.
+    alive: BTreeSet<AttemptRef>,
+    /// Why the loop is to end.
+    ending: Option<Ending>,
+}
+
+/// The loop and all it works with.
+pub struct Loop<S: Store> {
+    driver: Driver<S>,
+    hands: Hands,
+    data: PathBuf,
+    stop_grace: Duration,
+    next_request: u64,
+    /// Ends that were told to the core; their directories go once they are durable.
+    unsettled: Vec<AttemptRef>,
+    /// Ends by a signal that may be part of a stop of everything.
+    signalled: Vec<(Instant, exec::Ended)>,
+    boot: Boot,
+    /// Number of this boot, for the stamps of what the executor reports.
+    boot_number: u32,
+    room_due: Instant,
+}
+
+impl<S: Store> std::fmt::Debug for Loop<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loop")
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a loop is made of.
+#[derive(Debug)]
+pub struct Parts<S: Store> {
+    /// Decides and commits.
+    pub driver: Driver<S>,
+    /// Runs attempts.
+    pub executor: exec::Executor,
+    /// Takes dials, messages and transfers.
+    pub link: tokio::sync::mpsc::UnboundedSender<LinkCommand>,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Time between TERM and KILL when the agent stops.
+    pub stop_grace: Duration,
+    /// How this start came about.
+    pub boot: Boot,
+}
+
+impl<S: Store> Loop<S> {
+    /// A loop that has not begun.
+    #[must_use]
+    pub fn new(parts: Parts<S>) -> Self {
+        let Parts {
+            driver,
+            executor,
+            link,
+            data,
+            stop_grace,
+            boot,
+        } = parts;
+        let hands = Hands {
+            executor,
+            link,
+            pending: BTreeMap::new(),
+            alive: BTreeSet::new(),
+            ending: None,
+        };
+        Self {
+            driver,
+            hands,
+            data,
+            stop_grace,
+            next_request: 0,
+            unsettled: Vec::new(),
+            signalled: Vec::new(),
+            boot,
+            boot_number: 0,
+            room_due: Instant::now(),
+        }
+    }
+
+    /// Resumes all work, then goes on until it is stopped.
+    pub fn run(mut self, from: &Receiver<Message>) -> Ending {
+        let boot = self.boot.clone();
+        self.decide(vec![Event::Boot(boot)]);
+        self.boot_number = self.driver.agent().status().boots;
+        while self.hands.ending.is_none() {
+            let events = self.gather(from);
+            if self.hands.ending.is_none() {
+                self.decide(events);
+            }
+        }
+        let ending = self.hands.ending.take().unwrap_or(Ending::Stopped);
+        let grace = Span(u64::try_from(self.stop_grace.as_millis()).unwrap_or(u64::MAX));
+        self.hands.executor.shutdown(grace, Reason::AgentDied);
+        if matches!(ending, Ending::Stopped) {
+            // Without the mark the next start takes this stop for a crash, which is safe.
+            if let Err(error) = std::fs::write(self.data.join("work").join(CLEAN_STOP), b"") {
+                tracing::warn!(%error, "cannot mark the stop as a clean one");
+            }
+        }
+        ending
+    }
+
+    /// Waits for messages up to the next wake-up and turns them into events.
+    fn gather(&mut self, from: &Receiver<Message>) -> Vec<Event> {
+        let mut events = Vec::new();
+        match from.recv_timeout(self.patience()) {
+            Ok(message) => self.take(message, &mut events),
+            Err(RecvTimeoutError::Timeout) => events.push(Event::Wake),
+            Err(RecvTimeoutError::Disconnected) => self.hands.ending = Some(Ending::Stopped),
+        }
+        while events.len() < GROUP {
+            let Ok(message) = from.try_recv() else { break };
+            self.take(message, &mut events);
+        }
+        self.release_signalled(&mut events);
+        self.measure_room(&mut events);
+        events
+    }
+
+    fn patience(&self) -> Duration {
+        let now = clock::now().mono;
+        let wake = self
+            .driver
+            .next_wakeup()
+            .map_or(Duration::MAX, |at| until(now, at));
+        let signal = self
+            .signalled
+            .iter()
+            .map(|(due, _)| due.saturating_duration_since(Instant::now()));
+        let room = if self.hands.alive.is_empty() {
+            Duration::from_secs(30)
+        } else {
+            self.room_due.saturating_duration_since(Instant::now())
+        };
+        wake.min(room).min(signal.min().unwrap_or(Duration::MAX))
+    }
+
+    fn take(&mut self, message: Message, events: &mut Vec<Event>) {
+        match message {
+            Message::Event(event) => events.push(event),
+            Message::Began { attempt, at } => {
+                let at = self.stamp(at);
+                events.push(Event::Began { attempt, at });
+            }
+            Message::Ended(ended) if self.may_be_a_stop(&ended) => {
+                self.signalled.push((Instant::now() + SIGNAL_PAUSE, ended));
+            }
+            Message::Ended(ended) => events.push(self.end(ended)),
+            Message::Ask(ask, reply) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(answer(self.driver.agent(), &ask));
+            }
+            Message::Order(order, reply) => self.order(order, reply, events),
+            Message::Stop => self.hands.ending = Some(Ending::Stopped),
+        }
+    }
+
+    /// A service manager ends the agent and its tasks with one signal. Such an end is no failure of the task: it
+    /// waits until it is clear that only the task was meant.
+    fn may_be_a_stop(&self, ended: &exec::Ended) -> bool {
+        const TERM_INT_KILL_HUP: [i32; 4] = [-15, -2, -9, -1];
+        ended.reason == Reason::Signalled
+            && ended
+                .exit
+                .is_some_and(|exit| TERM_INT_KILL_HUP.contains(&exit))
+    }
+
+    fn release_signalled(&mut self, events: &mut Vec<Event>) {
+        let now = Instant::now();
+        let (due, waiting) = std::mem::take(&mut self.signalled)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
+        self.signalled = waiting;
+        let due: Vec<(Instant, exec::Ended)> = due;
+        events.extend(due.into_iter().map(|(_, ended)| self.end(ended)));
+    }
+
+    fn end(&mut self, ended: exec::Ended) -> Event {
+        self.hands.alive.remove(&ended.attempt);
+        self.unsettled.push(ended.attempt);
+        let began = ended.began.map(|now| self.stamp(now));
+        Event::Ended(ProcessEnd {
+            attempt: ended.attempt,
+            began,
+            exit: ended.exit,
+            reason: ended.reason,
+            text: ended.text,
+            outputs: ended.outputs,
+            cpu_ms: ended.cpu_ms,
+            peak_memory: ended.peak_memory,
+        })
+    }
+
+    fn stamp(&self, now: Now) -> Stamp {
+        Stamp {
+            boot: self.boot_number,
+            mono_ms: now.mono.0 / 1_000_000,
+            wall: now.wall,
+        }
+    }
+
+    fn measure_room(&mut self, events: &mut Vec<Event>) {
+        if Instant::now() < self.room_due {
+            return;
+        }
+        self.room_due = Instant::now() + ROOM_INTERVAL;
+        if let Ok(stat) = rustix::fs::statvfs(&self.data) {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let wanted = self.driver.room_wanted() + ROOM_FOR_FILES;
+            events.push(Event::Room { free, wanted });
+        }
+    }
+
+    fn order(&mut self, order: Order, reply: SyncSender<Answer>, events: &mut Vec<Event>) {
+        let agent = self.driver.agent();
+        let what = match order {
+            Order::Submit { run, workflow, by } => Ok(Local::Submit { run, workflow, by }),
+            Order::Cancel { run, by, why } => {
+                find_run(agent, &run).map(|run| Local::Cancel { run, by, why })
+            }
+            Order::Pause { run, on, by } => {
+                find_run(agent, &run).map(|run| Local::Pause { run, on, by })
+            }
+            Order::Resume { run, task, by } => {
+                find_task(agent, &run, &task).map(|(run, task)| Local::Resume { run, task, by })
+            }
+        };
+        match what {
+            Ok(what) => {
+                self.next_request += 1;
+                self.hands.pending.insert(self.next_request, reply);
+                events.push(Event::Local {
+                    request: self.next_request,
+                    what,
+                });
+            }
+            Err(why) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(Answer::Refused { why });
+            }
+        }
+    }
+
+    fn decide(&mut self, events: Vec<Event>) {
+        let Self { driver, hands, .. } = self;
+        let result = driver.run(clock::now(), events, &mut |action| hands.act(action));
+        match result {
+            Ok(()) if self.unsettled.is_empty() || self.driver.has_uncommitted() => {}
+            Ok(()) => {
+                let settled = std::mem::take(&mut self.unsettled);
+                self.hands.executor.command(exec::Command::Settled(settled));
+            }
+            Err(DriverError::Rebuilt(why)) => {
+                tracing::error!(%why, "a commit failed; the state was read again from the store");
+                std::thread::sleep(AFTER_FAILURE);
+                let alive = self.hands.alive.clone();
+                let boot = Boot {
+                    directories: alive.clone(),
+                    alive,
+                    ..self.boot.clone()
+                };
+                self.decide(vec![Event::Boot(boot)]);
+            }
+            Err(DriverError::Fatal(why)) => {
+                self.hands.ending = Some(Ending::Fatal(why.to_string()));
+            }
+        }
+    }
+}
+
+impl Hands {
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Begin(launch) => {
+                self.alive.insert(launch.attempt);
+                self.executor
+                    .command(exec::Command::Begin(Box::new(into_launch(launch))));
+            }
+            Action::Stop { attempt, grace } => {
+                // The core knows why it stops something and does not read this reason.
+                let why = Reason::CancelledByPerson;
+                self.executor.command(exec::Command::Stop {
+                    attempt,
+                    grace,
+                    why,
+                });
+            }
+            Action::ForgetRun { run } => self.executor.command(exec::Command::Forget(run)),
+            Action::Reply { request, reply } => {
+                let answer = match reply {
+                    LocalReply::Done => Answer::Done,
+                    LocalReply::Refused(why) => Answer::Refused { why },
+                };
+                if let Some(to) = self.pending.remove(&request) {
+                    // Whoever asked may be gone.
+                    let _ = to.send(answer);
+                }
+            }
+            Action::NewIncarnation { why } => self.ending = Some(Ending::NewIncarnation(why)),
+            Action::Dial { session } => self.tell_link(LinkCommand::Dial { session }),
+            Action::Send { session, message } => {
+                self.tell_link(LinkCommand::Send {
+                    session,
+                    message: Box::new(message),
+                });
+            }
+            Action::Hangup { session } => self.tell_link(LinkCommand::Hangup { session }),
+            Action::Fetch { hash, size } => self.tell_link(LinkCommand::Fetch { hash, size }),
+            Action::Upload { hash, .. } => self.tell_link(LinkCommand::Upload { hash }),
+        }
+    }
+
+    fn tell_link(&self, command: LinkCommand) {
+        // The link ends after the loop; before that it takes everything.
+        let _ = self.link.send(command);
+    }
+}
+
+/// Marks, below `work`, that the stop before was asked for and complete.
+pub const CLEAN_STOP: &str = ".clean-stop";
+
+/// Whether the stop before was asked for; the mark is taken away.
+#[must_use]
+pub fn take_clean_stop(data: &Path) -> bool {
+    std::fs::remove_file(data.join("work").join(CLEAN_STOP)).is_ok()
+}
+
+fn until(now: Mono, at: Mono) -> Duration {
+    Duration::from_nanos(at.0.saturating_sub(now.0))
+}
+
+fn into_launch(launch: edge_core::event::Launch) -> exec::Launch {
+    let files = launch
+        .task
+        .inputs
+        .iter()
+        .zip(&launch.inputs)
+        .map(|(input, hash)| {
+            let source = match (&input.source, hash) {
+                (Source::NodeFile(path), _) => exec::InputFile::NodeFile(path.clone()),
+                (_, Some(hash)) => exec::InputFile::Stored(*hash),
+                // The core launches nothing whose inputs it does not know; the executor refuses an empty path.
+                (_, None) => exec::InputFile::NodeFile(String::new()),
+            };
+            (input.path.clone(), source)
+        });
+    let env = BTreeMap::from([
+        ("DRIFTLESS_WORKFLOW".to_owned(), launch.workflow.clone()),
+        ("DRIFTLESS_TASK".to_owned(), launch.task.id.clone()),
+    ]);
+    exec::Launch {
+        attempt: launch.attempt,
+        inputs: files.collect(),
+        env,
+        queue: launch.queue,
+        task: launch.task,
+    }
+}
+
+/// The one run whose id begins with `text`.
+fn find_run(agent: &Agent, text: &str) -> Result<RunId, String> {
+    let runs = agent.runs().into_iter().map(|run| run.id);
+    let mut found = runs.filter(|id| id.to_string().starts_with(&text.to_ascii_lowercase()));
+    match (found.next(), found.next()) {
+        (Some(run), None) => Ok(run),
+        (None, _) => Err(format!("no run {text} here; `ps --all` lists what is")),
+        (Some(_), Some(_)) => Err(format!(
+            "{text} is the beginning of several runs; give more of it"
+        )),
+    }
+}
+
+fn find_task(agent: &Agent, run: &str, task: &str) -> Result<(RunId, TaskIdx), String> {
+    let run = find_run(agent, run)?;
+    match agent.find(run, task) {
+        Some(index) => Ok((run, index)),
+        None => Err(format!(
+            "no task {task} of this run here; `ps --all` lists what is"
+        )),
+    }
+}
+
+fn answer(agent: &Agent, ask: &Ask) -> Answer {
+    let value = match ask {
+        Ask::Status => serde_json::to_value(agent.status()),
+        Ask::Tasks { all } => serde_json::to_value(agent.ps(*all)),
+        Ask::Explain { run, task } => match find_task(agent, run, task) {
+            Ok((run, _)) => serde_json::to_value(agent.explain(run, task)),
+            Err(why) => return Answer::Refused { why },
+        },
+        Ask::Locate { run, task } => match find_task(agent, run, task) {
+            Ok((run, task)) => Ok(json!({"run": run.to_string(), "index": task.0})),
+            Err(why) => return Answer::Refused { why },
+        },
+    };
+    value.map_or_else(
+        |error| Answer::Refused {
+            why: format!("cannot be shown: {error}"),
+        },
+        |value| Answer::Value { value },
+    )
+}
