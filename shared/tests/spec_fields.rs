@@ -24,7 +24,11 @@ fn compiled(text: &str) -> Workflow {
 }
 
 fn task<'w>(workflow: &'w Workflow, id: &str) -> &'w Task {
-    workflow.tasks.iter().find(|task| task.id == id).unwrap()
+    workflow
+        .tasks
+        .iter()
+        .find(|task| task.id == id)
+        .expect("a task with this id")
 }
 
 /// A workflow in which task `t` has this line; `before` writes what it may need.
@@ -44,15 +48,25 @@ fn with_task_line(line: &str) -> String {
     )
 }
 
-/// For each field a pair of texts that differ in this field only.
-fn pairs() -> Vec<(&'static str, String, String)> {
+/// A field and two texts that differ in it only.
+type Pair = (&'static str, String, String);
+
+fn line(path: &'static str, a: &str, b: &str) -> Pair {
+    (path, with_task_line(a), with_task_line(b))
+}
+
+/// For each field a pair of texts.
+fn pairs() -> Vec<Pair> {
+    [of_workflow(), of_task(), of_settings()].concat()
+}
+
+fn of_workflow() -> Vec<Pair> {
     let whole = |path, a: &str, b: &str| {
         let text = |head: &str| {
             format!("name: f\n{head}tasks:\n  t: {{command: [p]}}\n  u: {{command: [p]}}\n")
         };
         (path, text(a), text(b))
     };
-    let line = |path, a: &str, b: &str| (path, with_task_line(a), with_task_line(b));
     vec![
         (
             "name",
@@ -75,6 +89,11 @@ fn pairs() -> Vec<(&'static str, String, String)> {
         whole("merge_leaves", "", "merge_leaves: 2\n"),
         whole("defaults", "", "defaults: {timeout: 1m}\n"),
         whole("tasks", "", "").clone_with_tasks(),
+    ]
+}
+
+fn of_task() -> Vec<Pair> {
+    vec![
         line("tasks.description", "", "description: text"),
         line("tasks.command", "command: [prog]", "command: [other]"),
         line("tasks.args", "", "args: [x]"),
@@ -114,6 +133,11 @@ fn pairs() -> Vec<(&'static str, String, String)> {
             "inputs: [o]",
             "inputs: [o]\n    stdin: dir/o.txt",
         ),
+    ]
+}
+
+fn of_settings() -> Vec<Pair> {
+    vec![
         line("tasks.resources", "", "resources: {cpu: 2}"),
         line("tasks.resources.cpu", "", "resources: {cpu: 500m}"),
         line("tasks.resources.memory", "", "resources: {memory: 64MiB}"),
@@ -215,12 +239,15 @@ fn check_as_default(field: &str, without: &str, with: &str) {
     let moved = spec::submission("f", &moved, &BTreeMap::new(), &SentFiles::new(), SUBMITTED);
     if schema::OF_ONE_TASK.contains(&field) {
         assert!(
-            moved.unwrap_err().to_string().contains("has no default"),
+            moved
+                .expect_err("this has no default")
+                .to_string()
+                .contains("has no default"),
             "{field}"
         );
     } else {
         assert_eq!(
-            task(&moved.unwrap(), "t"),
+            task(&moved.expect("this may have a default"), "t"),
             task(&compiled(with), "t"),
             "{field}"
         );
@@ -419,7 +446,7 @@ fn repository() -> PathBuf {
 
 #[test]
 fn every_field_has_a_row_in_the_documents() {
-    let text = std::fs::read_to_string(repository().join("docs/spec.md")).unwrap();
+    let text = include_str!("../../docs/spec.md");
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let fields = text
         .split("\n## ")
@@ -464,6 +491,10 @@ fn every_field_has_a_row_in_the_documents() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test may read files; the crate itself has none"
+)]
 fn the_examples_pass_lint() {
     let folder = repository().join("deploy/examples");
     let mut seen = 0;

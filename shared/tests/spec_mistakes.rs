@@ -23,7 +23,7 @@ fn check_all(text: &str, params: &[(&str, &str)], files: &[&str], wanted: &[&str
     let shown: Vec<String> = mistakes.mistakes.iter().map(ToString::to_string).collect();
     assert_eq!(shown.len(), wanted.len(), "{text}\n{mistakes}");
     for (shown, wanted) in shown.iter().zip(wanted) {
-        let (place, words) = wanted.split_once(' ').unwrap();
+        let (place, words) = wanted.split_once(' ').expect("a place and words");
         assert!(
             shown.starts_with(&format!("f:{place}: ")),
             "{wanted}\nbut:\n{shown}"
@@ -31,7 +31,7 @@ fn check_all(text: &str, params: &[(&str, &str)], files: &[&str], wanted: &[&str
         for part in words.split(" … ") {
             assert!(shown.contains(part), "{wanted}\nbut:\n{shown}");
         }
-        let mend = shown.split("\n  mend: ").nth(1).unwrap();
+        let mend = shown.split("\n  mend: ").nth(1).expect("a mend");
         assert!(!mend.is_empty());
     }
 }

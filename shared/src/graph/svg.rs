@@ -57,7 +57,8 @@ pub(super) fn draw(picture: &Picture<'_>) -> String {
         let _ = writeln!(
             out,
             "<g class=\"{class}\"><title>{}\n{}</title><rect class=\"box\" x=\"{x:.1}\" \
-             y=\"{top:.1}\" width=\"{wide:.1}\" height=\"{high:.1}\" rx=\"7\" stroke-width=\"1.4\"/>\
+             y=\"{top:.1}\" width=\"{wide:.1}\" height=\"{high:.1}\" rx=\"7\" \
+             stroke-width=\"1.4\"/>\
              <text class=\"label\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text></g>",
             escaped(&task.id),
             escaped(&text::runs(task)),
