@@ -12,10 +12,12 @@ use shared::log::{Batch, Direction, Head, Offer};
 use shared::time::{Stamp, Unix};
 use shared::wire::{Hello, LogId};
 use shared::workflow::Resources;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Holes and unreadable entries that are remembered one by one.
 const NOTES: usize = 32;
+/// Rows of facts offered again that are remembered.
+const REPEATS: usize = 64;
 
 /// State of a node aggregate.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -66,6 +68,9 @@ pub struct Node {
     pub heard: Option<Unix>,
     /// Messages.
     pub post: Post,
+    /// Facts that were offered again though they were recorded (first and last), newest last: the node did not
+    /// hear of their acknowledgement, or did not keep it. They change nothing.
+    pub repeats: VecDeque<(Incarnation, u64, u64)>,
 }
 
 /// What became of facts that were offered.
@@ -107,6 +112,19 @@ impl Node {
         if self.incarnation.is_none() {
             self.begin_incarnation(node, hello.incarnation);
         }
+        let told = hello.ack.map_or(0, |ack| ack.head.number);
+        self.repeated(told, self.facts.number.min(hello.facts.number));
+    }
+
+    /// Notes that facts behind `after`, up to `last`, were offered again.
+    fn repeated(&mut self, after: u64, last: u64) {
+        let Some(incarnation) = self.incarnation.filter(|_| after < last) else {
+            return;
+        };
+        if self.repeats.len() >= REPEATS {
+            self.repeats.pop_front();
+        }
+        self.repeats.push_back((incarnation, after + 1, last));
     }
 
     fn begin_incarnation(&mut self, node: NodeId, incarnation: Incarnation) {
@@ -189,6 +207,8 @@ impl Node {
             Offer::New(position, head) => {
                 let mut entries = batch.entries;
                 entries.drain(..position);
+                let after = batch.after.number;
+                self.repeated(after, after + position as u64);
                 let segment = Segment {
                     log,
                     after: self.facts,
