@@ -2,6 +2,13 @@
 //! --example compile_large -- [TASKS]`. Flat, layered (with edges that are redundant), and
 //! long-chained.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    reason = "a measurement reads the clock and prints; the crate itself does neither"
+)]
+
 use shared::spec;
 use shared::time::Unix;
 use std::collections::BTreeMap;
