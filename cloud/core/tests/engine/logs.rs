@@ -1,0 +1,248 @@
+//! The two logs: gaps, forks, holes, and a store that went back.
+
+use crate::common::{Env, KEY, all_done, ended, on, started, task, workflow};
+use cloud_core::event::Request;
+use cloud_core::seal;
+use shared::directive::Body as Wanted;
+use shared::fact::Body;
+use shared::ids::{Hash, Incarnation};
+use shared::log::{Batch, Direction, Head};
+use shared::wire::{Ack, Down, Refusal, Up};
+
+#[test]
+fn repeated_facts_count_once_and_gaps_are_asked_for() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[]), task("b", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    let origin = env.agent("gw-1").head;
+    let first = env.agent("gw-1").commit(vec![started(slice, 0, 1)]);
+    let second = env.agent("gw-1").commit(vec![ended(slice, 0, 1, true)]);
+    env.say("gw-1", Up::Facts(second));
+    let conn = env.agent("gw-1").conn;
+    assert_eq!(env.sent.last(), Some(&(conn, Down::WantFacts { from: 1 })));
+    env.say("gw-1", Up::Facts(first));
+    env.resend("gw-1", origin);
+    env.resend("gw-1", origin);
+    let ack: Ack = env.agent("gw-1").ack.unwrap();
+    assert_eq!(ack.head, env.agent("gw-1").head);
+    assert!(seal::verify(&KEY, &ack));
+    assert!(!seal::verify(
+        &KEY,
+        &Ack {
+            head: origin,
+            ..ack
+        }
+    ));
+    let view = env.task(run, "a");
+    assert_eq!((view.attempts, view.history.len()), (1, 1));
+    assert_eq!(env.run(run).nodes["gw-1"].fact, 2);
+    env.tell("gw-1", vec![started(slice, 0, 1)]);
+    let view = env.task(run, "a");
+    assert_eq!(
+        view.state, "succeeded",
+        "a started after its end changes nothing"
+    );
+}
+
+#[test]
+fn an_unreadable_fact_is_recorded_and_blocks_nothing() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let batch = Batch::new(env.agent("gw-1").head, vec![vec![255; 9]]);
+    env.agent("gw-1").head = batch.head();
+    env.say("gw-1", Up::Facts(batch));
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    env.tell("gw-1", all_done(&assign));
+    assert_eq!(env.run(run).state, "succeeded");
+    assert!(env.node("gw-1").note.unwrap().contains("cannot be read"));
+}
+
+#[test]
+fn a_disk_that_went_back_takes_a_new_incarnation() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let backup = env.agent("gw-1").clone();
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    env.hang_up("gw-1");
+    let session = env.agent("gw-1").session;
+    *env.agent("gw-1") = backup;
+    env.agent("gw-1").session = session;
+    env.agent("gw-1").proof = None;
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::NewIncarnation);
+    let before = env.agent("gw-1").incarnation;
+    env.agent("gw-1").reimage(2);
+    env.agent("gw-1").succeeds = Some(before);
+    env.hello("gw-1").unwrap();
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    assert!(assign.slice.epoch > slice.epoch);
+    env.tell("gw-1", all_done(&assign));
+    assert_eq!(env.run(run).state, "succeeded");
+    env.hang_up("gw-1");
+    env.agent("gw-1").reimage(1);
+    env.agent("gw-1").incarnation = Incarnation([1; 16]);
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::Quarantined);
+}
+
+#[test]
+fn a_fork_of_the_facts_fences_the_incarnation() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.tell("gw-1", vec![]);
+    let run = env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }]);
+    let mut other = env.agent("gw-1").head;
+    other.hash = Hash([1; 32]);
+    let batch = Batch::new(other, vec![vec![0; 4]]);
+    env.say("gw-1", Up::Facts(batch));
+    let conn = env.agent("gw-1").conn;
+    assert!(env.closed.contains(&conn));
+    assert_eq!(env.node("gw-1").state, "quarantined");
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::NewIncarnation);
+    assert_eq!(env.run(run).state, "running");
+}
+
+#[test]
+fn a_hole_in_the_facts_is_bridged_by_a_reset() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[]), task("b", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    let done = vec![started(slice, 0, 1), ended(slice, 0, 1, true)];
+    drop(env.agent("gw-1").commit(done));
+    let mut state = env
+        .agent("gw-1")
+        .inventory(&workflow(vec![task("a", &[]), task("b", &[])]))
+        .slices;
+    state[0].tasks[0].state = shared::state::TaskState::Succeeded;
+    state[0].tasks[0].attempts = 1;
+    let reset = Body::Reset {
+        from: 1,
+        to: 2,
+        why: "compacted".to_owned(),
+        slices: state,
+    };
+    env.tell("gw-1", vec![reset]);
+    assert_eq!(env.task(run, "a").state, "succeeded");
+    assert!(
+        env.node("gw-1")
+            .note
+            .unwrap()
+            .contains("facts 1 to 2 are gone")
+    );
+    assert_eq!(env.agent("gw-1").ack.unwrap().head.number, 3);
+}
+
+#[test]
+fn a_store_that_went_back_holds_old_runs_and_learns_from_the_nodes() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let tasks = || vec![on("gw-1", task("a", &[])), on("gw-2", task("b", &[0]))];
+    let old = env.submit(vec![on("gw-2", task("x", &[]))]);
+    let backup = env.store.image();
+    let young = env.submit(tasks());
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    let before = env.engine.generation();
+    env.restart(backup);
+    let welcome = env.hello("gw-1").unwrap();
+    assert!(welcome.want_inventory);
+    assert!(welcome.generation > before && welcome.facts.head.number == 0);
+    let reset = env.agent("gw-1").seen.last().unwrap().body.clone();
+    assert!(matches!(reset, Wanted::Reset { .. }), "{reset:?}");
+    assert_eq!(env.run(old).state, "held");
+    let origin = Head::origin(
+        env.agent("gw-1").node,
+        env.agent("gw-1").incarnation,
+        Direction::Up,
+    );
+    env.resend("gw-1", origin);
+    assert_eq!(env.run(young).state, "unknown_run");
+    let inventory = env.agent("gw-1").inventory(&workflow(tasks()));
+    env.say("gw-1", Up::Inventory(inventory));
+    assert_eq!(env.run(young).state, "held");
+    assert_eq!(
+        env.task(young, "a").state,
+        "running",
+        "kept facts were folded"
+    );
+    let fresh = env.submit(vec![task("n", &[])]);
+    assert_eq!(
+        env.run(fresh).state,
+        "running",
+        "new runs start on nodes that were heard"
+    );
+    assert!(
+        env.waits()
+            .iter()
+            .any(|w| w.contains("not heard since the hold"))
+    );
+    env.hello("gw-2").unwrap();
+    let mut all = env.agent("gw-2").inventory(&workflow(tasks()));
+    let (packed, hash) = shared::codec::pack(&workflow(vec![on("gw-2", task("x", &[]))]));
+    all.workflows.push(packed);
+    all.slices
+        .iter_mut()
+        .filter(|s| s.slice.run == old)
+        .for_each(|s| s.workflow = hash);
+    env.say("gw-2", Up::Inventory(all));
+    assert_eq!(env.run(old).state, "running");
+    assert_eq!(env.run(young).state, "running");
+    env.tell(
+        "gw-1",
+        vec![ended(slice, 0, 1, true), Body::SliceDone { slice }],
+    );
+    let told = env.agent("gw-2").seen.last().unwrap().body.clone();
+    assert!(matches!(told, Wanted::Upstream { .. }), "{told:?}");
+    for assign in env.agent("gw-2").assigns() {
+        env.tell("gw-2", all_done(&assign));
+    }
+    assert_eq!(env.run(young).state, "succeeded");
+    assert_eq!(env.run(old).state, "succeeded");
+}
+
+#[test]
+fn accepting_that_a_node_is_gone_ends_the_hold() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    let run = env.submit(vec![on("gw-1", task("a", &[]))]);
+    env.restart(backup);
+    env.hello("gw-1").unwrap();
+    let inventory = env
+        .agent("gw-1")
+        .inventory(&workflow(vec![on("gw-1", task("a", &[]))]));
+    env.say("gw-1", Up::Inventory(inventory));
+    assert_eq!(env.run(run).state, "held");
+    let node = Some(env.agent("gw-2").node);
+    let by = "ann".to_owned();
+    env.ask(Request::AcceptGone { node, by });
+    assert_eq!(env.run(run).state, "running");
+    assert!(env.waits().is_empty());
+}
+
+#[test]
+fn a_reconnect_gets_the_directives_it_lacks() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.hang_up("gw-1");
+    let run = env.submit(vec![on("gw-1", task("a", &[]))]);
+    assert!(env.agent("gw-1").seen.is_empty());
+    assert_eq!(env.node("gw-1").unconfirmed, 1);
+    env.hello("gw-1").unwrap();
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    let head = env.agent("gw-1").directives;
+    env.say("gw-1", Up::Applied(head));
+    assert_eq!(env.node("gw-1").unconfirmed, 0);
+    let store = env.store.clone();
+    env.restart(store);
+    env.hello("gw-1").unwrap();
+    env.tell("gw-1", all_done(&assign));
+    assert_eq!(env.run(run).state, "succeeded");
+}
