@@ -4,6 +4,7 @@
 use crate::commit::scan;
 use crate::open::{RedbStore, begin, open_file, unknown};
 use crate::{FACTS, damaged, decode_segment, encode_segment, log_key};
+use cloud_core::node::Node;
 use cloud_core::run::{RunHead, TaskRow};
 use cloud_core::store::{AggregateId, Segment, Store, StoreError};
 use redb::ReadableTable;
@@ -78,6 +79,24 @@ impl Reader {
         })?;
         good.then_some(())
             .ok_or_else(|| damaged("a run cannot be read"))
+    }
+
+    /// Calls `each` with every node.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn nodes(&mut self, each: &mut dyn FnMut(NodeId, Node)) -> Result<(), StoreError> {
+        let mut good = true;
+        self.store.aggregates(&mut |id, _, bytes| {
+            if let AggregateId::Node(node) = id {
+                match shared::codec::decode(bytes) {
+                    Ok(head) => each(node, head),
+                    Err(_) => good = false,
+                }
+            }
+        })?;
+        good.then_some(())
+            .ok_or_else(|| damaged("a node cannot be read"))
     }
 
     /// Calls `each` with every attempt that a run has folded.
