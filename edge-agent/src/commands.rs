@@ -4,7 +4,6 @@ use crate::cli::Common;
 use crate::control::{Answer, AskError, Client, Request};
 use serde_json::Value;
 use shared::ids::Hash;
-use shared::time::Unix;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
@@ -252,8 +251,6 @@ pub(crate) fn submit(
             .collect::<Result<_, _>>()?;
         let text = std::fs::read_to_string(file)
             .map_err(|error| Failure(FAILED, format!("{}: {error}", file.display())))?;
-        let spec = shared::spec::read(&file.display().to_string(), &text)
-            .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
         let mut client = Client::connect(&common.data)?;
         let mut sent: BTreeMap<String, (Hash, u64)> = BTreeMap::new();
         for item in files {
@@ -270,9 +267,9 @@ pub(crate) fn submit(
                 other => return Err(unexpected(&other)),
             };
         }
-        let now: Unix = crate::clock::now().wall;
-        let workflow = spec
-            .compile(&params, &sent, now)
+        let now = crate::clock::now().wall;
+        let name = file.display().to_string();
+        let workflow = shared::spec::submission(&name, &text, &params, &sent, now)
             .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
         let (packed, _) = shared::codec::pack(&workflow);
         match client.ask(

@@ -8,11 +8,14 @@ use edge_core::event::Event;
 use link::bulk;
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
 use link::files::Dir as FileDir;
+use link::logs::{self, LogAnswer, LogAsk};
 use link::{Close, Connection, Endpoint, Settings};
-use shared::ids::{Hash, NodeId};
+use shared::ids::{AttemptRef, Epoch, Hash, NodeId, SliceRef, TaskIdx};
 use shared::time::Span;
 use shared::wire::{Down, Up};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,9 +147,27 @@ pub fn enrol(
 /// Serves `commands` until the loop is gone.
 pub fn run(options: LinkOptions, handle: Handle, commands: UnboundedReceiver<LinkCommand>) {
     match runtime() {
-        Ok(runtime) => runtime.block_on(Link::new(options, handle).serve(commands)),
+        Ok(runtime) => runtime.block_on(async {
+            tokio::spawn(stop_on_signal(handle.clone()));
+            Link::new(options, handle).serve(commands).await;
+        }),
         Err(error) => tracing::error!(%error, "the link cannot start; local work goes on"),
     }
+}
+
+/// TERM and INT stop the agent; it lives in this runtime because the loop's thread waits for its queue.
+async fn stop_on_signal(handle: Handle) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        tracing::error!("no signals can be received; only KILL will stop this agent");
+        return;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    tracing::info!("asked to stop");
+    handle.tell(Message::Stop);
 }
 
 /// A session that stands or is being made.
@@ -391,9 +412,61 @@ impl Talk {
                 }
             }
         };
-        let why = tokio::select! { why = send => why, why = receive => why };
+        let logs = serve_logs(connection.clone(), self.options.data.clone());
+        let why = tokio::select! { why = send => why, why = receive => why, why = logs => why };
         connection.close(Close::Done, "the session has ended");
         why
+    }
+}
+
+/// Answers the coordinator's wishes for logs until the connection ends; returns why it did.
+async fn serve_logs(connection: Connection, data: PathBuf) -> String {
+    loop {
+        let stream = match connection.accept_log().await {
+            Ok(stream) => stream,
+            Err(error) => return error.to_string(),
+        };
+        let data = data.clone();
+        // At most as many at once as the transport permits streams.
+        tokio::spawn(async move {
+            let Ok((ask, reply)) = stream.ask().await else {
+                return;
+            };
+            let read = tokio::task::spawn_blocking(move || read_log(&data, &ask)).await;
+            let answer =
+                read.unwrap_or_else(|_| LogAnswer::Missing("the agent is stopping".into()));
+            if let Err(error) = reply.answer(&answer).await {
+                tracing::debug!(%error, "a log could not be sent");
+            }
+        });
+    }
+}
+
+fn read_log(data: &Path, ask: &LogAsk) -> LogAnswer {
+    let attempt = AttemptRef {
+        slice: SliceRef {
+            run: ask.run,
+            slice: 0,
+            epoch: Epoch(ask.epoch),
+        },
+        task: TaskIdx(ask.task),
+        number: ask.number,
+    };
+    let stream = match ask.stream {
+        logs::Stream::Out => edge_exec::Stream::Out,
+        logs::Stream::Err => edge_exec::Stream::Err,
+    };
+    let mut piece = Vec::new();
+    let read = File::open(edge_exec::log_path(data, &attempt, stream)).and_then(|mut file| {
+        file.seek(SeekFrom::Start(ask.from))?;
+        file.take(logs::PIECE as u64).read_to_end(&mut piece)
+    });
+    match read {
+        Ok(_) => LogAnswer::Piece(piece),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            LogAnswer::Missing("it wrote nothing there, or its log was removed by the quota".into())
+        }
+        Err(error) => LogAnswer::Missing(format!("its log cannot be read: {error}")),
     }
 }
 

@@ -264,6 +264,7 @@ impl<S: Store> Loop<S> {
         let boot = self.boot.clone();
         self.decide(vec![Event::Boot(boot)]);
         self.boot_number = self.driver.agent().status().boots;
+        self.settle_former();
         while self.hands.ending.is_none() {
             let events = self.gather(from);
             if self.hands.ending.is_none() {
@@ -280,6 +281,18 @@ impl<S: Store> Loop<S> {
             }
         }
         ending
+    }
+
+    /// All attempts of the process before have a durable end by now.
+    fn settle_former(&self) {
+        let former = self
+            .boot
+            .directories
+            .iter()
+            .filter(|a| !self.hands.alive.contains(a));
+        self.hands
+            .executor
+            .command(exec::Command::Settled(former.copied().collect()));
     }
 
     /// Waits for messages up to the next wake-up and turns them into events.

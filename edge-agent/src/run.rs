@@ -189,6 +189,12 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
         stop_grace: settings.stop_grace,
         boot,
     };
+    tracing::info!(
+        name = %identity.name,
+        data = %data.path().display(),
+        coordinator = identity.coordinator.as_deref().unwrap_or("none"),
+        "the agent runs"
+    );
     let ending = Loop::new(parts).run(&from);
     // The link's runtime ends with the loop's end of its queue.
     drop(from);
