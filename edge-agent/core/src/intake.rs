@@ -64,11 +64,6 @@ impl Agent {
                 format!("epoch {known} of it was here already"),
             ));
         }
-        if let Some(old) = self.state.slices.get(&key(id))
-            && old.running > 0
-        {
-            return Ok(false);
-        }
         if !self.has_room() {
             let free = self.room.map_or(0, |(free, _)| free);
             return Err((Reason::NoRoom, format!("{free} bytes are free on the disk")));
@@ -84,7 +79,8 @@ impl Agent {
                 return Err((Reason::DoesNotFit, text));
             }
         }
-        Ok(true)
+        let old = self.state.slices.get(&key(id));
+        Ok(old.is_none_or(|old| old.running == 0))
     }
 
     /// Whether an assignment of a later epoch waits for this one to end.
@@ -98,6 +94,9 @@ impl Agent {
     /// Looks at the conditions of a slice: what is to be stopped, and what can be confirmed.
     pub(crate) fn check_slice(&mut self, at: SliceKey, fx: &mut Effects) {
         if self.leaving(at) {
+            for task in self.ready.of_slice(at) {
+                self.ready.remove(task);
+            }
             self.stop_slice(at, StopWhy::Leave, false, fx);
         } else if self.cancelled(at) {
             self.cancel_slice(at, fx);

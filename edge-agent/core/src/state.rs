@@ -176,7 +176,9 @@ impl State {
             }
             Body::Accepted { slice } => self.accepted(*slice, touch),
             Body::Refused { directive, .. } => {
-                self.open.remove(directive);
+                if let Some(Open::Assign(assign)) = self.open.remove(directive) {
+                    self.requeue(key(assign.slice), touch);
+                }
                 touch.rows.insert(Row::Core);
             }
             Body::Started { attempt } => self.started(*attempt, fact.at, touch),
@@ -231,7 +233,10 @@ impl State {
                 let text = "this version does not know its kind".to_owned();
                 Some(Open::Refuse(None, Reason::UnknownKind, text))
             }
-            Some(Body::Assign(assign)) => Some(Open::Assign(assign.clone())),
+            Some(Body::Assign(assign)) => {
+                touch.slices.insert(key(assign.slice));
+                Some(Open::Assign(assign.clone()))
+            }
             Some(Body::Upstream { slice, upstream }) => self.told(*slice, upstream, touch),
             Some(Body::Cancel { run, by, .. }) => {
                 let known = self.runs.contains_key(run);
@@ -383,6 +388,7 @@ impl State {
         slot.began = None;
         slice.running += 1;
         self.running.insert(attempt, self.facts);
+        touch.rows.insert(Row::Slice(task.slice));
         change(
             slice,
             task,
@@ -417,6 +423,7 @@ impl State {
             touch.succeeded.push(task);
         }
         touch.slices.insert(task.slice);
+        touch.rows.insert(Row::Slice(task.slice));
         self.forget_if_quiet(task.slice.0, touch);
     }
 
@@ -513,17 +520,25 @@ impl State {
 
     fn pause_changed(&mut self, run: RunId, touch: &mut Touch) {
         touch.rows.insert(Row::Run(run));
-        for (at, slice) in self.slices.range((run, 0)..=(run, u32::MAX)) {
-            touch.rows.insert(Row::Slice(*at));
-            touch.slices.insert(*at);
-            for (pos, slot) in slice.slots.iter().enumerate() {
-                let at = TaskKey {
-                    slice: *at,
+        let slices: Vec<_> = self.slices_of(run).map(|(at, _)| *at).collect();
+        for at in slices {
+            touch.rows.insert(Row::Slice(at));
+            self.requeue(at, touch);
+        }
+    }
+
+    /// What lets the ready tasks of a slice start may have changed.
+    fn requeue(&self, at: SliceKey, touch: &mut Touch) {
+        let Some(slice) = self.slices.get(&at) else {
+            return;
+        };
+        touch.slices.insert(at);
+        for (pos, slot) in slice.slots.iter().enumerate() {
+            if slot.state == TaskState::Ready {
+                touch.ready.push(TaskKey {
+                    slice: at,
                     pos: pos as u32,
-                };
-                if slot.state == TaskState::Ready {
-                    touch.ready.push(at);
-                }
+                });
             }
         }
     }
