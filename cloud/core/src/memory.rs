@@ -1,8 +1,11 @@
 //! A store in memory: what is committed survives as long as a clone of its disk does. For tests and the
 //! simulator.
 
+#![expect(clippy::disallowed_types, reason = "clones of a store share one disk")]
+
 use crate::store::{
-    AggregateId, EachEntry, Entry, EventId, Outcome, Segment, Store, StoreError, Transaction,
+    AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Segment, Store, StoreError,
+    Transaction,
 };
 use shared::ids::Hash;
 use shared::wire::LogId;
@@ -150,10 +153,7 @@ impl Store for MemStore {
         Ok(())
     }
 
-    fn inboxes(
-        &mut self,
-        each: &mut dyn FnMut(AggregateId, AggregateId, u64, &[u8]),
-    ) -> Result<(), StoreError> {
+    fn inboxes(&mut self, each: &mut EachMessage<'_>) -> Result<(), StoreError> {
         for ((to, from, number), bytes) in &self.usable()?.inboxes {
             each(*to, *from, *number, bytes);
         }

@@ -142,6 +142,9 @@ pub enum StoreError {
 /// Called with an entry's number and bytes.
 pub type EachEntry<'a> = dyn FnMut(u64, &[u8]) + 'a;
 
+/// Called with receiver, sender, number and bytes of a message.
+pub type EachMessage<'a> = dyn FnMut(AggregateId, AggregateId, u64, &[u8]) + 'a;
+
 /// The coordinator's store.
 pub trait Store {
     /// Calls `each` with id, version and head of every aggregate.
@@ -174,10 +177,7 @@ pub trait Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    fn inboxes(
-        &mut self,
-        each: &mut dyn FnMut(AggregateId, AggregateId, u64, &[u8]),
-    ) -> Result<(), StoreError>;
+    fn inboxes(&mut self, each: &mut EachMessage<'_>) -> Result<(), StoreError>;
 
     /// The aggregate and its version that answered this event, if one did.
     ///

@@ -6,7 +6,7 @@ use crate::{
     head, inbox_key, log_key, number_be, number_le, row_key, split_hash,
 };
 use cloud_core::store::{
-    AggregateId, EachEntry, Entry, EventId, Outcome, Store, StoreError, Transaction,
+    AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Store, StoreError, Transaction,
 };
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use shared::ids::Hash;
@@ -22,12 +22,11 @@ impl RedbStore {
     }
 }
 
+/// Called with a row; says whether it wants the next one.
+pub(crate) type EachRow<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError> + 'a;
+
 /// Calls `each` with the rows from `from` on until it says that it has enough.
-pub(crate) fn scan(
-    table: &Read,
-    from: &[u8],
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
-) -> Result<(), StoreError> {
+pub(crate) fn scan(table: &Read, from: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
     for row in table.range(from..).map_err(|e| unknown(&e))? {
         let (key, value) = row.map_err(|e| unknown(&e))?;
         if !each(key.value(), value.value())? {
@@ -74,10 +73,7 @@ impl Store for RedbStore {
         })
     }
 
-    fn inboxes(
-        &mut self,
-        each: &mut dyn FnMut(AggregateId, AggregateId, u64, &[u8]),
-    ) -> Result<(), StoreError> {
+    fn inboxes(&mut self, each: &mut EachMessage<'_>) -> Result<(), StoreError> {
         scan(&self.table(INBOXES)?, &[], &mut |key, value| {
             let read = || {
                 let to = AggregateId::from_key(key.get(..17)?)?;
@@ -118,7 +114,7 @@ impl Store for RedbStore {
             .next_back()
             .transpose()
             .map_err(|e| unknown(&e))?
-            .map_or(low.to_vec(), |(key, _)| key.value().to_vec());
+            .map_or_else(|| low.to_vec(), |(key, _)| key.value().to_vec());
         scan(&facts, &first, &mut |key, value| {
             if key > &log_key(log, to)[..] {
                 return Ok(false);

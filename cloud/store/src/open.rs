@@ -74,9 +74,11 @@ fn open_backend(path: &PathBuf, create: bool) -> Result<Box<dyn StorageBackend>,
             .and_then(|dir| dir.sync_all())
             .map_err(failed)?;
     }
-    let backend = FileBackend::new(file).map_err(|error| {
+    // The lock lives as long as the file is open; redb itself locks only backends that it knows.
+    file.try_lock().map_err(|error| {
         StoreError::NotDone(format!("{name} is in use by another process: {error}"))
     })?;
+    let backend = FileBackend::new(file).map_err(|error| damaged(&error.to_string()))?;
     Ok(Box::new(backend))
 }
 

@@ -132,10 +132,14 @@ impl<S: Store> Engine<S> {
             self.refuse(conn, Refusal::Quarantined, &text);
             return Ok(());
         }
-        match known.incarnation {
+        let current = known.incarnation;
+        let replaceable = known.replace;
+        let fenced = known.fenced;
+        let closed = known.closed.contains_key(&hello.incarnation);
+        match current {
             Some(current) if current != hello.incarnation => {
-                let follows = hello.succeeds == Some(current) && known.fenced == Some(current);
-                if known.closed.contains_key(&hello.incarnation) || !(known.replace || follows) {
+                let follows = hello.succeeds == Some(current) && fenced == Some(current);
+                if closed || !(replaceable || follows) {
                     let why = format!(
                         "incarnation {} calls, {current} is the one that counts",
                         hello.incarnation
@@ -148,12 +152,8 @@ impl<S: Store> Engine<S> {
                     known.succeed(node, hello.incarnation, fx);
                 }
             }
-            Some(current) => {
-                if !self.logs_agree(conn, node, current, &hello)? {
-                    return Ok(());
-                }
-            }
-            None => {}
+            Some(current) if !self.logs_agree(conn, node, current, &hello)? => return Ok(()),
+            _ => {}
         }
         self.welcome(conn, node, hello, secret)
     }

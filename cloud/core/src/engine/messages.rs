@@ -43,15 +43,15 @@ impl<S: Store> Engine<S> {
             };
             match (new, to) {
                 (false, _) => {}
-                (true, AggregateId::Fleet) => self.to_fleet(&message),
-                (true, AggregateId::Node(node)) => self.to_node(node, message)?,
-                (true, AggregateId::Run(run)) => self.to_run(run, message)?,
+                (true, AggregateId::Fleet) => self.fold_at_fleet(&message),
+                (true, AggregateId::Node(node)) => self.fold_at_node(node, message)?,
+                (true, AggregateId::Run(run)) => self.fold_at_run(run, message)?,
             }
         }
         Ok(())
     }
 
-    fn to_fleet(&mut self, message: &Message) {
+    fn fold_at_fleet(&mut self, message: &Message) {
         if let Message::Heard { node } = message {
             self.heard_since_hold(Some(*node));
         }
@@ -65,7 +65,7 @@ impl<S: Store> Engine<S> {
         self.plan_all = true;
     }
 
-    fn to_run(&mut self, id: RunId, message: Message) -> Result<(), StoreError> {
+    fn fold_at_run(&mut self, id: RunId, message: Message) -> Result<(), StoreError> {
         match message {
             Message::Facts { log, ranges } => self.fold_facts(id, log, &ranges)?,
             Message::Details { at: _, details } => {
@@ -140,7 +140,7 @@ impl<S: Store> Engine<S> {
         result.map(|_| ())
     }
 
-    fn to_node(&mut self, id: NodeId, message: Message) -> Result<(), StoreError> {
+    fn fold_at_node(&mut self, id: NodeId, message: Message) -> Result<(), StoreError> {
         if let Message::Assign {
             incarnation,
             assign,

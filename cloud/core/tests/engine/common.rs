@@ -1,5 +1,7 @@
 //! An engine in memory and agents that say only what a test tells them to.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Conn, Input, Output, Reply, Request, RequestId};
 use cloud_core::memory::MemStore;
