@@ -7,5 +7,5 @@ mod open;
 mod redb_store;
 mod segment;
 
-pub use open::{Identity, MakeBackend, create_file, open_file};
+pub use open::{CACHE, Identity, MakeBackend, create_file, open_file};
 pub use redb_store::RedbStore;

@@ -3,16 +3,17 @@
 use crate::redb_store::RedbStore;
 use edge_core::store::StoreError;
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, StorageBackend, StorageError};
+use redb::{BackendError, Database, DatabaseError, StorageBackend, StorageError};
 use shared::ids::{Incarnation, NodeId};
 use std::fs::{File, OpenOptions};
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// Version of the tables.
 pub(crate) const FORMAT: u32 = 1;
 /// Default size of redb's page cache.
-pub(crate) const CACHE: usize = 1024 * 1024;
+pub const CACHE: usize = 1024 * 1024;
 
 /// Whose store it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +105,9 @@ pub(crate) fn database(
     };
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(Ok(database)) => Ok(database),
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(StoreError::Failed(
+            "it is in use by another process".to_owned(),
+        )),
         Ok(Err(error)) => Err(broken(&error)),
         Err(_) => Err(StoreError::Damaged(
             "its pages contradict each other".to_owned(),
@@ -133,5 +137,27 @@ impl StorageBackend for Shim {
     }
     fn close(&self) -> Result<(), std::io::Error> {
         self.0.close()
+    }
+    fn try_lock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.try_lock_range(from, to)
+    }
+    fn try_lock_shared_range(
+        &self,
+        from: Bound<u64>,
+        to: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.0.try_lock_shared_range(from, to)
+    }
+    fn lock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_range(from, to)
+    }
+    fn lock_shared_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_shared_range(from, to)
+    }
+    fn unlock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<(), BackendError> {
+        self.0.unlock_range(from, to)
+    }
+    fn query_lock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.query_lock_range(from, to)
     }
 }

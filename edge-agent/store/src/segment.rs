@@ -80,12 +80,12 @@ impl Segment {
     pub(crate) fn batch(&self, first: u64, after: u64) -> Result<Batch, DecodeError> {
         let mut entries = self.entries()?;
         let passed = (after + 1).saturating_sub(first);
-        let ends = self
+        let mut ends = self
             .ends
             .iter()
             .copied()
             .filter(|end| u64::from(*end) <= passed);
-        let skip = entries.len().min(ends.last().unwrap_or(0) as usize);
+        let skip = entries.len().min(ends.next_back().unwrap_or(0) as usize);
         let from = self.start(first).then_all(&entries[..skip]);
         entries.drain(..skip);
         Ok(Batch {
