@@ -158,6 +158,7 @@ impl<S: Store> Engine<S> {
         engine.begin_restored_hold()?;
         engine.seal_round();
         engine.commit()?;
+        engine.drain()?;
         Ok(engine)
     }
 

@@ -182,7 +182,12 @@ impl<S: Store> Engine<S> {
         for run in runs {
             if let Some(run) = self.runs.get_mut(&run) {
                 run.head.held = true;
+                run.refresh(self.now.wall);
             }
+        }
+        let nobody = self.fleet.hold.as_ref().is_some_and(|h| h.nodes.is_empty());
+        if nobody {
+            self.heard_since_hold(None);
         }
     }
 

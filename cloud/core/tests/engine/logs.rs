@@ -246,3 +246,54 @@ fn a_reconnect_gets_the_directives_it_lacks() {
     env.tell("gw-1", all_done(&assign));
     assert_eq!(env.run(run).state, "succeeded");
 }
+
+#[test]
+fn a_restored_mark_holds_before_anything_is_served_and_voids_open_tokens() {
+    use cloud_core::event::{Refused, Reply};
+    use cloud_core::store::{AggregateId, RESTORED, Store, Transaction};
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    env.ask(Request::AddToken {
+        record: Vec::new(),
+        id: "open".to_owned(),
+        name: None,
+        replace: false,
+        expires: shared::time::Unix(i64::MAX),
+    });
+    let mut store = env.store.image();
+    let (mut version, mut head) = (0, Vec::new());
+    let fleet = AggregateId::Fleet;
+    store
+        .aggregates(&mut |id, v, bytes| {
+            if id == fleet {
+                (version, head) = (v, bytes.to_vec());
+            }
+        })
+        .unwrap();
+    let mark = Transaction {
+        aggregate: fleet,
+        expected: version,
+        events: Vec::new(),
+        head,
+        rows: vec![(RESTORED.to_owned(), Some(b"backup of Monday".to_vec()))],
+        sends: Vec::new(),
+        drained: Vec::new(),
+        facts: Vec::new(),
+        truncate: None,
+        directives: Vec::new(),
+    };
+    store.commit(&[mark]).unwrap();
+    env.restart(store);
+    assert_eq!(env.run(run).state, "held");
+    let id = "open".to_owned();
+    let reply = env.ask(Request::GetToken { id });
+    assert!(
+        matches!(reply, Reply::Refused(Refused::Token(_))),
+        "{reply:?}"
+    );
+    assert!(env.hello("gw-1").unwrap().want_inventory);
+    let inventory = env.agent("gw-1").inventory(&workflow(vec![task("a", &[])]));
+    env.say("gw-1", Up::Inventory(inventory));
+    assert_eq!(env.run(run).state, "running");
+}
