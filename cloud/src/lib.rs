@@ -1,1 +1,17 @@
-//! cloud
+//! The coordinator as a library: data directory, authority, QUIC link, file store, HTTP API around the engine
+//! of `cloud-core`.
+//!
+//! Invariants: decisions are the engine's and are answered after its commit; this crate checks what comes from
+//! outside, moves bytes and keeps bounds. One coordinator has a data directory at a time.
+
+pub mod api;
+mod app;
+mod clock;
+pub mod data;
+mod enrol;
+pub mod host;
+mod serve;
+mod sessions;
+
+pub use data::DataError;
+pub use serve::{Options, Ready, ServeError, serve, stop_signal};

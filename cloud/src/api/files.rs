@@ -1,0 +1,138 @@
+//! Files by content: sent along with submissions, written by tasks for other nodes.
+
+use super::Shared;
+use super::error::ApiError;
+use super::types::BYTES;
+use crate::app::App;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use cloud_core::event::Input;
+use link::files::{Begin, FilesError, Reader, Writer};
+use shared::ids::Hash;
+use std::io;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Bytes that are read at once.
+const BLOCK: usize = 256 * 1024;
+
+impl From<FilesError> for ApiError {
+    fn from(error: FilesError) -> Self {
+        let status = match &error {
+            FilesError::Missing(_) => StatusCode::NOT_FOUND,
+            FilesError::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            FilesError::Busy(_) => StatusCode::CONFLICT,
+            FilesError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, crate::sessions::chain(&error))
+    }
+}
+
+fn hash(text: &str) -> Result<Hash, ApiError> {
+    text.parse()
+        .map_err(|error| ApiError::malformed(format!("'{text}' names no file: {error}")))
+}
+
+/// Work on the disk, beside the threads that serve requests.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|_| ApiError::from(crate::host::Stopping))??)
+}
+
+/// GET (and HEAD) /files/{hash}
+pub(super) async fn get(
+    State(app): Shared,
+    method: Method,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let (hash, files) = (hash(&name)?, app.files.clone());
+    let reader = blocking(move || files.open_read(hash, 0)).await?;
+    let headers = [
+        (CONTENT_TYPE, BYTES.to_owned()),
+        (CONTENT_LENGTH, reader.size().to_string()),
+    ];
+    if method == Method::HEAD {
+        return Ok(headers.into_response());
+    }
+    let (to, from) = mpsc::channel(2);
+    tokio::task::spawn_blocking(move || send(reader, &to));
+    Ok((headers, Body::from_stream(ReceiverStream::new(from))).into_response())
+}
+
+/// Reads the file into the answer until it ends or nobody listens.
+fn send(mut reader: Reader, to: &mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let mut block = vec![0; BLOCK];
+        let read = match reader.read(&mut block) {
+            Ok(0) => return,
+            Ok(n) => {
+                block.truncate(n);
+                Ok(Bytes::from(block))
+            }
+            Err(error) => Err(io::Error::other(error)),
+        };
+        let failed = read.is_err();
+        if to.blocking_send(read).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// PUT /files/{hash}
+pub(super) async fn put(
+    State(app): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let hash = hash(&name)?;
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let Some(size) = length else {
+        let what = "a file needs a Content-Length";
+        return Err(ApiError::new(StatusCode::LENGTH_REQUIRED, what));
+    };
+    let files = app.files.clone();
+    let status = match blocking(move || files.begin_write(hash, size)).await? {
+        Begin::Complete => StatusCode::OK,
+        Begin::From(writer) => {
+            receive(writer, body).await?;
+            StatusCode::CREATED
+        }
+    };
+    stored(&app, hash, size).await?;
+    Ok(status)
+}
+
+async fn stored(app: &App, hash: Hash, size: u64) -> Result<(), ApiError> {
+    Ok(app.engine.tell(Input::FileStored { hash, size }).await?)
+}
+
+/// Stores the body. What an earlier, broken upload left is passed over, not sent again by half.
+async fn receive(mut writer: Box<Writer>, body: Body) -> Result<(), ApiError> {
+    let mut skip = writer.offset();
+    let mut stream = body.into_data_stream();
+    while let Some(piece) = stream.next().await {
+        let mut piece =
+            piece.map_err(|error| ApiError::malformed(format!("the upload broke off: {error}")))?;
+        let known = skip.min(piece.len() as u64);
+        skip -= known;
+        let piece = piece.split_off(known as usize);
+        if !piece.is_empty() {
+            writer = blocking(move || {
+                writer.append(&piece)?;
+                Ok(writer)
+            })
+            .await?;
+        }
+    }
+    blocking(move || writer.finish()).await
+}

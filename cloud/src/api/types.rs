@@ -1,0 +1,89 @@
+//! What travels over the HTTP API besides the views of `cloud_core::view`. Names are part of the interface.
+
+use cloud_core::view;
+use serde::{Deserialize, Serialize};
+use shared::time::Unix;
+
+/// Media type of lists: one JSON object a line.
+pub const LINES: &str = "application/x-ndjson";
+/// Media type of packed workflows, files and logs.
+pub const BYTES: &str = "application/octet-stream";
+/// Header of a log's answer: the offset to go on from.
+pub const NEXT: &str = "driftless-next";
+/// Header of a log's answer: `true` when the attempt has ended and nothing follows.
+pub const COMPLETE: &str = "driftless-complete";
+
+/// Why a request was not honoured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What happened, and where.
+    pub error: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A token to make.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// The only name that it enrols.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// For how long it is good, in milliseconds; an hour if absent.
+    #[serde(default)]
+    pub expires_in_ms: Option<u64>,
+    /// It may replace an enrolled node of that name.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// A token that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its text: a secret, given out once.
+    pub token: String,
+    /// Until when it is good, in milliseconds since 1970.
+    pub expires: Unix,
+    /// Its name in lists and logs.
+    pub id: String,
+    /// The only name that it enrols.
+    pub name: Option<String>,
+    /// It may replace an enrolled node of that name.
+    pub replace: bool,
+    /// Where the coordinator listens for agents.
+    pub listen: String,
+}
+
+/// Who asks for something, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+    /// Why.
+    #[serde(default)]
+    pub why: String,
+}
+
+/// One line of a watch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// To be given as `after` by a watch that goes on from here.
+    pub version: u64,
+    /// A run that changed; absent in the lines that only say that the watch is alive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<view::Run>,
+}
+
+/// The coordinator is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+    /// Version of the program.
+    pub version: String,
+    /// Where it listens for agents.
+    pub listen: String,
+}

@@ -1,0 +1,46 @@
+//! What the parts of a running coordinator share.
+
+use crate::host::Handle;
+use crate::sessions::Sessions;
+use certs::{Authority, Clock};
+use link::files::Dir;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// A running coordinator.
+#[derive(Debug)]
+pub(crate) struct App {
+    /// The way to the engine.
+    pub(crate) engine: Handle,
+    /// Contents by hash.
+    pub(crate) files: Dir,
+    /// Who issues certificates.
+    pub(crate) authority: Authority,
+    /// By which certificates are judged.
+    pub(crate) clock: Clock,
+    /// Where agents connect.
+    pub(crate) listen: SocketAddr,
+    /// Where the API is.
+    pub(crate) api: SocketAddr,
+    /// The live sessions.
+    pub(crate) sessions: Sessions,
+    /// Becomes true when the coordinator stops.
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// Numbers connections.
+    pub(crate) connections: AtomicU64,
+}
+
+impl App {
+    /// A number that no connection had before.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Waits until the coordinator stops.
+    pub(crate) async fn stopped(&self) {
+        let mut stopping = self.stopping.clone();
+        // An error says that whoever would say so is gone already.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}

@@ -1,0 +1,289 @@
+//! The engine's thread: one engine, one queue of inputs, outputs handed to sessions and waiting requests.
+//!
+//! Invariant: nothing but this thread touches the engine; whoever wants something of it sends a message and
+//! is answered after the commit.
+
+use crate::clock;
+use cloud_core::engine::Engine;
+use cloud_core::event::{Conn, Input, Output, Refused, Reply, Request, RequestId};
+use cloud_core::store::Store;
+use shared::ids::Hash;
+use shared::time::Mono;
+use shared::wire::Down;
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Inputs that wait for the engine; senders wait when it is full.
+const QUEUE: usize = 4096;
+/// Inputs decided and committed together.
+const GROUP: usize = 1024;
+/// Messages on their way to one session; a session that is slower is closed and resumes from its cursors.
+pub(crate) const SESSION_QUEUE: usize = 1024;
+
+/// What a session is told.
+#[derive(Debug)]
+pub(crate) enum ToSession {
+    /// Send this.
+    Send(Box<Down>),
+    /// Send what was given before, then close.
+    Close(String),
+}
+
+enum Message {
+    Hello {
+        conn: Conn,
+        to: mpsc::Sender<ToSession>,
+        input: Input,
+    },
+    Input(Input),
+    Request {
+        request: Box<Request>,
+        reply: oneshot::Sender<Reply>,
+    },
+    Stop,
+}
+
+/// The way to the engine.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    queue: mpsc::Sender<Message>,
+    changes: watch::Receiver<u64>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Message")
+    }
+}
+
+/// The engine has ended, or is about to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator is stopping")]
+pub struct Stopping;
+
+impl Handle {
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn ask(&self, request: Request) -> Result<Reply, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Request {
+            request: Box::new(request),
+            reply,
+        };
+        self.queue.send(message).await.map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    /// Tells of something that happened; waits while the engine has too much to do.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn tell(&self, input: Input) -> Result<(), Stopping> {
+        self.queue
+            .send(Message::Input(input))
+            .await
+            .map_err(|_| Stopping)
+    }
+
+    /// Introduces a session with its hello.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub(crate) async fn open(
+        &self,
+        conn: Conn,
+        to: mpsc::Sender<ToSession>,
+        input: Input,
+    ) -> Result<(), Stopping> {
+        self.queue
+            .send(Message::Hello { conn, to, input })
+            .await
+            .map_err(|_| Stopping)
+    }
+
+    /// Ends the engine after what is queued before.
+    pub(crate) async fn stop(&self) {
+        // It may have ended by itself.
+        let _ = self.queue.send(Message::Stop).await;
+    }
+
+    /// Grows whenever something may have changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}
+
+/// Starts the engine's thread. `drop_files` is called for files that no run names any more.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start<S: Store + Send + 'static>(
+    engine: Engine<S>,
+    drop_files: impl FnMut(Vec<Hash>) + Send + 'static,
+) -> std::io::Result<(Handle, JoinHandle<Result<(), String>>)> {
+    let (queue, inputs) = mpsc::channel(QUEUE);
+    let (changed, changes) = watch::channel(0);
+    let timers = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let thread = std::thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            let host = Host {
+                engine,
+                sessions: BTreeMap::new(),
+                waiting: BTreeMap::new(),
+                requests: 0,
+                changed,
+                drop_files: Box::new(drop_files),
+            };
+            timers.block_on(host.run(inputs))
+        })?;
+    Ok((Handle { queue, changes }, thread))
+}
+
+struct Host<S: Store> {
+    engine: Engine<S>,
+    sessions: BTreeMap<Conn, mpsc::Sender<ToSession>>,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    requests: u64,
+    changed: watch::Sender<u64>,
+    drop_files: Box<dyn FnMut(Vec<Hash>) + Send>,
+}
+
+impl<S: Store> Host<S> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Message>) -> Result<(), String> {
+        let mut messages = Vec::with_capacity(GROUP);
+        loop {
+            let wakeup = self.engine.next_wakeup();
+            let woken = wait(&mut queue, &mut messages, wakeup).await;
+            let mut stop = !woken && messages.is_empty();
+            let mut inputs = if woken { vec![Input::Wake] } else { Vec::new() };
+            for message in messages.drain(..) {
+                match message {
+                    Message::Stop => stop = true,
+                    message => inputs.push(self.admit(message)),
+                }
+            }
+            if !inputs.is_empty() {
+                self.decide(inputs)?;
+            }
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    fn admit(&mut self, message: Message) -> Input {
+        match message {
+            Message::Hello { conn, to, input } => {
+                self.sessions.insert(conn, to);
+                input
+            }
+            Message::Input(input) => {
+                if let Input::Gone { conn, .. } = &input {
+                    self.sessions.remove(conn);
+                }
+                input
+            }
+            Message::Request { request, reply } => {
+                self.requests += 1;
+                let id = RequestId(self.requests);
+                self.waiting.insert(id, reply);
+                Input::Request { id, request }
+            }
+            Message::Stop => Input::Wake,
+        }
+    }
+
+    fn decide(&mut self, inputs: Vec<Input>) -> Result<(), String> {
+        let changes = inputs.iter().any(may_change);
+        let Self {
+            engine,
+            sessions,
+            waiting,
+            drop_files,
+            ..
+        } = self;
+        let mut out = |output| match output {
+            Output::Send { conn, message } => {
+                deliver(sessions, conn, ToSession::Send(Box::new(message)));
+            }
+            Output::Close { conn, why } => {
+                deliver(sessions, conn, ToSession::Close(why));
+                sessions.remove(&conn);
+            }
+            Output::Reply { id, reply } => {
+                if let Some(waiting) = waiting.remove(&id) {
+                    let _ = waiting.send(*reply); // the asker may have gone away
+                }
+            }
+            Output::DropFiles(hashes) => drop_files(hashes),
+        };
+        let done = engine.run(clock::now(), inputs, &mut out);
+        if changes {
+            self.changed.send_modify(|n| *n += 1);
+        }
+        done.map_err(|error| error.to_string())
+    }
+}
+
+/// Whether an input can change what others see.
+fn may_change(input: &Input) -> bool {
+    let Input::Request { request, .. } = input else {
+        return true;
+    };
+    !matches!(
+        **request,
+        Request::GetToken { .. }
+            | Request::Runs { .. }
+            | Request::Run { .. }
+            | Request::Tasks { .. }
+            | Request::Task { .. }
+            | Request::Explain { .. }
+            | Request::Workflow { .. }
+            | Request::Nodes
+            | Request::Node { .. }
+            | Request::Waits
+            | Request::RunsChangedSince { .. }
+    )
+}
+
+/// Hands a message to a session, which is dropped (and then closes itself) when it is too slow.
+fn deliver(sessions: &mut BTreeMap<Conn, mpsc::Sender<ToSession>>, conn: Conn, message: ToSession) {
+    if let Some(session) = sessions.get(&conn)
+        && session.try_send(message).is_err()
+    {
+        sessions.remove(&conn);
+    }
+}
+
+/// Waits for messages or for the wakeup; `true` when the wakeup has come.
+async fn wait(
+    queue: &mut mpsc::Receiver<Message>,
+    messages: &mut Vec<Message>,
+    wakeup: Option<Mono>,
+) -> bool {
+    let Some(wakeup) = wakeup else {
+        queue.recv_many(messages, GROUP).await;
+        return false;
+    };
+    let pause = Duration::from_nanos(wakeup.0.saturating_sub(clock::now().mono.0));
+    tokio::select! {
+        biased;
+        _ = queue.recv_many(messages, GROUP) => clock::now().mono >= wakeup,
+        () = tokio::time::sleep(pause) => true,
+    }
+}
+
+/// A refusal for a reply that does not belong to the request: a defect, said as such.
+pub(crate) fn unexpected(reply: &Reply) -> Refused {
+    Refused::State(format!(
+        "the coordinator answered with something else: {reply:?}"
+    ))
+}

@@ -1,0 +1,328 @@
+//! From start to stop: opens everything in order, says when it is ready, and ends within a bound.
+
+use crate::api;
+use crate::app::App;
+use crate::clock;
+use crate::data::{DataDir, DataError};
+use crate::enrol::RENEW_GRACE;
+use crate::host::{self, Handle};
+use crate::sessions::{self, Sessions};
+use certs::{Authority, AuthorityError, Clock, Holder, TlsError};
+use cloud_core::engine::Engine;
+use cloud_core::event::{Config, Input};
+use cloud_core::store::StoreError;
+use link::files::{Dir, FilesError};
+use link::{Close, Endpoint, LinkError, Settings};
+use serde::Serialize;
+use shared::time::Span;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Validity of the coordinator's certificate; each start makes a new one.
+const COORDINATOR_VALIDITY: Span = Span::secs(10 * 365 * 86_400);
+/// Time between snapshots.
+const SNAPSHOT: Span = Span::secs(10);
+/// Decisions that are kept of a run.
+const DECISIONS: usize = 10_000;
+/// Longest stop of the API, of the link, of the engine: each.
+const STOP: Duration = Duration::from_secs(3);
+
+/// How to run a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The data directory; made if it does not exist.
+    pub data: PathBuf,
+    /// Where agents connect. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the API is. Port 0 takes a free one.
+    pub api: SocketAddr,
+    /// Most bytes that the file store may take.
+    pub file_budget: u64,
+}
+
+/// Where a coordinator is that has become ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ready {
+    /// Where agents connect.
+    pub listen: SocketAddr,
+    /// Where the API is.
+    pub api: SocketAddr,
+    /// The data directory, absolute.
+    pub data: String,
+    /// Fingerprint of the fleet's authority.
+    pub authority: String,
+}
+
+/// Why a coordinator does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The authority.
+    #[error("the fleet's authority cannot be used")]
+    Authority(#[from] AuthorityError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The file store.
+    #[error("the file store cannot be used")]
+    Files(#[from] FilesError),
+    /// The state.
+    #[error("{} cannot be used", .path.display())]
+    Store {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The address for agents.
+    #[error("cannot listen for agents at {address} (UDP)")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: LinkError,
+    },
+    /// The address of the API.
+    #[error("cannot serve the API at {address} (TCP)")]
+    Api {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread.
+    #[error("cannot start the engine's thread")]
+    Thread(#[source] io::Error),
+    /// The engine ended.
+    #[error("the coordinator cannot go on: {0}")]
+    Engine(String),
+}
+
+impl ServeError {
+    /// What to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Data(error) => Some(error.hint().to_owned()),
+            Self::Listen { .. } => Some(
+                "another program may use this port: choose another with --listen ADDR:PORT \
+                 (0 takes a free one)"
+                    .to_owned(),
+            ),
+            Self::Api { .. } => Some(
+                "another program may use this port: choose another with --api ADDR:PORT \
+                 (0 takes a free one)"
+                    .to_owned(),
+            ),
+            Self::Engine(_) => Some("start it again; what was acknowledged is stored".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Ends when the process is asked to stop: SIGTERM or SIGINT.
+///
+/// # Errors
+/// When signals cannot be waited for.
+pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => tracing::info!("stopping: SIGTERM"),
+            _ = int.recv() => tracing::info!("stopping: interrupted"),
+        }
+    })
+}
+
+/// Runs a coordinator until `stop` ends. `ready` is called once, when everybody is served.
+///
+/// # Errors
+/// [`ServeError`]: nothing was served, or the engine had to end.
+pub async fn serve(
+    options: Options,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(&Ready),
+) -> Result<(), ServeError> {
+    let mut parts = Parts::open(&options).await?;
+    let app = parts.app.clone();
+    let data = &mut parts.data;
+    data.complete()?;
+    data.publish(app.listen, app.api)?;
+    if !app.api.ip().is_loopback() {
+        tracing::warn!(api = %app.api, "the API is open to the network: whoever reaches it may do everything");
+    }
+    ready(&Ready {
+        listen: app.listen,
+        api: app.api,
+        data: data.path().display().to_string(),
+        authority: app.authority.fingerprint().to_string(),
+    });
+    parts.run(stop).await
+}
+
+/// The engine's thread, from outside.
+type Thread = JoinHandle<Result<(), String>>;
+
+/// All that runs.
+struct Parts {
+    data: DataDir,
+    app: Arc<App>,
+    endpoint: Endpoint,
+    listener: TcpListener,
+    thread: Thread,
+    stopping: watch::Sender<bool>,
+}
+
+impl Parts {
+    async fn open(options: &Options) -> Result<Self, ServeError> {
+        let data = DataDir::open(&options.data)?;
+        let authority = Authority::open_or_create(&data.authority())?;
+        let files = Dir::open(&data.files(), options.file_budget)?;
+        let clock = Clock::new(clock::wall);
+        let endpoint = listen(options.listen, &authority, &clock)?;
+        let at_api = |source| ServeError::Api {
+            address: options.api,
+            source,
+        };
+        let listener = TcpListener::bind(options.api).await.map_err(at_api)?;
+        let api = listener.local_addr().map_err(at_api)?;
+        let at_listen = |source| ServeError::Listen {
+            address: options.listen,
+            source,
+        };
+        let listen = endpoint.address().map_err(at_listen)?;
+        let (engine, thread) = start_engine(&data, &authority, &files)?;
+        tell_files(&engine, &files).await?;
+        let (stopping, stop_seen) = watch::channel(false);
+        let app = Arc::new(App {
+            engine,
+            files,
+            authority,
+            clock,
+            listen,
+            api,
+            sessions: Sessions::default(),
+            stopping: stop_seen,
+            connections: AtomicU64::new(0),
+        });
+        Ok(Self {
+            data,
+            app,
+            endpoint,
+            listener,
+            thread,
+            stopping,
+        })
+    }
+
+    async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self {
+            data,
+            app,
+            endpoint,
+            listener,
+            thread,
+            stopping,
+        } = self;
+        let accepting = tokio::spawn(sessions::accept(app.clone(), endpoint.clone()));
+        let until = {
+            let app = app.clone();
+            async move { app.stopped().await }
+        };
+        let server = axum::serve(listener, api::router(app.clone()));
+        let serving = tokio::spawn(async move { server.with_graceful_shutdown(until).await });
+        let mut changes = app.engine.changes();
+        let engine_ended = async move { while changes.changed().await.is_ok() {} };
+        tokio::select! {
+            () = stop => {}
+            () = engine_ended => {}
+        }
+        data.withdraw();
+        // Nobody listens when everything has ended already.
+        let _ = stopping.send(true);
+        let _ = tokio::time::timeout(STOP, serving).await;
+        let close = endpoint.close(Close::Stopping, "the coordinator stops: dial again later");
+        let _ = tokio::time::timeout(STOP, close).await;
+        accepting.abort();
+        app.engine.stop().await;
+        let ended = tokio::task::spawn_blocking(move || thread.join());
+        match tokio::time::timeout(STOP, ended).await {
+            Ok(Ok(Ok(ended))) => ended.map_err(ServeError::Engine),
+            Ok(_) => Err(ServeError::Engine("its thread panicked".into())),
+            Err(_) => Err(ServeError::Engine("the engine did not stop in time".into())),
+        }
+    }
+}
+
+fn listen(
+    address: SocketAddr,
+    authority: &Authority,
+    clock: &Clock,
+) -> Result<Endpoint, ServeError> {
+    let credential = authority.coordinator(clock::wall(), COORDINATOR_VALIDITY)?;
+    let holder = Holder::new(&credential)?;
+    let tls = certs::server(authority.certificate(), &holder, clock.clone(), RENEW_GRACE)?;
+    Endpoint::server(
+        address,
+        tls,
+        authority.transport(),
+        &Settings::coordinator(),
+    )
+    .map_err(|source| ServeError::Listen { address, source })
+}
+
+fn start_engine(
+    data: &DataDir,
+    authority: &Authority,
+    files: &Dir,
+) -> Result<(Handle, Thread), ServeError> {
+    let path = data.store();
+    let failed = |source| ServeError::Store {
+        path: path.clone(),
+        source,
+    };
+    let store = cloud_store::open_file(&path, data.needs_store()).map_err(failed)?;
+    let config = Config {
+        seal_key: authority.seal().bytes(),
+        snapshot_interval: SNAPSHOT,
+        decisions_per_run: DECISIONS,
+    };
+    let random = clock::random();
+    let mut seed = [0; 8];
+    seed.copy_from_slice(&random[..8]);
+    let engine = Engine::open(store, config, clock::now(), u64::from_le_bytes(seed));
+    let engine = engine.map_err(failed)?;
+    let files = files.clone();
+    let drop_files = move |hashes: Vec<_>| {
+        for hash in hashes {
+            if let Err(error) = files.remove(hash) {
+                tracing::warn!(%hash, error = sessions::chain(&error), "a file stays");
+            }
+        }
+    };
+    host::start(engine, drop_files).map_err(ServeError::Thread)
+}
+
+/// The engine learns at every start what is in the file store.
+async fn tell_files(engine: &Handle, files: &Dir) -> Result<(), ServeError> {
+    for (hash, size) in files.list()? {
+        let told = engine.tell(Input::FileStored { hash, size }).await;
+        told.map_err(|stopping| ServeError::Engine(stopping.to_string()))?;
+    }
+    Ok(())
+}

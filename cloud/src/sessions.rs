@@ -1,0 +1,265 @@
+//! Connections of agents: who they are, their hello, the messages of the session, their files.
+//!
+//! A session is three loops on one connection (messages up, messages down, files); the first that ends ends
+//! them all. What the messages mean is the engine's business.
+
+use crate::app::App;
+use crate::clock;
+use crate::enrol;
+use crate::host::{SESSION_QUEUE, ToSession};
+use certs::Peer;
+use cloud_core::event::{Conn, Input};
+use link::bulk::{FileStream, Wish};
+use link::session::{CoordinatorRx, CoordinatorTx};
+use link::{Close, Connection, Endpoint, Handshake, LinkError};
+use shared::ids::NodeId;
+use shared::wire::{Down, Up};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a connection may take to say who it is.
+const HELLO: Duration = Duration::from_secs(10);
+/// How long a last message may take to arrive.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Connections at once; more are turned away.
+const CONNECTIONS: usize = 20_000;
+
+/// The live sessions by node. An entry goes only with the connection that made it.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<BTreeMap<NodeId, (Conn, Connection)>>);
+
+impl Sessions {
+    /// The connection of a node that was welcomed.
+    pub(crate) fn get(&self, node: NodeId) -> Option<Connection> {
+        self.lock()
+            .get(&node)
+            .map(|(_, connection)| connection.clone())
+    }
+
+    fn insert(&self, node: NodeId, conn: Conn, connection: Connection) {
+        self.lock().insert(node, (conn, connection));
+    }
+
+    fn remove(&self, node: NodeId, conn: Conn) {
+        let mut sessions = self.lock();
+        if sessions.get(&node).is_some_and(|(known, _)| *known == conn) {
+            sessions.remove(&node);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, (Conn, Connection)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves whoever dials, until the endpoint is closed.
+pub(crate) async fn accept(app: Arc<App>, endpoint: Endpoint) {
+    while let Some(handshake) = endpoint.accept().await {
+        if endpoint.connections() > CONNECTIONS {
+            tracing::warn!(from = %handshake.address(), "turned away: too many connections");
+            handshake.refuse();
+            continue;
+        }
+        tokio::spawn(serve(app.clone(), handshake));
+    }
+}
+
+async fn serve(app: Arc<App>, handshake: Handshake) {
+    let from = handshake.address();
+    let (peer, connection) = match handshake.finish(&app.clock).await {
+        Ok(known) => known,
+        Err(error) => {
+            tracing::info!(%from, error = %chain(&error), "a handshake failed");
+            return;
+        }
+    };
+    let ended = match peer {
+        Peer::Anonymous => enrol::newcomer(&app, &connection).await,
+        Peer::Expired { id, name } => enrol::renew(&app, &connection, id, &name).await,
+        Peer::Node { id, name } => session(&app, connection, id, name).await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%from, error = %chain(&error), "a connection ended");
+    }
+}
+
+/// Text of `error` and of what caused it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+async fn session(
+    app: &Arc<App>,
+    connection: Connection,
+    node: NodeId,
+    name: String,
+) -> Result<(), LinkError> {
+    let opened = tokio::time::timeout(HELLO, async {
+        let (tx, mut rx) = connection.accept_session().await?;
+        let first = rx.recv().await?;
+        Ok::<_, LinkError>((tx, rx, first))
+    });
+    let (tx, rx, first) = opened.await.map_err(|_| LinkError::TimedOut)??;
+    let Up::Hello(hello) = first else {
+        connection.close(
+            Close::Protocol,
+            "the first message of a session is the hello",
+        );
+        return Err(LinkError::Ended);
+    };
+    let conn = Conn(app.next_connection());
+    let (to, from) = mpsc::channel(SESSION_QUEUE);
+    let input = Input::Hello {
+        conn,
+        node,
+        name: name.clone(),
+        hello,
+        secret: clock::random(),
+    };
+    if app.engine.open(conn, to, input).await.is_err() {
+        connection.close(Close::Stopping, "the coordinator is stopping");
+        return Ok(());
+    }
+    let (welcomed, is_welcome) = oneshot::channel();
+    let up = receive(app, conn, rx, is_welcome);
+    let down = Sender {
+        app,
+        conn,
+        node,
+        connection: &connection,
+        welcomed: Some(welcomed),
+    };
+    let why = tokio::select! {
+        ended = up => ended,
+        ended = down.run(tx, from) => ended,
+    };
+    app.sessions.remove(node, conn);
+    let why = why
+        .err()
+        .map_or_else(|| "closed here".to_owned(), |error| chain(&error));
+    connection.close(Close::Done, "the session has ended");
+    tracing::info!(node = name, session = conn.0, why, "a session ended");
+    // When the engine has stopped nobody needs to know.
+    let _ = app.engine.tell(Input::Gone { conn, why }).await;
+    Ok(())
+}
+
+/// Hands the agent's messages to the engine. Until the welcome only small ones pass.
+async fn receive(
+    app: &Arc<App>,
+    conn: Conn,
+    mut rx: CoordinatorRx,
+    mut welcome: oneshot::Receiver<()>,
+) -> Result<(), LinkError> {
+    let mut waiting = true;
+    loop {
+        let message = tokio::select! {
+            biased;
+            welcomed = &mut welcome, if waiting => {
+                waiting = false;
+                if welcomed.is_ok() {
+                    rx.accepted();
+                }
+                continue;
+            }
+            message = rx.recv() => message?,
+        };
+        if app
+            .engine
+            .tell(Input::Heard { conn, message })
+            .await
+            .is_err()
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends the engine's messages.
+struct Sender<'a> {
+    app: &'a Arc<App>,
+    conn: Conn,
+    node: NodeId,
+    connection: &'a Connection,
+    welcomed: Option<oneshot::Sender<()>>,
+}
+
+impl Sender<'_> {
+    async fn run(
+        mut self,
+        mut tx: CoordinatorTx,
+        mut from: mpsc::Receiver<ToSession>,
+    ) -> Result<(), LinkError> {
+        while let Some(message) = from.recv().await {
+            match message {
+                ToSession::Send(message) => {
+                    let welcome = matches!(*message, Down::Welcome(_));
+                    tx.send(&message).await?;
+                    if welcome {
+                        self.welcome();
+                    }
+                }
+                ToSession::Close(why) => {
+                    // An agent that does not take its last message is closed all the same.
+                    let _ = tokio::time::timeout(FAREWELL, tx.finish()).await;
+                    self.connection.close(Close::Refused, &why);
+                    return Ok(());
+                }
+            }
+        }
+        self.connection.close(
+            Close::Stopping,
+            "too slow, or the coordinator stops: dial again",
+        );
+        Ok(())
+    }
+
+    /// From now on messages may be large, and files may move.
+    fn welcome(&mut self) {
+        let Some(welcomed) = self.welcomed.take() else {
+            return;
+        };
+        let _ = welcomed.send(()); // the receiving side may have ended
+        self.app
+            .sessions
+            .insert(self.node, self.conn, self.connection.clone());
+        tracing::info!(node = %self.node, session = self.conn.0, from = %self.connection.address(),
+            "a session began");
+        tokio::spawn(files(self.app.clone(), self.connection.clone()));
+    }
+}
+
+/// Serves the files that a welcomed node wants to get or to give, until its connection ends. The number of
+/// streams at once is bounded by the transport.
+async fn files(app: Arc<App>, connection: Connection) {
+    while let Ok(stream) = connection.accept_file().await {
+        let app = app.clone();
+        tokio::spawn(async move {
+            if let Err(error) = file(&app, stream).await {
+                tracing::debug!(error, "a file transfer ended early");
+            }
+        });
+    }
+}
+
+async fn file(app: &Arc<App>, stream: FileStream) -> Result<(), String> {
+    let read = tokio::time::timeout(HELLO, stream.wish()).await;
+    let ask = read
+        .map_err(|_| "no wish came".to_owned())?
+        .map_err(|e| chain(&e))?;
+    let wish = ask.wish();
+    ask.grant(&app.files).await.map_err(|e| chain(&e))?;
+    if let Wish::Put { hash, size } = wish {
+        // When the engine has stopped the agent offers the file again.
+        let _ = app.engine.tell(Input::FileStored { hash, size }).await;
+    }
+    Ok(())
+}

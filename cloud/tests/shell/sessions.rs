@@ -1,0 +1,438 @@
+//! The link as agents see it: enrolment with tokens, sessions, files, logs.
+
+use crate::common::{Coordinator, PATIENCE, TWO, options, packed};
+use certs::{Clock, Enrolled, Holder, NodeKey, Token, TokenRefusal};
+use link::enrol::{EnrolAsk, EnrolRefusal, EnrolReply, EnrolRequest};
+use link::files::Dir;
+use link::logs::{LogAnswer, Stream};
+use link::session::{AgentRx, AgentTx};
+use link::{Close, Connection, Endpoint, LinkError, Settings, bulk};
+use shared::directive;
+use shared::explain::Reason;
+use shared::fact::{Body, End, Fact, Outcome, OutputFile};
+use shared::ids::{AttemptRef, BootId, Generation, Hash, Incarnation, RunId, TaskIdx};
+use shared::log::{Batch, Direction, Head};
+use shared::spec::SentFiles;
+use shared::state::TaskState;
+use shared::time::{Now, Stamp, Unix};
+use shared::wire::{Down, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Up};
+use shared::workflow::Resources;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+fn clock() -> Clock {
+    Clock::new(|| {
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        Unix(since.as_millis() as i64)
+    })
+}
+
+/// Runs an agent's side of a test.
+fn agent<F: Future>(work: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("in time") })
+}
+
+fn token(coordinator: &Coordinator, body: &str) -> Token {
+    let (status, made) = coordinator.post("/tokens", body);
+    assert_eq!(status, 201, "{made}");
+    assert!(made["expires"].is_i64(), "{made}");
+    Token::parse(made["token"].as_str().unwrap()).unwrap()
+}
+
+async fn enrol(
+    coordinator: &Coordinator,
+    token: &Token,
+    key: &NodeKey,
+    name: &str,
+) -> Result<Enrolled, EnrolRefusal> {
+    let address = coordinator.ready.listen;
+    let endpoint = Endpoint::client(address, &Settings::agent()).unwrap();
+    let tls = certs::enrol_client(token.authority, clock()).unwrap();
+    let connection = endpoint.dial(address, tls).await.unwrap();
+    let ask = EnrolAsk::Enrol(EnrolRequest {
+        version: "test".into(),
+        token: token.presented.clone(),
+        name: name.into(),
+        request: key.request().unwrap(),
+        labels: BTreeMap::from([("site".into(), "plant-3".into())]),
+    });
+    match connection.enrol(&ask).await.unwrap() {
+        EnrolReply::Enrolled { issued, .. } => Ok(key.accept(&issued, token.authority).unwrap()),
+        EnrolReply::Refused(refusal) => Err(refusal),
+    }
+}
+
+#[test]
+fn a_token_enrols_one_node_once() {
+    let coordinator = Coordinator::start();
+    let good = token(&coordinator, r#"{"name":"gw-7"}"#);
+    let (key, other) = (NodeKey::ephemeral().unwrap(), NodeKey::ephemeral().unwrap());
+    agent(async {
+        let mut guess = good.clone();
+        guess.presented.secret = [0; 16];
+        let refused = enrol(&coordinator, &guess, &key, "gw-7").await.unwrap_err();
+        assert_eq!(refused, EnrolRefusal::Token(TokenRefusal::Wrong));
+        let refused = enrol(&coordinator, &good, &key, "gw-8").await.unwrap_err();
+        assert!(matches!(
+            refused,
+            EnrolRefusal::Token(TokenRefusal::WrongName { .. })
+        ));
+        let enrolled = enrol(&coordinator, &good, &key, "gw-7").await.unwrap();
+        assert_eq!(enrolled.name, "gw-7");
+        let again = enrol(&coordinator, &good, &key, "gw-7").await.unwrap();
+        assert_eq!(again.id, enrolled.id, "the answer may have been lost");
+        let reused = enrol(&coordinator, &good, &other, "gw-7")
+            .await
+            .unwrap_err();
+        assert!(reused.to_string().contains("used already"), "{reused}");
+        let second = token(&coordinator, "{}");
+        let taken = enrol(&coordinator, &second, &other, "gw-7")
+            .await
+            .unwrap_err();
+        assert!(matches!(taken, EnrolRefusal::NameTaken { .. }), "{taken}");
+        let replace = token(&coordinator, r#"{"name":"gw-7","replace":true}"#);
+        let replaced = enrol(&coordinator, &replace, &other, "gw-7").await.unwrap();
+        assert_eq!(replaced.id, enrolled.id, "the node stays the same");
+        let short = token(&coordinator, r#"{"expires_in_ms":1}"#);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let late = enrol(&coordinator, &short, &other, "gw-9")
+            .await
+            .unwrap_err();
+        assert!(late.to_string().contains("expired"), "{late}");
+    });
+    let nodes = coordinator.lines("/nodes");
+    assert_eq!((nodes.len(), &nodes[0]["name"]), (1, &"gw-7".into()));
+    let (_, problem) = coordinator.json("/nodes/gw-77");
+    assert_eq!(problem["hint"], "did you mean gw-7?");
+}
+
+/// An enrolled agent with a welcomed session.
+struct Agent {
+    connection: Connection,
+    tx: AgentTx,
+    rx: AgentRx,
+    facts: Head,
+    directives: Head,
+    endpoint: Endpoint,
+}
+
+fn hello(node: &Enrolled, facts: Head, directives: Head) -> Hello {
+    Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL_MAX,
+        features: 0,
+        version: "test".into(),
+        node: node.id,
+        name: node.name.clone(),
+        incarnation: Incarnation([1; 16]),
+        boot: BootId([2; 16]),
+        session: 1,
+        proof: None,
+        facts_first: 1,
+        facts,
+        directives,
+        ack: None,
+        generation: Generation(0),
+        now: Now {
+            wall: clock().now(),
+            ..Now::default()
+        },
+        clock_trusted: true,
+        labels: BTreeMap::new(),
+        capacity: Resources {
+            cpu_milli: 4000,
+            memory: 1 << 40,
+            disk: 1 << 40,
+            ..Resources::default()
+        },
+        succeeds: None,
+    }
+}
+
+async fn dial(coordinator: &Coordinator, node: &Enrolled) -> (Endpoint, Connection) {
+    let address = coordinator.ready.listen;
+    let endpoint = Endpoint::client(address, &Settings::agent()).unwrap();
+    let holder = Holder::new(&node.credential).unwrap();
+    let tls = certs::session_client(&node.authority, &holder, clock()).unwrap();
+    let connection = endpoint.dial(address, tls).await.unwrap();
+    (endpoint, connection)
+}
+
+impl Agent {
+    async fn welcome(coordinator: &Coordinator, node: &Enrolled) -> Self {
+        let (endpoint, connection) = dial(coordinator, node).await;
+        let (mut tx, mut rx) = connection.open_session().await.unwrap();
+        let origin = |direction| Head::origin(node.id, Incarnation([1; 16]), direction);
+        let (facts, directives) = (origin(Direction::Up), origin(Direction::Down));
+        tx.send(&Up::Hello(Box::new(hello(node, facts, directives))))
+            .await
+            .unwrap();
+        match rx.recv().await.unwrap() {
+            Down::Welcome(_) => rx.accepted(),
+            other => panic!("{other:?}"),
+        }
+        Self {
+            connection,
+            tx,
+            rx,
+            facts,
+            directives,
+            endpoint,
+        }
+    }
+
+    /// The slice that is assigned next.
+    async fn assigned(&mut self) -> directive::Assign {
+        loop {
+            let Down::Directives(batch) = self.rx.recv().await.unwrap() else {
+                continue;
+            };
+            assert_eq!(batch.after, self.directives);
+            self.directives = batch.head();
+            self.tx.send(&Up::Applied(self.directives)).await.unwrap();
+            for (n, entry) in batch.entries.iter().enumerate() {
+                let number = batch.after.number + 1 + n as u64;
+                let read = directive::Directive::decode(number, entry).unwrap();
+                if let directive::Body::Assign(assign) = read.body {
+                    return assign;
+                }
+            }
+        }
+    }
+
+    async fn report(&mut self, bodies: Vec<Body>) {
+        let at = Stamp {
+            boot: 1,
+            mono_ms: 1,
+            wall: clock().now(),
+        };
+        let seen = self.directives.number;
+        let entries = bodies
+            .into_iter()
+            .map(|body| Fact { at, seen, body }.encode());
+        let batch = Batch::new(self.facts, entries.collect());
+        self.facts = batch.head();
+        self.tx.send(&Up::Facts(batch)).await.unwrap();
+        loop {
+            if let Down::Ack(ack) = self.rx.recv().await.unwrap()
+                && ack.head == self.facts
+            {
+                return;
+            }
+        }
+    }
+}
+
+async fn new_node(coordinator: &Coordinator, name: &str) -> Enrolled {
+    let key = NodeKey::ephemeral().unwrap();
+    enrol(coordinator, &token(coordinator, "{}"), &key, name)
+        .await
+        .unwrap()
+}
+
+fn succeeded(attempt: AttemptRef, outputs: Vec<OutputFile>) -> Body {
+    let at = Stamp {
+        boot: 1,
+        mono_ms: 1,
+        wall: clock().now(),
+    };
+    let end = End {
+        outcome: Outcome::Succeeded,
+        reason: Reason::ExitedZero,
+        exit: Some(0),
+        began: Some(at),
+        outputs,
+        retry_in: None,
+        task: TaskState::Succeeded,
+        cpu_ms: 1,
+        peak_memory: 1,
+    };
+    Body::Ended { attempt, end }
+}
+
+#[test]
+fn a_session_carries_work_files_and_logs() {
+    let coordinator = Coordinator::start();
+    let (_, run) = coordinator.submit(&packed(TWO, &SentFiles::new()), &[]);
+    let id = run["id"].as_str().unwrap().to_owned();
+    let logs = format!("/runs/{id}/tasks/first/logs");
+    let home = tempfile::tempdir().unwrap();
+    let files = Dir::open(home.path(), 1 << 20).unwrap();
+    let content = files.insert_bytes(b"hello\n").unwrap();
+    agent(async {
+        let node = new_node(&coordinator, "gw-7").await;
+        let mut agent = Agent::welcome(&coordinator, &node).await;
+        let online = coordinator.until("/nodes/gw-7", |node| node["state"] == "online");
+        for name in ["name", "id", "state", "as_of"] {
+            assert!(online.get(name).is_some(), "{name} in {online}");
+        }
+        let assign = agent.assigned().await;
+        assert_eq!(assign.slice.run, id.parse::<RunId>().unwrap());
+        assert_eq!(assign.tasks.len(), 2);
+        let attempt = |task| AttemptRef {
+            slice: assign.slice,
+            task: TaskIdx(task),
+            number: 1,
+        };
+        bulk::put(&agent.connection, content, &files).await.unwrap();
+        let output = OutputFile {
+            hash: content,
+            size: 6,
+        };
+        agent
+            .report(vec![
+                Body::Accepted {
+                    slice: assign.slice,
+                },
+                Body::Started {
+                    attempt: attempt(0),
+                },
+                succeeded(attempt(0), vec![output]),
+                Body::Started {
+                    attempt: attempt(1),
+                },
+                succeeded(attempt(1), Vec::new()),
+                Body::SliceDone {
+                    slice: assign.slice,
+                },
+            ])
+            .await;
+        coordinator.until(&format!("/runs/{id}"), |run| run["state"] == "succeeded");
+        let (_, task) = coordinator.json(&format!("/runs/{id}/tasks/first"));
+        assert_eq!(task["outputs"][0]["hash"], content.to_string());
+        assert_eq!(
+            coordinator.get(&format!("/files/{content}")),
+            (200, "hello\n".into())
+        );
+        let fetched = Dir::open(&home.path().join("other"), 1 << 20).unwrap();
+        bulk::get(&agent.connection, content, 6, &fetched)
+            .await
+            .unwrap();
+        let missing = bulk::get(&agent.connection, Hash::of(b"?"), 1, &fetched).await;
+        assert!(missing.unwrap_err().to_string().contains("refused"));
+
+        let serve = agent.connection.clone();
+        let answered = tokio::spawn(async move {
+            let (ask, reply) = serve.accept_log().await.unwrap().ask().await.unwrap();
+            reply
+                .answer(&LogAnswer::Piece(b"what it wrote\n".to_vec()))
+                .await
+                .unwrap();
+            ask
+        });
+        let found = tokio::task::spawn_blocking({
+            let url = coordinator.url(&format!("{logs}?stream=stderr"));
+            move || {
+                ureq::get(url)
+                    .call()
+                    .unwrap()
+                    .body_mut()
+                    .read_to_string()
+                    .unwrap()
+            }
+        });
+        let ask = answered.await.unwrap();
+        assert_eq!(
+            (ask.task, ask.number, ask.stream, ask.from),
+            (0, 1, Stream::Err, 0)
+        );
+        assert_eq!(found.await.unwrap(), "what it wrote\n");
+        agent.endpoint.close(Close::Done, "bye").await;
+    });
+    coordinator.until("/nodes/gw-7", |node| node["state"] == "offline");
+    let (status, problem) = coordinator.json(&logs);
+    assert_eq!(status, 503);
+    assert!(
+        problem["error"]
+            .as_str()
+            .unwrap()
+            .contains("gw-7 is offline"),
+        "{problem}"
+    );
+    assert!(
+        problem["hint"]
+            .as_str()
+            .unwrap()
+            .contains("driftless-agent logs"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn strangers_and_odd_peers_are_refused_and_change_nothing() {
+    let (ours, theirs) = (Coordinator::start(), Coordinator::start());
+    agent(async {
+        let foreign = new_node(&theirs, "gw-7").await;
+        let endpoint = Endpoint::client(ours.ready.listen, &Settings::agent()).unwrap();
+        let holder = Holder::new(&foreign.credential).unwrap();
+        let own = new_node(&ours, "gw-8").await;
+        let tls = certs::session_client(&own.authority, &holder, clock()).unwrap();
+        let refused = match endpoint.dial(ours.ready.listen, tls).await {
+            Err(error) => error,
+            Ok(connection) => connection.closed().await,
+        };
+        assert!(
+            matches!(refused, LinkError::RefusedByPeer(_)),
+            "{refused:?}"
+        );
+
+        let (_endpoint, connection) = dial(&ours, &own).await;
+        let (mut tx, mut rx) = connection.open_session().await.unwrap();
+        let mut odd = hello(
+            &own,
+            Head::origin(own.id, Incarnation([1; 16]), Direction::Up),
+            Head::origin(own.id, Incarnation([1; 16]), Direction::Down),
+        );
+        (odd.protocol_min, odd.protocol_max) = (900, 901);
+        tx.send(&Up::Hello(Box::new(odd))).await.unwrap();
+        match rx.recv().await.unwrap() {
+            Down::Refuse(refuse) => assert_eq!(refuse.reason, Refusal::Protocol),
+            other => panic!("{other:?}"),
+        }
+
+        let (_endpoint, connection) = dial(&ours, &own).await;
+        let (mut tx, _rx) = connection.open_session().await.unwrap();
+        tx.send(&Up::Pong { nonce: 1 }).await.unwrap();
+        let closed = connection.closed().await;
+        let protocol = matches!(
+            closed,
+            LinkError::Closed {
+                close: Close::Protocol,
+                ..
+            }
+        );
+        assert!(protocol, "{closed:?}");
+    });
+    assert_eq!(ours.lines("/nodes").len(), 1);
+    assert_ne!(ours.json("/nodes/gw-8").1["state"], "online");
+}
+
+#[test]
+fn a_forgotten_node_does_not_come_back() {
+    let home = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start_with(options(&home.path().join("data")));
+    let node = agent(new_node(&coordinator, "gw-7"));
+    let (status, forgotten) = coordinator.post("/nodes/gw-7/forget", "{}");
+    assert_eq!(
+        (status, &forgotten["state"]),
+        (200, &"forgotten".into()),
+        "{forgotten}"
+    );
+    agent(async {
+        let (_endpoint, connection) = dial(&coordinator, &node).await;
+        let (mut tx, mut rx) = connection.open_session().await.unwrap();
+        let origin = |direction| Head::origin(node.id, Incarnation([1; 16]), direction);
+        let hello = hello(&node, origin(Direction::Up), origin(Direction::Down));
+        tx.send(&Up::Hello(Box::new(hello))).await.unwrap();
+        match rx.recv().await.unwrap() {
+            Down::Refuse(refuse) => assert_eq!(refuse.reason, Refusal::NotEnrolled),
+            other => panic!("{other:?}"),
+        }
+    });
+}
