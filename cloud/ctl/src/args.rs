@@ -1,0 +1,430 @@
+//! The command line: every command, flag and help text. What they do is in `commands`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  driftless demo                                   see the main job done, on this machine alone
+  driftless serve --data /var/lib/driftless        run a coordinator
+  driftless token create --name gw-7               let one gateway join
+  driftless submit flow.yaml --param month=7 --wait
+  driftless run list
+  driftless task explain 4f1c clean                why a task runs where it runs, or does not
+
+Where the coordinator is: --api or DRIFTLESS_API, else the directory in --data or DRIFTLESS_DATA.
+Exit codes: 0 done · 1 failed · 2 usage · 3 not found · 4 cannot reach · 5 refused
+            6 mistakes in the specification · 7 not over in time";
+
+/// Workflows on edge gateways that keep running when the network does not.
+#[derive(Parser, Debug)]
+#[command(name = "driftless", version, after_help = EXAMPLES, propagate_version = true)]
+#[command(max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct Global {
+    /// The coordinator's API: HOST:PORT or http://HOST:PORT [env: DRIFTLESS_API]
+    #[arg(long, global = true, value_name = "ADDR", help_heading = "Everywhere")]
+    pub(crate) api: Option<String>,
+    /// The coordinator's data directory [env: DRIFTLESS_DATA]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print JSON: one object, or one a line where it is a list
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run the coordinator.
+    Serve(Serve),
+    /// Let nodes join.
+    #[command(subcommand)]
+    Token(Token),
+    /// Start a run of a workflow.
+    Submit(Submit),
+    /// See and steer runs.
+    #[command(subcommand)]
+    Run(Run),
+    /// See the tasks of a run.
+    #[command(subcommand)]
+    Task(Task),
+    /// See the nodes.
+    #[command(subcommand)]
+    Node(Node),
+    /// See what waits for a person.
+    #[command(subcommand)]
+    Waits(Waits),
+    /// Check a specification and print it with every default filled in.
+    Lint(Lint),
+    /// Show the tasks of a specification and their edges.
+    Graph(Graph),
+    /// See the main job done, on this machine alone.
+    Demo(crate::demo::args::Demo),
+    #[command(hide = true)]
+    DemoRelay(crate::demo::args::Relay),
+    #[command(hide = true)]
+    DemoChild(crate::demo::args::Child),
+    #[command(hide = true)]
+    DemoFigures(crate::demo::args::Figures),
+    /// The agent, as on a gateway (the same as the program driftless-agent).
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Agent {
+        /// The agent's own command and flags; `driftless agent --help` lists them.
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "ARGS"
+        )]
+        args: Vec<OsString>,
+    },
+}
+
+/// Run the coordinator until it is told to stop (Ctrl-C or SIGTERM).
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless serve
+  driftless serve --data /var/lib/driftless --listen 0.0.0.0:4433 --api 127.0.0.1:4480
+
+The data directory holds the state, the keys and the files; it is made if it does not exist, and only
+one coordinator uses it at a time. Without --data: DRIFTLESS_DATA, else /var/lib/driftless/coordinator
+for root and ~/.local/state/driftless/coordinator for others. With --api ADDR the API listens there
+(127.0.0.1:4480 without it); whoever reaches it may do everything, so leave it on loopback or guard it.
+Port 0 takes a free port; DIR/quic.addr and DIR/api.addr say which.")]
+pub(crate) struct Serve {
+    /// Where agents connect (QUIC over UDP)
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:4433")]
+    pub(crate) listen: String,
+    /// Most bytes that the file store may take
+    #[arg(long, value_name = "BYTES", default_value = "16GiB", value_parser = crate::text::parse_bytes)]
+    pub(crate) file_budget: u64,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Token {
+    /// Make a token that lets one node join, once.
+    #[command(after_help = "\
+Examples:
+  driftless token create --name gw-7
+  driftless token create --name gw-7 --replace     gw-7 was re-imaged and lost its directory
+  T=$(driftless token create --expires 15m)
+
+The token is a secret and printed once. It carries the fingerprint of this coordinator's authority.")]
+    Create {
+        /// The only node name that it may enrol
+        #[arg(long)]
+        name: Option<String>,
+        /// How long it is good
+        #[arg(long, value_name = "DURATION", default_value = "1h",
+              value_parser = crate::text::parse_span)]
+        expires: shared::time::Span,
+        /// It may take the place of the enrolled node of that name, whose work is then lost
+        #[arg(long, requires = "name")]
+        replace: bool,
+    },
+}
+
+/// Check a specification, send it with its files, and start a run.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless submit flow.yaml
+  driftless submit flow.yaml --param month=7 --param mode=night --wait
+  driftless submit report.yaml --file stations.csv=data/stations.csv
+  driftless submit flow.yaml --idempotency-key nightly-2026-11-23
+
+With --wait the exit code says how the run ended: 0 succeeded, 1 failed, cancelled or partly lost.")]
+pub(crate) struct Submit {
+    /// The specification (YAML); - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// Wait until the run is over, and show how it goes
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// With --wait: give up waiting (not the run) after this time, with exit code 7
+    #[arg(long, value_name = "DURATION", requires = "wait",
+          value_parser = crate::text::parse_span)]
+    pub(crate) timeout: Option<shared::time::Span>,
+    /// Submitting again with the same key gives the run of the first time
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// What is given along with a specification.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Given {
+    /// A parameter's value (may be repeated)
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = crate::text::parse_pair)]
+    pub(crate) params: Vec<(String, String)>,
+    /// A file for the input of that name (may be repeated)
+    #[arg(long = "file", value_name = "NAME=PATH", value_parser = crate::text::parse_pair)]
+    pub(crate) files: Vec<(String, String)>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Run {
+    /// List the runs, newest first.
+    List {
+        /// Only those in this state (running, failed, …)
+        #[arg(long)]
+        state: Option<String>,
+        /// At most so many; 0 for all
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show one run.
+    Get {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Show how a run goes until it is over (Ctrl-C stops watching, not the run).
+    Watch {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Wait until a run is over; the exit code says how: 0 succeeded, 1 not, 7 not over in time.
+    Wait {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// Give up waiting (not the run) after this time
+        #[arg(long, value_name = "DURATION", value_parser = crate::text::parse_span)]
+        timeout: Option<shared::time::Span>,
+    },
+    /// Ask for a run's end. Nodes that cannot be reached follow when they are heard again.
+    Cancel {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// Why; shown with the run
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Ask that nothing more of a run begins; what runs goes on to its end.
+    Pause {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Let a paused run go on.
+    Resume {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+}
+
+/// Names a task of a run.
+#[derive(Args, Debug)]
+pub(crate) struct TaskName {
+    /// The run's id, or the beginning of it
+    pub(crate) run: String,
+    /// The task's id in the specification
+    pub(crate) task: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Task {
+    /// List the tasks of a run, in the order of the specification.
+    List {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// Only those in this state (running, failed, …)
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// Show a task with its attempts and outputs.
+    Get(TaskName),
+    /// Show why a task runs where it runs, or why it does not run yet.
+    Explain(TaskName),
+    /// Print what a task wrote, as kept on its gateway.
+    Logs {
+        #[command(flatten)]
+        name: TaskName,
+        /// Which of its streams
+        #[arg(long, value_enum, default_value_t = Stream::Stdout)]
+        stream: Stream,
+        /// Which of its attempts; the last one without it
+        #[arg(long, value_name = "N")]
+        attempt: Option<u32>,
+    },
+    /// Get one of a task's outputs.
+    Output {
+        #[command(flatten)]
+        name: TaskName,
+        /// The output's name or path; may be left out when there is only one
+        output: Option<String>,
+        /// Write it to this file and not to standard output
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+}
+
+/// One of a process's two streams.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// Standard output
+    Stdout,
+    /// Standard error
+    Stderr,
+}
+
+impl Stream {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Node {
+    /// List the nodes.
+    List,
+    /// Show one node.
+    Get {
+        /// Its name or id
+        node: String,
+    },
+    /// Declare a node gone: its work is lost and placed again as its specification allows.
+    Forget {
+        /// Its name or id
+        node: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Waits {
+    /// List everything that waits for a person, oldest first.
+    List,
+}
+
+/// Check a specification: all mistakes at once, or the whole of it with every default.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless lint flow.yaml
+  driftless lint flow.yaml --param month=7 > expanded.yaml")]
+pub(crate) struct Lint {
+    /// The specification (YAML); - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) given: Given,
+}
+
+/// Show the tasks of a specification and their edges, after transitive reduction.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless graph flow.yaml
+  driftless graph flow.yaml --format dot | dot -Tsvg > flow.svg
+  driftless graph flow.yaml --format svg > flow.svg")]
+pub(crate) struct Graph {
+    /// The specification (YAML); - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// How a graph is written.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Levels of tasks, for a terminal
+    Text,
+    /// Graphviz
+    Dot,
+    /// Mermaid
+    Mermaid,
+    /// A picture
+    Svg,
+    /// For programs
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_contract_is_understood() {
+        for line in [
+            "driftless serve --data D --listen 127.0.0.1:0 --api 127.0.0.1:0 --json",
+            "driftless token create",
+            "driftless token create --name gw-7 --expires 1h --replace --json",
+            "driftless submit flow.yaml --param month=7 --param a=b=c --file x=y --wait",
+            "driftless submit - --idempotency-key K --wait --timeout 5m",
+            "driftless run list --json",
+            "driftless run get 4f --api 127.0.0.1:1",
+            "driftless run watch 4f --data D",
+            "driftless run wait 4f --timeout 1m30s",
+            "driftless run cancel 4f --reason late",
+            "driftless run pause 4f",
+            "driftless run resume 4f",
+            "driftless task list 4f --json",
+            "driftless task get 4f clean",
+            "driftless task logs 4f clean --stream stderr --attempt 2",
+            "driftless task explain 4f clean",
+            "driftless task output 4f clean out.txt --to x",
+            "driftless node list",
+            "driftless node get gw-7",
+            "driftless node forget gw-7",
+            "driftless waits list",
+            "driftless lint flow.yaml --param a=1",
+            "driftless graph flow.yaml --format mermaid",
+            "driftless --json --api h:1 run list",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_agent_gets_its_flags_untouched() {
+        let cli = parse("driftless agent run --data D --json --help -x").unwrap();
+        let Command::Agent { args } = cli.command else {
+            panic!("not the agent")
+        };
+        assert_eq!(args, ["run", "--data", "D", "--json", "--help", "-x"]);
+        assert_eq!(cli.global.data, None);
+    }
+
+    #[test]
+    fn wrong_command_lines_are_usage_errors() {
+        for (line, said) in [
+            ("driftless submit f --param month", "NAME=VALUE"),
+            ("driftless token create --expires 5", "unit"),
+            ("driftless token create --replace", "--name"),
+            ("driftless graph f --format png", "mermaid"),
+            ("driftless run", "Usage"),
+            ("driftless runs list", "run"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(said), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Speaks to the coordinator's API.
+
+use crate::args::Global;
+use crate::exit::{Code, Failure, chain};
+use crate::target;
+use cloud::api::types::{BYTES, Problem};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::time::Duration;
+use ureq::http::{Response, StatusCode};
+use ureq::{Agent, Body};
+
+/// Most bytes of one answer that is read whole, or of one line of a list.
+const ANSWER_BYTES: u64 = 64 << 20;
+
+/// A coordinator's API.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: Agent,
+    base: String,
+}
+
+/// A value in a path or a query, with everything escaped that means something there.
+pub(crate) fn escape(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    let one = |b: u8| {
+        if plain(b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
+    text.bytes().map(one).collect()
+}
+
+impl Client {
+    /// The coordinator that flags and environment name; nothing is sent yet.
+    pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
+        Ok(Self::at(target::api(global)?))
+    }
+
+    /// The API at `base` (`http://HOST:PORT`).
+    pub(crate) fn at(base: String) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .user_agent(concat!("driftless/", env!("CARGO_PKG_VERSION")))
+            .proxy(None)
+            .build();
+        Self {
+            agent: config.into(),
+            base,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/v1{path}", self.base)
+    }
+
+    /// Reads one object.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.read(self.open(path)?)
+    }
+
+    /// Opens an answer to be read as a stream.
+    pub(crate) fn open(&self, path: &str) -> Result<Response<Body>, Failure> {
+        self.checked(self.agent.get(self.url(path)).call())
+    }
+
+    /// Reads a list, one object at a time, for as long as `each` wants more.
+    pub(crate) fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(T) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let mut lines = BufReader::new(self.open(path)?.into_body().into_reader());
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = lines
+                .by_ref()
+                .take(ANSWER_BYTES)
+                .read_until(b'\n', &mut line);
+            match read {
+                Ok(0) => return Ok(()),
+                Ok(_) if line.ends_with(b"\n") => {}
+                Ok(_) => return Err(self.broken("the list ends in the middle of a line")),
+                Err(error) => return Err(self.broken(&error.to_string())),
+            }
+            let item = serde_json::from_slice(&line).map_err(|e| self.broken(&e.to_string()))?;
+            if !each(item)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether there is something at `path`.
+    pub(crate) fn has(&self, path: &str) -> Result<bool, Failure> {
+        let answer = self.agent.head(self.url(path)).call();
+        match answer {
+            Ok(answer) if answer.status() == StatusCode::NOT_FOUND => Ok(false),
+            answer => self.checked(answer).map(|_| true),
+        }
+    }
+
+    /// Asks for something and reads the answer.
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.read(self.checked(self.agent.post(self.url(path)).send_json(body))?)
+    }
+
+    /// Sends bytes with these headers and reads the answer.
+    pub(crate) fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<T, Failure> {
+        let mut request = self.agent.post(self.url(path)).content_type(BYTES);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.read(self.checked(request.send(body))?)
+    }
+
+    /// Puts a file of `size` bytes. Storing a large one takes its time.
+    pub(crate) fn put(&self, path: &str, size: u64, body: &File) -> Result<(), Failure> {
+        let request = self.agent.put(self.url(path)).content_type(BYTES);
+        let request = request.header("content-length", size.to_string());
+        // A refusal then comes instead of the content, not in the middle of it.
+        let request = request.header("expect", "100-continue");
+        let request = request.config().timeout_recv_response(None).build();
+        self.checked(request.send(body)).map(|_| ())
+    }
+
+    fn read<T: DeserializeOwned>(&self, mut answer: Response<Body>) -> Result<T, Failure> {
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES)
+            .read_to_vec();
+        let text = text.map_err(|error| self.broken(&chain(&error)))?;
+        serde_json::from_slice(&text).map_err(|error| self.broken(&error.to_string()))
+    }
+
+    /// The answer, if it is a good one.
+    fn checked(
+        &self,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<Response<Body>, Failure> {
+        let mut answer = answer.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(64 << 10)
+            .read_to_vec();
+        let problem = serde_json::from_slice::<Problem>(&text.unwrap_or_default());
+        let problem = problem.map_err(|_| {
+            let what = format!("{} answers with status {status}", self.base);
+            Failure::new(Code::Failed, what).hint("is it the API of a Driftless coordinator?")
+        })?;
+        let code = match status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unreachable,
+            _ if status.is_client_error() => Code::Refused,
+            _ => Code::Failed,
+        };
+        Err(Failure {
+            code,
+            what: problem.error,
+            hint: problem.hint,
+        })
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let what = format!(
+            "cannot reach the coordinator at {}: {}",
+            self.base,
+            chain(error)
+        );
+        Failure::new(Code::Unreachable, what).hint(
+            "does `driftless serve` run there? name another with --api HOST:PORT or --data DIR",
+        )
+    }
+
+    fn broken(&self, why: &str) -> Failure {
+        let what = format!("the answer of {} cannot be read: {why}", self.base);
+        Failure::new(Code::Failed, what).hint("is it the API of a Driftless coordinator?")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_in_paths_are_escaped() {
+        assert_eq!(escape("a b/é?"), "a%20b%2F%C3%A9%3F");
+    }
+
+    #[test]
+    fn nobody_listening_is_said_with_the_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let client = Client::at(format!("http://{address}"));
+        let failure = client.get::<Problem>("/healthz").unwrap_err();
+        assert_eq!(failure.code, Code::Unreachable);
+        assert!(failure.what.contains(&address.to_string()), "{failure}");
+    }
+}

@@ -1,0 +1,46 @@
+//! What the commands do: one module a noun.
+
+mod node;
+mod run;
+mod serve;
+mod spec;
+mod submit;
+mod task;
+#[cfg(test)]
+mod tests;
+mod token;
+mod waits;
+
+use crate::args::{Cli, Command};
+use crate::demo;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+
+/// Does what the command line says. The agent's commands do not come here.
+pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Serve(args) => serve::run(&args, global, out),
+        Command::Token(command) => token::run(command, global, out),
+        Command::Submit(args) => submit::run(&args, global, out),
+        Command::Run(command) => run::run(command, global, out),
+        Command::Task(command) => task::run(command, global, out),
+        Command::Node(command) => node::run(command, global, out),
+        Command::Waits(command) => waits::run(&command, global, out),
+        Command::Lint(args) => spec::lint(&args, out),
+        Command::Graph(args) => spec::graph(&args, out),
+        Command::Demo(args) => demo::run(&args, out),
+        Command::DemoRelay(args) => demo::relay(&args),
+        Command::DemoChild(args) => Err(demo::process::become_child(&args)),
+        Command::DemoFigures(args) => demo::print_figures(&args, out),
+        Command::Agent { .. } => Err(Failure::new(Code::Usage, "the agent is started by main")),
+    }
+}
+
+/// Who types, as shown with what they ask for.
+fn who() -> String {
+    let name = std::env::var("USER")
+        .ok()
+        .filter(|name| !name.is_empty() && name.len() <= 64);
+    name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}

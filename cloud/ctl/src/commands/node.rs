@@ -1,0 +1,157 @@
+//! `driftless node`.
+
+use super::who;
+use crate::args::{Global, Node as Command};
+use crate::client::{Client, escape};
+use crate::exit::{Code, Failure};
+use crate::output::{Output, short};
+use crate::table::{Cell, Table};
+use crate::text::{ago, bytes, now};
+use cloud::api::types::Ask;
+use cloud_core::view::{AsOf, Node};
+use std::collections::BTreeMap;
+
+pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let client = Client::new(global)?;
+    match command {
+        Command::List => list(&client, out)?,
+        Command::Get { node } => {
+            let node = client.get(&format!("/nodes/{}", escape(&node)))?;
+            if out.json {
+                out.object(&node)?
+            } else {
+                show(&node, out)?
+            }
+        }
+        Command::Forget { node } => {
+            let ask = Ask {
+                by: who(),
+                why: String::new(),
+            };
+            let node: Node = client.post(&format!("/nodes/{}/forget", escape(&node)), &ask)?;
+            if out.json {
+                out.object(&node)?;
+            } else {
+                out.say(&format!(
+                    "{} is forgotten; its certificate is good for nothing now",
+                    node.name
+                ));
+            }
+        }
+    }
+    Ok(Code::Done)
+}
+
+fn list(client: &Client, out: &mut Output) -> Result<(), Failure> {
+    let header = [
+        "NAME", "ID", "STATE", "HEARD", "BEHIND", "RUNNING", "SLICES", "LABELS",
+    ];
+    let mut table = Table::new(header, out.colour);
+    let mut empty = true;
+    client.list("/nodes", |node: Node| {
+        empty = false;
+        if out.json {
+            out.object(&node)?;
+        } else {
+            out.row(&mut table, row(&node))?;
+        }
+        Ok(true)
+    })?;
+    match (out.json, empty) {
+        (true, _) => Ok(()),
+        (false, false) => out.finish(table),
+        (false, true) => {
+            out.say("no nodes yet: make a token with `driftless token create`");
+            Ok(())
+        }
+    }
+}
+
+fn row(node: &Node) -> [Cell; 8] {
+    [
+        (&node.name).into(),
+        short(&node.id).into(),
+        Cell::state(&node.state),
+        heard(&node.as_of).into(),
+        Cell::number(node.as_of.behind),
+        Cell::number(node.running),
+        Cell::number(node.slices),
+        pairs(&node.labels).into(),
+    ]
+}
+
+fn heard(as_of: &AsOf) -> String {
+    as_of
+        .heard
+        .map_or_else(|| "never".to_owned(), |at| ago(at, now()))
+}
+
+/// `a=b, c=d`, or a dash.
+pub(super) fn pairs(map: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = map
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    if pairs.is_empty() {
+        "-".to_owned()
+    } else {
+        pairs.join(", ")
+    }
+}
+
+/// "as of 14:02 at the node, catching up, 41 behind".
+pub(super) fn as_of(as_of: &AsOf) -> String {
+    let at = as_of.at.map_or_else(
+        || "nothing known".to_owned(),
+        |at| format!("as of {at} at the node"),
+    );
+    let behind = match as_of.behind {
+        0 => String::new(),
+        n => format!(", catching up, {n} facts behind"),
+    };
+    format!("{at}{behind}, heard {}", heard(as_of))
+}
+
+fn capacity(node: &Node) -> String {
+    let text = |(name, n): (&String, &u64)| match name.as_str() {
+        "cpu_milli" => format!("{} cores", *n as f64 / 1000.0),
+        "gpu_milli" => format!("{} GPUs", *n as f64 / 1000.0),
+        "memory" | "disk" => format!("{} {name}", bytes(*n)),
+        _ => format!("{n} {name}"),
+    };
+    let parts: Vec<String> = node
+        .capacity
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(text)
+        .collect();
+    if parts.is_empty() {
+        "-".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+fn show(node: &Node, out: &mut Output) -> Result<(), Failure> {
+    let mut lines = vec![
+        ("name", Cell::from(&node.name)),
+        ("id", node.id.to_string().into()),
+        ("state", Cell::state(&node.state)),
+        ("view", as_of(&node.as_of).into()),
+        ("labels", pairs(&node.labels).into()),
+        ("offers", capacity(node).into()),
+        (
+            "work",
+            format!("{} slices, {} tasks running", node.slices, node.running).into(),
+        ),
+        (
+            "not confirmed",
+            format!("{} directives", node.unconfirmed).into(),
+        ),
+        ("incarnation", (&node.incarnation).into()),
+    ];
+    if let Some(note) = &node.note {
+        lines.push(("note", note.into()));
+    }
+    out.facts(&lines)
+}

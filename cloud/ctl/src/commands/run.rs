@@ -1,0 +1,199 @@
+//! `driftless run`.
+
+use super::node::{as_of, pairs};
+use super::who;
+use crate::args::{Global, Run as Command};
+use crate::client::{Client, escape};
+use crate::exit::{Code, Failure};
+use crate::output::{Output, short};
+use crate::progress::{self, Show, code_of, counts, done_of};
+use crate::table::{Cell, Table};
+use crate::text::{Style, ago, now, took};
+use cloud::api::types::Ask;
+use cloud_core::view::Run;
+use shared::time::Span;
+
+pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let client = Client::new(global)?;
+    match command {
+        Command::List { state, limit } => list(&client, state.as_deref(), limit, out)?,
+        Command::Get { run } => {
+            let run = get(&client, &run)?;
+            if out.json {
+                out.object(&run)?
+            } else {
+                show(&run, out)?
+            }
+        }
+        Command::Watch { run } => {
+            let id = get(&client, &run)?.id;
+            let run = progress::follow(&client, id, Show::Changes, None, out)?;
+            return ended(&run, !out.json, out);
+        }
+        Command::Wait { run, timeout } => {
+            let id = get(&client, &run)?.id;
+            let run = progress::follow(&client, id, Show::Progress, timeout, out)?;
+            return ended(&run, true, out);
+        }
+        Command::Cancel { run, reason } => ask(&client, &run, "cancel", reason, out)?,
+        Command::Pause { run } => ask(&client, &run, "pause", String::new(), out)?,
+        Command::Resume { run } => ask(&client, &run, "resume", String::new(), out)?,
+    }
+    Ok(Code::Done)
+}
+
+fn get(client: &Client, run: &str) -> Result<Run, Failure> {
+    client.get(&format!("/runs/{}", escape(run)))
+}
+
+/// Says how a run ended, and turns it into the exit code.
+pub(super) fn ended(run: &Run, tell: bool, out: &mut Output) -> Result<Code, Failure> {
+    if tell && out.json {
+        out.object(run)?;
+    } else if tell {
+        let span = run
+            .ended
+            .map_or(0, |ended| ended.0.saturating_sub(run.submitted.0).max(0));
+        let state = Style::of_state(&run.state).paint(&run.state, out.colour);
+        let after = took(Span(span.unsigned_abs()));
+        out.line(&format!(
+            "{} {state} after {after}: {}",
+            short(&run.id),
+            counts(run)
+        ))?;
+    }
+    let code = code_of(run);
+    if code != Code::Done && !out.json {
+        let id = short(&run.id);
+        out.say(&format!(
+            "  see `driftless task list {id}` and `driftless task explain {id} TASK`"
+        ));
+    }
+    Ok(code)
+}
+
+fn ask(
+    client: &Client,
+    run: &str,
+    what: &str,
+    why: String,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let ask = Ask { by: who(), why };
+    let run: Run = client.post(&format!("/runs/{}/{what}", escape(run)), &ask)?;
+    if out.json {
+        return out.object(&run);
+    }
+    out.say(&format!("run {} is {}", short(&run.id), run.state));
+    for request in &run.requests {
+        out.say(&format!("  {}", crate::text::safe(request)));
+    }
+    Ok(())
+}
+
+fn list(
+    client: &Client,
+    state: Option<&str>,
+    limit: usize,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let mut path = format!("/runs?limit={limit}");
+    if let Some(state) = state {
+        path.push_str(&format!("&state={}", escape(state)));
+    }
+    let header = [
+        "RUN",
+        "WORKFLOW",
+        "STATE",
+        "DONE",
+        "SUBMITTED",
+        "BY",
+        "WAITS",
+    ];
+    let mut table = Table::new(header, out.colour);
+    let mut shown = 0;
+    client.list(&path, |run: Run| {
+        shown += 1;
+        if out.json {
+            out.object(&run)?;
+        } else {
+            out.row(&mut table, row(&run))?;
+        }
+        Ok(true)
+    })?;
+    if out.json {
+        return Ok(());
+    }
+    if shown == 0 {
+        out.say("no runs: start one with `driftless submit FILE`");
+        return Ok(());
+    }
+    out.finish(table)?;
+    if limit != 0 && shown == limit {
+        out.say(&format!("the newest {limit}; --limit 0 shows all"));
+    }
+    Ok(())
+}
+
+fn row(run: &Run) -> [Cell; 7] {
+    let (done, all) = done_of(run);
+    let waits = run.waits.len();
+    let waits_style = if waits > 0 { Style::Odd } else { Style::Dim };
+    let waits = if waits > 0 {
+        waits.to_string()
+    } else {
+        "-".to_owned()
+    };
+    [
+        short(&run.id).into(),
+        (&run.workflow).into(),
+        Cell::state(&run.state),
+        Cell::number(format!("{done}/{all}")),
+        ago(run.submitted, now()).into(),
+        (&run.by).into(),
+        Cell::styled(waits, waits_style),
+    ]
+}
+
+fn show(run: &Run, out: &mut Output) -> Result<(), Failure> {
+    let mut lines = vec![
+        ("run", Cell::from(run.id.to_string())),
+        ("workflow", (&run.workflow).into()),
+        ("state", Cell::state(&run.state)),
+        ("tasks", counts(run).into()),
+        ("params", pairs(&run.params).into()),
+        (
+            "submitted",
+            format!("{} by {}", run.submitted, run.by).into(),
+        ),
+    ];
+    if let Some(ended) = run.ended {
+        let span = Span(
+            ended
+                .0
+                .saturating_sub(run.submitted.0)
+                .max(0)
+                .unsigned_abs(),
+        );
+        lines.push(("ended", format!("{ended} after {}", took(span)).into()));
+    }
+    lines.push(("version", (&run.version).into()));
+    for request in &run.requests {
+        lines.push(("request", Cell::styled(request, Style::Odd)));
+    }
+    for wait in &run.waits {
+        let text = format!("{} (since {})", wait.what, ago(wait.since, now()));
+        lines.push(("waits for", Cell::styled(text, Style::Odd)));
+    }
+    out.facts(&lines)?;
+    if !run.nodes.is_empty() {
+        out.heading("NODES")?;
+        let nodes: Vec<_> = run
+            .nodes
+            .iter()
+            .map(|(name, view)| (name.as_str(), as_of(view).into()))
+            .collect();
+        out.facts(&nodes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! `driftless submit`.
+
+use super::spec::Source;
+use super::{run, who};
+use crate::args::{Global, Submit};
+use crate::client::{Client, escape};
+use crate::exit::{Code, Failure};
+use crate::output::{Output, short};
+use crate::progress::{self, Show};
+use cloud_core::view::Run;
+use shared::codec;
+use shared::limits::ENTRY_BYTES;
+use std::fs::File;
+
+pub(super) fn run(args: &Submit, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let source = Source::read(&args.file, &args.given, out)?;
+    let workflow = source.compile(out)?;
+    let tasks = workflow.tasks.len();
+    let (packed, _) = codec::pack(&workflow);
+    drop(workflow);
+    if packed.len() > ENTRY_BYTES {
+        let what = format!("the compiled workflow has {} bytes", packed.len());
+        return Err(Failure::new(Code::Refused, what).hint(format!(
+            "at most {ENTRY_BYTES} fit: split it into several workflows"
+        )));
+    }
+    let client = Client::new(global)?;
+    send_files(&client, &source, out)?;
+    let path = format!("/runs?by={}", escape(&who()));
+    let key = args
+        .idempotency_key
+        .as_deref()
+        .map(|key| ("idempotency-key", key));
+    let run: Run = client.post_bytes(&path, key.as_slice(), &packed)?;
+    if !args.wait {
+        if out.json {
+            out.object(&run)?;
+        } else {
+            out.line(&run.id.to_string())?;
+            let id = short(&run.id);
+            out.say(&format!(
+                "{tasks} tasks; see how it goes: driftless run watch {id}"
+            ));
+        }
+        return Ok(Code::Done);
+    }
+    if !out.json {
+        out.say(&format!("run {} of {tasks} tasks", run.id));
+    }
+    let run = progress::follow(&client, run.id, Show::Progress, args.timeout, out)?;
+    run::ended(&run, true, out)
+}
+
+/// Files go first, and only those that the coordinator does not have.
+fn send_files(client: &Client, source: &Source, out: &Output) -> Result<(), Failure> {
+    for (input, (hash, size)) in &source.files {
+        let path = format!("/files/{hash}");
+        if client.has(&path)? {
+            continue;
+        }
+        let from = &source.paths[input];
+        let file = File::open(from).map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                format!("cannot read {}: {error}", from.display()),
+            )
+        })?;
+        if out.live && *size > 10 << 20 {
+            out.say(&format!(
+                "sending {} ({})",
+                from.display(),
+                crate::text::bytes(*size)
+            ));
+        }
+        client.put(&path, *size, &file)?;
+    }
+    Ok(())
+}

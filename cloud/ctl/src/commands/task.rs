@@ -1,0 +1,334 @@
+//! `driftless task`.
+
+use crate::args::{Global, Stream, Task as Command, TaskName};
+use crate::client::{Client, escape};
+use crate::exit::{Code, Failure, written};
+use crate::output::{Output, or_dash};
+use crate::table::{Cell, Table};
+use crate::text::{Style, ago, bytes, now, safe, took};
+use cloud::api::types::{COMPLETE, NEXT};
+use cloud_core::view::{Attempt, Decision, Explain, OutputFile, Task};
+use shared::time::Span;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let client = Client::new(global)?;
+    match command {
+        Command::List { run, state } => list(&client, &run, state.as_deref(), out)?,
+        Command::Get(name) => {
+            let task = client.get(&path(&name))?;
+            if out.json {
+                out.object(&task)?
+            } else {
+                show(&task, out)?
+            }
+        }
+        Command::Explain(name) => {
+            let explain: Explain = client.get(&format!("{}/explain", path(&name)))?;
+            if out.json {
+                out.object(&explain)?
+            } else {
+                show_explain(&explain, out)?
+            }
+        }
+        Command::Logs {
+            name,
+            stream,
+            attempt,
+        } => logs(&client, &name, stream, attempt, out)?,
+        Command::Output { name, output, to } => {
+            output_file(&client, &name, output.as_deref(), to.as_deref(), out)?;
+        }
+    }
+    Ok(Code::Done)
+}
+
+fn path(name: &TaskName) -> String {
+    format!("/runs/{}/tasks/{}", escape(&name.run), escape(&name.task))
+}
+
+fn list(client: &Client, run: &str, state: Option<&str>, out: &mut Output) -> Result<(), Failure> {
+    let mut path = format!("/runs/{}/tasks", escape(run));
+    if let Some(state) = state {
+        path.push_str(&format!("?state={}", escape(state)));
+    }
+    let header = [
+        "TASK", "STATE", "NODE", "ATTEMPTS", "SINCE", "WHY", "OUTPUTS",
+    ];
+    let mut table = Table::new(header, out.colour);
+    let mut shown = 0u64;
+    client.list(&path, |task: Task| {
+        shown += 1;
+        if out.json {
+            out.object(&task)?;
+        } else {
+            out.row(&mut table, row(&task))?;
+        }
+        Ok(true)
+    })?;
+    match (out.json, shown) {
+        (true, _) => Ok(()),
+        (false, 0) => {
+            out.say("no such tasks");
+            Ok(())
+        }
+        _ => out.finish(table),
+    }
+}
+
+/// The state with what the coordinator lays over it.
+fn state(task: &Task) -> Cell {
+    match &task.overlay {
+        Some(overlay) => Cell::styled(format!("{} ({overlay})", task.state), Style::Odd),
+        None => Cell::state(&task.state),
+    }
+}
+
+fn row(task: &Task) -> [Cell; 7] {
+    let outputs: Vec<&str> = task
+        .outputs
+        .iter()
+        .map(|output| output.name.as_str())
+        .collect();
+    [
+        (&task.task).into(),
+        state(task),
+        or_dash(task.node.as_deref()).into(),
+        Cell::number(task.attempts),
+        task.since
+            .map_or_else(|| "-".to_owned(), |at| ago(at, now()))
+            .into(),
+        or_dash(task.reason.as_deref()).into(),
+        if outputs.is_empty() {
+            "-".into()
+        } else {
+            outputs.join(", ").into()
+        },
+    ]
+}
+
+fn show(task: &Task, out: &mut Output) -> Result<(), Failure> {
+    let mut lines = vec![
+        ("task", Cell::from(&task.task)),
+        ("run", task.run.to_string().into()),
+        ("state", state(task)),
+        ("node", or_dash(task.node.as_deref()).into()),
+        ("attempts", task.attempts.to_string().into()),
+    ];
+    if let Some(reason) = &task.reason {
+        lines.push(("why", reason.into()));
+    }
+    if let Some(since) = task.since {
+        lines.push(("since", format!("{since} ({})", ago(since, now())).into()));
+    }
+    out.facts(&lines)?;
+    if !task.history.is_empty() {
+        out.heading("ATTEMPTS")?;
+        show_attempts(&task.history, out)?;
+    }
+    if !task.outputs.is_empty() {
+        out.heading("OUTPUTS")?;
+        let mut table = Table::new(["NAME", "PATH", "SIZE", "HASH"], out.colour);
+        for file in &task.outputs {
+            let size = Cell::number(bytes(file.size));
+            let cells = [
+                (&file.name).into(),
+                (&file.path).into(),
+                size,
+                (&file.hash).into(),
+            ];
+            out.row(&mut table, cells)?;
+        }
+        out.finish(table)?;
+    }
+    Ok(())
+}
+
+fn show_attempts(history: &[Attempt], out: &mut Output) -> Result<(), Failure> {
+    let header = ["NODE", "FENCE", "OUTCOME", "EXIT", "BEGAN", "TOOK", "WHY"];
+    let mut table = Table::new(header, out.colour);
+    for attempt in history {
+        let took = attempt.began.zip(attempt.ended).map(|(began, ended)| {
+            took(Span(ended.0.saturating_sub(began.0).max(0).unsigned_abs()))
+        });
+        let why = match &attempt.not_applied {
+            Some(why) => Cell::styled(format!("does not count: {why}"), Style::Odd),
+            None => or_dash(attempt.reason.as_deref()).into(),
+        };
+        let cells = [
+            (&attempt.node).into(),
+            format!("{}.{}", attempt.epoch, attempt.number).into(),
+            Cell::state(&attempt.outcome),
+            Cell::number(
+                attempt
+                    .exit
+                    .map_or_else(|| "-".to_owned(), |code| code.to_string()),
+            ),
+            attempt
+                .began
+                .map_or_else(|| "-".to_owned(), |at| at.to_string())
+                .into(),
+            Cell::number(took.unwrap_or_else(|| "-".to_owned())),
+            why,
+        ];
+        out.row(&mut table, cells)?;
+    }
+    out.finish(table)
+}
+
+fn show_explain(explain: &Explain, out: &mut Output) -> Result<(), Failure> {
+    let task = &explain.task;
+    let node = task
+        .node
+        .as_deref()
+        .map_or_else(String::new, |node| format!(" on {}", safe(node)));
+    let state = Style::of_state(&task.state).paint(&task.state, out.colour);
+    out.line(&format!("{} is {state}{node}", safe(&task.task)))?;
+    out.line(&format!("  {}", safe(&explain.summary)))?;
+    if explain.decisions.is_empty() {
+        return Ok(());
+    }
+    out.heading("DECISIONS")?;
+    let header = ["AT", "ACTION", "REASON", "TIMES", "EVIDENCE"];
+    let mut table = Table::new(header, out.colour);
+    for decision in &explain.decisions {
+        out.row(&mut table, decision_row(decision))?;
+    }
+    out.finish(table)
+}
+
+fn decision_row(decision: &Decision) -> [Cell; 5] {
+    let mut evidence = decision.evidence.join("  ");
+    if decision.confidence < 1.0 {
+        evidence = format!("confidence {:.2}  {evidence}", decision.confidence);
+    }
+    [
+        decision.at.to_string().into(),
+        (&decision.action).into(),
+        Cell::styled(&decision.reason, Style::Bold),
+        Cell::number(u64::from(decision.repeats) + 1),
+        evidence.into(),
+    ]
+}
+
+fn logs(
+    client: &Client,
+    name: &TaskName,
+    stream: Stream,
+    attempt: Option<u32>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let mut from = 0u64;
+    let attempt = attempt.map_or_else(String::new, |n| format!("&attempt={n}"));
+    loop {
+        let query = format!("stream={}&from={from}{attempt}", stream.text());
+        let mut answer = client.open(&format!("{}/logs?{query}", path(name)))?;
+        let header = |name| {
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        let next = header(NEXT).and_then(|value| value.parse::<u64>().ok());
+        let complete = header(COMPLETE) == Some("true");
+        copy(&mut answer.body_mut().as_reader(), out)?;
+        match next {
+            Some(next) if next > from => from = next,
+            _ => break,
+        }
+        if complete {
+            break;
+        }
+    }
+    out.flush()
+}
+
+/// Copies bytes to the standard output; a broken source and a broken sink are told apart.
+fn copy(from: &mut dyn io::Read, out: &mut Output) -> Result<(), Failure> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let n = from.read(&mut buffer).map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                format!("the coordinator's answer broke off: {error}"),
+            )
+        })?;
+        if n == 0 {
+            return Ok(());
+        }
+        written(out.raw().write_all(&buffer[..n]))?;
+    }
+}
+
+fn output_file(
+    client: &Client,
+    name: &TaskName,
+    output: Option<&str>,
+    to: Option<&Path>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let task: Task = client.get(&path(name))?;
+    let file = choose(&task, output)?;
+    let mut answer = client
+        .open(&format!("/files/{}", file.hash))
+        .map_err(|failure| {
+            if failure.code != Code::NotFound {
+                return failure;
+            }
+            let node = task.node.as_deref().unwrap_or("its node");
+            let what = format!(
+                "{} has not arrived here: it is on {}",
+                file.name,
+                safe(node)
+            );
+            Failure::new(Code::NotFound, what)
+                .hint("files that no other node needs stay where they were written")
+        })?;
+    let mut body = answer.body_mut().as_reader();
+    let Some(to) = to else {
+        copy(&mut body, out)?;
+        return out.flush();
+    };
+    let failed = |error: io::Error| {
+        Failure::new(
+            Code::Failed,
+            format!("cannot write {}: {error}", to.display()),
+        )
+    };
+    let mut target = File::create(to).map_err(failed)?;
+    io::copy(&mut body, &mut target).map_err(failed)?;
+    target.sync_all().map_err(failed)?;
+    out.say(&format!("{} written to {}", bytes(file.size), to.display()));
+    Ok(())
+}
+
+fn choose<'t>(task: &'t Task, output: Option<&str>) -> Result<&'t OutputFile, Failure> {
+    let names = || {
+        let names: Vec<String> = task.outputs.iter().map(|file| safe(&file.name)).collect();
+        format!("it has: {}", names.join(", "))
+    };
+    match (output, task.outputs.as_slice()) {
+        (_, []) => {
+            let what = format!(
+                "task {} has no outputs: it is {}",
+                safe(&task.task),
+                task.state
+            );
+            Err(Failure::new(Code::NotFound, what))
+        }
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            let what = format!("task {} has several outputs", safe(&task.task));
+            Err(Failure::new(Code::Usage, what).hint(names()))
+        }
+        (Some(wanted), all) => all
+            .iter()
+            .find(|file| file.name == wanted || file.path == wanted)
+            .ok_or_else(|| {
+                let what = format!("task {} has no output {wanted}", safe(&task.task));
+                Failure::new(Code::NotFound, what).hint(names())
+            }),
+    }
+}
