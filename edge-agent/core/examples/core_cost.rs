@@ -1,6 +1,13 @@
 //! CPU per task of deciding, folding and encoding, without spawning: a layered DAG of 100,000 tasks through the
 //! driver on a store in memory. `cargo run --release -p edge-core --example core_cost [TASKS]`
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    reason = "a measurement, not a core"
+)]
+
 use edge_core::driver::Driver;
 use edge_core::event::{Action, Boot, Config, Event, Launch, Local, ProcessEnd};
 use edge_core::memory::{Disk, MemStore};
@@ -97,11 +104,6 @@ fn config() -> Config {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a measurement"
-)]
 fn clock() -> std::time::Instant {
     std::time::Instant::now()
 }
@@ -122,27 +124,19 @@ fn end(launch: &Launch, at: Stamp) -> Event {
     })
 }
 
-fn main() {
-    let count: u32 = std::env::args()
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(100_000);
-    let flow = Workflow {
+fn flow(count: u32) -> Workflow {
+    Workflow {
         format: FORMAT,
         name: "bench".to_owned(),
         description: String::new(),
         labels: BTreeMap::new(),
         params: BTreeMap::new(),
         tasks: (0..count).map(task).collect(),
-    };
-    let config = config();
-    let disk = Disk::new(config.node, config.incarnation);
-    let mut driver = Driver::open(MemStore::new(disk), config).expect("an empty store opens");
-    let mut now = Now {
-        mono: Mono(1),
-        wall: Unix(1_700_000_000_000),
-    };
-    let boot = Boot {
+    }
+}
+
+fn boot() -> Boot {
+    Boot {
         boot: BootId([1; 16]),
         seed: 1,
         directories: BTreeSet::new(),
@@ -150,7 +144,23 @@ fn main() {
         ended: Vec::new(),
         clock_trusted: true,
         clean_stop: false,
+    }
+}
+
+fn main() {
+    let count: u32 = std::env::args()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(100_000);
+    let flow = flow(count);
+    let config = config();
+    let disk = Disk::new(config.node, config.incarnation);
+    let mut driver = Driver::open(MemStore::new(disk), config).expect("an empty store opens");
+    let mut now = Now {
+        mono: Mono(1),
+        wall: Unix(1_700_000_000_000),
     };
+    let boot = boot();
     let workflow = codec::pack(&flow).0;
     let submit = Local::Submit {
         run: RunId([9; 16]),
@@ -166,7 +176,7 @@ fn main() {
             what: submit,
         },
     ];
-    let mut keep = |running: &mut VecDeque<Launch>, action| {
+    let keep = |running: &mut VecDeque<Launch>, action| {
         if let Action::Begin(launch) = action {
             running.push_back(launch);
         }

@@ -16,6 +16,9 @@ use shared::time::{Mono, Now, Span};
 use shared::wire::{Down, Up};
 use std::collections::VecDeque;
 
+/// Commits that may fail in a row before the process must start again.
+const RETRIES: u32 = 3;
+
 /// Why a group of events was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -46,7 +49,8 @@ pub struct Driver<S: Store> {
     unrecorded: Vec<ProcessEnd>,
     /// A session of the core before this one.
     orphan: Option<u64>,
-    full: bool,
+    /// Commits that failed in a row.
+    failures: u32,
 }
 
 struct Opened {
@@ -77,7 +81,7 @@ impl<S: Store> Driver<S> {
             ages: VecDeque::new(),
             unrecorded: Vec::new(),
             orphan: None,
-            full: false,
+            failures: 0,
         })
     }
 
@@ -244,7 +248,7 @@ impl<S: Store> Driver<S> {
         (self.facts, self.directives) = (facts, directives);
         self.agent.link.ack_due = None;
         self.unrecorded.clear();
-        self.full = false;
+        self.failures = 0;
         if let Some(after) = commit.snapshot {
             self.snapshot = after;
             self.snapshot_due = None;
@@ -344,7 +348,8 @@ impl<S: Store> Driver<S> {
     /// Throws the core away and builds it anew from the store.
     fn rebuild(&mut self, error: StoreError) -> DriverError {
         let full = matches!(error, StoreError::Full(_));
-        if full && std::mem::replace(&mut self.full, true) {
+        self.failures += 1;
+        if self.failures > if full { 1 } else { RETRIES } {
             return DriverError::Fatal(error);
         }
         let loaded = self

@@ -1,6 +1,8 @@
 //! The contract of a store: the same operations on the store in memory and on redb give the same answers, through
 //! snapshots, segments, pruning and opening again.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 use edge_core::memory::{Disk, MemStore};
 use edge_core::store::{Commit, Store, StoreError};
 use edge_store::{Identity, RedbStore, create_file, open_file};

@@ -1,6 +1,8 @@
 //! One world for all tests of the core: a driver on a store in memory, an executor that does what it is told,
 //! and a coordinator that keeps what it hears.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 use edge_core::driver::{Driver, DriverError};
 use edge_core::event::{Action, Boot, Config, Event, Launch, Local, LocalReply, ProcessEnd};
 use edge_core::memory::{Disk, MemStore};

@@ -66,6 +66,26 @@ fn tell(env: &mut Env, wish: Wish) {
     }
 }
 
+fn tell_upstream(env: &mut Env, epoch: u64, ok: bool) {
+    let state = if ok {
+        TaskState::Succeeded
+    } else {
+        TaskState::Failed
+    };
+    for n in [1, 2] {
+        let upstream = upstream(n, state, &[n as u8]);
+        tell(
+            env,
+            Wish::Upstream {
+                slice: slice(1, epoch),
+                upstream,
+            },
+        );
+    }
+    env.event(Event::FileHere { hash: file(1).hash });
+    env.event(Event::FileHere { hash: file(2).hash });
+}
+
 fn carry_out(env: &mut Env, deed: Deed) {
     match deed {
         Deed::End(n, ok) if n < env.held.len() => {
@@ -81,25 +101,7 @@ fn carry_out(env: &mut Env, deed: Deed) {
             let tasks: &[u32] = if n == 0 { &[0, 1, 2] } else { &[3, 4, 5] };
             tell(env, Wish::Assign(assign(slice(n, epoch), &flow(), tasks)));
         }
-        Deed::Upstream(epoch, ok) => {
-            let state = if ok {
-                TaskState::Succeeded
-            } else {
-                TaskState::Failed
-            };
-            for n in [1, 2] {
-                let upstream = upstream(n, state, &[n as u8]);
-                tell(
-                    env,
-                    Wish::Upstream {
-                        slice: slice(1, epoch),
-                        upstream,
-                    },
-                );
-            }
-            env.event(Event::FileHere { hash: file(1).hash });
-            env.event(Event::FileHere { hash: file(2).hash });
-        }
+        Deed::Upstream(epoch, ok) => tell_upstream(env, epoch, ok),
         Deed::Cancel => {
             let (by, why) = (String::new(), String::new());
             tell(env, Wish::Cancel { run: RUN, by, why });
