@@ -1,7 +1,7 @@
 //! The coordinator's store on redb: aggregates, inboxes, event ids, facts and directive logs in one file.
 //!
-//! Invariants: one [`Store::commit`] is one durable redb transaction in quick-repair mode; facts keep the bytes
-//! that were received. After any error of a commit the handle is dropped ([`Store::reopen`]).
+//! Invariants: one `Store::commit` is one durable redb transaction in quick-repair mode; facts keep the bytes
+//! that were received. After any error of a commit the handle is dropped (`Store::reopen`).
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
