@@ -1,1 +1,4 @@
-//! e2e
+//! What the end-to-end tests share: they start the built binaries as real processes, each test in a temporary
+//! directory of its own, and look at them from outside only.
+
+pub mod agent;
