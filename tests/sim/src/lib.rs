@@ -1,1 +1,30 @@
-//! tests/sim
+//! Deterministic simulation of both cores: the real decisions of agents and coordinator on a simulated
+//! network, clock, power supply, executor and disk, all from one seed.
+//!
+//! Invariant: the same seed gives the same trace hash, in every process and on every machine. Nothing here
+//! reads a clock or a random source but the seed.
+
+pub mod calm;
+pub mod check;
+pub mod cloud;
+pub mod disk;
+pub mod edge;
+pub mod exec;
+pub mod fault;
+pub mod machine;
+pub mod medium;
+pub mod model;
+pub mod net;
+pub mod people;
+pub mod plan;
+pub mod queue;
+pub mod report;
+pub mod rng;
+pub mod runner;
+pub mod strike;
+pub mod tap;
+pub mod trace;
+pub mod truth;
+pub mod wire;
+pub mod workload;
+pub mod world;

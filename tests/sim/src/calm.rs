@@ -1,0 +1,183 @@
+//! The liveness phase: faults stop, dead nodes come back or are forgotten, and everything must come to rest.
+
+use crate::check::{applied_once_in_order, convergence};
+use crate::people::Purpose;
+use crate::queue::{HOUR, MIN, SEC, Time};
+use crate::trace::Lane;
+use crate::world::{Ev, World};
+use cloud_core::event::{Reply, Request};
+use shared::ids::RunId;
+
+impl World {
+    /// Runs the whole seed: safety first, then liveness.
+    pub fn run_to_the_end(&mut self) {
+        let calm_at = self.plan.calm_at;
+        self.run_until(calm_at);
+        if self.violations.is_empty() {
+            self.calm_down();
+            self.settle();
+        }
+    }
+
+    fn calm_down(&mut self) {
+        self.calm = true;
+        self.trace
+            .say(self.t, Lane::World, || "faults stop".to_owned());
+        self.cloud.deaf = 0;
+        self.cloud.doom = None;
+        self.cloud.handle.lock().ailment = crate::tap::Ailment::None;
+        self.make_room(None);
+        for m in 0..self.machines.len() {
+            if self.machines[m].copy_of.is_some() {
+                self.end_copy(m);
+            }
+            self.machines[m].link.slow = 0;
+            self.machines[m].link.cuts_up = self.machines[m].link.cuts_up.min(1);
+            self.machines[m].link.cuts_down = self.machines[m].link.cuts_down.min(1);
+            self.heal(m, true, true);
+            self.make_room(Some(m));
+            if let Some(agent) = &mut self.machines[m].agent {
+                agent.doom = None;
+                agent.handle.lock().ailment = crate::tap::Ailment::None;
+            }
+            self.revive(m);
+        }
+        self.revive_cloud();
+        for n in 0..self.plan.runs.len() {
+            self.go_on(n);
+        }
+    }
+
+    fn revive(&mut self, m: usize) {
+        if self.machines[m].destroyed {
+            if self.machines[m].copy_of.is_none() {
+                self.forget_node(m);
+            }
+            return;
+        }
+        if self.machines[m].node.is_none() || self.machines[m].life == usize::MAX {
+            return;
+        }
+        if self.machines[m].power {
+            let process = self.machines[m].process;
+            self.queue.at(self.t + 5 * SEC, Ev::Start(m, process));
+        } else {
+            self.queue.at(self.t + 5 * SEC, Ev::PowerOn(m));
+        }
+    }
+
+    fn revive_cloud(&mut self) {
+        if self.cloud.engine.is_none() {
+            self.queue
+                .at(self.t + 5 * SEC, Ev::CloudStart(self.cloud.process));
+        }
+    }
+
+    /// Nobody leaves a run paused.
+    fn go_on(&mut self, n: usize) {
+        let run = &self.plan.runs[n];
+        if run.pause.is_none() || !self.people.submitted.contains(&run.run) {
+            return;
+        }
+        let position = self.people.deeds.len();
+        self.people.deeds.push(crate::people::Deed::Pause(n, false));
+        self.queue.at(self.t + MIN, Ev::Person(position));
+    }
+
+    /// How long everything may take to come to rest: idle timeout and backoff, and all work one after another.
+    fn bound(&self) -> Time {
+        let work: Time = self
+            .plan
+            .runs
+            .iter()
+            .flat_map(|run| run.habits.iter().zip(&run.workflow.tasks))
+            .map(|(habit, task)| {
+                let longest = task.timeout.map_or(2 * habit.length, |limit| limit.nanos());
+                let attempts = u64::from(task.retry.max_attempts);
+                attempts * (longest + task.kill_grace.nanos() + task.retry.max_interval.nanos())
+            })
+            .sum();
+        2 * HOUR + work
+    }
+
+    fn settle(&mut self) {
+        let end = self.t + self.bound();
+        let mut quiet = 0;
+        while self.violations.is_empty() {
+            self.run_until(self.t + 2 * MIN);
+            if !self.violations.is_empty() {
+                return;
+            }
+            let restless = convergence::restless(self);
+            quiet = if restless.is_empty() { quiet + 1 } else { 0 };
+            if quiet >= 2 && self.at_rest(false) {
+                self.compare();
+                return;
+            }
+            if self.t > end {
+                self.give_up(&restless);
+                return;
+            }
+            self.ask(Request::Nodes, Purpose::Tidy);
+            self.run_until(self.t + 30 * SEC);
+        }
+    }
+
+    /// Whether the coordinator sees everything at rest; else, when asked to, says why not.
+    fn at_rest(&mut self, complain: bool) -> bool {
+        let runs = self.view(Request::Runs { state: None });
+        let Some(runs) = runs.as_ref().and_then(convergence::runs) else {
+            return false;
+        };
+        let unsettled = convergence::unsettled(runs);
+        if complain && let Some(first) = unsettled.first() {
+            let text = format!("{} runs are not settled; {first}", unsettled.len());
+            self.fail("convergence", text);
+        }
+        unsettled.is_empty()
+    }
+
+    fn give_up(&mut self, restless: &[String]) {
+        if restless.is_empty() {
+            self.at_rest(true);
+        } else {
+            let text = format!("{} things are not at rest; {}", restless.len(), restless[0]);
+            self.fail("convergence", text);
+        }
+    }
+
+    /// Asks the coordinator and waits for the answer.
+    pub fn view(&mut self, request: Request) -> Option<Reply> {
+        self.people.views.clear();
+        self.ask(request, Purpose::View);
+        self.run_until(self.t + 2 * SEC);
+        self.people.views.pop()
+    }
+
+    /// Both sides are compared.
+    fn compare(&mut self) {
+        let runs: Vec<RunId> = self.people.submitted.iter().copied().collect();
+        for run in runs {
+            if !self.violations.is_empty() {
+                return;
+            }
+            match self.view(Request::Tasks { run, state: None }) {
+                Some(Reply::Tasks(tasks)) => applied_once_in_order::at_rest(self, run, &tasks),
+                Some(Reply::Refused(why)) => self.missing(run, &why.to_string()),
+                _ => self.fail("convergence", format!("the tasks of run {run} are not shown")),
+            }
+        }
+    }
+
+    fn missing(&mut self, run: RunId, why: &str) {
+        let promised = self.cloud.truth.promised.contains(&run)
+            || self
+                .machines
+                .iter()
+                .filter(|one| !one.destroyed && one.life != usize::MAX)
+                .any(|one| self.lives[one.life].promised.contains(&run));
+        if promised {
+            self.fail("acknowledged_is_durable", format!("run {run} is gone: {why}"));
+        }
+    }
+}

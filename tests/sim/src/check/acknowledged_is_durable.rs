@@ -1,0 +1,145 @@
+//! Promise 2: what a side has acknowledged survives.
+
+use crate::rng::mix;
+use crate::trace::Lane;
+use crate::truth::wrong;
+use crate::world::World;
+use cloud_core::store::{AggregateId, Store};
+use shared::fact::Body;
+use shared::ids::RunId;
+use shared::log::{Direction, Head};
+use shared::wire::{Down, LogId, Up};
+
+/// What it means.
+pub const DEFINITION: &str = "Whatever a side acknowledged (facts and directives by number and hash, submissions at \
+    the coordinator and at a gateway, the start of a process by its `started`) is durable at that moment and is \
+    found again, byte for byte, by every later start from the same disk; a store opens after every crash.";
+
+/// An agent sends a message.
+pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
+    let life = world.machines[m].life;
+    let truth = &mut world.lives[life];
+    let said = match message {
+        Up::Facts(batch) => {
+            truth.sent = truth.sent.max(batch.head().number);
+            (batch.head().number, truth.facts.len() as u64, "facts")
+        }
+        Up::Applied(head) => {
+            truth.applied = truth.applied.max(head.number);
+            (head.number, truth.last_directive(), "directives")
+        }
+        Up::Hello(hello) => (hello.facts.number, truth.facts.len() as u64, "facts in a hello"),
+        _ => return,
+    };
+    if said.0 > said.1 {
+        let text = format!("gw-{} names {} up to {}, durable: {}", m + 1, said.2, said.0, said.1);
+        world.fail("acknowledged_is_durable", text);
+    }
+}
+
+/// The coordinator sends a message.
+pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
+    let head = match message {
+        Down::Ack(ack) => ack.head,
+        Down::Welcome(welcome) => welcome.facts.head,
+        _ => return,
+    };
+    let Some(machine) = world.conns.get(&conn).map(|one| one.machine) else {
+        return;
+    };
+    let log = world.machines[machine].log();
+    let durable = world.cloud.truth.heads.get(&log).map_or(0, |head| head.number);
+    if head.number > durable {
+        let text = format!("facts up to {} acknowledged, durable: {durable}", head.number);
+        world.fail("acknowledged_is_durable", text);
+    }
+    if matches!(message, Down::Ack(_)) {
+        let acked = world.cloud.truth.acked.entry(log).or_insert(0);
+        *acked = head.number.max(*acked);
+    }
+}
+
+/// A person at a gateway was told that a run is submitted.
+pub fn on_local_submit(world: &mut World, m: usize, run: RunId) {
+    let truth = &world.lives[world.machines[m].life];
+    let there = truth.facts.iter().any(|row| {
+        row.fact.as_ref().is_some_and(
+            |fact| matches!(&fact.body, Body::Submitted { slice, .. } if slice.run == run),
+        )
+    });
+    if !there {
+        let text = format!("gw-{} acknowledged run {run}, which is not durable", m + 1);
+        world.fail("acknowledged_is_durable", text);
+    }
+}
+
+/// The coordinator is about to start: what is on its disk is compared with what must be there.
+pub fn inspect_cloud(world: &mut World, store: &mut dyn Store) {
+    let thorough = world.on_disk() || mix(world.t).is_multiple_of(4);
+    let mut found = std::collections::BTreeMap::new();
+    let read = store.aggregates(&mut |id, version, _| {
+        found.insert(id, version);
+    });
+    if let Err(error) = read {
+        world.fail("acknowledged_is_durable", format!("the coordinator's store: {error}"));
+        return;
+    }
+    settle_open(world, &found);
+    let mut wrongs = Vec::new();
+    for (id, version) in &world.cloud.truth.versions {
+        let there = found.get(id).copied().unwrap_or(0);
+        if there != *version {
+            let text = format!("{id:?} has version {there} on the disk, {version} was durable");
+            wrongs.push(wrong("acknowledged_is_durable", text));
+        }
+    }
+    for run in &world.cloud.truth.promised {
+        if !found.contains_key(&AggregateId::Run(*run)) {
+            let text = format!("run {run} was accepted and is not there");
+            wrongs.push(wrong("acknowledged_is_durable", text));
+        }
+    }
+    if thorough {
+        for (log, head) in &world.cloud.truth.heads {
+            wrongs.extend(read_facts(store, *log, *head));
+        }
+    }
+    world.fail_all(Lane::Cloud, wrongs);
+}
+
+/// A commit without a known end is there as a whole, or not at all.
+fn settle_open(world: &mut World, found: &std::collections::BTreeMap<AggregateId, u64>) {
+    let open = std::mem::take(&mut world.cloud.truth.open);
+    let there = open.iter().any(|tx| {
+        let known = world.cloud.truth.versions.get(&tx.aggregate).copied().unwrap_or(0);
+        tx.expected == known && found.get(&tx.aggregate).copied().unwrap_or(0) > known
+    });
+    if there {
+        let applied = world.cloud.truth.commit(crate::tap::Ended::Done, open.clone());
+        super::on_cloud_commit(world, &open);
+        world.fail_all(Lane::Cloud, applied);
+    }
+}
+
+fn read_facts(store: &mut dyn Store, log: LogId, head: Head) -> Option<crate::truth::Wrong> {
+    let mut at = Head::origin(log.node, log.incarnation, Direction::Up);
+    let mut gap = None;
+    let read = store.facts(log, 1, head.number, &mut |number, bytes| {
+        if number == at.number + 1 {
+            at = at.then(bytes);
+        } else {
+            gap = Some(number);
+        }
+    });
+    if read.is_ok() && at == head && gap.is_none() {
+        return None;
+    }
+    let text = format!(
+        "facts of {} up to {} were acknowledged, {} can be read{}",
+        log.node,
+        head.number,
+        at.number,
+        read.err().map(|error| format!(": {error}")).unwrap_or_default()
+    );
+    Some(wrong("acknowledged_is_durable", text))
+}

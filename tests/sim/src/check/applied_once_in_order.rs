@@ -1,0 +1,109 @@
+//! Promise 3: outcomes are applied exactly once, in order.
+
+use crate::model::TaskModel;
+use crate::truth::{EdgeTruth, wrong};
+use crate::world::World;
+use cloud_core::store::Transaction;
+use cloud_core::view;
+use shared::ids::{RunId, TaskIdx};
+use shared::state::TaskState;
+use std::collections::BTreeSet;
+
+/// What it means.
+pub const DEFINITION: &str = "What the coordinator records of a node is, entry by entry, a prefix of one history that \
+    the node committed, each fact once; after both sides are at rest the state and the outputs that it shows for \
+    a task are those of an independent fold of its owner's facts, and no attempt is shown twice.";
+
+/// A commit of the coordinator is done.
+pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
+    let mut wrongs = Vec::new();
+    for segment in transactions.iter().flat_map(|tx| &tx.facts) {
+        let known = world.ends.get(&segment.log);
+        let is_end = |head: shared::log::Head| {
+            head.number == 0
+                || known
+                    .and_then(|ends| ends.get(&head.number))
+                    .is_some_and(|hashes| hashes.contains(&head.hash))
+        };
+        if !is_end(segment.head) || !is_end(segment.after) {
+            let text = format!(
+                "facts {}..={} of {} are not what the node committed",
+                segment.after.number + 1,
+                segment.head.number,
+                segment.log.node
+            );
+            wrongs.push(wrong("applied_once_in_order", text));
+        }
+    }
+    world.fail_all(crate::trace::Lane::Cloud, wrongs);
+}
+
+/// The history of the owner of a task, and the task in its fold.
+fn at_owner(world: &World, run: RunId, task: TaskIdx) -> Option<(&EdgeTruth, &TaskModel)> {
+    let flow = world.flows.get(&run)?;
+    if let Some(m) = flow.local {
+        let truth = world
+            .lives
+            .iter()
+            .rev()
+            .find(|truth| truth.promised.contains(&run) || truth.model.slices.contains_key(&(run, 0)));
+        let _ = m;
+        let truth = truth?;
+        let model = truth.model.slices.get(&(run, 0))?;
+        return Some((truth, model.tasks.get(&task)?));
+    }
+    let owner = world.cloud.truth.owner(run, task)?;
+    let truth = world.lives.iter().rev().find(|truth| truth.log == owner.log)?;
+    let model = truth.model.slices.get(&(run, owner.slice.slice))?;
+    (model.slice == owner.slice).then_some(())?;
+    Some((truth, model.tasks.get(&task)?))
+}
+
+/// All is at rest: the coordinator shows these tasks of a run.
+pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
+    let Some(flow) = world.flows.get(&run).cloned() else {
+        return;
+    };
+    let mut wrongs = Vec::new();
+    for shown in tasks {
+        let idx = flow.workflow.tasks.iter().position(|task| task.id == shown.task);
+        let Some(idx) = idx else {
+            wrongs.push(wrong("no_invented_history", format!("run {run} has no task {}", shown.task)));
+            continue;
+        };
+        wrongs.extend(same_history(run, shown));
+        let Some((truth, known)) = at_owner(world, run, TaskIdx(idx as u32)) else {
+            continue;
+        };
+        let lost_there = shown.state == TaskState::Lost.text();
+        if known.state.is_final() && known.state.text() != shown.state && !lost_there {
+            let text = format!(
+                "task {} of run {run} is {} at its owner {} and {} at the coordinator",
+                shown.task, known.state, truth.log.node, shown.state
+            );
+            wrongs.push(wrong("applied_once_in_order", text));
+        }
+        if known.state == TaskState::Succeeded && !lost_there {
+            let theirs: BTreeSet<String> = shown.outputs.iter().map(|o| o.hash.clone()).collect();
+            let ours: BTreeSet<String> = known.outputs.iter().map(|o| o.hash.to_string()).collect();
+            if theirs != ours {
+                let text = format!("outputs of task {} of run {run} differ", shown.task);
+                wrongs.push(wrong("applied_once_in_order", text));
+            }
+        }
+    }
+    world.fail_all(crate::trace::Lane::Cloud, wrongs);
+}
+
+fn same_history(run: RunId, shown: &view::Task) -> Option<crate::truth::Wrong> {
+    let mut seen = BTreeSet::new();
+    let twice = shown
+        .history
+        .iter()
+        .find(|one| !seen.insert((one.node.clone(), one.epoch, one.number)))?;
+    let text = format!(
+        "attempt {}.{} of task {} of run {run} is shown twice",
+        twice.epoch, twice.number, shown.task
+    );
+    Some(wrong("applied_once_in_order", text))
+}

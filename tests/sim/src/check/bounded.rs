@@ -1,0 +1,111 @@
+//! Promise 7: bounded.
+
+use crate::world::World;
+use shared::fact::{Body, Outcome};
+use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, FRAME_BYTES, HELLO_BYTES};
+use shared::log::Batch;
+use shared::wire::{Down, Up};
+
+/// What it means.
+pub const DEFINITION: &str = "No frame, batch, commit, queue or store grows beyond its limit, no task fails more often \
+    than its retry policy allows in one epoch, and nobody turns in circles (20,000 events in one instant).";
+
+/// Messages under way on one session.
+const LANE: usize = 5000;
+/// Requests without an answer, events before an agent.
+const INBOX: usize = 20_000;
+/// Bytes of a store of one seed.
+const STORE: u64 = 256 << 20;
+
+fn batch_too_large(batch: &Batch) -> bool {
+    let bytes: usize = batch.entries.iter().map(Vec::len).sum();
+    batch.entries.len() > ENTRIES_PER_COMMIT
+        || bytes > BYTES_PER_COMMIT && batch.entries.len() > 1 && bytes > 2 * BYTES_PER_COMMIT
+}
+
+/// An agent sends a message.
+pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
+    let too_large = match message {
+        Up::Facts(batch) => batch_too_large(batch),
+        Up::Hello(_) => shared::codec::encode(message).len() > HELLO_BYTES,
+        Up::Inventory(_) => shared::codec::encode(message).len() > FRAME_BYTES,
+        _ => false,
+    };
+    if too_large {
+        world.fail("bounded", format!("gw-{} sends a frame that is too large", m + 1));
+    }
+}
+
+/// The coordinator sends a message.
+pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
+    if let Down::Directives(batch) = message {
+        let bytes: usize = batch.entries.iter().map(Vec::len).sum();
+        if bytes > FRAME_BYTES || batch.entries.len() > ENTRIES_PER_COMMIT {
+            world.fail("bounded", format!("a batch of {bytes} bytes goes down"));
+        }
+    }
+    let waiting = world.conns.get(&conn).map_or(0, |one| one.down.len() + one.up.len());
+    if waiting > LANE {
+        world.fail("bounded", format!("{waiting} messages are under way on one session"));
+    }
+}
+
+/// A commit of an agent became durable; its facts follow position `before`.
+pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
+    let truth = &world.lives[world.machines[m].life];
+    let fresh = &truth.facts[before..];
+    let bytes: usize = fresh.iter().map(|row| row.bytes.len()).sum();
+    if fresh.len() > ENTRIES_PER_COMMIT || fresh.len() > 1 && bytes > 2 * BYTES_PER_COMMIT {
+        world.fail("bounded", format!("gw-{} commits {} facts, {bytes} bytes", m + 1, fresh.len()));
+        return;
+    }
+    let mut found = None;
+    for fact in fresh.iter().filter_map(|row| row.fact.as_ref()) {
+        let Body::Ended { attempt, end } = &fact.body else {
+            continue;
+        };
+        if end.outcome != Outcome::Failed {
+            continue;
+        }
+        let key = (attempt.slice.run, attempt.task);
+        let Some(flow) = world.flows.get(&key.0) else {
+            continue;
+        };
+        let limit = flow.workflow.tasks[key.1.0 as usize].retry.max_attempts as usize;
+        let failed = truth
+            .model
+            .ended
+            .range(first(*attempt)..)
+            .take_while(|(one, _)| one.slice == attempt.slice && one.task == attempt.task)
+            .filter(|(_, outcome)| **outcome == Outcome::Failed)
+            .count();
+        if failed > limit && !world.people.resumed.contains(&key) {
+            found = Some(format!("{attempt:?} is failure {failed} of at most {limit}"));
+        }
+    }
+    if let Some(text) = found {
+        world.fail("bounded", text);
+    }
+}
+
+fn first(mut attempt: shared::ids::AttemptRef) -> shared::ids::AttemptRef {
+    attempt.number = 0;
+    attempt
+}
+
+/// Once a minute.
+pub fn look(world: &mut World) {
+    let inbox = |one: &crate::machine::Machine| {
+        one.agent.as_ref().map_or(0, |agent| agent.inbox.len() + agent.waiting.len())
+    };
+    let longest = world.machines.iter().map(inbox).max().unwrap_or(0);
+    let asks = world.people.asks.len();
+    if longest > INBOX || asks > INBOX {
+        world.fail("bounded", format!("{longest} events and {asks} requests wait"));
+    }
+    let disks = world.machines.iter().filter_map(|one| one.medium.disk());
+    let largest = disks.chain(world.cloud.medium.disk()).map(|disk| disk.size()).max();
+    if largest.is_some_and(|bytes| bytes > STORE) {
+        world.fail("bounded", format!("a store has {} bytes", largest.unwrap_or(0)));
+    }
+}

@@ -1,0 +1,47 @@
+//! Promise 8: every decision can be explained from the record.
+
+use crate::world::World;
+use shared::ids::{RunId, TaskIdx};
+
+/// What it means.
+pub const DEFINITION: &str = "Every start is admissible by the records before it: its needs are final as its trigger rule \
+    wants, its run is neither cancelled nor paused, its slice is there and not given up, and its number is new; \
+    every start has exactly one end. The agent explains each of its tasks at any moment, offline too: a state with \
+    a reason, and for a task that waits what it waits for.";
+
+/// Every some minutes: one gateway explains its tasks.
+pub fn look(world: &mut World) {
+    let count = world.machines.len() as u64;
+    let m = world.dice.people.fork("look", world.t).below(count) as usize;
+    let machine = &world.machines[m];
+    let Some(agent) = &machine.agent else {
+        return;
+    };
+    let model = &world.lives[machine.life].model;
+    let tasks = model
+        .slices
+        .values()
+        .filter(|slice| !slice.released)
+        .flat_map(|slice| slice.tasks.iter().map(|(task, known)| (slice.slice.run, *task, known)))
+        .filter(|(run, _, known)| {
+            !known.state.is_final() && !model.runs.get(run).is_some_and(|marks| marks.forgotten)
+        });
+    let wanted: Vec<(RunId, TaskIdx)> = tasks.map(|(run, task, _)| (run, task)).take(30).collect();
+    let mut found = None;
+    for (run, task) in wanted {
+        let Some(flow) = world.flows.get(&run) else {
+            continue;
+        };
+        let id = &flow.workflow.tasks[task.0 as usize].id;
+        match agent.driver.agent().explain(run, id) {
+            None => found = Some(format!("gw-{} cannot explain task {id} of run {run}", m + 1)),
+            Some(why) if why.summary.is_empty() || why.task.reason.is_empty() => {
+                found = Some(format!("gw-{} has no reason for task {id} of run {run}", m + 1));
+            }
+            Some(_) => {}
+        }
+    }
+    if let Some(text) = found {
+        world.fail("explained", text);
+    }
+}

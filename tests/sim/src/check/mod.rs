@@ -1,0 +1,78 @@
+//! The invariants: one module for each promise of the design. Each names what it found by its module's name.
+//!
+//! None of them reads a counter of a core. They compare what the world saw (processes, messages, durable
+//! commits) with an independent fold of the records, and answers to people with both.
+
+pub mod acknowledged_is_durable;
+pub mod applied_once_in_order;
+pub mod bounded;
+pub mod convergence;
+pub mod explained;
+pub mod no_invented_history;
+pub mod no_offline_mode;
+pub mod one_owner;
+
+use crate::people::Purpose;
+use crate::queue::MIN;
+use crate::world::World;
+use cloud_core::event::{Reply, Request};
+use cloud_core::store::Transaction;
+use shared::wire::{Down, Up};
+
+/// All invariants, with their definitions.
+pub const ALL: &[(&str, &str)] = &[
+    ("no_offline_mode", no_offline_mode::DEFINITION),
+    ("acknowledged_is_durable", acknowledged_is_durable::DEFINITION),
+    ("applied_once_in_order", applied_once_in_order::DEFINITION),
+    ("one_owner", one_owner::DEFINITION),
+    ("no_invented_history", no_invented_history::DEFINITION),
+    ("convergence", convergence::DEFINITION),
+    ("bounded", bounded::DEFINITION),
+    ("explained", explained::DEFINITION),
+];
+
+/// Once a minute.
+pub fn look(world: &mut World) {
+    no_offline_mode::look(world);
+    bounded::look(world);
+    let minute = world.t / MIN;
+    if minute % 7 == 0 {
+        explained::look(world);
+    }
+    if minute % 10 == 0 && world.cloud.engine.is_some() {
+        world.ask(Request::Nodes, Purpose::View);
+        world.ask(Request::Runs { state: None }, Purpose::View);
+    }
+}
+
+/// The coordinator answered a question of the checkers.
+pub fn on_view(world: &mut World, reply: &Reply) {
+    match reply {
+        Reply::Nodes(nodes) => no_invented_history::on_nodes(world, nodes),
+        Reply::Runs(runs) => no_invented_history::on_runs(world, runs),
+        _ => {}
+    }
+}
+
+/// An agent sends a message.
+pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
+    acknowledged_is_durable::on_send_up(world, m, message);
+    bounded::on_send_up(world, m, message);
+}
+
+/// The coordinator sends a message.
+pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
+    acknowledged_is_durable::on_send_down(world, conn, message);
+    bounded::on_send_down(world, conn, message);
+}
+
+/// A commit of an agent became durable; its facts follow position `before`.
+pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
+    world.machines[m].idle_since = None;
+    bounded::on_edge_commit(world, m, before);
+}
+
+/// A commit of the coordinator is done.
+pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
+    applied_once_in_order::on_cloud_commit(world, transactions);
+}

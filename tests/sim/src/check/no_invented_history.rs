@@ -1,0 +1,84 @@
+//! Promise 5: no invented history.
+
+use crate::truth::wrong;
+use crate::world::World;
+use cloud_core::view;
+use shared::ids::Incarnation;
+use shared::wire::LogId;
+
+/// What it means.
+pub const DEFINITION: &str = "Whatever the coordinator shows of a node is \"as of\" a number that ends one of the node's \
+    commits and is recorded durably, with that fact's edge time, and it never claims that the node is further ahead \
+    than it is; a run's view of each node obeys the same; it shows no task and no state that the records do not hold.";
+
+fn judge(world: &World, log: LogId, name: &str, as_of: &view::AsOf) -> Option<String> {
+    let durable = world.cloud.truth.heads.get(&log).map_or(0, |head| head.number);
+    if as_of.fact > durable {
+        return Some(format!("{name} is shown as of fact {}, recorded: {durable}", as_of.fact));
+    }
+    if as_of.fact == 0 {
+        return None;
+    }
+    let ends = world.ends.get(&log);
+    if ends.is_none_or(|ends| !ends.contains_key(&as_of.fact)) {
+        return Some(format!("{name} is shown as of fact {}, not the end of a commit", as_of.fact));
+    }
+    let lives = || world.lives.iter().filter(|truth| truth.log == log);
+    let at = as_of.at?;
+    let times: Vec<_> = lives()
+        .filter_map(|truth| truth.facts.get(as_of.fact as usize - 1)?.fact.as_ref())
+        .map(|fact| fact.at.wall)
+        .collect();
+    if !times.is_empty() && !times.contains(&at) {
+        return Some(format!("{name} is shown as of {at:?}, its facts say {times:?}"));
+    }
+    let longest = lives().map(|truth| truth.facts.len() as u64).max().unwrap_or(0);
+    (as_of.fact + as_of.behind > longest).then(|| {
+        format!(
+            "{name} is said to be {} ahead of fact {}, it has {longest}",
+            as_of.behind, as_of.fact
+        )
+    })
+}
+
+/// The coordinator shows its nodes.
+pub fn on_nodes(world: &mut World, nodes: &[view::Node]) {
+    let mut wrongs = Vec::new();
+    for node in nodes {
+        let Ok(incarnation) = node.incarnation.parse::<Incarnation>() else {
+            continue;
+        };
+        let log = LogId { node: node.id, incarnation };
+        if let Some(text) = judge(world, log, &node.name, &node.as_of) {
+            wrongs.push(wrong("no_invented_history", text));
+        }
+    }
+    world.fail_all(crate::trace::Lane::Cloud, wrongs);
+}
+
+/// The coordinator shows its runs.
+pub fn on_runs(world: &mut World, runs: &[view::Run]) {
+    let mut wrongs = Vec::new();
+    for run in runs {
+        if !world.people.submitted.contains(&run.id) {
+            let text = format!("run {} was never submitted", run.id);
+            wrongs.push(wrong("no_invented_history", text));
+        }
+        for (name, as_of) in &run.nodes {
+            let logs = world.machines.iter().filter(|one| one.name == *name);
+            let found = logs
+                .map(|one| judge(world, one.log(), name, as_of))
+                .reduce(|one, other| one.and(other))
+                .flatten();
+            let moved = world.lives.iter().filter(|truth| {
+                world.machines.iter().any(|one| one.name == *name && one.node == Some(truth.log.node))
+            });
+            // the view may be of a former incarnation
+            let former = moved.count() > 1;
+            if let Some(text) = found.filter(|_| !former) {
+                wrongs.push(wrong("no_invented_history", format!("run {}: {text}", run.id)));
+            }
+        }
+    }
+    world.fail_all(crate::trace::Lane::Cloud, wrongs);
+}

@@ -1,0 +1,67 @@
+//! Promise 4: one owner.
+
+use crate::world::World;
+use edge_core::event::Launch;
+use shared::fact::Outcome;
+use shared::ids::AttemptRef;
+use shared::workflow::SideEffects;
+
+/// What it means.
+pub const DEFINITION: &str = "Epochs of a task only grow. An attempt has at most one process, ever; two processes of one \
+    task never overlap on one machine, nor on two unless its spec lets it be replaced or its node's disk or the \
+    coordinator's was copied, put back or emptied; a task with side effects at most once is never begun again after \
+    an attempt whose failure is not recorded, unless a person said so; nothing begins without its durable \
+    `started`, nor after the slice was given up.";
+
+/// An executor is asked to start an attempt.
+pub fn on_begin(world: &mut World, m: usize, launch: &Launch) {
+    let truth = &world.lives[world.machines[m].life];
+    if !truth.starts.contains_key(&launch.attempt) {
+        let text = format!("gw-{} begins {:?} before its start is durable", m + 1, launch.attempt);
+        world.fail("one_owner", text);
+    }
+}
+
+/// A process is about to begin.
+pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
+    let key = (attempt.slice.run, attempt.task);
+    let Some(flow) = world.flows.get(&attempt.slice.run) else {
+        return;
+    };
+    let spec = &flow.workflow.tasks[attempt.task.0 as usize];
+    let once = spec.side_effects == SideEffects::AtMostOnce;
+    let moves = spec.disconnect.replace;
+    let here = world.machines[m].life;
+    let mut found = None;
+    for ran in world.ran_by_task.get(&key).into_iter().flatten() {
+        let ran = &world.ran[*ran];
+        let broken = world.lives[here].branched
+            || world.lives[ran.life].branched
+            || world.cloud.went_back;
+        let same_place = ran.machine == m;
+        if ran.attempt == attempt && ran.life == here && !world.lives[here].branched {
+            found = Some(format!("gw-{} begins {attempt:?} twice", m + 1));
+        } else if ran.to.is_none() && same_place {
+            found = Some(format!("gw-{} begins {attempt:?} beside {:?}", m + 1, ran.attempt));
+        } else if ran.to.is_none() && !moves && !broken {
+            found = Some(format!(
+                "gw-{} begins {attempt:?} while gw-{} runs {:?}",
+                m + 1,
+                ran.machine + 1,
+                ran.attempt
+            ));
+        } else if once && !broken && !world.people.resumed.contains(&key) {
+            let outcome = world.lives[ran.life].model.ended.get(&ran.attempt);
+            if !(ran.seen && outcome == Some(&Outcome::Failed)) {
+                found = Some(format!(
+                    "gw-{} begins {attempt:?} again; {:?} ended {outcome:?}",
+                    m + 1,
+                    ran.attempt
+                ));
+            }
+        }
+    }
+    if let Some(text) = found {
+        world.fail("one_owner", text);
+    }
+}

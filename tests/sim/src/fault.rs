@@ -1,0 +1,164 @@
+//! The kinds of faults, and how often each really happened. Planning a fault does not count it: a lost
+//! acknowledgement counts when a message that was one is thrown away, and not before.
+
+use std::collections::BTreeMap;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum Kind { $($(#[$doc])* $variant,)* }
+
+        impl Kind {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// Its name in tables and timelines.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Both directions of a link were dead while something wanted through.
+    Partition = "partition",
+    /// Only one direction was dead.
+    OneWayCut = "one_way_cut",
+    /// A live session was reset.
+    SessionReset = "session_reset",
+    /// A message was lost with its session.
+    MessageLoss = "message_loss",
+    /// An acknowledgement was lost with its session.
+    LostAck = "lost_ack",
+    /// Facts or directives arrived that had arrived before.
+    Duplicate = "duplicate",
+    /// A message overtook one that was sent before it on another stream or session.
+    Reorder = "reorder",
+    /// A message took ten times as long as usual.
+    DelaySpike = "delay_spike",
+    /// A dial was not answered.
+    DialRefused = "dial_refused",
+    /// One side believed a session to be alive that the other had given up.
+    HalfOpen = "half_open",
+    /// Three cuts within two minutes.
+    FlappingLink = "flapping_link",
+    /// The coordinator heard of the end of a session after it had welcomed the next one.
+    TeardownRace = "teardown_race",
+    /// A message of a former session was dropped because another one is live.
+    StaleSession = "stale_session",
+    /// A hello of a former session was said again.
+    ReplayedHello = "replayed_hello",
+    /// A hello without a common protocol version.
+    VersionSkew = "version_skew",
+    /// An entry of a kind that this version does not know stood in a fact log.
+    UnknownFact = "unknown_fact",
+    /// An entry of a kind that this version does not know stood in a directive log.
+    UnknownDirective = "unknown_directive",
+    /// kill -9 of the agent alone; its tasks' processes went on.
+    AgentKill = "agent_kill",
+    /// kill -9 of the agent between a commit and all of what it was to do.
+    KillAfterCommit = "kill_after_commit",
+    /// The agent or its machine died in the middle of a commit.
+    DeathInCommit = "death_in_commit",
+    /// kill -9 of the agent and all processes of its tasks.
+    GroupKill = "group_kill",
+    /// An agent's machine lost its power.
+    AgentPowerCut = "agent_power_cut",
+    /// A gateway booted while its link was cut, with work to do.
+    ColdBootOffline = "cold_boot_offline",
+    /// All machines lost their power at once.
+    SitePowerCut = "site_power_cut",
+    /// Writes that were not synced were lost at a power cut.
+    LostWrite = "lost_write",
+    /// A write that was not synced survived in part.
+    TornWrite = "torn_write",
+    /// kill -9 of the coordinator.
+    CoordinatorKill = "coordinator_kill",
+    /// The coordinator's machine lost its power.
+    CoordinatorPowerCut = "coordinator_power_cut",
+    /// A wall clock jumped forward.
+    ClockForward = "clock_forward",
+    /// A wall clock jumped back.
+    ClockBack = "clock_back",
+    /// A gateway booted with a wall clock that was not set.
+    ClockUntrusted = "clock_untrusted",
+    /// An agent's commit found no room.
+    AgentDiskFull = "agent_disk_full",
+    /// A commit of the coordinator found no room.
+    CoordinatorDiskFull = "coordinator_disk_full",
+    /// An agent's commit failed and nobody knows whether it is there.
+    AgentCommitFailed = "agent_commit_failed",
+    /// A commit of the coordinator failed and nobody knows whether it is there.
+    CoordinatorCommitFailed = "coordinator_commit_failed",
+    /// A sync of a simulated disk failed.
+    SyncFailed = "sync_failed",
+    /// An attempt failed.
+    TaskFailure = "task_failure",
+    /// An attempt hung until it was stopped.
+    TaskHang = "task_hang",
+    /// A process ignored TERM and was killed.
+    TermIgnored = "term_ignored",
+    /// A program could not be started.
+    CannotStart = "cannot_start",
+    /// A gateway started from an older image of its disk.
+    DiskWentBack = "disk_went_back",
+    /// A second machine started from a copy of a disk that was in use.
+    DiskCopied = "disk_copied",
+    /// The coordinator started from an older image of its disk.
+    CoordinatorWentBack = "coordinator_went_back",
+    /// A gateway started with an empty disk, enrolled again.
+    Reimaged = "reimaged",
+    /// A gateway was destroyed and forgotten by an operator.
+    Forgotten = "forgotten",
+    /// A slice was placed again because its node had been silent for too long.
+    Replaced = "replaced",
+    /// A node came back after its slice had been placed again.
+    LateReturn = "late_return",
+    /// A person cancelled a run.
+    Cancelled = "cancelled",
+    /// A person paused a run.
+    Paused = "paused",
+    /// A run was submitted at a gateway.
+    LocalSubmit = "local_submit",
+    /// A person let a task run again that waited for one.
+    Resumed = "resumed",
+}
+
+impl Kind {
+    /// Whether only a simulated disk beneath the stores can show it.
+    #[must_use]
+    pub fn needs_disk(self) -> bool {
+        matches!(self, Self::LostWrite | Self::TornWrite | Self::SyncFailed)
+    }
+}
+
+/// How often each kind happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally(BTreeMap<Kind, u64>);
+
+impl Tally {
+    /// It happened once more.
+    pub fn add(&mut self, kind: Kind) {
+        self.add_n(kind, 1);
+    }
+
+    /// It happened `n` times more.
+    pub fn add_n(&mut self, kind: Kind, n: u64) {
+        if n > 0 {
+            *self.0.entry(kind).or_insert(0) += n;
+        }
+    }
+
+    /// How often it happened.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.0.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// The kinds that happened, with how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Kind, u64)> + '_ {
+        self.0.iter().map(|(kind, n)| (*kind, *n))
+    }
+}

@@ -1,0 +1,119 @@
+//! `sim run` and `sim replay`: see `docs/simulation.md`.
+
+use clap::{Parser, Subcommand};
+use sim::plan::Layer;
+use sim::report::{Report, complaint};
+use std::process::ExitCode;
+
+/// Deterministic simulation of both cores.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run many seeds.
+    Run {
+        /// How many.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// The first one.
+        #[arg(long, default_value_t = 0)]
+        start: u64,
+        /// 1: stores in memory; 2: redb on simulated disks; absent: both, every third seed on disks.
+        #[arg(long)]
+        layer: Option<u8>,
+        /// Worker threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// End with one line for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run one seed again and print what happened.
+    Replay {
+        /// The seed.
+        seed: u64,
+        /// 1 or 2; absent: as `run` would choose.
+        #[arg(long)]
+        layer: Option<u8>,
+        /// Print only the hash of the trace.
+        #[arg(long)]
+        hash: bool,
+    },
+}
+
+fn layer(number: Option<u8>) -> Result<Option<Layer>, String> {
+    match number {
+        None => Ok(None),
+        Some(1) => Ok(Some(Layer::Cores)),
+        Some(2) => Ok(Some(Layer::Disk)),
+        Some(other) => Err(format!("layer {other} is not simulated here; layers are 1 and 2")),
+    }
+}
+
+fn core_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn run(start: u64, seeds: u64, layer: Option<Layer>, threads: usize, json: bool) -> ExitCode {
+    let mut report = Report::default();
+    let begun = core_seconds();
+    sim::runner::run_many(start, seeds, layer, threads, &mut |verdict| {
+        if !verdict.violations.is_empty() {
+            eprintln!("{}", complaint(&verdict));
+        }
+        report.add(&verdict);
+        if report.seeds % 100 == 0 {
+            eprintln!("{} of {seeds} seeds, {} failed", report.seeds, report.failed.len());
+        }
+    });
+    let line = report.line(core_seconds() - begun);
+    println!("{}", report.table());
+    println!(
+        "{} seeds, {} failed, {} agent-hours, {} attempts, {} core-seconds",
+        line.seeds, line.violations, line.agent_hours, line.attempts, line.core_seconds
+    );
+    if json {
+        match serde_json::to_string(&line) {
+            Ok(text) => println!("{text}"),
+            Err(error) => eprintln!("the line for programs cannot be written: {error}"),
+        }
+    }
+    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(seed: u64, layer: Option<Layer>, hash: bool) -> ExitCode {
+    let layer = sim::runner::layer_of(seed, layer);
+    let verdict = sim::runner::run_seed(seed, layer, !hash);
+    for line in &verdict.lines {
+        println!("{line}");
+    }
+    println!("{:016x}", verdict.hash);
+    if verdict.violations.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("{}", complaint(&verdict));
+        ExitCode::FAILURE
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = match args.command {
+        Command::Run { seeds, start, layer: number, threads, json } => {
+            layer(number).map(|layer| run(start, seeds, layer, threads, json))
+        }
+        Command::Replay { seed, layer: number, hash } => {
+            layer(number).map(|layer| replay(seed, layer, hash))
+        }
+    };
+    outcome.unwrap_or_else(|why| {
+        eprintln!("{why}");
+        ExitCode::from(2)
+    })
+}

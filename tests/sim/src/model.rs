@@ -1,0 +1,357 @@
+//! What must be true of a gateway, told by its records alone: a second, independent fold of both logs. It
+//! shares no code with the cores; where it disagrees with one of them, one of the two is wrong.
+
+use crate::workload::PlannedRun;
+use shared::directive::{Body as Wanted, Directive, Upstream};
+use shared::fact::{Body, Fact, Outcome, OutputFile};
+use shared::ids::{AttemptRef, Hash, RunId, SliceRef, TaskIdx};
+use shared::state::TaskState;
+use shared::workflow::{OnExhausted, TriggerRule, Workflow};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The workflows of all runs of a seed.
+pub type Flows = BTreeMap<RunId, Arc<PlannedRun>>;
+
+/// A task of a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskModel {
+    /// Its state.
+    pub state: TaskState,
+    /// Attempts that were started in this epoch.
+    pub started: u32,
+    /// Its outputs if it succeeded.
+    pub outputs: Vec<OutputFile>,
+}
+
+/// A slice at one epoch.
+#[derive(Debug, Clone)]
+pub struct SliceModel {
+    /// Its name.
+    pub slice: SliceRef,
+    /// Its tasks.
+    pub tasks: BTreeMap<TaskIdx, TaskModel>,
+    /// Tasks elsewhere that are final as far as was told.
+    pub upstream: BTreeMap<TaskIdx, Upstream>,
+    /// It was given up.
+    pub released: bool,
+}
+
+/// Marks on a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunMarks {
+    /// Somebody asked for its end.
+    pub cancelled: bool,
+    /// The coordinator's pause mark.
+    pub paused_there: bool,
+    /// The gateway's pause mark.
+    pub paused_here: bool,
+    /// It may be forgotten.
+    pub forgotten: bool,
+}
+
+/// What the trigger rule says of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may run.
+    Run,
+    /// Its needs are not decided.
+    Wait,
+    /// It will not run.
+    Never,
+}
+
+/// The fold.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    /// Slices by run and number, at their newest epoch here.
+    pub slices: BTreeMap<(RunId, u32), SliceModel>,
+    /// Marks on runs.
+    pub runs: BTreeMap<RunId, RunMarks>,
+    /// Attempts without an end.
+    pub open: BTreeSet<AttemptRef>,
+    /// Attempts with their ends.
+    pub ended: BTreeMap<AttemptRef, Outcome>,
+    /// Number of the last directive folded.
+    pub directives: u64,
+    waiting: BTreeMap<u64, Wanted>,
+}
+
+impl Model {
+    /// Folds one directive.
+    pub fn directive(&mut self, number: u64, bytes: &[u8]) {
+        self.directives = number;
+        let Ok(directive) = Directive::decode(number, bytes) else {
+            return;
+        };
+        match &directive.body {
+            Wanted::Upstream { slice, upstream } => {
+                if let Some(model) = self.slices.get_mut(&(slice.run, slice.slice))
+                    && model.slice == *slice
+                {
+                    model.upstream.insert(upstream.task, upstream.clone());
+                } else {
+                    self.waiting.insert(number, directive.body);
+                }
+            }
+            Wanted::Assign(_) => {
+                self.waiting.insert(number, directive.body);
+            }
+            Wanted::Cancel { run, .. } => self.marks(*run).cancelled = true,
+            Wanted::Pause { run, on, .. } => self.marks(*run).paused_there = *on,
+            Wanted::Forget { run } => self.marks(*run).forgotten = true,
+            Wanted::Release { .. } | Wanted::Reset { .. } => {}
+        }
+    }
+
+    fn marks(&mut self, run: RunId) -> &mut RunMarks {
+        self.runs.entry(run).or_default()
+    }
+
+    /// Folds one fact; tells what is impossible about it.
+    pub fn fact(&mut self, fact: &Fact, flows: &Flows) -> Result<(), String> {
+        match &fact.body {
+            Body::Accepted { slice } => self.accepted(*slice),
+            Body::Started { attempt } => return self.started(*attempt, flows),
+            Body::Ended { attempt, end } => {
+                if !self.open.remove(attempt) {
+                    return Err(format!("an end of {attempt:?}, which has no open start"));
+                }
+                if self.ended.insert(*attempt, end.outcome).is_some() {
+                    return Err(format!("a second end of {attempt:?}"));
+                }
+                if let Some(task) = self.task(attempt.slice, attempt.task) {
+                    task.state = end.task;
+                    task.outputs.clone_from(&end.outputs);
+                }
+            }
+            Body::Moved { slice, task, to, .. } => {
+                if let Some(task) = self.task(*slice, *task) {
+                    if task.state == TaskState::Succeeded {
+                        return Err(format!("{slice:?} moved a task that succeeded to {to}"));
+                    }
+                    task.state = *to;
+                }
+            }
+            Body::Released { slice, .. } => {
+                if let Some(model) = self.slices.get_mut(&(slice.run, slice.slice))
+                    && model.slice == *slice
+                {
+                    model.released = true;
+                }
+            }
+            Body::Submitted { slice, .. } => self.submitted(*slice, flows),
+            Body::CancelledHere { run, .. } => self.marks(*run).cancelled = true,
+            Body::PausedHere { run, on, .. } => self.marks(*run).paused_here = *on,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn task(&mut self, slice: SliceRef, task: TaskIdx) -> Option<&mut TaskModel> {
+        let model = self.slices.get_mut(&(slice.run, slice.slice))?;
+        (model.slice == slice).then(|| model.tasks.get_mut(&task))?
+    }
+
+    fn accepted(&mut self, slice: SliceRef) {
+        let assign = self.waiting.iter().find_map(|(number, wanted)| match wanted {
+            Wanted::Assign(assign) if assign.slice == slice => Some((*number, assign.clone())),
+            _ => None,
+        });
+        let Some((number, assign)) = assign else {
+            return;
+        };
+        self.waiting.remove(&number);
+        let mut model = SliceModel {
+            slice,
+            tasks: assign.tasks.iter().map(|task| (*task, fresh())).collect(),
+            upstream: BTreeMap::new(),
+            released: false,
+        };
+        for done in assign.done.iter().chain(&assign.upstream) {
+            if let Some(task) = model.tasks.get_mut(&done.task) {
+                task.state = done.state;
+                task.outputs.clone_from(&done.outputs);
+            } else {
+                model.upstream.insert(done.task, done.clone());
+            }
+        }
+        self.waiting.retain(|_, wanted| match wanted {
+            Wanted::Upstream { slice: told, upstream } if *told == slice => {
+                model.upstream.insert(upstream.task, upstream.clone());
+                false
+            }
+            _ => true,
+        });
+        self.marks(slice.run).paused_there |= assign.paused;
+        self.slices.insert((slice.run, slice.slice), model);
+    }
+
+    fn submitted(&mut self, slice: SliceRef, flows: &Flows) {
+        let Some(flow) = flows.get(&slice.run) else {
+            return;
+        };
+        let tasks = (0..flow.workflow.tasks.len() as u32)
+            .map(|task| (TaskIdx(task), fresh()))
+            .collect();
+        let model = SliceModel {
+            slice,
+            tasks,
+            upstream: BTreeMap::new(),
+            released: false,
+        };
+        self.slices.insert((slice.run, slice.slice), model);
+    }
+
+    fn started(&mut self, attempt: AttemptRef, flows: &Flows) -> Result<(), String> {
+        if self.ended.contains_key(&attempt) || !self.open.insert(attempt) {
+            return Err(format!("{attempt:?} started a second time"));
+        }
+        let slice = attempt.slice;
+        let marks = self.runs.get(&slice.run).copied().unwrap_or_default();
+        let Some(model) = self.slices.get(&(slice.run, slice.slice)) else {
+            return Err(format!("{attempt:?} started without its slice"));
+        };
+        if model.slice != slice {
+            return Err(format!("{attempt:?} started, but {:?} is here", model.slice));
+        }
+        if model.released {
+            return Err(format!("{attempt:?} started after the slice was released"));
+        }
+        if marks.cancelled {
+            return Err(format!("{attempt:?} started after its run was cancelled"));
+        }
+        if marks.paused_there || marks.paused_here {
+            return Err(format!("{attempt:?} started while its run was paused"));
+        }
+        let flow = flows.get(&slice.run).ok_or("a run nobody planned")?;
+        let verdict = model.verdict(&flow.workflow, attempt.task);
+        if verdict != Verdict::Run {
+            return Err(format!("{attempt:?} started although its needs say {verdict:?}"));
+        }
+        let Some(task) = self.task(slice, attempt.task) else {
+            return Err(format!("{attempt:?} started, not a task of its slice"));
+        };
+        if task.state.is_final() || task.state == TaskState::Running {
+            return Err(format!("{attempt:?} started while it was {}", task.state));
+        }
+        task.state = TaskState::Running;
+        task.started += 1;
+        Ok(())
+    }
+
+    /// Tasks that may start now as far as records tell, files and resources apart.
+    #[must_use]
+    pub fn startable(&self, flows: &Flows) -> Vec<(SliceRef, TaskIdx)> {
+        let mut out = Vec::new();
+        for model in self.slices.values().filter(|model| !model.released) {
+            let run = model.slice.run;
+            let marks = self.runs.get(&run).copied().unwrap_or_default();
+            let Some(flow) = flows.get(&run) else {
+                continue;
+            };
+            if marks.cancelled || marks.paused_there || marks.paused_here || marks.forgotten {
+                continue;
+            }
+            for (task, known) in &model.tasks {
+                let waits = matches!(known.state, TaskState::Blocked | TaskState::Ready);
+                if waits && model.verdict(&flow.workflow, *task) == Verdict::Run {
+                    out.push((model.slice, *task));
+                }
+            }
+        }
+        out
+    }
+
+    /// Whether nothing is left to do here without a person.
+    #[must_use]
+    pub fn unfinished(&self, flows: &Flows) -> Vec<String> {
+        let mut out = Vec::new();
+        for model in self.slices.values().filter(|model| !model.released) {
+            let Some(flow) = flows.get(&model.slice.run) else {
+                continue;
+            };
+            let marks = self.runs.get(&model.slice.run).copied().unwrap_or_default();
+            if marks.forgotten {
+                continue;
+            }
+            for (task, known) in &model.tasks {
+                let person = known.state == TaskState::Paused
+                    && flow.workflow.tasks[task.0 as usize].retry.on_exhausted
+                        == OnExhausted::Pause;
+                let held = model.waits_for_person(&flow.workflow, *task);
+                if !known.state.is_final() && !person && !held {
+                    out.push(format!("{:?} task {} is {}", model.slice, task.0, known.state));
+                }
+            }
+        }
+        out
+    }
+}
+
+fn fresh() -> TaskModel {
+    TaskModel {
+        state: TaskState::Blocked,
+        started: 0,
+        outputs: Vec::new(),
+    }
+}
+
+impl SliceModel {
+    /// The file that output number `output` of `task` is, if it is known here.
+    #[must_use]
+    pub fn output(&self, task: TaskIdx, output: u32) -> Option<Hash> {
+        let here = self.tasks.get(&task).map(|known| &known.outputs);
+        let outputs = here.or_else(|| self.upstream.get(&task).map(|told| &told.outputs))?;
+        outputs.get(output as usize).map(|file| file.hash)
+    }
+
+    fn state_of(&self, task: TaskIdx) -> Option<TaskState> {
+        let here = self.tasks.get(&task).map(|known| known.state);
+        here.or_else(|| self.upstream.get(&task).map(|told| told.state))
+    }
+
+    /// What the trigger rule says of `task`.
+    #[must_use]
+    pub fn verdict(&self, workflow: &Workflow, task: TaskIdx) -> Verdict {
+        let spec = &workflow.tasks[task.0 as usize];
+        if spec.when.as_ref().is_some_and(|when| !when.holds) {
+            return Verdict::Never;
+        }
+        let states: Vec<Option<TaskState>> =
+            spec.needs.iter().map(|need| self.state_of(*need)).collect();
+        let done = states.iter().all(|state| state.is_some_and(TaskState::is_final));
+        let count = |wanted: &[TaskState]| {
+            states
+                .iter()
+                .filter(|state| state.is_some_and(|state| wanted.contains(&state)))
+                .count()
+        };
+        use TaskState::{Aborted, Cancelled, Failed, Lost, Skipped, Succeeded};
+        let bad = count(&[Failed, Aborted, Cancelled, Lost]);
+        let runs = match spec.trigger_rule {
+            TriggerRule::AllSuccess if bad + count(&[Skipped]) > 0 => return Verdict::Never,
+            TriggerRule::AllSuccess => count(&[Succeeded]) == states.len(),
+            TriggerRule::AllDone => done,
+            TriggerRule::OneFailed => done && count(&[Failed, Lost]) > 0,
+            TriggerRule::NoneFailed if bad > 0 => return Verdict::Never,
+            TriggerRule::NoneFailed => done,
+        };
+        match (runs, done) {
+            (true, _) => Verdict::Run,
+            (false, true) => Verdict::Never,
+            (false, false) => Verdict::Wait,
+        }
+    }
+
+    /// Whether a task that a person must decide about stands before this one.
+    #[must_use]
+    pub fn waits_for_person(&self, workflow: &Workflow, task: TaskIdx) -> bool {
+        let spec = &workflow.tasks[task.0 as usize];
+        spec.needs.iter().any(|need| {
+            matches!(self.state_of(*need), Some(TaskState::Paused))
+                || (self.state_of(*need).is_none_or(|state| !state.is_final())
+                    && self.waits_for_person(workflow, *need))
+        })
+    }
+}

@@ -1,0 +1,439 @@
+//! People and their programs: submissions, cancels, pauses, permits. Whoever gets no answer asks again.
+
+use crate::fault::Kind;
+use crate::machine::{Clocks, Machine};
+use crate::medium::EdgeMedium;
+use crate::net::Link;
+use crate::queue::{SEC, Time};
+use crate::trace::Lane;
+use crate::truth::EdgeTruth;
+use crate::workload::{node_labels, node_name};
+use crate::world::{Ev, World};
+use cloud_core::event::{Input, Refused, Reply, Request, RequestId};
+use cloud_core::view;
+use edge_core::event::{Event, Local, LocalReply};
+use shared::ids::{BootId, Incarnation, NodeId, RunId};
+use shared::time::Unix;
+use shared::workflow::Resources;
+use std::collections::BTreeMap;
+
+/// Why something was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A permit for a gateway.
+    Permit(usize),
+    /// The enrolment of a gateway.
+    Enrol(usize),
+    /// A run.
+    Submit(RunId),
+    /// Whatever: only the answer counts.
+    Act,
+    /// The nodes, to free those in quarantine.
+    Tidy,
+    /// For the checkers.
+    View,
+}
+
+/// A request that is not answered.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// What.
+    pub request: Request,
+    /// Why.
+    pub purpose: Purpose,
+}
+
+/// What somebody will do.
+#[derive(Debug, Clone, Copy)]
+pub enum Deed {
+    /// Submit run number so.
+    Submit(usize),
+    /// Cancel it.
+    Cancel(usize),
+    /// Pause it or let it go on.
+    Pause(usize, bool),
+    /// Look for tasks that wait for a person at a gateway.
+    Resume(usize),
+}
+
+/// Requests under way.
+#[derive(Debug, Default)]
+pub struct People {
+    /// What they will do.
+    pub deeds: Vec<Deed>,
+    /// Without an answer, by number.
+    pub asks: BTreeMap<u64, Ask>,
+    /// Number of the last request.
+    pub last: u64,
+    /// Local requests without an answer: machine, run if it is a submission.
+    pub local: BTreeMap<u64, (usize, Option<RunId>)>,
+    /// Runs that were submitted (their submission may not be answered yet).
+    pub submitted: std::collections::BTreeSet<RunId>,
+    /// The last answers for the checkers.
+    pub views: Vec<Reply>,
+    /// Gateways that wait for their new identity before they start.
+    pub permits: u64,
+    /// Nodes that an operator declared gone.
+    pub forgotten: std::collections::BTreeSet<NodeId>,
+    /// Runs of which a person cancelled something.
+    pub cancelled: std::collections::BTreeSet<RunId>,
+    /// Tasks that a person let run again.
+    pub resumed: std::collections::BTreeSet<(RunId, shared::ids::TaskIdx)>,
+}
+
+impl World {
+    /// Machine `n` stands there, without power and unknown to anybody.
+    pub fn add_machine(&mut self, n: usize) {
+        let incarnation = Incarnation(self.dice.ids.id());
+        let mut dice = self.dice.ids.fork("machine", n as u64);
+        let capacity = Resources {
+            cpu_milli: 1000 * dice.range(1, 4) as u32,
+            memory: 4 << 30,
+            disk: 1 << 40,
+            ..Resources::default()
+        };
+        let machine = Machine {
+            n,
+            name: node_name(n),
+            node: None,
+            labels: node_labels(n),
+            slots: (capacity.cpu_milli / 1000).max(1),
+            capacity,
+            copy_of: None,
+            power: true,
+            destroyed: false,
+            boot: BootId(self.dice.ids.id()),
+            clocks: Clocks { booted: 0, off: 0, trusted: true },
+            medium: EdgeMedium::new(self.plan.layer),
+            incarnation,
+            succeeds: None,
+            dirs: std::collections::BTreeSet::new(),
+            files: BTreeMap::new(),
+            procs: BTreeMap::new(),
+            agent: None,
+            process: 0,
+            penance: 0,
+            link: Link::default(),
+            image: None,
+            life: usize::MAX,
+            full: false,
+            unknown_fact: false,
+            idle_since: None,
+            cold: false,
+            hello: None,
+            arrived: 0,
+            told: 0,
+        };
+        self.machines.push(machine);
+    }
+
+    /// Somebody makes a permit for gateway `m` and enrols it.
+    pub fn enrol(&mut self, m: usize, replace: bool) {
+        self.people.permits += 1;
+        let id = format!("token-{}", self.people.permits);
+        let name = self.machines[m].name.clone();
+        let request = Request::AddToken {
+            record: id.clone().into_bytes(),
+            id: id.clone(),
+            name: Some(name.clone()),
+            replace,
+            expires: Unix(i64::MAX),
+        };
+        self.ask(request, Purpose::Permit(m));
+        let request = Request::Enrol {
+            token: id,
+            node: NodeId(self.dice.ids.id()),
+            name,
+            labels: self.machines[m].labels.clone(),
+        };
+        self.ask(request, Purpose::Enrol(m));
+    }
+
+    /// Somebody asks the coordinator for something.
+    pub fn ask(&mut self, request: Request, purpose: Purpose) {
+        self.people.last += 1;
+        let id = self.people.last;
+        let ask = Ask { request, purpose };
+        self.people.asks.insert(id, ask);
+        self.ask_again(id);
+    }
+
+    /// A request without an answer is sent, again and again.
+    pub(crate) fn ask_again(&mut self, id: u64) {
+        let Some(ask) = self.people.asks.get(&id) else {
+            return;
+        };
+        let input = Input::Request {
+            id: RequestId(id),
+            request: Box::new(ask.request.clone()),
+        };
+        self.tell_cloud(input);
+        self.queue.at(self.t + 20 * SEC, Ev::AskAgain(id));
+    }
+
+    /// The coordinator is back: everybody asks again at once.
+    pub fn ask_all_again(&mut self) {
+        let ids: Vec<u64> = self.people.asks.keys().copied().collect();
+        for id in ids {
+            let Some(ask) = self.people.asks.get(&id) else {
+                continue;
+            };
+            let input = Input::Request {
+                id: RequestId(id),
+                request: Box::new(ask.request.clone()),
+            };
+            self.tell_cloud(input);
+        }
+    }
+
+    /// The coordinator answered.
+    pub fn answered(&mut self, id: u64, reply: Reply) {
+        let Some(ask) = self.people.asks.remove(&id) else {
+            return;
+        };
+        self.trace.mark(self.t, Lane::Cloud, 10, id);
+        if let Reply::Refused(why) = &reply {
+            self.trace.say(self.t, Lane::Cloud, || {
+                format!("refused {:?}: {why}", ask.purpose)
+            });
+        }
+        match (ask.purpose, reply) {
+            (Purpose::Enrol(m), Reply::Enrolled(node)) => self.enrolled(m, node),
+            (Purpose::Enrol(m), Reply::Refused(Refused::Token(_))) => {
+                // its answer was lost with the coordinator; a new permit is needed
+                self.enrol(m, true);
+            }
+            (Purpose::Submit(run), Reply::Submitted(accepted)) => {
+                if accepted != run {
+                    self.fail("applied_once_in_order", format!("{run} became {accepted}"));
+                }
+                self.cloud.truth.promised.insert(run);
+                self.trace
+                    .say(self.t, Lane::Cloud, || format!("run {run} is accepted"));
+            }
+            (Purpose::Submit(run), other) => {
+                self.fail("bounded", format!("submission of {run} was answered {other:?}"));
+            }
+            (Purpose::Tidy, Reply::Nodes(nodes)) => self.tidy(&nodes),
+            (Purpose::View, reply) => {
+                crate::check::on_view(self, &reply);
+                self.people.views.push(reply);
+            }
+            _ => {}
+        }
+    }
+
+    fn enrolled(&mut self, m: usize, node: NodeId) {
+        let machine = &mut self.machines[m];
+        if machine.node.is_some_and(|known| known != node) {
+            self.fail("one_owner", format!("gw-{} was enrolled as somebody else", m + 1));
+            return;
+        }
+        machine.node = Some(node);
+        let log = machine.log();
+        machine.life = self.lives.len();
+        self.lives.push(EdgeTruth::new(log));
+        let (process, power) = (machine.process, machine.power);
+        if power {
+            self.queue.at(self.t, Ev::Start(m, process));
+        } else {
+            self.power_on(m);
+        }
+    }
+
+    /// Puts what people will do into the queue.
+    pub fn plan_people(&mut self) {
+        let mut deeds: Vec<(Time, Deed)> = Vec::new();
+        for (n, run) in self.plan.runs.iter().enumerate() {
+            deeds.push((run.at, Deed::Submit(n)));
+            if let Some(at) = run.cancel {
+                deeds.push((at, Deed::Cancel(n)));
+            }
+            if let Some((at, lasts)) = run.pause {
+                deeds.push((at, Deed::Pause(n, true)));
+                deeds.push((at + lasts, Deed::Pause(n, false)));
+            }
+        }
+        for m in 0..self.plan.nodes {
+            for hour in 1..7 {
+                let at = hour * crate::queue::HOUR + self.dice.people.below(crate::queue::HOUR);
+                deeds.push((at, Deed::Resume(m)));
+            }
+        }
+        for (at, deed) in deeds {
+            let position = self.people.deeds.len();
+            self.people.deeds.push(deed);
+            self.queue.at(at, Ev::Person(position));
+        }
+    }
+
+    /// A person does something.
+    pub(crate) fn person(&mut self, position: usize) {
+        match self.people.deeds[position] {
+            Deed::Submit(n) => self.submit(n, position),
+            Deed::Cancel(n) => self.cancel(n),
+            Deed::Pause(n, on) => self.pause(n, on),
+            Deed::Resume(m) => self.resume(m),
+        }
+    }
+
+    fn submit(&mut self, n: usize, position: usize) {
+        let run = &self.plan.runs[n];
+        let (id, workflow) = (run.run, run.packed.clone());
+        let by = "somebody".to_owned();
+        let Some(m) = run.local else {
+            self.people.submitted.insert(id);
+            let request = Request::Submit {
+                run: id,
+                workflow,
+                by,
+                idempotency_key: Some(id.to_string()),
+            };
+            self.ask(request, Purpose::Submit(id));
+            return;
+        };
+        if self.machines[m].destroyed {
+            return;
+        }
+        if self.machines[m].agent.is_none() {
+            self.queue.at(self.t + 60 * SEC, Ev::Person(position));
+            return;
+        }
+        self.people.submitted.insert(id);
+        self.happened(Kind::LocalSubmit);
+        let what = Local::Submit { run: id, workflow, by };
+        self.ask_local(m, Some(id), what);
+    }
+
+    fn ask_local(&mut self, m: usize, run: Option<RunId>, what: Local) {
+        self.people.last += 1;
+        let request = self.people.last;
+        self.people.local.insert(request, (m, run));
+        self.tell(m, Event::Local { request, what });
+    }
+
+    /// An agent answered a local request.
+    pub fn local_reply(&mut self, m: usize, request: u64, reply: LocalReply) {
+        let Some((_, run)) = self.people.local.remove(&request) else {
+            return;
+        };
+        self.trace.mark(self.t, Lane::Node(m), 11, request);
+        match (run, reply) {
+            (Some(run), LocalReply::Done) => {
+                let life = self.machines[m].life;
+                self.lives[life].promised.insert(run);
+                crate::check::acknowledged_is_durable::on_local_submit(self, m, run);
+            }
+            (_, LocalReply::Refused(why)) => {
+                self.trace
+                    .say(self.t, Lane::Node(m), || format!("local request refused: {why}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// The agent of `m` is gone: whoever waited for an answer submits again later.
+    pub fn local_gone(&mut self, m: usize) {
+        let lost: Vec<u64> = self
+            .people
+            .local
+            .iter()
+            .filter(|(_, (at, _))| *at == m)
+            .map(|(request, _)| *request)
+            .collect();
+        for request in lost {
+            let Some((_, Some(run))) = self.people.local.remove(&request) else {
+                continue;
+            };
+            let position = self.people.deeds.iter().position(|deed| {
+                matches!(deed, Deed::Submit(n) if self.plan.runs[*n].run == run)
+            });
+            if let Some(position) = position {
+                self.queue.at(self.t + 60 * SEC, Ev::Person(position));
+            }
+        }
+    }
+
+    fn cancel(&mut self, n: usize) {
+        let run = &self.plan.runs[n];
+        let (id, local) = (run.run, run.local);
+        if !self.people.submitted.contains(&id) {
+            return;
+        }
+        self.happened(Kind::Cancelled);
+        self.people.cancelled.insert(id);
+        let by = "somebody".to_owned();
+        let why = "a change of mind".to_owned();
+        match local {
+            Some(m) if self.dice.people.chance(500) => {
+                let what = Local::Cancel { run: id, by, why };
+                self.ask_local(m, None, what);
+            }
+            _ => self.ask(Request::Cancel { run: id, by, why }, Purpose::Act),
+        }
+    }
+
+    fn pause(&mut self, n: usize, on: bool) {
+        let run = &self.plan.runs[n];
+        let (id, local) = (run.run, run.local);
+        if !self.people.submitted.contains(&id) {
+            return;
+        }
+        if on {
+            self.happened(Kind::Paused);
+        }
+        let by = "somebody".to_owned();
+        match local {
+            Some(m) => self.ask_local(m, None, Local::Pause { run: id, on, by }),
+            None => self.ask(Request::Pause { run: id, on, by }, Purpose::Act),
+        }
+    }
+
+    /// Somebody at gateway `m` lets tasks run again that wait for a person.
+    fn resume(&mut self, m: usize) {
+        let Some(agent) = &self.machines[m].agent else {
+            return;
+        };
+        let waiting: Vec<_> = agent
+            .driver
+            .agent()
+            .ps(true)
+            .into_iter()
+            .filter(|task| task.state == "paused" || task.state == "lost")
+            .map(|task| (task.run, task.index))
+            .collect();
+        for (run, task) in waiting {
+            if !self.dice.people.chance(500) {
+                continue;
+            }
+            self.happened(Kind::Resumed);
+            self.people.resumed.insert((run, task));
+            let by = "somebody".to_owned();
+            self.ask_local(m, None, Local::Resume { run, task, by });
+        }
+    }
+
+    /// An operator frees what is in quarantine and ends the hold for what is gone.
+    fn tidy(&mut self, nodes: &[view::Node]) {
+        for node in nodes {
+            let by = "operator".to_owned();
+            if node.state == "quarantined" {
+                self.trace
+                    .say(self.t, Lane::Cloud, || format!("{} is freed", node.name));
+                self.ask(Request::ReleaseQuarantine { node: node.id, by }, Purpose::Act);
+            }
+        }
+    }
+
+    /// An operator declares a gateway gone.
+    pub(crate) fn forget_node(&mut self, m: usize) {
+        let Some(node) = self.machines[m].node else {
+            return;
+        };
+        if self.people.forgotten.insert(node) {
+            self.happened(Kind::Forgotten);
+            let by = "operator".to_owned();
+            self.ask(Request::ForgetNode { node, by }, Purpose::Act);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What happened, twice: as one hash (the same seed gives the same one) and, when asked for, as a timeline
+//! for people with one lane per machine.
+
+use crate::queue::{SEC, Time};
+use crate::rng::mix;
+use std::fmt::Write as _;
+
+/// Whose lane a line stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// A gateway.
+    Node(usize),
+    /// The coordinator.
+    Cloud,
+    /// The world.
+    World,
+}
+
+impl Lane {
+    fn code(self) -> u64 {
+        match self {
+            Self::World => 0,
+            Self::Cloud => 1,
+            Self::Node(n) => 2 + n as u64,
+        }
+    }
+
+    fn column(self) -> usize {
+        match self {
+            Self::World | Self::Cloud => 0,
+            Self::Node(n) => n + 1,
+        }
+    }
+}
+
+/// The trace of one seed.
+#[derive(Debug, Default)]
+pub struct Trace {
+    hash: u64,
+    /// Lines for people, if they are wanted.
+    pub lines: Option<Vec<String>>,
+}
+
+impl Trace {
+    /// With lines for people or without.
+    #[must_use]
+    pub fn new(readable: bool) -> Self {
+        Self {
+            hash: 0,
+            lines: readable.then(Vec::new),
+        }
+    }
+
+    /// Something happened: it is mixed into the hash.
+    pub fn mark(&mut self, at: Time, lane: Lane, code: u64, detail: u64) {
+        self.hash = mix(self.hash ^ at)
+            .wrapping_add(mix(code << 8 | lane.code()))
+            .rotate_left(17)
+            ^ detail;
+    }
+
+    /// Something that people want to see happened.
+    pub fn say(&mut self, at: Time, lane: Lane, text: impl FnOnce() -> String) {
+        let Some(lines) = &mut self.lines else {
+            return;
+        };
+        let mut line = clock(at);
+        let name = match lane {
+            Lane::World => "world".to_owned(),
+            Lane::Cloud => "cloud".to_owned(),
+            Lane::Node(n) => crate::workload::node_name(n),
+        };
+        let indent = lane.column() * 4;
+        // writing into a String cannot fail
+        let _ = write!(line, "  {name:<6} {:indent$}{}", "", text());
+        lines.push(line);
+    }
+
+    /// The hash of everything so far.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// `h:mm:ss.mmm` since the world began.
+#[must_use]
+pub fn clock(at: Time) -> String {
+    let seconds = at / SEC;
+    format!(
+        "{}:{:02}:{:02}.{:03}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        at % SEC / 1_000_000
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_content_both_count() {
+        let mut one = Trace::new(true);
+        one.mark(1, Lane::Cloud, 2, 3);
+        one.mark(1, Lane::Node(0), 2, 3);
+        let mut two = Trace::new(false);
+        two.mark(1, Lane::Node(0), 2, 3);
+        two.mark(1, Lane::Cloud, 2, 3);
+        assert_ne!(one.hash(), two.hash());
+        one.say(3_661_000_000_000, Lane::Node(1), || "hello".to_owned());
+        let lines = one.lines.expect("lines were asked for");
+        assert_eq!(lines, vec!["1:01:01.000  gw-2           hello"]);
+    }
+}

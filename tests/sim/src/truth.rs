@@ -1,0 +1,371 @@
+//! The truth: what became durable where, as the taps and the disks tell, and which processes ran. Checkers
+//! judge the cores by this and by nothing that a core says of itself.
+
+use crate::model::{Flows, Model};
+use crate::queue::Time;
+use crate::tap::Ended;
+use cloud_core::store::{AggregateId, Transaction};
+use shared::directive::{Body as Wanted, Directive};
+use shared::fact::Fact;
+use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
+use shared::log::{Direction, Head};
+use shared::wire::LogId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A fact as it became durable.
+#[derive(Debug, Clone)]
+pub struct FactRow {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What they say, if this version can read them.
+    pub fact: Option<Fact>,
+    /// Hash of the chain up to it.
+    pub hash: Hash,
+    /// Last of a commit.
+    pub ends: bool,
+    /// When it became durable.
+    pub at: Time,
+}
+
+/// One life of a gateway's disk: a branch of the history of a log.
+#[derive(Debug, Clone)]
+pub struct EdgeTruth {
+    /// Which log.
+    pub log: LogId,
+    /// Its facts, from number 1.
+    pub facts: Vec<FactRow>,
+    /// Its directives.
+    pub directives: Vec<Vec<u8>>,
+    /// Number of the first directive (a reset starts later).
+    pub directives_base: u64,
+    /// A commit of which nobody knows the end.
+    pub open: Option<(Vec<Vec<u8>>, Vec<Vec<u8>>)>,
+    /// The fold of it.
+    pub model: Model,
+    /// Last fact that was sent up.
+    pub sent: u64,
+    /// Last directive that was said to be applied.
+    pub applied: u64,
+    /// Runs that a person at the gateway was told to be submitted.
+    pub promised: BTreeSet<RunId>,
+    /// Start facts by attempt: their number.
+    pub starts: BTreeMap<AttemptRef, u64>,
+    /// The disk was copied or put back: this branch shares its beginning with another one.
+    pub branched: bool,
+}
+
+/// What a commit did to the truth that it must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// The invariant that is broken.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub text: String,
+}
+
+/// `Wrong`, shortly.
+#[must_use]
+pub fn wrong(invariant: &'static str, text: impl Into<String>) -> Wrong {
+    Wrong {
+        invariant,
+        text: text.into(),
+    }
+}
+
+impl EdgeTruth {
+    /// A new disk.
+    #[must_use]
+    pub fn new(log: LogId) -> Self {
+        Self {
+            log,
+            facts: Vec::new(),
+            directives: Vec::new(),
+            directives_base: 0,
+            open: None,
+            model: Model::default(),
+            sent: 0,
+            applied: 0,
+            promised: BTreeSet::new(),
+            starts: BTreeMap::new(),
+            branched: false,
+        }
+    }
+
+    /// The last fact.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        let origin = Head::origin(self.log.node, self.log.incarnation, Direction::Up);
+        self.facts.last().map_or(origin, |row| Head {
+            number: self.facts.len() as u64,
+            hash: row.hash,
+        })
+    }
+
+    /// Number of the last directive.
+    #[must_use]
+    pub fn last_directive(&self) -> u64 {
+        self.directives_base + self.directives.len() as u64
+    }
+
+    /// Whether `number` is the last fact of a commit (or nothing).
+    #[must_use]
+    pub fn is_end(&self, number: u64) -> bool {
+        number == 0 || self.facts.get(number as usize - 1).is_some_and(|row| row.ends)
+    }
+
+    /// A commit became durable.
+    pub fn commit(
+        &mut self,
+        at: Time,
+        facts: Vec<Vec<u8>>,
+        directives: Vec<Vec<u8>>,
+        flows: &Flows,
+    ) -> Vec<Wrong> {
+        let mut out = Vec::new();
+        self.directives.extend(directives);
+        let count = facts.len();
+        for (position, bytes) in facts.into_iter().enumerate() {
+            let head = self.head().then(&bytes);
+            let fact = Fact::decode(head.number, &bytes).ok();
+            if let Some(fact) = &fact
+                && let Err(text) = self.fold(head.number, fact, flows)
+            {
+                out.push(wrong("explained", format!("fact {}: {text}", head.number)));
+            }
+            self.facts.push(FactRow {
+                bytes,
+                fact,
+                hash: head.hash,
+                ends: position + 1 == count,
+                at,
+            });
+        }
+        if count == 0 {
+            self.catch_up(self.last_directive());
+        }
+        out
+    }
+
+    fn catch_up(&mut self, seen: u64) {
+        while self.model.directives < seen.min(self.last_directive()) {
+            let next = self.model.directives.max(self.directives_base) + 1;
+            let bytes = &self.directives[(next - self.directives_base) as usize - 1];
+            self.model.directive(next, bytes);
+        }
+    }
+
+    fn fold(&mut self, number: u64, fact: &Fact, flows: &Flows) -> Result<(), String> {
+        if fact.seen > self.last_directive() {
+            return Err(format!("it saw directive {}, which is not there", fact.seen));
+        }
+        self.catch_up(fact.seen);
+        if let shared::fact::Body::Started { attempt } = &fact.body {
+            self.starts.insert(*attempt, number);
+        }
+        self.model.fact(fact, flows)
+    }
+
+    /// A commit ended without a word: the next start tells whether it is there.
+    pub fn unknown(&mut self, facts: Vec<Vec<u8>>, directives: Vec<Vec<u8>>) {
+        self.open = Some((facts, directives));
+    }
+
+    /// The store was read: it must hold all that was acknowledged, and nothing else but an open commit.
+    pub fn loaded(&mut self, at: Time, found: Head, directives: u64, flows: &Flows) -> Vec<Wrong> {
+        let mut out = Vec::new();
+        if let Some((facts, wanted)) = self.open.take() {
+            let grown = self.head().then_all(&facts);
+            let more = self.last_directive() + wanted.len() as u64;
+            if found == grown && directives == more && (!facts.is_empty() || !wanted.is_empty()) {
+                out = self.commit(at, facts, wanted, flows);
+            }
+        }
+        if found != self.head() {
+            let text = format!(
+                "facts up to {} are there, {} were durable",
+                found.number,
+                self.head().number
+            );
+            out.push(wrong("acknowledged_is_durable", text));
+        }
+        if directives != self.last_directive() {
+            let text = format!(
+                "directives up to {directives} are there, {} were durable",
+                self.last_directive()
+            );
+            out.push(wrong("acknowledged_is_durable", text));
+        }
+        out
+    }
+
+    /// Compares the facts that a disk holds with those that were made durable.
+    #[must_use]
+    pub fn compare(&self, entries: &[(u64, Vec<u8>)]) -> Option<Wrong> {
+        entries.iter().find_map(|(number, bytes)| {
+            let known = self.facts.get(*number as usize - 1).map(|row| &row.bytes);
+            (known != Some(bytes)).then(|| {
+                wrong(
+                    "acknowledged_is_durable",
+                    format!("fact {number} on the disk is not the one that was committed"),
+                )
+            })
+        })
+    }
+}
+
+/// An assignment that the coordinator wrote.
+#[derive(Debug, Clone)]
+pub struct Assigned {
+    /// To whom.
+    pub log: LogId,
+    /// Its number among that log's directives.
+    pub number: u64,
+    /// The slice.
+    pub slice: shared::ids::SliceRef,
+    /// Its tasks.
+    pub tasks: Vec<TaskIdx>,
+}
+
+/// What is durable at the coordinator.
+#[derive(Debug, Clone, Default)]
+pub struct CloudTruth {
+    /// Versions of the aggregates.
+    pub versions: BTreeMap<AggregateId, u64>,
+    /// The last fact of each log.
+    pub heads: BTreeMap<LogId, Head>,
+    /// The last directive of each log.
+    pub directives: BTreeMap<LogId, Head>,
+    /// All assignments, in the order in which they were written.
+    pub assigned: Vec<Assigned>,
+    /// A commit of which nobody knows the end.
+    pub open: Vec<Transaction>,
+    /// Highest epoch of each task.
+    pub epochs: BTreeMap<(RunId, TaskIdx), u64>,
+    /// Runs whose submission was acknowledged.
+    pub promised: BTreeSet<RunId>,
+    /// Last acknowledgement sent, by log.
+    pub acked: BTreeMap<LogId, u64>,
+}
+
+impl CloudTruth {
+    /// A commit went through.
+    pub fn commit(&mut self, ended: Ended, transactions: Vec<Transaction>) -> Vec<Wrong> {
+        match ended {
+            Ended::Refused => Vec::new(),
+            Ended::Unknown => {
+                self.open = transactions;
+                Vec::new()
+            }
+            Ended::Done => transactions.iter().flat_map(|tx| self.apply(tx)).collect(),
+        }
+    }
+
+    fn apply(&mut self, tx: &Transaction) -> Vec<Wrong> {
+        let mut out = Vec::new();
+        let version = self.versions.get(&tx.aggregate).copied().unwrap_or(0);
+        if tx.expected != version {
+            let open = std::mem::take(&mut self.open);
+            let fits = open
+                .iter()
+                .any(|was| was.aggregate == tx.aggregate && was.expected == version);
+            if fits {
+                for was in &open {
+                    out.extend(self.apply(was));
+                }
+            }
+        }
+        let version = self.versions.get(&tx.aggregate).copied().unwrap_or(0);
+        if tx.expected != version {
+            let text = format!(
+                "{:?} has version {} in the store, {version} was durable",
+                tx.aggregate, tx.expected
+            );
+            out.push(wrong("acknowledged_is_durable", text));
+        }
+        self.versions.insert(tx.aggregate, tx.expected + 1);
+        for segment in &tx.facts {
+            out.extend(self.segment(segment));
+        }
+        if let Some((log, above)) = tx.truncate {
+            self.assigned
+                .retain(|one| one.log != log || one.number <= above);
+        }
+        for (log, entry) in &tx.directives {
+            out.extend(self.entry(*log, entry));
+        }
+        out
+    }
+
+    fn segment(&mut self, segment: &cloud_core::store::Segment) -> Option<Wrong> {
+        let origin = Head::origin(segment.log.node, segment.log.incarnation, Direction::Up);
+        let known = self.heads.get(&segment.log).copied().unwrap_or(origin);
+        self.heads.insert(segment.log, segment.head);
+        if segment.after != known {
+            return Some(wrong(
+                "applied_once_in_order",
+                format!(
+                    "facts from {} were recorded behind {}",
+                    segment.after.number, known.number
+                ),
+            ));
+        }
+        (segment.after.then_all(&segment.entries) != segment.head).then(|| {
+            wrong(
+                "applied_once_in_order",
+                format!("facts up to {} do not make their hash", segment.head.number),
+            )
+        })
+    }
+
+    fn entry(&mut self, log: LogId, entry: &cloud_core::store::Entry) -> Option<Wrong> {
+        self.directives.insert(log, entry.head);
+        let number = entry.head.number;
+        let directive = Directive::decode(number, &entry.bytes).ok()?;
+        let Wanted::Assign(assign) = directive.body else {
+            return None;
+        };
+        let epoch = assign.slice.epoch.0;
+        let mut old = None;
+        for task in &assign.tasks {
+            let last = self.epochs.entry((assign.slice.run, *task)).or_insert(0);
+            if *last >= epoch {
+                old = Some(*last);
+            }
+            *last = epoch;
+        }
+        let text = old.map(|last| format!("{:?} was assigned behind epoch {last}", assign.slice));
+        self.assigned.push(Assigned {
+            log,
+            number,
+            slice: assign.slice,
+            tasks: assign.tasks,
+        });
+        text.map(|text| wrong("one_owner", text))
+    }
+
+    /// Who owns `task` of `run` now, by the highest epoch.
+    #[must_use]
+    pub fn owner(&self, run: RunId, task: TaskIdx) -> Option<&Assigned> {
+        self.assigned
+            .iter()
+            .filter(|one| one.slice.run == run && one.tasks.binary_search(&task).is_ok())
+            .max_by_key(|one| one.slice.epoch)
+    }
+}
+
+/// A process of a task.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// On which machine.
+    pub machine: usize,
+    /// Which branch of history wrote its start.
+    pub life: usize,
+    /// Which attempt.
+    pub attempt: AttemptRef,
+    /// Since when.
+    pub from: Time,
+    /// Until when.
+    pub to: Option<Time>,
+    /// Its end was seen by its agent.
+    pub seen: bool,
+}

@@ -1,0 +1,524 @@
+//! Sessions: dialling, sending, arriving, and every way in which a session ends.
+
+use crate::fault::Kind;
+use crate::net::{Connection, Side, Stream};
+use crate::queue::{SEC, Time};
+use crate::trace::Lane;
+use crate::world::{Ev, World};
+use cloud_core::event::{Conn, Input};
+use edge_core::event::Event;
+use shared::wire::{Down, Up};
+
+impl World {
+    /// The time a message of machine `m` takes now.
+    pub fn delay(&mut self, m: usize) -> Time {
+        let net = self.plan.net;
+        let mut delay = net.delay + self.dice.net.below(net.jitter + 1) + self.machines[m].link.slow;
+        if !self.calm && self.dice.net.chance(net.spikes) {
+            delay *= 10;
+            self.happened(Kind::DelaySpike);
+        }
+        delay
+    }
+
+    /// A connection with nobody at the other end: on it an old hello is said again.
+    pub fn replayed_connection(&mut self, m: usize) -> u64 {
+        self.last_conn += 1;
+        let connection = Connection {
+            machine: m,
+            life: u64::MAX,
+            cloud_life: self.cloud.process,
+            session: 0,
+            agent_open: false,
+            cloud_open: true,
+            greeted: true,
+            up: crate::net::Lane::default(),
+            down: crate::net::Lane::default(),
+        };
+        self.conns.insert(self.last_conn, connection);
+        self.last_conn
+    }
+
+    /// An agent dials.
+    pub fn dial(&mut self, m: usize, session: u64) {
+        let delay = 2 * self.delay(m);
+        let process = self.machines[m].process;
+        self.queue
+            .at(self.t + delay, Ev::Dialled(m, process, session));
+    }
+
+    fn lives(&self, m: usize, process: u64) -> bool {
+        self.machines[m].process == process && self.machines[m].agent.is_some()
+    }
+
+    /// A dial succeeds or not.
+    pub(crate) fn dialled(&mut self, m: usize, process: u64, session: u64) {
+        if !self.lives(m, process) {
+            return;
+        }
+        let reachable = self.machines[m].link.whole();
+        if !reachable {
+            self.felt_cut(m);
+        }
+        if reachable && self.cloud.engine.is_some() && self.cloud.deaf == 0 {
+            self.connect(m, session);
+        } else {
+            if reachable && self.cloud.deaf > 0 {
+                self.happened(Kind::DialRefused);
+            }
+            self.queue
+                .at(self.t + 5 * SEC, Ev::DialFailed(m, process, session));
+        }
+    }
+
+    fn connect(&mut self, m: usize, session: u64) {
+        self.last_conn += 1;
+        let conn = self.last_conn;
+        let connection = Connection {
+            machine: m,
+            life: self.machines[m].process,
+            cloud_life: self.cloud.process,
+            session,
+            agent_open: true,
+            cloud_open: true,
+            greeted: false,
+            up: crate::net::Lane::default(),
+            down: crate::net::Lane::default(),
+        };
+        self.conns.insert(conn, connection);
+        self.trace.mark(self.t, Lane::Node(m), 1, session);
+        self.trace
+            .say(self.t, Lane::Node(m), || format!("linked, session {session}"));
+        if let Some(agent) = &mut self.machines[m].agent {
+            agent.sessions.insert(session, conn);
+        }
+        self.tell(m, Event::Linked { session });
+    }
+
+    /// A dial is given up.
+    pub(crate) fn dial_failed(&mut self, m: usize, process: u64, session: u64) {
+        if self.lives(m, process) {
+            let why = "no answer".to_owned();
+            self.tell(m, Event::Unlinked { session, why });
+        }
+    }
+
+    /// An agent sends a message.
+    pub fn send_up(&mut self, m: usize, session: u64, message: Up) {
+        crate::check::on_send_up(self, m, &message);
+        let Some(conn) = self.machines[m]
+            .agent
+            .as_ref()
+            .and_then(|agent| agent.sessions.get(&session).copied())
+        else {
+            return;
+        };
+        let at = self.t + self.delay(m);
+        let stream = Stream::of_up(&message);
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        if !connection.agent_open {
+            return;
+        }
+        let half = !connection.cloud_open;
+        let at = connection.up.put(stream, at, message);
+        if half {
+            self.happened(Kind::HalfOpen);
+        }
+        self.queue.at(at, Ev::Up(conn, stream));
+    }
+
+    /// The coordinator sends a message.
+    pub fn send_down(&mut self, conn: u64, message: Down) {
+        crate::check::on_send_down(self, conn, &message);
+        let Some(m) = self.conns.get(&conn).map(|connection| connection.machine) else {
+            return;
+        };
+        let at = self.t + self.delay(m);
+        let stream = Stream::of_down(&message);
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        if !connection.cloud_open {
+            return;
+        }
+        let half = !connection.agent_open;
+        let at = connection.down.put(stream, at, message);
+        if half {
+            self.happened(Kind::HalfOpen);
+        }
+        self.queue.at(at, Ev::Down(conn, stream));
+    }
+
+    /// A message arrives at the coordinator.
+    pub(crate) fn arrives_up(&mut self, conn: u64, stream: Stream) {
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let m = connection.machine;
+        if !self.machines[m].link.reaches(Side::Cloud) {
+            connection.up.stall(stream);
+            self.felt_cut(m);
+            return;
+        }
+        let Some((message, overtook)) = connection.up.take(stream) else {
+            return;
+        };
+        if !connection.cloud_open || self.cloud.engine.is_none() {
+            self.lost_up(&message);
+            return;
+        }
+        if overtook {
+            self.happened(Kind::Reorder);
+        }
+        let doubles = self.plan.net.doubles;
+        let twice = matches!(message, Up::Facts(_) | Up::Applied(_))
+            && !self.calm
+            && self.dice.net.chance(doubles);
+        if twice {
+            self.deliver_up(conn, message.clone());
+        }
+        self.deliver_up(conn, message);
+    }
+
+    fn deliver_up(&mut self, conn: u64, message: Up) {
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let m = connection.machine;
+        self.trace.mark(self.t, Lane::Cloud, 2, conn);
+        if let Up::Facts(batch) = &message {
+            let last = batch.head().number;
+            if batch.after.number < self.machines[m].arrived {
+                self.tally.add(Kind::Duplicate);
+            }
+            self.machines[m].arrived = self.machines[m].arrived.max(last);
+        }
+        let input = match message {
+            Up::Hello(hello) if !connection.greeted => {
+                connection.greeted = true;
+                let secret = self.dice.ids.id();
+                let machine = &mut self.machines[m];
+                machine.hello = Some(hello.clone());
+                Input::Hello {
+                    conn: Conn(conn),
+                    node: machine.node.unwrap_or_default(),
+                    name: machine.name.clone(),
+                    hello,
+                    secret,
+                }
+            }
+            message => Input::Heard {
+                conn: Conn(conn),
+                message,
+            },
+        };
+        self.tell_cloud(input);
+    }
+
+    /// A message arrives at a gateway.
+    pub(crate) fn arrives_down(&mut self, conn: u64, stream: Stream) {
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let (m, session, life) = (connection.machine, connection.session, connection.life);
+        if !self.machines[m].link.reaches(Side::Agent) {
+            connection.down.stall(stream);
+            self.felt_cut(m);
+            return;
+        }
+        let Some((message, overtook)) = connection.down.take(stream) else {
+            return;
+        };
+        if !connection.agent_open || !self.lives(m, life) {
+            self.lost_down(m, &message);
+            return;
+        }
+        if overtook {
+            self.happened(Kind::Reorder);
+        }
+        let repeats = matches!(message, Down::Ack(_) | Down::Directives(_));
+        let doubles = self.plan.net.doubles;
+        let times = if repeats && !self.calm && self.dice.net.chance(doubles) { 2 } else { 1 };
+        for _ in 0..times {
+            if let Down::Directives(batch) = &message {
+                if batch.after.number < self.machines[m].told {
+                    self.tally.add(Kind::Duplicate);
+                }
+                let last = batch.head().number;
+                self.machines[m].told = self.machines[m].told.max(last);
+            }
+            self.trace.mark(self.t, Lane::Node(m), 3, conn);
+            let message = message.clone();
+            self.tell(m, Event::Heard { session, message });
+        }
+    }
+
+    fn felt_cut(&mut self, m: usize) {
+        let link = &mut self.machines[m].link;
+        if !std::mem::replace(&mut link.felt, true) {
+            let kind = if link.cuts_up > 0 && link.cuts_down > 0 {
+                Kind::Partition
+            } else {
+                Kind::OneWayCut
+            };
+            self.happened(kind);
+        }
+    }
+
+    fn lost_up(&mut self, _message: &Up) {
+        self.happened(Kind::MessageLoss);
+    }
+
+    fn lost_down(&mut self, m: usize, message: &Down) {
+        self.happened(Kind::MessageLoss);
+        if matches!(message, Down::Ack(_)) {
+            self.happened(Kind::LostAck);
+            self.trace.say(self.t, Lane::Node(m), || "an acknowledgement was lost".to_owned());
+        }
+    }
+
+    /// `side` closes the connection; the other one hears of it, or falls silent by itself.
+    pub fn close(&mut self, conn: u64, side: Side, why: &str) {
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        if !connection.is_open(side) {
+            return;
+        }
+        let m = connection.machine;
+        match side {
+            Side::Agent => connection.agent_open = false,
+            Side::Cloud => connection.cloud_open = false,
+        }
+        let after = match side {
+            Side::Agent => connection.up.last_arrival(),
+            Side::Cloud => connection.down.last_arrival(),
+        };
+        self.end_side(conn, side, why);
+        let at = (self.t + self.delay(m)).max(after + 1);
+        self.queue.at(at, Ev::Closed(conn, side.other()));
+    }
+
+    /// A side learns that the connection is over.
+    fn end_side(&mut self, conn: u64, side: Side, why: &str) {
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let (m, session, life) = (connection.machine, connection.session, connection.life);
+        match side {
+            Side::Agent => connection.agent_open = false,
+            Side::Cloud => connection.cloud_open = false,
+        }
+        let cloud_life = connection.cloud_life;
+        let over = !connection.agent_open && !connection.cloud_open;
+        let why = why.to_owned();
+        match side {
+            Side::Agent if self.lives(m, life) => {
+                if let Some(agent) = &mut self.machines[m].agent {
+                    agent.sessions.remove(&session);
+                }
+                self.trace
+                    .say(self.t, Lane::Node(m), || format!("session {session} ended: {why}"));
+                self.tell(m, Event::Unlinked { session, why });
+            }
+            Side::Cloud if self.cloud.engine.is_some() && self.cloud.process == cloud_life => {
+                self.watch_race(conn, m);
+                let conn = Conn(conn);
+                self.tell_cloud(Input::Gone { conn, why });
+            }
+            _ => {}
+        }
+        if over {
+            self.drop_connection(conn);
+        }
+    }
+
+    fn watch_race(&mut self, conn: u64, m: usize) {
+        let newer = self
+            .conns
+            .range(conn + 1..)
+            .any(|(_, other)| other.machine == m && other.greeted && other.cloud_open);
+        if newer {
+            self.happened(Kind::TeardownRace);
+        }
+    }
+
+    fn drop_connection(&mut self, conn: u64) {
+        let Some(mut connection) = self.conns.remove(&conn) else {
+            return;
+        };
+        for message in connection.up.lose() {
+            self.lost_up(&message);
+        }
+        for message in connection.down.lose() {
+            self.lost_down(connection.machine, &message);
+        }
+    }
+
+    /// A side hears that the other one closed.
+    pub(crate) fn close_arrives(&mut self, conn: u64, side: Side) {
+        let Some(connection) = self.conns.get(&conn) else {
+            return;
+        };
+        let m = connection.machine;
+        if self.machines[m].link.reaches(side) {
+            self.end_side(conn, side, "closed by the peer");
+        } else {
+            // the word is lost; the side falls silent
+            let at = self.t + self.plan.net.idle;
+            self.queue.at(at, Ev::Silent(conn, side, 0));
+        }
+    }
+
+    /// A side gives the connection up when nothing has come for the idle time.
+    pub(crate) fn silent(&mut self, conn: u64, side: Side, since: Time) {
+        let Some(connection) = self.conns.get(&conn) else {
+            return;
+        };
+        if !connection.is_open(side) {
+            return;
+        }
+        let link = &self.machines[connection.machine].link;
+        let still = !link.reaches(side) && link.changed(side) == since;
+        let peer_gone = !connection.is_open(side.other());
+        if still || peer_gone {
+            self.close(conn, side, "idle timeout");
+        }
+    }
+
+    /// The process of `side` is gone: it says nothing any more, its peer will notice by the silence.
+    pub fn abandon(&mut self, conn: u64, side: Side) {
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        match side {
+            Side::Agent => connection.agent_open = false,
+            Side::Cloud => connection.cloud_open = false,
+        }
+        if connection.agent_open || connection.cloud_open {
+            let at = self.t + self.plan.net.idle;
+            self.queue.at(at, Ev::Silent(conn, side.other(), 0));
+        } else {
+            self.drop_connection(conn);
+        }
+    }
+
+    /// Both sides lose the session at once.
+    pub fn reset_session(&mut self, m: usize) {
+        let live: Vec<u64> = self
+            .conns
+            .iter()
+            .filter(|(_, one)| one.machine == m && one.agent_open && one.cloud_open)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in live {
+            self.happened(Kind::SessionReset);
+            let Some(connection) = self.conns.get_mut(&conn) else {
+                continue;
+            };
+            let up = connection.up.lose();
+            let down = connection.down.lose();
+            up.iter().for_each(|message| self.lost_up(message));
+            down.iter().for_each(|message| self.lost_down(m, message));
+            self.end_side(conn, Side::Agent, "reset");
+            // the coordinator may hear of it much later
+            let late = self.dice.net.log_range(crate::queue::MS, self.plan.net.idle);
+            self.queue.at(self.t + late, Ev::Closed(conn, Side::Cloud));
+        }
+    }
+
+    /// Directions of a link die.
+    pub fn cut(&mut self, m: usize, up: bool, down: bool) {
+        let t = self.t;
+        let link = &mut self.machines[m].link;
+        if up {
+            link.cuts_up += 1;
+            link.changed_up = if link.cuts_up == 1 { t } else { link.changed_up };
+        }
+        if down {
+            link.cuts_down += 1;
+            link.changed_down = if link.cuts_down == 1 { t } else { link.changed_down };
+        }
+        link.felt = false;
+        link.recent.push_back(t);
+        while link.recent.len() > 3 {
+            link.recent.pop_front();
+        }
+        let flapping = link.recent.len() == 3
+            && link.recent.front().is_some_and(|first| t - first < 2 * crate::queue::MIN);
+        if flapping {
+            self.happened(Kind::FlappingLink);
+        }
+        self.trace.say(t, Lane::Node(m), || match (up, down) {
+            (true, true) => "link cut".to_owned(),
+            (true, false) => "link cut upwards".to_owned(),
+            _ => "link cut downwards".to_owned(),
+        });
+        self.watch_silence(m);
+    }
+
+    fn watch_silence(&mut self, m: usize) {
+        let idle = self.plan.net.idle;
+        let conns: Vec<u64> = self
+            .conns
+            .iter()
+            .filter(|(_, one)| one.machine == m)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in conns {
+            for side in [Side::Agent, Side::Cloud] {
+                let link = &self.machines[m].link;
+                if !link.reaches(side) {
+                    let since = link.changed(side);
+                    self.queue.at(since + idle, Ev::Silent(conn, side, since));
+                }
+            }
+        }
+    }
+
+    /// Directions of a link live again.
+    pub fn heal(&mut self, m: usize, up: bool, down: bool) {
+        let t = self.t;
+        let link = &mut self.machines[m].link;
+        if up && link.cuts_up > 0 {
+            link.cuts_up -= 1;
+            link.changed_up = t;
+        }
+        if down && link.cuts_down > 0 {
+            link.cuts_down -= 1;
+            link.changed_down = t;
+        }
+        if link.whole() {
+            self.machines[m].cold = false;
+            self.trace.say(t, Lane::Node(m), || "link whole".to_owned());
+        }
+        let conns: Vec<u64> = self
+            .conns
+            .iter()
+            .filter(|(_, one)| one.machine == m)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in conns {
+            self.release(conn, m);
+        }
+    }
+
+    fn release(&mut self, conn: u64, m: usize) {
+        const STREAMS: [Stream; 3] = [Stream::Control, Stream::Facts, Stream::Details];
+        let at = self.t + self.delay(m);
+        let link = self.machines[m].link.clone();
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let up = if link.reaches(Side::Cloud) { connection.up.release() } else { [0; 3] };
+        let down = if link.reaches(Side::Agent) { connection.down.release() } else { [0; 3] };
+        for (stream, n) in STREAMS.into_iter().zip(up) {
+            (0..n).for_each(|_| self.queue.at(at, Ev::Up(conn, stream)));
+        }
+        for (stream, n) in STREAMS.into_iter().zip(down) {
+            (0..n).for_each(|_| self.queue.at(at, Ev::Down(conn, stream)));
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The world: one queue of events, all machines, and the truth about what happened.
+
+use crate::cloud::Cloud;
+use crate::fault::{Kind, Tally};
+use crate::machine::Machine;
+use crate::model::Flows;
+use crate::net::{Connection, Side, Stream};
+use crate::people::People;
+use crate::plan::{Layer, Plan};
+use crate::queue::{Queue, Time};
+use crate::rng::Rng;
+use crate::trace::{Lane, Trace};
+use crate::truth::{EdgeTruth, Ran, Wrong};
+use shared::ids::{Hash, RunId, TaskIdx};
+use shared::wire::LogId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What happens.
+#[derive(Debug, Clone)]
+pub enum Ev {
+    /// The agent of a machine takes its step.
+    Step(usize, u64),
+    /// The agent of a machine wanted to be woken.
+    Wake(usize, u64),
+    /// The agent of a machine starts.
+    Start(usize, u64),
+    /// A machine gets its power back.
+    PowerOn(usize),
+    /// A process ends by itself.
+    ProcEnds(usize, u64),
+    /// A process is gone after it was told to stop.
+    ProcStopped(usize, u64, i32),
+    /// A dial is decided.
+    Dialled(usize, u64, u64),
+    /// A dial is given up.
+    DialFailed(usize, u64, u64),
+    /// A message arrives at the coordinator.
+    Up(u64, Stream),
+    /// A message arrives at the gateway.
+    Down(u64, Stream),
+    /// A side hears that a connection was closed.
+    Closed(u64, Side),
+    /// A side has heard nothing for the idle time if nothing changed since.
+    Silent(u64, Side, Time),
+    /// A file transfer to a gateway ends.
+    Fetched(usize, u64, Hash, u64),
+    /// A file transfer to the coordinator ends.
+    Uploaded(usize, u64, Hash, u64),
+    /// The coordinator takes its step.
+    CloudStep(u64),
+    /// The coordinator wanted to be woken.
+    CloudWake(u64),
+    /// The coordinator starts.
+    CloudStart(u64),
+    /// A fault of the plan strikes.
+    Strike(usize),
+    /// A cut ends: machine, (up, down).
+    Healed(usize, bool, bool),
+    /// A machine's link is fast again.
+    Fast(usize, Time),
+    /// Dials are answered again.
+    Answers,
+    /// Somebody cleaned up a disk.
+    Room(Option<usize>),
+    /// A copy of a disk is switched off.
+    CopyEnds(usize),
+    /// A destroyed gateway is forgotten.
+    Forget(usize),
+    /// A person does something.
+    Person(usize),
+    /// A request without an answer is sent again.
+    AskAgain(u64),
+    /// The world looks around.
+    Look,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The name of the invariant.
+    pub invariant: &'static str,
+    /// When.
+    pub at: Time,
+    /// What was seen.
+    pub text: String,
+}
+
+/// The generators of the components.
+#[derive(Debug)]
+pub struct Dice {
+    /// Network.
+    pub net: Rng,
+    /// Disks.
+    pub disk: Rng,
+    /// Ids, boots.
+    pub ids: Rng,
+    /// Processors.
+    pub cpu: Rng,
+    /// People.
+    pub people: Rng,
+}
+
+/// The world of one seed.
+pub struct World {
+    /// What the seed does.
+    pub plan: Plan,
+    /// The workflows by run.
+    pub flows: Flows,
+    /// Now.
+    pub t: Time,
+    /// What is to come.
+    pub queue: Queue<Ev>,
+    /// The gateways (and copies of them).
+    pub machines: Vec<Machine>,
+    /// The coordinator.
+    pub cloud: Cloud,
+    /// Connections that at least one side has open.
+    pub conns: BTreeMap<u64, Connection>,
+    /// Number of the last connection.
+    pub last_conn: u64,
+    /// Number of the last process.
+    pub last_pid: u64,
+    /// Randomness.
+    pub dice: Dice,
+    /// Faults that happened.
+    pub tally: Tally,
+    /// The trace.
+    pub trace: Trace,
+    /// All branches of history of all gateways.
+    pub lives: Vec<EdgeTruth>,
+    /// Hashes at the ends of commits, over all branches.
+    pub ends: BTreeMap<LogId, BTreeMap<u64, Vec<Hash>>>,
+    /// Every process that ever ran.
+    pub ran: Vec<Ran>,
+    /// Processes by task.
+    pub ran_by_task: BTreeMap<(RunId, TaskIdx), Vec<usize>>,
+    /// Broken promises.
+    pub violations: Vec<Violation>,
+    /// The people.
+    pub people: People,
+    /// Faults are over.
+    pub calm: bool,
+    /// Events of this instant.
+    pub spin: (Time, u64),
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("seed", &self.plan.seed)
+            .field("t", &self.t)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Events of one instant after which somebody must be turning in circles.
+const SPIN: u64 = 20_000;
+
+impl World {
+    /// The world at its beginning.
+    #[must_use]
+    pub fn new(plan: Plan, readable: bool) -> Self {
+        let root = Rng::new(plan.seed).fork("world", 0);
+        let dice = Dice {
+            net: root.fork("net", 0),
+            disk: root.fork("disk", 0),
+            ids: root.fork("ids", 0),
+            cpu: root.fork("cpu", 0),
+            people: root.fork("people", 0),
+        };
+        let flows = plan
+            .runs
+            .iter()
+            .map(|run| (run.run, Arc::new(run.clone())))
+            .collect();
+        let mut world = Self {
+            flows,
+            t: 0,
+            queue: Queue::default(),
+            machines: Vec::new(),
+            cloud: Cloud::new(plan.layer, &root),
+            conns: BTreeMap::new(),
+            last_conn: 0,
+            last_pid: 0,
+            dice,
+            tally: Tally::default(),
+            trace: Trace::new(readable),
+            lives: Vec::new(),
+            ends: BTreeMap::new(),
+            ran: Vec::new(),
+            ran_by_task: BTreeMap::new(),
+            violations: Vec::new(),
+            people: People::default(),
+            calm: false,
+            spin: (0, 0),
+            plan,
+        };
+        world.set_up();
+        world
+    }
+
+    fn set_up(&mut self) {
+        for n in 0..self.plan.nodes {
+            self.add_machine(n);
+        }
+        self.queue.at(0, Ev::CloudStart(0));
+        for n in 0..self.plan.nodes {
+            self.enrol(n, false);
+        }
+        for (position, planned) in self.plan.faults.iter().enumerate() {
+            self.queue.at(planned.at, Ev::Strike(position));
+        }
+        self.plan_people();
+        self.queue.at(crate::queue::MIN, Ev::Look);
+    }
+
+    /// A promise was broken.
+    pub fn fail(&mut self, invariant: &'static str, text: impl Into<String>) {
+        let text = text.into();
+        self.trace.say(self.t, Lane::World, || {
+            format!("VIOLATION {invariant}: {text}")
+        });
+        if self.violations.len() < 10 {
+            self.violations.push(Violation {
+                invariant,
+                at: self.t,
+                text,
+            });
+        }
+    }
+
+    /// Promises were broken.
+    pub fn fail_all(&mut self, lane: Lane, wrongs: impl IntoIterator<Item = Wrong>) {
+        for wrong in wrongs {
+            let who = match lane {
+                Lane::Node(n) => format!("{}: ", crate::workload::node_name(n)),
+                Lane::Cloud => "coordinator: ".to_owned(),
+                Lane::World => String::new(),
+            };
+            self.fail(wrong.invariant, format!("{who}{}", wrong.text));
+        }
+    }
+
+    /// A fault really happened.
+    pub fn happened(&mut self, kind: Kind) {
+        self.tally.add(kind);
+    }
+
+    /// Whether stores are on simulated disks.
+    #[must_use]
+    pub fn on_disk(&self) -> bool {
+        self.plan.layer == Layer::Disk
+    }
+
+    /// Runs until `end`, or until a promise is broken.
+    pub fn run_until(&mut self, end: Time) {
+        while self.violations.is_empty() && self.queue.next_at().is_some_and(|at| at <= end) {
+            let Some((at, event)) = self.queue.next() else {
+                break;
+            };
+            self.t = at;
+            self.watch_spin();
+            self.dispatch(event);
+        }
+        if self.violations.is_empty() {
+            self.t = end;
+        }
+    }
+
+    fn watch_spin(&mut self) {
+        if self.spin.0 == self.t {
+            self.spin.1 += 1;
+            if self.spin.1 == SPIN {
+                self.fail("bounded", format!("{SPIN} events in one instant"));
+            }
+        } else {
+            self.spin = (self.t, 0);
+        }
+    }
+
+    fn dispatch(&mut self, event: Ev) {
+        match event {
+            Ev::Step(m, process) => self.step(m, process),
+            Ev::Wake(m, process) => self.wake(m, process),
+            Ev::Start(m, process) => self.start(m, process),
+            Ev::PowerOn(m) => self.power_on(m),
+            Ev::ProcEnds(m, pid) => self.proc_ends(m, pid),
+            Ev::ProcStopped(m, pid, signal) => self.proc_stopped(m, pid, signal),
+            Ev::Dialled(m, process, session) => self.dialled(m, process, session),
+            Ev::DialFailed(m, process, session) => self.dial_failed(m, process, session),
+            Ev::Up(conn, stream) => self.arrives_up(conn, stream),
+            Ev::Down(conn, stream) => self.arrives_down(conn, stream),
+            Ev::Closed(conn, side) => self.close_arrives(conn, side),
+            Ev::Silent(conn, side, since) => self.silent(conn, side, since),
+            Ev::Fetched(m, process, hash, size) => self.fetched(m, process, hash, size),
+            Ev::Uploaded(m, process, hash, size) => self.uploaded(m, process, hash, size),
+            Ev::CloudStep(process) => self.cloud_step(process),
+            Ev::CloudWake(process) => self.cloud_wake(process),
+            Ev::CloudStart(process) => self.cloud_start(process),
+            Ev::Strike(position) => self.strike(position),
+            Ev::Healed(m, up, down) => self.heal(m, up, down),
+            Ev::Fast(m, by) => self.machines[m].link.slow -= by.min(self.machines[m].link.slow),
+            Ev::Answers => self.cloud.deaf = self.cloud.deaf.saturating_sub(1),
+            Ev::Room(whose) => self.make_room(whose),
+            Ev::CopyEnds(m) => self.end_copy(m),
+            Ev::Forget(m) => self.forget_node(m),
+            Ev::Person(position) => self.person(position),
+            Ev::AskAgain(id) => self.ask_again(id),
+            Ev::Look => self.look(),
+        }
+    }
+
+    /// The world looks around once a minute.
+    fn look(&mut self) {
+        crate::check::look(self);
+        self.queue.at(self.t + crate::queue::MIN, Ev::Look);
+    }
+}
