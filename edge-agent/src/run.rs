@@ -45,6 +45,9 @@ pub struct RunArgs {
     /// Cores that tasks may use in all; all of the machine's if absent.
     #[arg(long, value_name = "CORES")]
     pub cpus: Option<f64>,
+    /// Attempts that run at once, whatever they ask for; as many as there are cores if absent.
+    #[arg(long, value_name = "COUNT")]
+    pub slots: Option<u16>,
     /// Memory that tasks may use in all, in MiB; all of the machine's if absent.
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,
@@ -400,7 +403,9 @@ impl Settings {
                 gpu_milli: 0,
                 custom,
             },
-            slots: cpus.ceil() as usize,
+            slots: args
+                .slots
+                .map_or(cpus.ceil() as usize, |n| usize::from(n.max(1))),
             run_as,
             allow_root: args.allow_root,
             allow_read: args.allow_read.clone(),
