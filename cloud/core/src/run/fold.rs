@@ -292,6 +292,7 @@ impl Run {
             return Err(Reason::ImpossibleTransition);
         }
         let (workflow, hash) = shared::codec::unpack(packed).map_err(|_| Reason::Malformed)?;
+        crate::audit::workflow(&workflow).map_err(|_| Reason::Malformed)?;
         let n = workflow.tasks.len() as u32;
         self.head.submitted = wall;
         by.clone_into(&mut self.head.by);

@@ -339,6 +339,7 @@ impl Run {
         let mut kept = Vec::new();
         if let (false, Some(packed)) = (self.head.known, packed)
             && let Ok((workflow, hash)) = shared::codec::unpack(packed)
+            && crate::audit::workflow(&workflow).is_ok()
         {
             self.head.by = "rebuilt from an inventory".to_owned();
             self.define(packed, hash, workflow, fx);
@@ -368,7 +369,7 @@ impl Run {
     /// Takes over what the node knows better: a slice of a newer epoch, or one that is not known here.
     fn compare(&mut self, log: LogId, state: &SliceState) {
         let known = self.head.slices.get(state.slice.slice as usize);
-        let sane = (state.slice.slice as usize) < self.head.slices.len() + 1_000_000;
+        let sane = (state.slice.slice as usize) < self.head.slices.len() + 10_000;
         if !sane
             || known.is_some_and(|s| s.epoch >= state.slice.epoch && s.node != NodeId::default())
         {

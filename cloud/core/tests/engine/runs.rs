@@ -314,3 +314,25 @@ fn a_malformed_workflow_is_refused_and_changes_nothing() {
         Reply::Runs(Vec::new())
     );
 }
+
+#[test]
+fn a_malformed_workflow_of_a_gateway_is_recorded_and_never_applied() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = RunId([0xcc; 16]);
+    let slice = SliceRef {
+        run,
+        slice: 0,
+        epoch: Epoch(0),
+    };
+    let mut bad = task("a", &[]);
+    bad.needs = vec![TaskIdx(99)];
+    let submitted = Body::Submitted {
+        slice,
+        workflow: shared::codec::pack(&workflow(vec![bad])).0,
+        by: "uid 1000".to_owned(),
+    };
+    env.tell("gw-1", vec![submitted, started(slice, 0, 1)]);
+    assert_eq!(env.run(run).state, "unknown_run");
+    assert_eq!(env.agent("gw-1").ack.unwrap().head.number, 2);
+}
