@@ -43,7 +43,7 @@ const OURS: [&str; 8] = [
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// It cannot be made, read or written.
-    #[error("cannot {doing} in the data directory {}", .dir.display())]
+    #[error("cannot {doing} the data directory {}", .dir.display())]
     Unusable {
         /// The directory.
         dir: PathBuf,
@@ -123,8 +123,8 @@ impl DataDir {
             move |source| DataError::Unusable { dir, doing, source }
         };
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(unusable("make anything"))?;
-        let path = path.canonicalize().map_err(unusable("find anything"))?;
+        made.map_err(unusable("make"))?;
+        let path = path.canonicalize().map_err(unusable("find"))?;
         let complete = recognise(&path)?;
         let lock = OpenOptions::new()
             .create(true)

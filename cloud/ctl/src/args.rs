@@ -1,6 +1,8 @@
 //! The command line: every command, flag and help text. What they do is in `commands`.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shared::state::{RunState, TaskState};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -176,8 +178,8 @@ pub(crate) struct Given {
 pub(crate) enum Run {
     /// List the runs, newest first.
     List {
-        /// Only those in this state (running, failed, …)
-        #[arg(long)]
+        /// Only those in this state
+        #[arg(long, value_name = "STATE", value_parser = run_states())]
         state: Option<String>,
         /// At most so many; 0 for all
         #[arg(long, value_name = "N", default_value_t = 50)]
@@ -221,6 +223,14 @@ pub(crate) enum Run {
     },
 }
 
+fn run_states() -> PossibleValuesParser {
+    PossibleValuesParser::new(RunState::ALL.iter().map(|state| state.text()))
+}
+
+fn task_states() -> PossibleValuesParser {
+    PossibleValuesParser::new(TaskState::ALL.iter().map(|state| state.text()))
+}
+
 /// Names a task of a run.
 #[derive(Args, Debug)]
 pub(crate) struct TaskName {
@@ -236,8 +246,8 @@ pub(crate) enum Task {
     List {
         /// The run's id, or the beginning of it
         run: String,
-        /// Only those in this state (running, failed, …)
-        #[arg(long)]
+        /// Only those in this state
+        #[arg(long, value_name = "STATE", value_parser = task_states())]
         state: Option<String>,
     },
     /// Show a task with its attempts and outputs.
@@ -420,6 +430,7 @@ mod tests {
             ("driftless token create --replace", "--name"),
             ("driftless graph f --format png", "mermaid"),
             ("driftless run", "Usage"),
+            ("driftless run list --state happy", "partly_lost"),
             ("driftless runs list", "run"),
         ] {
             let error = parse(line).unwrap_err();

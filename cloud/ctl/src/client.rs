@@ -172,6 +172,7 @@ impl Client {
         let code = match status {
             StatusCode::NOT_FOUND => Code::NotFound,
             StatusCode::SERVICE_UNAVAILABLE => Code::Unreachable,
+            StatusCode::INSUFFICIENT_STORAGE => Code::Refused,
             _ if status.is_client_error() => Code::Refused,
             _ => Code::Failed,
         };
@@ -183,11 +184,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
-        let what = format!(
-            "cannot reach the coordinator at {}: {}",
-            self.base,
-            chain(error)
-        );
+        let why = match error {
+            ureq::Error::Io(error) => error.to_string(),
+            other => chain(other),
+        };
+        let what = format!("cannot reach the coordinator at {}: {why}", self.base);
         Failure::new(Code::Unreachable, what).hint(
             "does `driftless serve` run there? name another with --api HOST:PORT or --data DIR",
         )

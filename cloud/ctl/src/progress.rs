@@ -119,8 +119,7 @@ pub(crate) fn done_of(run: &Run) -> (u64, u64) {
 /// `24 of 40 done, 3 running, 1 retrying`.
 pub(crate) fn counts(run: &Run) -> String {
     let (done, all) = done_of(run);
-    let mut text = format!("{done} of {all} done");
-    for state in [
+    let states = [
         "running",
         "retrying",
         "paused",
@@ -128,12 +127,16 @@ pub(crate) fn counts(run: &Run) -> String {
         "lost",
         "aborted",
         "cancelled",
-    ] {
-        if let Some(n) = run.tasks.get(state).filter(|n| **n > 0) {
-            text.push_str(&format!(", {n} {state}"));
-        }
-    }
-    text
+    ];
+    let counted = states.iter().filter_map(|state| {
+        let n = run.tasks.get(*state).filter(|n| **n > 0)?;
+        Some(format!("{n} {state}"))
+    });
+    let parts: Vec<String> = [format!("{done} of {all} done")]
+        .into_iter()
+        .chain(counted)
+        .collect();
+    parts.join(", ")
 }
 
 /// What is on the terminal now.

@@ -73,9 +73,11 @@ pub(crate) fn rough(span: Span) -> String {
     }
 }
 
-/// `0.8 s`, `12.3 s`, `4m10s`: how long something took.
+/// `812 ms`, `12.3 s`, `4m10s`: how long something took.
 pub(crate) fn took(span: Span) -> String {
-    if span.0 < 60_000 {
+    if span.0 < 1000 {
+        format!("{} ms", span.0)
+    } else if span.0 < 60_000 {
         format!("{}.{} s", span.0 / 1000, span.0 % 1000 / 100)
     } else {
         Span(span.0 / 1000 * 1000).to_string()
@@ -159,7 +161,8 @@ mod tests {
         assert_eq!(ago(Unix(now.0 - 12_000), now), "12 s ago");
         assert_eq!(ago(Unix(now.0 + 300_000), now), "in 5 min");
         assert_eq!(rough(Span::secs(7200)), "2 h");
-        assert_eq!(took(Span(812)), "0.8 s");
+        assert_eq!(took(Span(812)), "812 ms");
+        assert_eq!(took(Span(12_345)), "12.3 s");
         assert_eq!(took(Span(250_900)), "4m10s");
     }
 

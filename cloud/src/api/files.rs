@@ -29,7 +29,13 @@ impl From<FilesError> for ApiError {
             FilesError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self::new(status, crate::sessions::chain(&error))
+        let room = status == StatusCode::INSUFFICIENT_STORAGE;
+        let error = Self::new(status, crate::sessions::chain(&error));
+        if room {
+            error.hint("`driftless serve --file-budget SIZE` allows more")
+        } else {
+            error
+        }
     }
 }
 

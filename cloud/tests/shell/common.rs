@@ -77,9 +77,8 @@ impl Coordinator {
         let (ready, is_ready) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || serve(options, ready, stopped));
-        let ready = match is_ready.recv_timeout(PATIENCE) {
-            Ok(ready) => ready,
-            Err(_) => panic!("not ready: {:?}", thread.join()),
+        let Ok(ready) = is_ready.recv_timeout(PATIENCE) else {
+            panic!("not ready: {:?}", thread.join())
         };
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let config = config.timeout_global(Some(PATIENCE)).build();

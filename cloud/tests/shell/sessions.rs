@@ -4,7 +4,7 @@ use crate::common::{Coordinator, PATIENCE, TWO, options, packed};
 use certs::{Clock, Enrolled, Holder, NodeKey, Token, TokenRefusal};
 use link::enrol::{EnrolAsk, EnrolRefusal, EnrolReply, EnrolRequest};
 use link::files::Dir;
-use link::logs::{LogAnswer, Stream};
+use link::logs::{LogAnswer, LogAsk, Stream};
 use link::session::{AgentRx, AgentTx};
 use link::{Close, Connection, Endpoint, LinkError, Settings, bulk};
 use shared::directive;
@@ -256,6 +256,51 @@ fn succeeded(attempt: AttemptRef, outputs: Vec<OutputFile>) -> Body {
     Body::Ended { attempt, end }
 }
 
+/// Does both tasks of [`TWO`], whose first one writes `output`.
+async fn do_both(agent: &mut Agent, assign: &directive::Assign, output: OutputFile) {
+    let slice = assign.slice;
+    let attempt = |task| AttemptRef {
+        slice,
+        task: TaskIdx(task),
+        number: 1,
+    };
+    let facts = vec![
+        Body::Accepted { slice },
+        Body::Started {
+            attempt: attempt(0),
+        },
+        succeeded(attempt(0), vec![output]),
+        Body::Started {
+            attempt: attempt(1),
+        },
+        succeeded(attempt(1), Vec::new()),
+        Body::SliceDone { slice },
+    ];
+    agent.report(facts).await;
+}
+
+/// Asks for a log by the API; the agent's end answers what it was asked.
+async fn asked_for_log(coordinator: &Coordinator, agent: &Agent, path: &str) -> (LogAsk, String) {
+    let serve = agent.connection.clone();
+    let answered = tokio::spawn(async move {
+        let (ask, reply) = serve.accept_log().await.unwrap().ask().await.unwrap();
+        let piece = LogAnswer::Piece(b"what it wrote\n".to_vec());
+        reply.answer(&piece).await.unwrap();
+        ask
+    });
+    let url = coordinator.url(path);
+    let get = move || {
+        ureq::get(url)
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap()
+    };
+    let found = tokio::task::spawn_blocking(get);
+    (answered.await.unwrap(), found.await.unwrap())
+}
+
 #[test]
 fn a_session_carries_work_files_and_logs() {
     let coordinator = Coordinator::start();
@@ -275,74 +320,33 @@ fn a_session_carries_work_files_and_logs() {
         let assign = agent.assigned().await;
         assert_eq!(assign.slice.run, id.parse::<RunId>().unwrap());
         assert_eq!(assign.tasks.len(), 2);
-        let attempt = |task| AttemptRef {
-            slice: assign.slice,
-            task: TaskIdx(task),
-            number: 1,
-        };
         bulk::put(&agent.connection, content, &files).await.unwrap();
-        let output = OutputFile {
-            hash: content,
-            size: 6,
-        };
-        agent
-            .report(vec![
-                Body::Accepted {
-                    slice: assign.slice,
-                },
-                Body::Started {
-                    attempt: attempt(0),
-                },
-                succeeded(attempt(0), vec![output]),
-                Body::Started {
-                    attempt: attempt(1),
-                },
-                succeeded(attempt(1), Vec::new()),
-                Body::SliceDone {
-                    slice: assign.slice,
-                },
-            ])
-            .await;
+        do_both(
+            &mut agent,
+            &assign,
+            OutputFile {
+                hash: content,
+                size: 6,
+            },
+        )
+        .await;
         coordinator.until(&format!("/runs/{id}"), |run| run["state"] == "succeeded");
         let (_, task) = coordinator.json(&format!("/runs/{id}/tasks/first"));
         assert_eq!(task["outputs"][0]["hash"], content.to_string());
-        assert_eq!(
-            coordinator.get(&format!("/files/{content}")),
-            (200, "hello\n".into())
-        );
-        let fetched = Dir::open(&home.path().join("other"), 1 << 20).unwrap();
-        bulk::get(&agent.connection, content, 6, &fetched)
+        let (status, text) = coordinator.get(&format!("/files/{content}"));
+        assert_eq!((status, text.as_str()), (200, "hello\n"));
+        let other = Dir::open(&home.path().join("other"), 1 << 20).unwrap();
+        bulk::get(&agent.connection, content, 6, &other)
             .await
             .unwrap();
-        let missing = bulk::get(&agent.connection, Hash::of(b"?"), 1, &fetched).await;
+        let missing = bulk::get(&agent.connection, Hash::of(b"?"), 1, &other).await;
         assert!(missing.unwrap_err().to_string().contains("refused"));
 
-        let serve = agent.connection.clone();
-        let answered = tokio::spawn(async move {
-            let (ask, reply) = serve.accept_log().await.unwrap().ask().await.unwrap();
-            reply
-                .answer(&LogAnswer::Piece(b"what it wrote\n".to_vec()))
-                .await
-                .unwrap();
-            ask
-        });
-        let found = tokio::task::spawn_blocking({
-            let url = coordinator.url(&format!("{logs}?stream=stderr"));
-            move || {
-                ureq::get(url)
-                    .call()
-                    .unwrap()
-                    .body_mut()
-                    .read_to_string()
-                    .unwrap()
-            }
-        });
-        let ask = answered.await.unwrap();
-        assert_eq!(
-            (ask.task, ask.number, ask.stream, ask.from),
-            (0, 1, Stream::Err, 0)
-        );
-        assert_eq!(found.await.unwrap(), "what it wrote\n");
+        let path = format!("{logs}?stream=stderr");
+        let (ask, found) = asked_for_log(&coordinator, &agent, &path).await;
+        let named = (ask.task, ask.number, ask.stream, ask.from);
+        assert_eq!(named, (0, 1, Stream::Err, 0));
+        assert_eq!(found, "what it wrote\n");
         agent.endpoint.close(Close::Done, "bye").await;
     });
     coordinator.until("/nodes/gw-7", |node| node["state"] == "offline");

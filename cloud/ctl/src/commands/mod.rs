@@ -39,8 +39,12 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
 
 /// Who types, as shown with what they ask for.
 fn who() -> String {
-    let name = std::env::var("USER")
-        .ok()
-        .filter(|name| !name.is_empty() && name.len() <= 64);
-    name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(uid.as_str())).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("uid {uid}"))
 }

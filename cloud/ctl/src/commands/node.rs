@@ -112,6 +112,9 @@ pub(super) fn as_of(as_of: &AsOf) -> String {
     format!("{at}{behind}, heard {}", heard(as_of))
 }
 
+/// A capacity from here on says that the node does not count this resource.
+const UNLIMITED: u64 = 1 << 60;
+
 fn capacity(node: &Node) -> String {
     let text = |(name, n): (&String, &u64)| match name.as_str() {
         "cpu_milli" => format!("{} cores", *n as f64 / 1000.0),
@@ -122,7 +125,7 @@ fn capacity(node: &Node) -> String {
     let parts: Vec<String> = node
         .capacity
         .iter()
-        .filter(|(_, n)| **n > 0)
+        .filter(|(_, n)| (1..UNLIMITED).contains(*n))
         .map(text)
         .collect();
     if parts.is_empty() {

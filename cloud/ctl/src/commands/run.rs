@@ -97,10 +97,8 @@ fn list(
     limit: usize,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let mut path = format!("/runs?limit={limit}");
-    if let Some(state) = state {
-        path.push_str(&format!("&state={}", escape(state)));
-    }
+    let state = state.map_or_else(String::new, |state| format!("&state={}", escape(state)));
+    let path = format!("/runs?limit={limit}{state}");
     let header = [
         "RUN",
         "WORKFLOW",

@@ -163,20 +163,20 @@ fn picture(mistake: &Mistake, text: Option<&str>, colour: bool) -> String {
         mend,
     } = mistake;
     let place = Style::Bold.paint(&format!("{file}:{line}:{column}"), colour);
-    let mut picture = format!("{place}: {}\n", safe(what));
     let found = text.and_then(|text| text.lines().nth(*line as usize - 1));
-    if let Some(found) = found.filter(|found| found.chars().count() <= 200) {
+    let found = found.filter(|found| found.chars().count() <= 200);
+    let excerpt = found.map_or_else(String::new, |found| {
         let number = Style::Dim.paint(&format!("{line:5} | "), colour);
         let caret = Style::Bad.paint("^", colour);
         let pad = " ".repeat(8 + *column as usize - 1);
-        picture.push_str(&format!(
+        format!(
             "{number}{}\n{pad}{caret}\n",
             safe(&found.replace('\t', " "))
-        ));
-    }
+        )
+    });
     let label = Style::Good.paint("mend:", colour);
-    picture.push_str(&format!("  {label} {}\n", safe(mend)));
-    picture
+    let (what, mend) = (safe(what), safe(mend));
+    format!("{place}: {what}\n{excerpt}  {label} {mend}\n")
 }
 
 /// `driftless lint`

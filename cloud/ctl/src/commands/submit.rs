@@ -15,7 +15,10 @@ use std::fs::File;
 pub(super) fn run(args: &Submit, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let source = Source::read(&args.file, &args.given, out)?;
     let workflow = source.compile(out)?;
-    let tasks = workflow.tasks.len();
+    let tasks = match workflow.tasks.len() {
+        1 => "1 task".to_owned(),
+        n => format!("{n} tasks"),
+    };
     let (packed, _) = codec::pack(&workflow);
     drop(workflow);
     if packed.len() > ENTRY_BYTES {
@@ -39,13 +42,13 @@ pub(super) fn run(args: &Submit, global: &Global, out: &mut Output) -> Result<Co
             out.line(&run.id.to_string())?;
             let id = short(&run.id);
             out.say(&format!(
-                "{tasks} tasks; see how it goes: driftless run watch {id}"
+                "{tasks}; see how it goes: driftless run watch {id}"
             ));
         }
         return Ok(Code::Done);
     }
     if !out.json {
-        out.say(&format!("run {} of {tasks} tasks", run.id));
+        out.say(&format!("run {} of {tasks}", run.id));
     }
     let run = progress::follow(&client, run.id, Show::Progress, args.timeout, out)?;
     run::ended(&run, true, out)

@@ -50,10 +50,8 @@ fn path(name: &TaskName) -> String {
 }
 
 fn list(client: &Client, run: &str, state: Option<&str>, out: &mut Output) -> Result<(), Failure> {
-    let mut path = format!("/runs/{}/tasks", escape(run));
-    if let Some(state) = state {
-        path.push_str(&format!("?state={}", escape(state)));
-    }
+    let state = state.map_or_else(String::new, |state| format!("?state={}", escape(state)));
+    let path = format!("/runs/{}/tasks{state}", escape(run));
     let header = [
         "TASK", "STATE", "NODE", "ATTEMPTS", "SINCE", "WHY", "OUTPUTS",
     ];
@@ -147,8 +145,11 @@ fn show(task: &Task, out: &mut Output) -> Result<(), Failure> {
 }
 
 fn show_attempts(history: &[Attempt], out: &mut Output) -> Result<(), Failure> {
-    let header = ["NODE", "FENCE", "OUTCOME", "EXIT", "BEGAN", "TOOK", "WHY"];
+    let header = ["ATTEMPT", "NODE", "OUTCOME", "EXIT", "BEGAN", "TOOK", "WHY"];
     let mut table = Table::new(header, out.colour);
+    let moved = history
+        .iter()
+        .any(|attempt| attempt.epoch != history[0].epoch);
     for attempt in history {
         let took = attempt.began.zip(attempt.ended).map(|(began, ended)| {
             took(Span(ended.0.saturating_sub(began.0).max(0).unsigned_abs()))
@@ -158,8 +159,8 @@ fn show_attempts(history: &[Attempt], out: &mut Output) -> Result<(), Failure> {
             None => or_dash(attempt.reason.as_deref()).into(),
         };
         let cells = [
+            Cell::number(numbered(attempt, moved)),
             (&attempt.node).into(),
-            format!("{}.{}", attempt.epoch, attempt.number).into(),
             Cell::state(&attempt.outcome),
             Cell::number(
                 attempt
@@ -178,15 +179,18 @@ fn show_attempts(history: &[Attempt], out: &mut Output) -> Result<(), Failure> {
     out.finish(table)
 }
 
+/// The attempt's number, with the epoch where there are several.
+fn numbered(attempt: &Attempt, moved: bool) -> String {
+    let Attempt { epoch, number, .. } = attempt;
+    if moved {
+        format!("{epoch}.{number}")
+    } else {
+        number.to_string()
+    }
+}
+
 fn show_explain(explain: &Explain, out: &mut Output) -> Result<(), Failure> {
-    let task = &explain.task;
-    let node = task
-        .node
-        .as_deref()
-        .map_or_else(String::new, |node| format!(" on {}", safe(node)));
-    let state = Style::of_state(&task.state).paint(&task.state, out.colour);
-    out.line(&format!("{} is {state}{node}", safe(&task.task)))?;
-    out.line(&format!("  {}", safe(&explain.summary)))?;
+    out.line(&safe(&explain.summary))?;
     if explain.decisions.is_empty() {
         return Ok(());
     }
