@@ -1,7 +1,7 @@
 //! Facts: what an agent's steps commit and what travels up, in order, each once.
 //!
 //! Variants are numbered by position and may only be appended. An entry of a later version keeps its bytes:
-//! [`decode`] says so and the reader records it without applying it.
+//! [`Fact::decode`] says so and the reader records it without applying it.
 
 use crate::explain::Reason;
 use crate::ids::{AttemptRef, BootId, Hash, RunId, SliceRef, TaskIdx};

@@ -1,6 +1,6 @@
 //! The seal under an acknowledgement: HMAC-SHA-256 over (generation, number, hash).
 
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use shared::ids::Generation;
 use shared::log::Head;
