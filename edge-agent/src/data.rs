@@ -55,6 +55,16 @@ pub enum DataError {
         /// What is missing or unreadable.
         what: String,
     },
+    /// A later version wrote it.
+    #[error(
+        "{dir} was written by a newer agent: identity.json has format {found}, this version knows up to {FORMAT}. Nothing was changed; install that version again, or a later one"
+    )]
+    Newer {
+        /// The directory.
+        dir: String,
+        /// Its format.
+        found: u64,
+    },
     /// Nothing is there.
     #[error(
         "there is no agent in {0}; `driftless-agent run --data {0} --coordinator HOST:PORT --token T --name NAME` starts one"
@@ -198,6 +208,10 @@ impl DataDir {
             },
             Err(error) => Err(damaged(format!("identity.json cannot be read: {error}"))),
             Ok(bytes) => {
+                if let Some(found) = newer(&bytes) {
+                    let dir = self.path.display().to_string();
+                    return Err(DataError::Newer { dir, found });
+                }
                 let identity: Identity = serde_json::from_slice(&bytes)
                     .map_err(|error| damaged(format!("identity.json: {error}")))?;
                 if !identity.is_sound() {
@@ -235,6 +249,14 @@ impl DataDir {
         File::open(&self.path)?.sync_all()?;
         Ok(to)
     }
+}
+
+/// The format of an identity that is later than ours. Its other fields may be others, too.
+fn newer(identity: &[u8]) -> Option<u64> {
+    let value: serde_json::Value = serde_json::from_slice(identity).ok()?;
+    value["format"]
+        .as_u64()
+        .filter(|found| *found > u64::from(FORMAT))
 }
 
 /// Names that an agent makes in its directory.

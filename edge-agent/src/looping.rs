@@ -193,6 +193,9 @@ pub struct Loop<S: Store> {
     next_request: u64,
     /// Ends that were told to the core; their directories go once they are durable.
     unsettled: Vec<AttemptRef>,
+    /// Questions that came while something was decided and not durable: what is shown must not be undone by a
+    /// crash.
+    asked: Vec<(Ask, SyncSender<Answer>)>,
     /// Ends by a signal that may be part of a stop of everything.
     signalled: Vec<(Instant, exec::Ended)>,
     boot: Boot,
@@ -252,6 +255,7 @@ impl<S: Store> Loop<S> {
             stop_grace,
             next_request: 0,
             unsettled: Vec::new(),
+            asked: Vec::new(),
             signalled: Vec::new(),
             boot,
             boot_number: 0,
@@ -269,6 +273,7 @@ impl<S: Store> Loop<S> {
             let events = self.gather(from);
             if self.hands.ending.is_none() {
                 self.decide(events);
+                self.answer_asked();
             }
         }
         let ending = self.hands.ending.take().unwrap_or(Ending::Stopped);
@@ -342,11 +347,22 @@ impl<S: Store> Loop<S> {
             }
             Message::Ended(ended) => events.push(self.end(ended)),
             Message::Ask(ask, reply) => {
-                // Whoever asked may be gone.
-                let _ = reply.send(answer(self.driver.agent(), &ask));
+                self.asked.push((ask, reply));
+                self.answer_asked();
             }
             Message::Order(order, reply) => self.order(order, reply, events),
             Message::Stop => self.hands.ending = Some(Ending::Stopped),
+        }
+    }
+
+    /// Answers from committed state, at the latest when the facts that wait for company are committed.
+    fn answer_asked(&mut self) {
+        if self.driver.has_uncommitted() {
+            return;
+        }
+        for (ask, reply) in self.asked.drain(..) {
+            // Whoever asked may be gone.
+            let _ = reply.send(answer(self.driver.agent(), &ask));
         }
     }
 

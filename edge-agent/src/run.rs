@@ -51,6 +51,12 @@ pub struct RunArgs {
     /// Memory that tasks may use in all, in MiB; all of the machine's if absent.
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,
+    /// Room for the attempts' directories in all, in MiB; the data directory's whole file system if absent.
+    #[arg(long, value_name = "MIB")]
+    pub disk: Option<u64>,
+    /// GPUs that tasks may use in all.
+    #[arg(long, value_name = "GPUS", default_value_t = 0.0)]
+    pub gpus: f64,
     /// Something else that tasks may ask for (`resources.custom`).
     #[arg(long = "resource", value_name = "NAME=COUNT")]
     pub resources: Vec<String>,
@@ -135,8 +141,12 @@ fn start_log(format: &str) {
 }
 
 fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
-    let settings = Settings::parse(args)?;
+    let mut settings = Settings::parse(args)?;
     let data = DataDir::open(dir)?;
+    if args.disk.is_none() {
+        settings.capacity.disk = file_system_size(data.path())
+            .map_err(|error| other("the size of the file system cannot be read")(&error))?;
+    }
     let executor_options = settings.executor(&data, Incarnation::default());
     let (identity, fresh) = identify(&data, args, &settings)?;
     let incarnation = identity.incarnation();
@@ -384,6 +394,9 @@ impl Settings {
         if !(0.001..=4096.0).contains(&cpus) {
             return Err(usage(format!("--cpus {cpus}: between 0.001 and 4096")));
         }
+        if !(0.0..=4096.0).contains(&args.gpus) {
+            return Err(usage(format!("--gpus {}: between 0 and 4096", args.gpus)));
+        }
         let ids = args
             .run_as
             .split_once(':')
@@ -399,8 +412,8 @@ impl Settings {
             capacity: Resources {
                 cpu_milli: (cpus * 1000.0) as u32,
                 memory: args.memory.map_or_else(machine_memory, |mib| mib << 20),
-                disk: u64::MAX / 4,
-                gpu_milli: 0,
+                disk: args.disk.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
+                gpu_milli: (args.gpus * 1000.0) as u32,
                 custom,
             },
             slots: args
@@ -426,6 +439,12 @@ impl Settings {
             ..exec::Options::new(data.path().to_owned(), store_id)
         }
     }
+}
+
+/// Bytes of the file system that `path` lies on.
+fn file_system_size(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 /// Bytes of memory of this machine.

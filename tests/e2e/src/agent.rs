@@ -126,6 +126,11 @@ impl Gateway {
         gateway
     }
 
+    /// Changes the further arguments of `run`, from the next start on.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
     /// The test's directory.
     #[must_use]
     pub fn base(&self) -> &Path {

@@ -2,3 +2,4 @@
 //! directory of its own, and look at them from outside only.
 
 pub mod agent;
+pub mod fleet;

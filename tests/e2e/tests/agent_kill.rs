@@ -184,7 +184,10 @@ tasks:
   never: {command: 'true', when: 1 == 2}",
     );
     let before = gateway.settled(&run);
-    let states: Vec<&str> = before.values().filter_map(|t| t["state"].as_str()).collect();
+    let states: Vec<&str> = before
+        .values()
+        .filter_map(|t| t["state"].as_str())
+        .collect();
     assert_eq!(states, ["aborted", "failed", "succeeded", "skipped"]);
     for round in 0..10 {
         if round % 2 == 0 {
@@ -267,7 +270,9 @@ tasks: {first: {shell: 'echo x >> @M/first; sleep 300'}, second: {command: 'true
         ended.values().all(|task| task["state"] == "cancelled"),
         "{ended:?}"
     );
-    let paused = gateway.submit("name: stands\ntasks: {one: {shell: sleep 0.3}, two: {command: 'true', needs: [one]}}");
+    let paused = gateway.submit(
+        "name: stands\ntasks: {one: {shell: sleep 0.3}, two: {command: 'true', needs: [one]}}",
+    );
     assert_eq!(gateway.json(&["pause", &paused])[0]["done"], true);
     gateway.kill();
     gateway.start();
