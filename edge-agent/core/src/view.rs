@@ -7,7 +7,7 @@ use crate::slice::Slice;
 use crate::state::TaskKey;
 use serde::{Deserialize, Serialize};
 use shared::explain::Reason;
-use shared::ids::{RunId, TaskIdx};
+use shared::ids::{AttemptRef, RunId, TaskIdx};
 use shared::state::TaskState;
 use shared::time::Unix;
 use std::collections::BTreeMap;
@@ -323,6 +323,23 @@ impl Agent {
         }
     }
 
+    /// When the last attempt began: as its end says, or as the executor says while it runs. A start that is
+    /// only committed ahead has not begun.
+    fn began(&self, key: TaskKey, slice: &Slice) -> Option<Unix> {
+        let slot = slice.slot(key.pos);
+        if slot.state != TaskState::Running {
+            return slot.began.map(|at| at.wall);
+        }
+        let attempt = AttemptRef {
+            slice: slice.id,
+            task: slice.index[key.pos as usize],
+            number: slot.attempts,
+        };
+        let began = self.attempts.get(&attempt)?.began?;
+        let since = i64::try_from((self.now.mono - began).0).unwrap_or(i64::MAX);
+        Some(Unix(self.now.wall.0.saturating_sub(since)))
+    }
+
     fn view_task(&self, key: TaskKey, slice: &Slice) -> Task {
         let (slot, spec) = (slice.slot(key.pos), slice.task(key.pos));
         let (state, reason) = self.shown(key, slice);
@@ -345,7 +362,7 @@ impl Agent {
             epoch: slice.id.epoch.0,
             outputs: spec.outputs.iter().zip(&slot.outputs).map(output).collect(),
             exit: slot.exit,
-            began: slot.began.map(|at| at.wall),
+            began: self.began(key, slice),
             since: slot.since.map(|at| at.wall),
         }
     }
