@@ -1,0 +1,55 @@
+//! Where is measured: a fresh directory for each measurement, and the release binaries beside this one.
+
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Directory and settings of a run.
+#[derive(Debug)]
+pub(crate) struct Place {
+    root: TempDir,
+    /// Rounds of ours and the reference.
+    pub(crate) rounds: usize,
+    /// How long an idle agent is watched.
+    pub(crate) watch: Duration,
+}
+
+impl Place {
+    pub(crate) fn new(dir: Option<&Path>, rounds: usize, watch: Duration) -> Result<Self> {
+        let base = dir.map_or_else(std::env::temp_dir, Path::to_owned);
+        let root = tempfile::Builder::new()
+            .prefix("driftless-bench-")
+            .tempdir_in(&base)
+            .with_context(|| format!("no directory in {}; give one with --dir", base.display()))?;
+        // Tasks run as another user when the agent is root.
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711))?;
+        Ok(Self {
+            root,
+            rounds,
+            watch,
+        })
+    }
+
+    /// A fresh directory that goes when it is dropped.
+    pub(crate) fn fresh(&self) -> Result<TempDir> {
+        let dir = tempfile::tempdir_in(self.root.path())?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
+        Ok(dir)
+    }
+}
+
+/// A release binary of this workspace, beside this program.
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("this program's own path")?;
+    let path = own.with_file_name(name);
+    if !path.is_file() {
+        bail!(
+            "{} is missing; `cargo xtask bench` builds it",
+            path.display()
+        );
+    }
+    Ok(path)
+}

@@ -1,0 +1,84 @@
+//! The agent while it is idle and connected: memory, CPU, and (for the row `bytes`) what it writes.
+
+use super::bytes::written;
+use crate::cloud::Pair;
+use crate::figure::{Figure, Goal};
+use crate::place::Place;
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Time to settle before the watch begins.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// What was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle {
+    /// Proportional set size, kB (of 1024 bytes).
+    pss: f64,
+    /// Percent of one core.
+    cpu: f64,
+    /// Bytes to the disk in 24 hours at this rate.
+    pub(super) written_a_day: f64,
+}
+
+pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
+    let Some(idle) = watch(place)? else {
+        return Ok(Vec::new());
+    };
+    Ok(vec![
+        Figure::alone(
+            "idle",
+            "PSS",
+            "MB",
+            idle.pss * 1024.0 / 1e6,
+            Goal::AtMost(10.0),
+        ),
+        Figure::alone("idle", "CPU", "% of a core", idle.cpu, Goal::AtMost(0.2)),
+    ])
+}
+
+/// Watches a connected agent; two rows share one watch.
+pub(super) fn watch(place: &Place) -> Result<Option<Idle>> {
+    static SEEN: Mutex<Option<Idle>> = Mutex::new(None);
+    let mut seen = SEEN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if seen.is_none() {
+        let pair = Pair::start(place)?;
+        std::thread::sleep(SETTLE);
+        let proc = PathBuf::from(format!("/proc/{}", pair.gateway.pid()));
+        let (cpu_before, written_before) = (cpu(&proc)?, written(&proc.join("io"))?);
+        let since = Instant::now();
+        std::thread::sleep(place.watch);
+        let seconds = since.elapsed().as_secs_f64();
+        *seen = Some(Idle {
+            pss: pss(&proc)?,
+            cpu: (cpu(&proc)? - cpu_before) / seconds * 100.0,
+            written_a_day: (written(&proc.join("io"))? - written_before) / seconds * 86_400.0,
+        });
+    }
+    Ok(*seen)
+}
+
+/// CPU seconds of all threads.
+fn cpu(proc: &std::path::Path) -> Result<f64> {
+    let mut nanos = 0.0;
+    for thread in fs::read_dir(proc.join("task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let first = text.split(' ').next().context("schedstat is empty")?;
+        nanos += first.parse::<f64>()?;
+    }
+    Ok(nanos / 1e9)
+}
+
+fn pss(proc: &std::path::Path) -> Result<f64> {
+    let text = fs::read_to_string(proc.join("smaps_rollup"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .context("no Pss")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}

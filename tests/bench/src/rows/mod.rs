@@ -1,0 +1,34 @@
+//! The rows, each in a module of its own.
+
+mod bytes;
+mod chain;
+mod core;
+mod idle;
+mod journal;
+pub(crate) mod recovery;
+mod start;
+mod tasks;
+
+use crate::figure::Figure;
+use crate::place::Place;
+use anyhow::{Context, Result};
+
+/// All rows, in the order of the table.
+pub(crate) const NAMES: [&str; 8] = [
+    "tasks", "chain", "core", "journal", "bytes", "idle", "start", "recovery",
+];
+
+/// Measures a row.
+pub(crate) fn measure(name: &'static str, place: &Place) -> Result<Vec<Figure>> {
+    let figures = match name {
+        "tasks" => tasks::measure(place),
+        "chain" => chain::measure(place),
+        "core" => core::measure(place),
+        "journal" => journal::measure(place),
+        "bytes" => bytes::measure(place),
+        "idle" => idle::measure(place),
+        "start" => start::measure(place),
+        _ => recovery::measure(place),
+    };
+    figures.with_context(|| format!("row {name}"))
+}

@@ -1,0 +1,161 @@
+//! The agent's driver with processes that take no time of their own: for what is measured without starting any.
+
+use anyhow::Result;
+use edge_core::driver::Driver;
+use edge_core::event::{Action, Boot, Config, Event, Local, ProcessEnd};
+use edge_core::store::Store;
+use shared::codec;
+use shared::explain::Reason;
+use shared::ids::{AttemptRef, BootId, RunId};
+use shared::time::{Mono, Now, Span, Stamp, Unix};
+use shared::workflow::{Resources, Workflow};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::gateway::IDENTITY;
+
+/// The clocks of this machine.
+pub(crate) fn now() -> Now {
+    edge_agent::clock::now()
+}
+
+/// Settings as the agent's shell makes them.
+pub(crate) fn config(slots: u32) -> Config {
+    Config {
+        node: IDENTITY.node,
+        incarnation: IDENTITY.incarnation,
+        succeeds: None,
+        name: "bench".to_owned(),
+        labels: BTreeMap::new(),
+        capacity: Resources {
+            cpu_milli: slots * 1000,
+            memory: u64::MAX / 4,
+            disk: u64::MAX / 4,
+            ..Resources::default()
+        },
+        slots,
+        redial: (Span(200), Span::secs(30)),
+        snapshot_interval: Span::secs(10),
+        fact_window: Span::secs(24 * 3600),
+        has_coordinator: false,
+        version: "bench".to_owned(),
+    }
+}
+
+/// How the benchmarks' agents start.
+pub(crate) fn boot() -> Boot {
+    Boot {
+        boot: BootId([5; 16]),
+        seed: 1,
+        directories: BTreeSet::new(),
+        alive: BTreeSet::new(),
+        ended: Vec::new(),
+        clock_trusted: true,
+        clean_stop: false,
+    }
+}
+
+/// An agent on a clock of its own.
+#[derive(Debug)]
+pub(crate) struct Virtual<S: Store> {
+    driver: Driver<S>,
+    now: Now,
+    slots: usize,
+    /// Attempts that were begun, oldest first; so many as there are slots run.
+    begun: VecDeque<AttemptRef>,
+    runs: u8,
+}
+
+impl<S: Store> Virtual<S> {
+    /// An agent on `store`.
+    pub(crate) fn boot(store: S, slots: u32) -> Result<Self> {
+        let mut agent = Self {
+            driver: Driver::open(store, config(slots))?,
+            now: Now {
+                mono: Mono(1_000_000_000),
+                wall: Unix(1_800_000_000_000),
+            },
+            slots: slots as usize,
+            begun: VecDeque::new(),
+            runs: 0,
+        };
+        agent.step(vec![Event::Boot(boot())])?;
+        Ok(agent)
+    }
+
+    /// Submits a run.
+    pub(crate) fn submit(&mut self, workflow: &Workflow) -> Result<()> {
+        self.submit_packed(codec::pack(workflow).0)
+    }
+
+    /// Submits a run of a packed workflow.
+    pub(crate) fn submit_packed(&mut self, workflow: Vec<u8>) -> Result<()> {
+        let mut run = [self.runs; 16];
+        run[..8].copy_from_slice(&self.now.mono.0.to_le_bytes());
+        self.runs = self.runs.wrapping_add(1);
+        let what = Local::Submit {
+            run: RunId(run),
+            workflow,
+            by: "bench".to_owned(),
+        };
+        self.step(vec![Event::Local { request: 1, what }])
+    }
+
+    /// Number of attempts that were begun and not ended.
+    pub(crate) fn running(&self) -> usize {
+        self.begun.len()
+    }
+
+    /// Lets the clock go on, with the driver awake where it wants to be.
+    pub(crate) fn pass(&mut self, micros: u64) -> Result<()> {
+        let until = self.now.mono.0 + micros * 1000;
+        while let Some(at) = self.driver.next_wakeup().filter(|at| at.0 <= until) {
+            self.set_clock(at.0.max(self.now.mono.0));
+            self.step(vec![Event::Wake])?;
+        }
+        self.set_clock(until);
+        Ok(())
+    }
+
+    fn set_clock(&mut self, nanos: u64) {
+        let passed = nanos - self.now.mono.0;
+        self.now.wall.0 += i64::try_from(passed / 1_000_000).unwrap_or(0);
+        self.now.mono = Mono(nanos);
+    }
+
+    /// The oldest attempt ends well, and the one that takes its slot begins: the events of one task.
+    pub(crate) fn end_one(&mut self) -> Result<()> {
+        let Some(attempt) = self.begun.pop_front() else {
+            return Ok(());
+        };
+        let at = Stamp {
+            boot: 1,
+            mono_ms: self.now.mono.0 / 1_000_000,
+            wall: self.now.wall,
+        };
+        let end = ProcessEnd {
+            attempt,
+            began: Some(at),
+            exit: Some(0),
+            reason: Reason::ExitedZero,
+            text: String::new(),
+            outputs: Vec::new(),
+            cpu_ms: 1,
+            peak_memory: 1 << 20,
+        };
+        let mut events = vec![Event::Ended(end)];
+        if let Some(next) = self.begun.get(self.slots.saturating_sub(1)) {
+            events.push(Event::Began { attempt: *next, at });
+        }
+        self.step(events)
+    }
+
+    fn step(&mut self, events: Vec<Event>) -> Result<()> {
+        let begun = &mut self.begun;
+        self.driver.run(self.now, events, &mut |action| {
+            if let Action::Begin(launch) = action {
+                begun.push_back(launch.attempt);
+            }
+        })?;
+        Ok(())
+    }
+}
