@@ -93,7 +93,10 @@ tasks:
   write: {shell: sleep 0.05; echo text > out.txt; echo other > other.txt, outputs: [out.txt, other.txt]}
   show: {inputs: [out.txt], shell: cat out.txt; ls}",
     );
-    assert_eq!(said, "text\nout.txt", "its inputs and nothing else are there");
+    assert_eq!(
+        said, "text\nout.txt",
+        "its inputs and nothing else are there"
+    );
 }
 
 #[test]
@@ -135,7 +138,12 @@ fn spec_field_inputs_source() {
     fs::create_dir(&allowed).unwrap();
     fs::write(allowed.join("good"), "from the node\n").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", allowed.join("link")).unwrap();
-    gateway.set_args(&["--cpus", "2", "--allow-read", &allowed.display().to_string()]);
+    gateway.set_args(&[
+        "--cpus",
+        "2",
+        "--allow-read",
+        &allowed.display().to_string(),
+    ]);
     gateway.start();
     let from = |name: &str| {
         format!(
@@ -202,7 +210,10 @@ tasks:
   show: {inputs: [{name: report, path: it}], shell: cat it}",
     );
     assert_eq!(gateway.output(&run, "show"), "right");
-    assert_eq!(gateway.task(&run, "write")["outputs"][0]["path"], "sub/file");
+    assert_eq!(
+        gateway.task(&run, "write")["outputs"][0]["path"],
+        "sub/file"
+    );
 }
 
 #[test]
@@ -246,7 +257,8 @@ tasks:
 #[test]
 fn spec_field_params() {
     let gateway = shared();
-    let text = "name: params\nparams: {month: {}}\ntasks: {show: {command: [echo, '${params.month}']}}";
+    let text =
+        "name: params\nparams: {month: {}}\ntasks: {show: {command: [echo, '${params.month}']}}";
     let run = gateway.submit_with(text, &["--param", "month=7"]);
     let _ = gateway.wait_state(&run, "show", "succeeded");
     assert_eq!(gateway.output(&run, "show"), "7");
@@ -258,7 +270,9 @@ fn spec_field_params() {
 fn spec_field_params_type() {
     let gateway = shared();
     let of = |kind: &str| {
-        format!("name: t\nparams: {{n: {{type: {kind}}}}}\ntasks: {{show: {{command: [echo, '${{params.n}}']}}}}")
+        format!(
+            "name: t\nparams: {{n: {{type: {kind}}}}}\ntasks: {{show: {{command: [echo, '${{params.n}}']}}}}"
+        )
     };
     for (kind, good, bad) in [
         ("integer", "7", "seven"),
@@ -286,20 +300,27 @@ tasks: {larger: {when: params.a > 9, command: 'true'}, same: {when: params.b == 
 
 #[test]
 fn spec_field_params_default() {
-    let said = shown("name: d\nparams: {n: {type: integer, default: 80}}\ntasks: {show: {command: [echo, '${params.n}']}}");
+    let said = shown(
+        "name: d\nparams: {n: {type: integer, default: 80}}\ntasks: {show: {command: [echo, '${params.n}']}}",
+    );
     assert_eq!(said, "80");
 }
 
 #[test]
 fn spec_field_params_required() {
     let gateway = shared();
-    let with = |required: bool| {
-        format!("name: r\nparams: {{month: {{required: {required}}}}}\ntasks: {{a: {{command: 'true'}}}}")
+    let with = |fields: &str| {
+        format!("name: r\nparams: {{month: {{{fields}}}}}\ntasks: {{a: {{command: 'true'}}}}")
     };
-    let _ = gateway.submit(&with(false));
-    let refused = gateway.refused(&with(true), &[]);
+    let _ = gateway.submit_with(&with("required: true"), &["--param", "month=2"]);
+    let refused = gateway.refused(&with("required: true"), &[]);
     assert!(refused.contains("month"), "{refused}");
-    let _ = gateway.submit_with(&with(true), &["--param", "month=2"]);
+    let _ = gateway.submit(&with("required: false, default: 1"));
+    // It says what is the case: the other two combinations cannot be meant.
+    let refused = gateway.refused(&with("required: true, default: 1"), &[]);
+    assert!(refused.contains("required"), "{refused}");
+    let refused = gateway.refused(&with("required: false"), &[]);
+    assert!(refused.contains("required"), "{refused}");
 }
 
 #[test]
