@@ -203,7 +203,12 @@ impl<S: Store> Driver<S> {
     fn commit(&mut self, now: Now) -> Result<(), StoreError> {
         let due = |at: Option<Mono>| at.is_some_and(|at| at <= now.mono);
         let snapshot = due(self.snapshot_due);
-        let urgent = self.fx.marks.keys().any(|name| name != link::ACK);
+        let calm = [link::ACK, link::DIRECTIVE_SEAL];
+        let urgent = self
+            .fx
+            .marks
+            .keys()
+            .any(|name| !calm.contains(&name.as_str()));
         let ack = due(self.agent.link.ack_due);
         self.fx.hurry = false;
         self.linger = None;
@@ -431,6 +436,7 @@ fn load<S: Store>(store: &mut S, config: &Config) -> Result<Opened, StoreError> 
         ack,
         acked: ack.map_or(0, |ack| ack.head.number),
         generation: mark(&loaded.marks, link::GENERATION)?.unwrap_or_default(),
+        directive_seal: mark(&loaded.marks, link::DIRECTIVE_SEAL)?,
         facts_first: loaded.facts_first,
         directives: Some(loaded.directives),
         ..Link::default()
@@ -460,12 +466,14 @@ fn fold<S: Store>(
     })?;
     let mut wrong = None;
     store.each_fact(after.0, &mut |number, bytes| {
-        let fact = match Fact::decode(number, bytes) {
-            Ok(fact) if number == state.facts + 1 => fact,
-            _ => {
-                wrong.get_or_insert(number);
-                return;
-            }
+        if wrong.is_some() || number != state.facts + 1 {
+            wrong.get_or_insert(number);
+            return;
+        }
+        let Ok(fact) = Fact::decode(number, bytes) else {
+            // a later version wrote it before it was taken off again: it is kept and changes nothing here
+            state.facts = number;
+            return;
         };
         while let Some((n, _)) = directives.front()
             && *n <= fact.seen
@@ -477,7 +485,7 @@ fn fold<S: Store>(
         forget_indexes(touch);
     })?;
     if let Some(number) = wrong {
-        return Err(StoreError::Damaged(format!("fact {number} cannot be read")));
+        return Err(StoreError::Damaged(format!("fact {number} is missing")));
     }
     for (n, directive) in directives {
         state.apply_directive(n, directive.as_ref(), touch);

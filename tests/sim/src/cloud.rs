@@ -70,6 +70,8 @@ pub struct Cloud {
     pub went_back: bool,
     /// Pause before the next start after a fatal error.
     pub penance: Time,
+    /// Steps since the world looked around.
+    pub steps: u64,
 }
 
 impl std::fmt::Debug for Cloud {
@@ -106,6 +108,7 @@ impl Cloud {
             seal_key,
             went_back: false,
             penance: 0,
+            steps: 0,
         }
     }
 
@@ -206,6 +209,8 @@ impl World {
         if self.cloud.process != process {
             return;
         }
+        self.cloud.steps += 1;
+        crate::check::bounded::on_step(self, Lane::Cloud);
         self.arm_cloud_doom();
         let now = self.cloud.clocks.now(self.t);
         let busy = self.dice.cpu.below(2 * MS) + 50 * US;

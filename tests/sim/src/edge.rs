@@ -158,6 +158,8 @@ impl World {
         if self.machines[m].process != process {
             return;
         }
+        self.machines[m].steps += 1;
+        crate::check::bounded::on_step(self, Lane::Node(m));
         let now = self.machines[m].clocks.now(self.t);
         let busy = self.dice.cpu.below(2 * MS) + 50 * US;
         self.arm_doom(m);

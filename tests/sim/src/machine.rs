@@ -195,6 +195,8 @@ pub struct Machine {
     pub arrived: u64,
     /// Highest directive that arrived here in any session.
     pub told: u64,
+    /// Steps of its agent since the world looked around.
+    pub steps: u64,
 }
 
 impl Machine {

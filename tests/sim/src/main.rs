@@ -3,6 +3,8 @@
 use clap::{Parser, Subcommand};
 use sim::plan::Layer;
 use sim::report::{Report, complaint};
+use sim::trace::Sink;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Deterministic simulation of both cores.
@@ -89,10 +91,9 @@ fn run(start: u64, seeds: u64, layer: Option<Layer>, threads: usize, json: bool)
 
 fn replay(seed: u64, layer: Option<Layer>, hash: bool) -> ExitCode {
     let layer = sim::runner::layer_of(seed, layer);
-    let verdict = sim::runner::run_seed(seed, layer, !hash);
-    for line in &verdict.lines {
-        println!("{line}");
-    }
+    // a reader that has seen enough closes the pipe; the seed runs on without it
+    let sink: Sink = Box::new(|line| drop(writeln!(std::io::stdout(), "{line}")));
+    let verdict = sim::runner::run_seed(seed, layer, (!hash).then_some(sink));
     println!("{:016x}", verdict.hash);
     if verdict.violations.is_empty() {
         ExitCode::SUCCESS

@@ -123,6 +123,7 @@ impl World {
             hello: None,
             arrived: 0,
             told: 0,
+            steps: 0,
         };
         self.machines.push(machine);
     }

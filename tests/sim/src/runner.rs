@@ -3,6 +3,7 @@
 use crate::fault::Tally;
 use crate::plan::{Layer, Plan};
 use crate::queue::{HOUR, Time};
+use crate::trace::Sink;
 use crate::world::{Violation, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +28,6 @@ pub struct Verdict {
     pub agent_time: Time,
     /// Tasks of all runs.
     pub tasks: u64,
-    /// Lines for people, if they were wanted.
-    pub lines: Vec<String>,
 }
 
 impl Verdict {
@@ -41,10 +40,10 @@ impl Verdict {
 
 /// Runs a plan.
 #[must_use]
-pub fn run_plan(plan: Plan, readable: bool) -> Verdict {
+pub fn run_plan(plan: Plan, lines: Option<Sink>) -> Verdict {
     let (seed, layer, nodes) = (plan.seed, plan.layer, plan.nodes as u64);
     let tasks = plan.runs.iter().map(|run| run.workflow.tasks.len() as u64).sum();
-    let mut world = World::new(plan, readable);
+    let mut world = World::new(plan, lines);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run_to_the_end()));
     if let Err(panic) = ended {
         let text = panic
@@ -64,7 +63,6 @@ pub fn run_plan(plan: Plan, readable: bool) -> Verdict {
         attempts: world.ran.len() as u64,
         agent_time: world.t * nodes,
         tasks,
-        lines: world.trace.lines.take().unwrap_or_default(),
     };
     let _ = catch_unwind(AssertUnwindSafe(|| drop(world)));
     verdict
@@ -78,8 +76,8 @@ pub fn layer_of(seed: u64, wanted: Option<Layer>) -> Layer {
 
 /// Runs one seed.
 #[must_use]
-pub fn run_seed(seed: u64, layer: Layer, readable: bool) -> Verdict {
-    run_plan(Plan::draw(seed, layer), readable)
+pub fn run_seed(seed: u64, layer: Layer, lines: Option<Sink>) -> Verdict {
+    run_plan(Plan::draw(seed, layer), lines)
 }
 
 /// Runs `count` seeds from `start` on `threads` threads; `each` sees the verdicts as they come.
@@ -103,7 +101,7 @@ pub fn run_many(
                         break;
                     }
                     let seed = start.wrapping_add(n);
-                    let verdict = run_seed(seed, layer_of(seed, layer), false);
+                    let verdict = run_seed(seed, layer_of(seed, layer), None);
                     if send.send(verdict).is_err() {
                         break;
                     }

@@ -324,6 +324,7 @@ impl World {
             hello: None,
             arrived: 0,
             told: 0,
+            steps: 0,
         };
         let live = original.agent.is_some();
         self.machines.push(copy);

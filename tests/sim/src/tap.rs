@@ -354,7 +354,7 @@ impl cloud::Store for CloudTap {
 
     fn inboxes(
         &mut self,
-        each: &mut dyn FnMut(cloud::AggregateId, cloud::AggregateId, u64, &[u8]),
+        each: &mut cloud::EachMessage<'_>,
     ) -> Result<(), cloud::StoreError> {
         self.alive()?;
         self.inner.inboxes(each)

@@ -34,21 +34,27 @@ impl Lane {
 }
 
 /// The trace of one seed.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Trace {
     hash: u64,
-    /// Lines for people, if they are wanted.
-    pub lines: Option<Vec<String>>,
+    /// Takes lines for people, if they are wanted.
+    lines: Option<Sink>,
+}
+
+/// Takes lines as they come.
+pub type Sink = Box<dyn FnMut(&str) + Send>;
+
+impl std::fmt::Debug for Trace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trace").field("hash", &self.hash).finish_non_exhaustive()
+    }
 }
 
 impl Trace {
     /// With lines for people or without.
     #[must_use]
-    pub fn new(readable: bool) -> Self {
-        Self {
-            hash: 0,
-            lines: readable.then(Vec::new),
-        }
+    pub fn new(lines: Option<Sink>) -> Self {
+        Self { hash: 0, lines }
     }
 
     /// Something happened: it is mixed into the hash.
@@ -73,7 +79,7 @@ impl Trace {
         let indent = lane.column() * 4;
         // writing into a String cannot fail
         let _ = write!(line, "  {name:<6} {:indent$}{}", "", text());
-        lines.push(line);
+        lines(&line);
     }
 
     /// The hash of everything so far.
@@ -102,15 +108,16 @@ mod tests {
 
     #[test]
     fn order_and_content_both_count() {
-        let mut one = Trace::new(true);
+        let (send, receive) = std::sync::mpsc::channel();
+        let sink: Sink = Box::new(move |line| drop(send.send(line.to_owned())));
+        let mut one = Trace::new(Some(sink));
         one.mark(1, Lane::Cloud, 2, 3);
         one.mark(1, Lane::Node(0), 2, 3);
-        let mut two = Trace::new(false);
+        let mut two = Trace::new(None);
         two.mark(1, Lane::Node(0), 2, 3);
         two.mark(1, Lane::Cloud, 2, 3);
         assert_ne!(one.hash(), two.hash());
         one.say(3_661_000_000_000, Lane::Node(1), || "hello".to_owned());
-        let lines = one.lines.expect("lines were asked for");
-        assert_eq!(lines, vec!["1:01:01.000  gw-2           hello"]);
+        assert_eq!(receive.try_recv().as_deref(), Ok("1:01:01.000  gw-2           hello"));
     }
 }

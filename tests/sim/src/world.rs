@@ -160,7 +160,7 @@ const SPIN: u64 = 20_000;
 impl World {
     /// The world at its beginning.
     #[must_use]
-    pub fn new(plan: Plan, readable: bool) -> Self {
+    pub fn new(plan: Plan, lines: Option<crate::trace::Sink>) -> Self {
         let root = Rng::new(plan.seed).fork("world", 0);
         let dice = Dice {
             net: root.fork("net", 0),
@@ -185,7 +185,7 @@ impl World {
             last_pid: 0,
             dice,
             tally: Tally::default(),
-            trace: Trace::new(readable),
+            trace: Trace::new(lines),
             lives: Vec::new(),
             ends: BTreeMap::new(),
             ran: Vec::new(),

@@ -10,6 +10,7 @@ use shared::directive::{Assign, Body};
 use shared::explain::Reason;
 use shared::fact::Fact;
 use shared::ids::{Incarnation, NodeId, RunId};
+use shared::time::Span;
 use shared::wire::LogId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -303,6 +304,9 @@ impl<S: Store> Engine<S> {
                 labels: node.labels.clone(),
                 capacity: node.capacity.clone(),
                 online,
+                silence: self
+                    .silent_since(*id)
+                    .map_or(Span(0), |since| self.now.mono - since),
                 load: load.get(id).copied().unwrap_or(0),
             });
         }

@@ -10,6 +10,7 @@ use shared::directive::Assign;
 use shared::explain::{Decision, DecisionKind, Evidence, Reason};
 use shared::ids::{Epoch, Incarnation, NodeId, TaskIdx};
 use shared::state::TaskState;
+use shared::time::Span;
 use shared::workflow::{Resources, Task, Workflow};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,8 @@ pub struct Candidate {
     pub capacity: Resources,
     /// A session is live.
     pub online: bool,
+    /// Without a session: silent for so long.
+    pub silence: Span,
     /// Tasks placed there that are not final, of all runs.
     pub load: u64,
 }
@@ -80,10 +83,15 @@ fn fits(task: &Task, nodes: &[Candidate]) -> Result<Vec<usize>, String> {
         ));
     }
     let online: Vec<usize> = able.iter().copied().filter(|i| nodes[*i].online).collect();
+    // a node that was silent for too long already would lose what it is given at once, again and again
+    let patient = |i: &usize| {
+        let limit = task.disconnect.lost_after;
+        limit.is_none_or(|limit| nodes[*i].silence < limit)
+    };
     if !online.is_empty() {
         Ok(online)
-    } else if place.node.is_some() {
-        Ok(able)
+    } else if place.node.is_some() && able.iter().any(patient) {
+        Ok(able.into_iter().filter(patient).collect())
     } else {
         Err("every node that fits is offline".to_owned())
     }
@@ -166,7 +174,7 @@ pub struct Question<'a> {
 }
 
 fn group(q: &Question<'_>, choice: &mut Choice) -> (Groups, Vec<TaskIdx>, Vec<usize>) {
-    type Class<'a> = (&'a shared::workflow::Placement, &'a Resources);
+    type Class<'a> = (&'a shared::workflow::Placement, &'a Resources, Option<Span>);
     let mut groups = Groups {
         parent: Vec::new(),
         allowed: Vec::new(),
@@ -178,7 +186,7 @@ fn group(q: &Question<'_>, choice: &mut Choice) -> (Groups, Vec<TaskIdx>, Vec<us
     let (mut members, mut own) = (Vec::new(), Vec::new());
     for task in q.tasks {
         let spec = &q.workflow.tasks[task.0 as usize];
-        let key = (&spec.placement, &spec.resources);
+        let key = (&spec.placement, &spec.resources, spec.disconnect.lost_after);
         let class = match classes.iter().find(|(k, _)| *k == key) {
             Some((_, class)) => class.clone(),
             None => {

@@ -1,5 +1,6 @@
 //! Promise 7: bounded.
 
+use crate::trace::Lane;
 use crate::world::World;
 use shared::fact::{Body, Outcome};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, FRAME_BYTES, HELLO_BYTES};
@@ -93,8 +94,25 @@ fn first(mut attempt: shared::ids::AttemptRef) -> shared::ids::AttemptRef {
     attempt
 }
 
+/// Steps of one process within a minute.
+const STEPS: u64 = 5_000;
+
+/// Somebody takes a step.
+pub fn on_step(world: &mut World, lane: Lane) {
+    let (steps, who) = match lane {
+        Lane::Node(m) => (world.machines[m].steps, crate::workload::node_name(m)),
+        _ => (world.cloud.steps, "the coordinator".to_owned()),
+    };
+    if steps == STEPS {
+        let text = format!("{who} takes {STEPS} steps within a minute");
+        world.fail("bounded", text);
+    }
+}
+
 /// Once a minute.
 pub fn look(world: &mut World) {
+    world.cloud.steps = 0;
+    world.machines.iter_mut().for_each(|one| one.steps = 0);
     let inbox = |one: &crate::machine::Machine| {
         one.agent.as_ref().map_or(0, |agent| agent.inbox.len() + agent.waiting.len())
     };
