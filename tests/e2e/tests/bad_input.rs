@@ -1,6 +1,6 @@
 //! What is wrong is refused with its reason and changes nothing.
 
-use e2e::agent::{stderr, wait_for};
+use e2e::agent::{stderr, stdout, wait_for};
 use e2e::fleet::{Fleet, output, program, serve_args};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -149,11 +149,11 @@ fn a_specification_with_mistakes_is_refused_whole() {
     let outside = "name: o\ntasks:\n  a: {shell: x, outputs: [../../etc/passwd]}\n";
     let unknown = "name: u\ntasks:\n  a: {shel: x}\n";
     for (spec, says) in [
-        (cycle, "a"),
-        (writers, "o"),
-        (outside, ".."),
+        (cycle, "a → b → a"),
+        (writers, "written by task 'a'"),
+        (outside, "leaves the attempt's directory"),
         (unknown, "did you mean"),
-        ("name: [", "line"),
+        ("name: [", "not YAML"),
     ] {
         let refused = fleet.try_submit(spec, &[]);
         assert_eq!(
@@ -162,10 +162,13 @@ fn a_specification_with_mistakes_is_refused_whole() {
             "{spec}: {}",
             stderr(&refused)
         );
+        let said = stdout(&refused);
+        assert!(said.contains(says), "{spec}: {said}");
+        let first = said.lines().next().unwrap_or_default();
+        let mistake: serde_json::Value = serde_json::from_str(first).unwrap();
         assert!(
-            stderr(&refused).contains(says),
-            "{spec}: {}",
-            stderr(&refused)
+            mistake["line"].as_u64().is_some_and(|line| line > 0),
+            "{said}"
         );
     }
     assert_eq!(fleet.json(&["run", "list"]).len(), 0);

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &args::Demo, out: &mut Output) -> Result<Code, Failure> 
             report,
         })?;
     } else {
-        summary::print(&figures, elapsed, &events, &text, &told.explained, out)?;
+        summary::print(&figures, elapsed, &events, &text, &told, out)?;
         out.line(&format!("\nThe comparison is in {}", report.display()))?;
         if scratch.kept() {
             out.line(&format!(

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 /// Cells of a gateway's bar.
 const BAR: usize = 24;
+/// Columns that the picture needs; a line that is broken by the terminal could not be taken back.
+const WIDTH: usize = 90;
 
 /// The live part of the output.
 #[derive(Debug)]
@@ -28,8 +30,10 @@ fn span(since: Instant) -> Span {
 impl Screen {
     /// `live`: a terminal looks; `quiet`: only what follows the events at the end is wanted.
     pub(super) fn new(live: bool, quiet: bool) -> Self {
+        let size = rustix::termios::tcgetwinsize(std::io::stderr());
+        let wide = size.is_ok_and(|size| usize::from(size.ws_col) >= WIDTH);
         Self {
-            live,
+            live: live && wide,
             quiet,
             began: Instant::now(),
             lines: 0,
@@ -139,7 +143,10 @@ fn two_lines(gateway: &Gateway) -> [String; 2] {
         (true, []) if gateway.total > 0 && gateway.done == gateway.total => {
             Style::Dim.paint("all done", true)
         }
-        (true, running) => Style::Dim.paint(&running.join(", "), true),
+        (true, running) => {
+            let names: String = running.join(", ").chars().take(WIDTH - 16).collect();
+            Style::Dim.paint(&names, true)
+        }
     };
     [first, format!("{:<14}{what}", "")]
 }

@@ -15,19 +15,23 @@ const WORKFLOW: &str = include_str!("../../../../deploy/examples/weather/weather
 const FIRST: usize = 0;
 const KILLED: usize = 1;
 /// How long each step of the workflow rests, in seconds, so that there is something to see.
-const PACE: &str = "0.4";
+const PACE: &str = "0.7";
 /// Tasks that each of the two finishes before the cut, before the kill, and after it.
 const BEFORE_CUT: usize = 8;
 const BEFORE_KILL: usize = 7;
-const AFTER_KILL: usize = 12;
+const AFTER_KILL: usize = 14;
+/// Facts that the coordinator has and the first gateway does not know of, before its link is cut.
+const SWALLOWED: u64 = 8;
 
 /// What is needed to tell the end.
 #[derive(Debug)]
 pub(super) struct Told {
     /// The run as the coordinator shows it.
     pub(super) run: view::Run,
-    /// The task that was running when its agent was killed, or else the comparison.
+    /// Why the comparison ran where and when it did.
     pub(super) explained: view::Explain,
+    /// The task that was running when its agent was killed.
+    pub(super) interrupted: Option<view::Task>,
     /// Where the comparison was written, and its content's hash.
     pub(super) comparison: (String, String),
 }
@@ -85,14 +89,17 @@ fn cut(world: &mut World) -> Result<[usize; 2], Failure> {
     // Outcomes that are durable at the coordinator, and the gateway cannot know.
     world.until("an acknowledgement that was swallowed", 20, |w| {
         let gateway = &w.gateways[FIRST];
-        gateway.folded >= gateway.acknowledged + 4
+        gateway.folded >= gateway.acknowledged + SWALLOWED
     })?;
     world.relay(FIRST, "cut")?;
     world.relay(KILLED, "cut")?;
     let (first, killed) = (&world.gateways[FIRST], &world.gateways[KILLED]);
     let text = format!(
-        "links of {} and {} are cut; {} knows of {} facts at the coordinator, there are {}",
-        first.name, killed.name, first.name, first.acknowledged, first.folded
+        "links of {} and {} cut; acknowledgements of {} facts never reached {}",
+        first.name,
+        killed.name,
+        first.folded.saturating_sub(first.acknowledged),
+        first.name
     );
     let at_cut = [first.done, killed.done];
     world.screen.event(&text);
@@ -171,13 +178,15 @@ fn tell(world: &World, interrupted: Option<String>) -> Result<Told, Failure> {
             format!("there is no comparison: the run is {}", run.state),
         )
     })?;
-    let about = interrupted.unwrap_or_else(|| "comparison".to_owned());
     let explained = world
         .client
-        .get(&format!("/runs/{id}/tasks/{about}/explain"))?;
+        .get(&format!("/runs/{id}/tasks/comparison/explain"))?;
+    let get = |name: String| world.client.get(&format!("/runs/{id}/tasks/{name}"));
+    let interrupted = interrupted.map(get).transpose()?;
     Ok(Told {
         run,
         explained,
+        interrupted,
         comparison,
     })
 }

@@ -1,11 +1,12 @@
 //! What is said at the end: what happened, the figures, the comparison, one explained decision.
 
 use super::figures::{Faults, Figures, Outcomes, Runs, Tasks};
+use super::story::Told;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::table::Cell;
 use crate::text::{Style, safe, took};
-use cloud_core::view::Explain;
+use cloud_core::view::{Explain, Task};
 use serde::Serialize;
 use shared::time::Span;
 use std::path::Path;
@@ -28,7 +29,7 @@ pub(super) fn print(
     elapsed: Span,
     events: &[(Span, String)],
     comparison: &str,
-    explained: &Explain,
+    told: &Told,
     out: &mut Output,
 ) -> Result<(), Failure> {
     out.heading("What happened")?;
@@ -46,11 +47,25 @@ pub(super) fn print(
     for line in comparison.lines() {
         out.line(&format!("  {}", safe(line)))?;
     }
-    out.heading(&format!(
-        "Why {} is as it is (driftless task explain)",
-        safe(&explained.task.task)
-    ))?;
-    explain(explained, out)
+    if let Some(task) = &told.interrupted {
+        let name = safe(&task.task);
+        out.heading(&format!(
+            "What became of {name}, which ran when its agent was killed"
+        ))?;
+        attempts(task, out)?;
+    }
+    out.heading("Why the comparison ran where and when it did (driftless task explain)")?;
+    explain(&told.explained, out)
+}
+
+fn attempts(task: &Task, out: &mut Output) -> Result<(), Failure> {
+    for attempt in &task.history {
+        let why = attempt.reason.as_deref().unwrap_or("no end");
+        let text = format!("attempt {}: {} ({why})", attempt.number, attempt.outcome);
+        let style = Style::of_state(&attempt.outcome);
+        out.line(&format!("  {}", style.paint(&safe(&text), out.colour)))?;
+    }
+    Ok(())
 }
 
 fn lines(figures: &Figures, elapsed: Span) -> Vec<(&'static str, String, Style)> {

@@ -431,15 +431,19 @@ fn look_at(gateway: &mut Gateway) -> Result<(), Failure> {
     };
     let status = answers(&Request::Status)?.pop().unwrap_or_default();
     let tasks = answers(&Request::Ps { all: true })?;
-    let in_state = |state: TaskState| {
-        let tasks = tasks
-            .iter()
-            .filter(move |task| task["state"] == state.text());
-        tasks.filter_map(|task| task["task"].as_str().map(str::to_owned))
-    };
+    let is = |task: &Value, state: TaskState| task["state"] == state.text();
+    // A start that is only committed ahead has not begun.
+    let runs = |task: &&Value| is(task, TaskState::Running) && !task["began"].is_null();
+    let running = tasks
+        .iter()
+        .filter(runs)
+        .filter_map(|task| task["task"].as_str());
     gateway.total = tasks.len();
-    gateway.done = in_state(TaskState::Succeeded).count();
-    gateway.running = in_state(TaskState::Running).collect();
+    gateway.done = tasks
+        .iter()
+        .filter(|task| is(task, TaskState::Succeeded))
+        .count();
+    gateway.running = running.map(str::to_owned).collect();
     gateway.says = status["link"].as_str().unwrap_or_default().to_owned();
     gateway.facts = status["facts"].as_u64().unwrap_or_default();
     gateway.acknowledged = gateway.facts
