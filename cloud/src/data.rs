@@ -16,7 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "lock";
@@ -126,6 +126,10 @@ impl DataDir {
         made.map_err(unusable("make"))?;
         let path = path.canonicalize().map_err(unusable("find"))?;
         let complete = recognise(&path)?;
+        if !complete {
+            let private = fs::Permissions::from_mode(0o700);
+            fs::set_permissions(&path, private).map_err(unusable("keep others out of"))?;
+        }
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -280,12 +284,12 @@ fn recognise(path: &Path) -> Result<bool, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_new_directory_is_private_and_taken_once() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a/b");
+        fs::create_dir_all(&path).unwrap();
         let data = DataDir::open(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);

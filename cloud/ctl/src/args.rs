@@ -309,6 +309,16 @@ pub(crate) enum Node {
         /// Its name or id
         node: String,
     },
+    /// Free a quarantined node: the next caller with its identity is taken for the original.
+    Release {
+        /// Its name or id
+        node: String,
+    },
+    /// Say that a node will not come back after a restore: the hold of old runs waits for it no longer.
+    Gone {
+        /// Its name or id
+        node: String,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -401,6 +411,8 @@ mod tests {
             "driftless node list",
             "driftless node get gw-7",
             "driftless node forget gw-7",
+            "driftless node release gw-7",
+            "driftless node gone gw-7",
             "driftless waits list",
             "driftless lint flow.yaml --param a=1",
             "driftless graph flow.yaml --format mermaid",

@@ -6,6 +6,7 @@ use crate::target;
 use cloud::api::types::{BYTES, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
@@ -19,7 +20,8 @@ const ANSWER_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Client {
     agent: Agent,
-    base: String,
+    base: RefCell<String>,
+    global: Option<Global>,
 }
 
 /// A value in a path or a query, with everything escaped that means something there.
@@ -38,7 +40,18 @@ pub(crate) fn escape(text: &str) -> String {
 impl Client {
     /// The coordinator that flags and environment name; nothing is sent yet.
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
-        Ok(Self::at(target::api(global)?))
+        let client = Self::at(target::api(global)?);
+        Ok(Self {
+            global: Some(global.clone()),
+            ..client
+        })
+    }
+
+    /// Looks again where the coordinator is: it may have been started anew at another address.
+    pub(crate) fn find_again(&self) {
+        if let Some(Ok(base)) = self.global.as_ref().map(target::api) {
+            *self.base.borrow_mut() = base;
+        }
     }
 
     /// The API at `base` (`http://HOST:PORT`).
@@ -52,12 +65,13 @@ impl Client {
             .build();
         Self {
             agent: config.into(),
-            base,
+            base: RefCell::new(base),
+            global: None,
         }
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}/v1{path}", self.base)
+        format!("{}/v1{path}", self.base.borrow())
     }
 
     /// Reads one object.
@@ -166,7 +180,7 @@ impl Client {
             .read_to_vec();
         let problem = serde_json::from_slice::<Problem>(&text.unwrap_or_default());
         let problem = problem.map_err(|_| {
-            let what = format!("{} answers with status {status}", self.base);
+            let what = format!("{} answers with status {status}", self.base.borrow());
             Failure::new(Code::Failed, what).hint("is it the API of a Driftless coordinator?")
         })?;
         let code = match status {
@@ -188,14 +202,17 @@ impl Client {
             ureq::Error::Io(error) => error.to_string(),
             other => chain(other),
         };
-        let what = format!("cannot reach the coordinator at {}: {why}", self.base);
+        let what = format!(
+            "cannot reach the coordinator at {}: {why}",
+            self.base.borrow()
+        );
         Failure::new(Code::Unreachable, what).hint(
             "does `driftless serve` run there? name another with --api HOST:PORT or --data DIR",
         )
     }
 
     fn broken(&self, why: &str) -> Failure {
-        let what = format!("the answer of {} cannot be read: {why}", self.base);
+        let what = format!("the answer of {} cannot be read: {why}", self.base.borrow());
         Failure::new(Code::Failed, what).hint("is it the API of a Driftless coordinator?")
     }
 }

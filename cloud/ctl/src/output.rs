@@ -14,7 +14,7 @@ pub(crate) struct Output {
     pub(crate) colour: bool,
     /// Standard error is a terminal, too.
     pub(crate) live: bool,
-    to: Box<dyn Write>,
+    to: Box<dyn Write + Send>,
 }
 
 impl Output {
@@ -32,7 +32,7 @@ impl Output {
 
     /// Writes to `to`, without colours.
     #[cfg(test)]
-    pub(crate) fn plain(json: bool, to: Box<dyn Write>) -> Self {
+    pub(crate) fn plain(json: bool, to: Box<dyn Write + Send>) -> Self {
         Self {
             json,
             colour: false,

@@ -6,10 +6,10 @@ use crate::exit::{Code, Failure};
 use crate::output::{Output, short};
 use crate::text::{Style, ago, now, safe, took};
 use cloud::api::types::Watched;
-use cloud_core::view::{Run, Task};
+use cloud_core::view::{AsOf, Run, Task};
 use shared::ids::RunId;
 use shared::state::RunState;
-use shared::time::Span;
+use shared::time::{Span, Unix};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Running tasks that are named.
 const NAMED: usize = 6;
+/// A live session is heard at least so often.
+const SILENT_MS: i64 = 90_000;
 /// Nodes that are shown.
 const NODES: usize = 12;
 
@@ -71,6 +73,8 @@ pub(crate) fn follow(
                 return Err(failure);
             }
             std::thread::sleep(Duration::from_millis(500));
+            client.find_again();
+            version = 0;
         }
     }
 }
@@ -253,16 +257,13 @@ fn picture(run: &Run, running: &[Task], width: usize) -> Vec<String> {
     if !names.is_empty() {
         lines.push(Style::Dim.paint(&cut(&format!("now: {names}"), width), true));
     }
-    for (node, as_of) in run.nodes.iter().take(NODES) {
-        let heard = as_of
-            .heard
-            .map_or_else(|| "never heard".into(), |at| ago(at, now));
-        let behind = match as_of.behind {
-            0 => String::new(),
-            n => format!(", catching up, {n} facts behind"),
-        };
-        let line = format!("{}: heard {heard}{behind}", safe(node));
-        lines.push(Style::Dim.paint(&cut(&line, width), true));
+    for line in run
+        .nodes
+        .iter()
+        .filter_map(|(node, as_of)| remark(node, as_of, now))
+        .take(NODES)
+    {
+        lines.push(Style::Odd.paint(&cut(&line, width), true));
     }
     for request in run
         .requests
@@ -272,6 +273,22 @@ fn picture(run: &Run, running: &[Task], width: usize) -> Vec<String> {
         lines.push(Style::Odd.paint(&cut(&safe(request), width), true));
     }
     lines
+}
+
+/// What is unusual about the view of a node: silent for longer than a live session can be, or behind.
+fn remark(node: &str, as_of: &AsOf, now: Unix) -> Option<String> {
+    let node = safe(node);
+    let silent = match as_of.heard {
+        Some(at) if now.0.saturating_sub(at.0) > SILENT_MS => format!("heard {}", ago(at, now)),
+        Some(_) => String::new(),
+        None => "not heard yet".to_owned(),
+    };
+    match (silent.is_empty(), as_of.behind) {
+        (true, 0) => None,
+        (true, behind) => Some(format!("{node}: catching up, {behind} facts behind")),
+        (false, 0) => Some(format!("{node}: {silent}")),
+        (false, behind) => Some(format!("{node}: {silent}, {behind} facts behind")),
+    }
 }
 
 /// At most `width` characters of `text`.

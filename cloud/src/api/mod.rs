@@ -46,6 +46,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/nodes", get(nodes::list))
         .route("/nodes/{node}", get(nodes::get))
         .route("/nodes/{node}/forget", post(nodes::forget))
+        .route("/nodes/{node}/release", post(nodes::release))
+        .route("/nodes/{node}/gone", post(nodes::gone))
         .route("/tokens", post(nodes::create_token))
         .route("/waits", get(nodes::waits))
         .route("/files/{hash}", get(files::get).put(files::put))

@@ -4,6 +4,7 @@ use super::error::{ApiError, Asked, Body};
 use super::lists::lines;
 use super::types::{Ask, NewToken, Token};
 use super::{Shared, find};
+use crate::app::App;
 use crate::clock;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -12,6 +13,7 @@ use cloud_core::event::{Reply, Request};
 use cloud_core::view::Node;
 use serde::Deserialize;
 use shared::codec;
+use shared::ids::NodeId;
 use shared::time::{Span, Unix};
 
 /// A token that nobody gave a time.
@@ -42,12 +44,39 @@ pub(super) async fn forget(
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Node>, ApiError> {
     let node = find::node(&app, &name).await?;
-    match app
-        .engine
-        .ask(Request::ForgetNode { node: node.id, by })
-        .await?
-    {
-        Reply::Done => find::node(&app, &node.id.to_string()).await.map(Json),
+    let request = Request::ForgetNode { node: node.id, by };
+    changed(&app, request, node.id).await
+}
+
+/// POST /nodes/{node}/release
+pub(super) async fn release(
+    State(app): Shared,
+    Path(name): Path<String>,
+    Body(Ask { by, .. }): Body<Ask>,
+) -> Result<Json<Node>, ApiError> {
+    let node = find::node(&app, &name).await?;
+    let request = Request::ReleaseQuarantine { node: node.id, by };
+    changed(&app, request, node.id).await
+}
+
+/// POST /nodes/{node}/gone
+pub(super) async fn gone(
+    State(app): Shared,
+    Path(name): Path<String>,
+    Body(Ask { by, .. }): Body<Ask>,
+) -> Result<Json<Node>, ApiError> {
+    let node = find::node(&app, &name).await?;
+    let request = Request::AcceptGone {
+        node: Some(node.id),
+        by,
+    };
+    changed(&app, request, node.id).await
+}
+
+/// Asks for a change of a node; what it is afterwards.
+async fn changed(app: &App, request: Request, node: NodeId) -> Result<Json<Node>, ApiError> {
+    match app.engine.ask(request).await? {
+        Reply::Done => find::node(app, &node.to_string()).await.map(Json),
         other => Err(ApiError::odd(&other)),
     }
 }

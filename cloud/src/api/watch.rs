@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use cloud_core::event::{Reply, Request};
+use cloud_core::view::Run;
 use serde::Deserialize;
 use shared::ids::RunId;
 use std::convert::Infallible;
@@ -97,14 +98,21 @@ impl Watcher {
         }
     }
 
+    async fn ask(&self, version: u64) -> Option<(u64, Vec<Run>)> {
+        let asked = Request::RunsChangedSince { version };
+        match self.app.engine.ask(asked).await {
+            Ok(Reply::Changed { version, runs }) => Some((version, runs)),
+            _ => None,
+        }
+    }
+
     /// What changed since the version before, as lines; none when the coordinator stops.
     async fn piece(&mut self) -> Option<Bytes> {
-        let asked = Request::RunsChangedSince {
-            version: self.version,
-        };
-        let Ok(Reply::Changed { version, runs }) = self.app.engine.ask(asked).await else {
-            return None;
-        };
+        let (mut version, mut runs) = self.ask(self.version).await?;
+        if version < self.version {
+            // A version of another life of this coordinator: everything may have changed.
+            (version, runs) = self.ask(0).await?;
+        }
         self.version = version;
         let mut text = Vec::new();
         for run in runs

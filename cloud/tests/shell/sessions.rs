@@ -152,6 +152,7 @@ fn hello(node: &Enrolled, facts: Head, directives: Head) -> Hello {
             ..Resources::default()
         },
         succeeds: None,
+        directive_seal: None,
     }
 }
 
@@ -422,6 +423,8 @@ fn a_forgotten_node_does_not_come_back() {
     let home = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start_with(options(&home.path().join("data")));
     let node = agent(new_node(&coordinator, "gw-7"));
+    let (status, problem) = coordinator.post("/nodes/gw-7/release", "{}");
+    assert_eq!(status, 409, "it is not quarantined: {problem}");
     let (status, forgotten) = coordinator.post("/nodes/gw-7/forget", "{}");
     assert_eq!(
         (status, &forgotten["state"]),

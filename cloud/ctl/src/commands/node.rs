@@ -9,6 +9,7 @@ use crate::table::{Cell, Table};
 use crate::text::{ago, bytes, now};
 use cloud::api::types::Ask;
 use cloud_core::view::{AsOf, Node};
+use shared::state::NodeState;
 use std::collections::BTreeMap;
 
 pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
@@ -24,22 +25,42 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
             }
         }
         Command::Forget { node } => {
-            let ask = Ask {
-                by: who(),
-                why: String::new(),
-            };
-            let node: Node = client.post(&format!("/nodes/{}/forget", escape(&node)), &ask)?;
-            if out.json {
-                out.object(&node)?;
-            } else {
-                out.say(&format!(
-                    "{} is forgotten; its certificate is good for nothing now",
-                    node.name
-                ));
-            }
+            ask(
+                &client,
+                &node,
+                "forget",
+                "is forgotten; its certificate is good for nothing",
+                out,
+            )?;
+        }
+        Command::Release { node } => {
+            let done = "is free: its next caller is taken for the original";
+            ask(&client, &node, "release", done, out)?;
+        }
+        Command::Gone { node } => {
+            ask(&client, &node, "gone", "is not waited for any more", out)?;
         }
     }
     Ok(Code::Done)
+}
+
+fn ask(
+    client: &Client,
+    node: &str,
+    what: &str,
+    done: &str,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let ask = Ask {
+        by: who(),
+        why: String::new(),
+    };
+    let node: Node = client.post(&format!("/nodes/{}/{what}", escape(node)), &ask)?;
+    if out.json {
+        return out.object(&node);
+    }
+    out.say(&format!("{} {done}", crate::text::safe(&node.name)));
+    Ok(())
 }
 
 fn list(client: &Client, out: &mut Output) -> Result<(), Failure> {
@@ -72,7 +93,11 @@ fn row(node: &Node) -> [Cell; 8] {
         (&node.name).into(),
         short(&node.id).into(),
         Cell::state(&node.state),
-        heard(&node.as_of).into(),
+        if node.state == NodeState::Online.text() {
+            "connected".into()
+        } else {
+            heard(&node.as_of).into()
+        },
         Cell::number(node.as_of.behind),
         Cell::number(node.running),
         Cell::number(node.slices),

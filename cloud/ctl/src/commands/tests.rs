@@ -34,31 +34,26 @@ struct World {
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            data: dir.path().join("data"),
-            listen: "127.0.0.1:0".parse().unwrap(),
-            api: "127.0.0.1:0".parse().unwrap(),
-            file_budget: 1 << 20,
-        };
-        let (told, is_ready) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            let stop = async { drop(stopped.await) };
-            let tell = |ready: &Ready| told.send(ready.clone()).unwrap();
-            runtime
-                .unwrap()
-                .block_on(cloud::serve(options, stop, tell))
-                .unwrap();
-        });
-        let ready = is_ready.recv_timeout(Duration::from_secs(30)).unwrap();
+        let (ready, stop, thread) = serve(dir.path().join("data"));
         Self {
             dir,
             ready,
             stop: Some(stop),
             thread: Some(thread),
+        }
+    }
+
+    /// Stops the coordinator and starts it again, at another address.
+    fn restart(&mut self) {
+        self.halt();
+        let (ready, stop, thread) = serve(self.dir.path().join("data"));
+        (self.ready, self.stop, self.thread) = (ready, Some(stop), Some(thread));
+    }
+
+    fn halt(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            assert!(thread.join().is_ok() || std::thread::panicking());
         }
     }
 
@@ -104,11 +99,33 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            assert!(thread.join().is_ok() || std::thread::panicking());
-        }
+        self.halt();
     }
+}
+
+fn serve(data: PathBuf) -> (Ready, oneshot::Sender<()>, JoinHandle<()>) {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let options = Options {
+        data,
+        listen: any,
+        api: any,
+        file_budget: 1 << 20,
+    };
+    let (told, is_ready) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let stop = async { drop(stopped.await) };
+        let tell = |ready: &Ready| told.send(ready.clone()).unwrap();
+        runtime
+            .unwrap()
+            .block_on(cloud::serve(options, stop, tell))
+            .unwrap();
+    });
+    let ready = is_ready.recv_timeout(Duration::from_secs(30)).unwrap();
+    (ready, stop, thread)
 }
 
 #[derive(Clone, Default)]
@@ -256,6 +273,25 @@ fn lint_and_graph_need_no_coordinator() {
     assert!(dot.starts_with("digraph"), "{dot}");
     let graph = world.ok(&format!("graph {} --json", flow.display()));
     assert!(serde_json::from_str::<Value>(&graph).is_ok(), "{graph}");
+}
+
+#[test]
+fn waiting_outlives_a_coordinator_that_comes_back_at_another_address() {
+    let mut world = World::new();
+    let flow = world.write("flow.yaml", FLOW);
+    let id = world.ok(&format!("submit {}", flow.display()));
+    let id = id.trim_end().to_owned();
+    let data = world.dir.path().join("data").display().to_string();
+    let words = ["driftless", "--data", &data, "run", "wait", &id, "--json"];
+    let cli = Cli::try_parse_from(words).unwrap();
+    let sink = Sink::default();
+    let mut out = Output::plain(true, Box::new(sink.clone()));
+    let waiting = std::thread::spawn(move || execute(cli, &mut out));
+    world.restart();
+    world.ok(&format!("run cancel {id}"));
+    assert_eq!(waiting.join().unwrap(), Ok(Code::Failed));
+    let run: Value = serde_json::from_str(&sink.text()).unwrap();
+    assert_eq!(run["state"], "cancelled");
 }
 
 #[test]
