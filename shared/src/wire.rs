@@ -71,6 +71,20 @@ pub enum Down {
         /// Its content.
         hash: Hash,
     },
+    /// 7: proof that the coordinator wrote its log for this node up to here; comes before the batch that it covers.
+    DirectiveSeal(DirectiveSeal),
+}
+
+/// A head of a node's directive log under the coordinator's seal. The agent keeps the newest one that it has
+/// applied and shows it at the next hello.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DirectiveSeal {
+    /// The life of the store that wrote it.
+    pub generation: Generation,
+    /// The last directive covered.
+    pub head: Head,
+    /// HMAC-SHA-256 over (`directives`, node, incarnation, generation, number, hash) by the seal key.
+    pub seal: [u8; 32],
 }
 
 /// Who calls, and where its two logs stand.
@@ -116,6 +130,8 @@ pub struct Hello {
     pub capacity: Resources,
     /// Facts about others' replacement: it is a new incarnation that a refusal told it to take.
     pub succeeds: Option<Incarnation>,
+    /// The newest sealed head of the directive log that it has applied.
+    pub directive_seal: Option<DirectiveSeal>,
 }
 
 /// The answer to a hello that is accepted.
@@ -178,7 +194,7 @@ pub struct Ack {
     pub generation: Generation,
     /// The last one.
     pub head: Head,
-    /// HMAC-SHA-256 over (generation, number, hash) by the coordinator's seal key.
+    /// HMAC-SHA-256 over (`facts`, node, incarnation, generation, number, hash) by the coordinator's seal key.
     pub seal: [u8; 32],
     /// The last one that is in a finished backup, too.
     pub safe: u64,

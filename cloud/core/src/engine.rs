@@ -367,6 +367,13 @@ impl<S: Store> Engine<S> {
                     hash: last.hash,
                 };
                 link.sent = last;
+                let (key, generation) = (&self.config.seal_key, self.fleet.generation);
+                self.outputs.push(Output::Send {
+                    conn: link.conn,
+                    message: Down::DirectiveSeal(crate::seal::directives(
+                        key, log, generation, last,
+                    )),
+                });
                 self.outputs.push(Output::Send {
                     conn: link.conn,
                     message: Down::Directives(batch),

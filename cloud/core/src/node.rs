@@ -71,6 +71,10 @@ pub struct Node {
     /// Facts that were offered again though they were recorded (first and last), newest last: the node did not
     /// hear of their acknowledgement, or did not keep it. They change nothing.
     pub repeats: VecDeque<(Incarnation, u64, u64)>,
+    /// It names directives that are not known here, without proof.
+    pub unproven: bool,
+    /// A person let that pass: its word is taken at the next hello.
+    pub believed: bool,
 }
 
 /// What became of facts that were offered.
@@ -133,6 +137,7 @@ impl Node {
         self.facts_at = None;
         self.directives = Head::origin(node, incarnation, Direction::Down);
         self.confirmed = 0;
+        (self.unproven, self.believed) = (false, false);
         self.workflows.clear();
         self.slices.clear();
     }
@@ -310,7 +315,7 @@ impl Node {
     ) {
         let Some(log) = self.log(node) else { return };
         fx.directives.clear();
-        fx.truncate = Some((log, theirs.number));
+        fx.truncate = Some((log, 0));
         self.directives = theirs;
         self.confirmed = theirs.number;
         self.workflows.clear();

@@ -9,7 +9,7 @@ use shared::limits::{IDLE_COMMIT_MS, SESSION_BLOCK};
 use shared::log::{Batch, Head, Offer};
 use shared::state::TaskState;
 use shared::time::{Mono, Span};
-use shared::wire::{self, Ack, Down, Hello, Inventory, Refusal, Refuse, Up, Welcome};
+use shared::wire::{self, Ack, DirectiveSeal, Down, Hello, Inventory, Refusal, Refuse, Up, Welcome};
 use std::collections::VecDeque;
 
 /// Batches of facts under way at once.
@@ -25,6 +25,8 @@ pub(crate) const SESSIONS: &str = "sessions";
 pub(crate) const ACK: &str = "ack";
 /// Name of the mark with the newest generation.
 pub(crate) const GENERATION: &str = "generation";
+/// Name of the mark with the newest sealed head of the directives that is applied.
+pub(crate) const DIRECTIVE_SEAL: &str = "directive_seal";
 
 /// Where the link stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,6 +49,9 @@ pub(crate) struct Link {
     pub(crate) proof: Option<[u8; 16]>,
     pub(crate) ack: Option<Ack>,
     pub(crate) generation: Generation,
+    /// The newest sealed head of the directives that is applied, and one that is not reached yet.
+    pub(crate) directive_seal: Option<DirectiveSeal>,
+    pub(crate) seal_ahead: Option<DirectiveSeal>,
     /// Facts up to here are durable at the coordinator (as it said last).
     pub(crate) acked: u64,
     /// Facts up to here were sent in this session.
@@ -213,6 +218,7 @@ impl Agent {
             labels: config.labels.clone(),
             capacity: config.capacity.clone(),
             succeeds: config.succeeds,
+            directive_seal: self.link.directive_seal,
         }))
     }
 
@@ -237,6 +243,10 @@ impl Agent {
             Down::WantFacts { from } => {
                 self.link.flying.clear();
                 self.link.sent = from.saturating_sub(1);
+            }
+            Down::DirectiveSeal(seal) => {
+                self.link.seal_ahead = Some(seal);
+                self.keep_seal(fx);
             }
             Down::FileReady { hash } => {
                 if let Some(want) = self.files.wanted.get(&hash) {
@@ -368,6 +378,7 @@ impl Agent {
                     self.settle(fx);
                 }
                 self.link.directives = Some(head);
+                self.keep_seal(fx);
                 fx.after.push(Post::Applied(session));
             }
             Offer::Duplicate => fx.after.push(Post::Applied(session)),
@@ -381,6 +392,19 @@ impl Agent {
                 );
                 self.hang_up(session, &why, fx);
             }
+        }
+    }
+
+    /// Keeps a seal once exactly what it covers is applied; it rides with the commit of those directives.
+    fn keep_seal(&mut self, fx: &mut Effects) {
+        let own = self.link.directives;
+        let Some(seal) = self.link.seal_ahead.take_if(|seal| own == Some(seal.head)) else {
+            return;
+        };
+        if self.link.directive_seal != Some(seal) {
+            self.link.directive_seal = Some(seal);
+            fx.marks
+                .insert(DIRECTIVE_SEAL.to_owned(), codec::encode(&seal));
         }
     }
 

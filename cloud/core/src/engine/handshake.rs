@@ -1,15 +1,18 @@
 //! Hello: who may speak for a node, and whether the two logs of both sides go together.
 
+use super::heard::SAFE;
 use super::{Engine, Link, Probe};
 use crate::event::{Conn, Output};
 use crate::seal;
 use crate::store::{AggregateId, Store, StoreError};
 use shared::fact::Acknowledged;
-use shared::ids::NodeId;
+use shared::ids::{Incarnation, NodeId};
 use shared::limits::PROBE_MS;
 use shared::log::Head;
 use shared::time::Span;
-use shared::wire::{Down, FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Refuse, Welcome};
+use shared::wire::{
+    Down, FEATURES, Hello, LogId, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Refuse, Welcome,
+};
 
 impl<S: Store> Engine<S> {
     /// A connection said hello.
@@ -163,7 +166,7 @@ impl<S: Store> Engine<S> {
         &mut self,
         conn: Conn,
         node: NodeId,
-        current: shared::ids::Incarnation,
+        current: Incarnation,
         hello: &Hello,
     ) -> Result<bool, StoreError> {
         let Some(known) = self.nodes.get(&node) else {
@@ -191,34 +194,68 @@ impl<S: Store> Engine<S> {
             None => hello.directives.number > log_end,
         };
         let hole = ours.is_none() && !forked;
-        let proof = hello
-            .ack
-            .filter(|ack| seal::verify(&self.config.seal_key, ack));
-        let unknown_ack = proof.is_some_and(|ack| {
-            ack.head.number > facts.number
-                || (ack.head.number == facts.number && ack.head.hash != facts.hash)
-                || ack.generation > self.fleet.generation
-        });
-        if forked || unknown_ack {
-            let seen = proof.map_or(0, |ack| ack.generation.0);
-            let what = if forked {
-                "a directive"
-            } else {
-                "an acknowledgement"
-            };
-            self.went_back(
-                node,
-                seen,
-                &format!(
-                    "node {} names {what} that this store does not know",
-                    hello.name
-                ),
+        if let Some((seen, what)) = self.proof(node, current, facts, hello)? {
+            let name = &hello.name;
+            let why = format!("node {name} proves {what} that this store does not know");
+            self.went_back(node, seen, &why);
+        } else if forked && !self.believed(node) {
+            let number = hello.directives.number;
+            let why = format!(
+                "it names directive {number}, which this store does not know, without a seal that \
+                 proves it; release it to take its word, or declare it gone"
             );
+            self.doubt(conn, node, &why);
+            return Ok(false);
         }
         if forked || hole {
             self.reset_log(node, hello.directives);
         }
         Ok(true)
+    }
+
+    /// What an agent shows under a seal of this coordinator and this store does not know: the store went back.
+    /// With the generation of the seal, and what it covers.
+    fn proof(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        facts: Head,
+        hello: &Hello,
+    ) -> Result<Option<(u64, &'static str)>, StoreError> {
+        let log = LogId { node, incarnation };
+        let key = &self.config.seal_key;
+        let own = self.fleet.generation;
+        if let Some(ack) = hello.ack.filter(|ack| seal::verify(key, log, ack)) {
+            let ahead = ack.head.number > facts.number
+                || (ack.head.number == facts.number && ack.head.hash != facts.hash);
+            if ahead || ack.generation > own {
+                return Ok(Some((ack.generation.0, "an acknowledgement")));
+            }
+        }
+        let sealed = hello.directive_seal;
+        let Some(sealed) = sealed.filter(|seal| seal::verify_directives(key, log, seal)) else {
+            return Ok(None);
+        };
+        let end = self.nodes.get(&node).map_or(0, |n| n.directives.number);
+        let known = self.directive_head(node, sealed.head.number)?;
+        let unknown = match known {
+            Some(head) => head.hash != sealed.head.hash,
+            None => sealed.head.number > end,
+        };
+        let proves = unknown || sealed.generation > own;
+        Ok(proves.then_some((sealed.generation.0, "a directive")))
+    }
+
+    fn believed(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|n| n.believed)
+    }
+
+    /// The node alone stays outside: its word is no proof, and a person decides.
+    fn doubt(&mut self, conn: Conn, node: NodeId, why: &str) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.unproven = true;
+        }
+        self.suspect(conn, node, why);
     }
 
     fn went_back(&mut self, node: NodeId, seen: u64, why: &str) {
@@ -235,6 +272,8 @@ impl<S: Store> Engine<S> {
         let now = (self.now.wall, self.fleet.generation);
         let fx = self.effects.entry(AggregateId::Node(node)).or_default();
         if let Some(known) = self.nodes.get_mut(&node) {
+            known.inventory_wanted |= known.believed;
+            known.believed = false;
             let why = "the coordinator's log of directives does not continue the node's";
             known.reset_directives(node, now, theirs, why, fx);
         }
@@ -261,7 +300,7 @@ impl<S: Store> Engine<S> {
             secret,
             facts: Acknowledged {
                 head: known.facts,
-                safe: 0,
+                safe: SAFE,
             },
             directives: known.directives,
             want_inventory: known.inventory_wanted,

@@ -12,6 +12,9 @@ use shared::log::{Batch, Head};
 use shared::wire::{Detail, Down, Inventory, Refusal, Up};
 use std::collections::BTreeMap;
 
+/// No backup of the coordinator is finished yet that a fact could be in, so no fact is safe.
+pub(super) const SAFE: u64 = 0;
+
 impl<S: Store> Engine<S> {
     /// A message of a connection; only the live session of a node is listened to.
     pub(super) fn heard(&mut self, conn: Conn, message: Up) -> Result<(), StoreError> {
@@ -112,8 +115,11 @@ impl<S: Store> Engine<S> {
         link.ahead = link.ahead.max(ahead).max(head.number);
         let message = match result {
             Ingested::Recorded => {
-                let key = &self.config.seal_key;
-                Down::Ack(seal::ack(key, self.fleet.generation, head, 0))
+                let (key, generation) = (&self.config.seal_key, self.fleet.generation);
+                match log {
+                    Some(log) => Down::Ack(seal::ack(key, log, generation, head, SAFE)),
+                    None => return,
+                }
             }
             Ingested::Want(from) => Down::WantFacts { from },
             Ingested::Fork(number) => {

@@ -246,6 +246,7 @@ impl<S: Store> Engine<S> {
             return Err(Refused::State(text));
         }
         node.suspect = None;
+        node.believed = std::mem::take(&mut node.unproven);
         node.note(format!("released from quarantine by {by}"));
         self.plan_all = true;
         Ok(Reply::Done)

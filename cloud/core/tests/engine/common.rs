@@ -15,7 +15,7 @@ use shared::ids::{
 use shared::log::{Batch, Direction, Head};
 use shared::state::TaskState;
 use shared::time::{Mono, Now, Span, Stamp, Unix};
-use shared::wire::{Ack, Down, Hello, Inventory, Refusal, Up, Welcome};
+use shared::wire::{Ack, DirectiveSeal, Down, Hello, Inventory, LogId, Refusal, Up, Welcome};
 use shared::workflow::{
     Action, Disconnect, Input as Needed, OnExhausted, Output as Made, Placement, Resources, Retry,
     SideEffects, Source, Task, TriggerRule, Workflow,
@@ -110,9 +110,18 @@ pub(crate) struct Agent {
     pub(crate) directives: Head,
     pub(crate) seen: Vec<Directive>,
     pub(crate) ack: Option<Ack>,
+    pub(crate) directive_seal: Option<DirectiveSeal>,
+    sealing: Option<DirectiveSeal>,
 }
 
 impl Agent {
+    pub(crate) fn log(&self) -> LogId {
+        LogId {
+            node: self.node,
+            incarnation: self.incarnation,
+        }
+    }
+
     pub(crate) fn reimage(&mut self, incarnation: u8) {
         self.incarnation = Incarnation([incarnation; 16]);
         self.facts.clear();
@@ -120,6 +129,7 @@ impl Agent {
         self.directives = Head::origin(self.node, self.incarnation, Direction::Down);
         self.seen.clear();
         self.ack = None;
+        self.directive_seal = None;
         self.proof = None;
     }
 
@@ -305,7 +315,9 @@ impl Env {
                     agent.seen.push(Directive::decode(number, bytes).unwrap());
                 }
                 agent.directives = head;
+                agent.directive_seal = agent.sealing.filter(|s| s.head == head);
             }
+            Down::DirectiveSeal(seal) => agent.sealing = Some(seal),
             Down::Ack(ack) => agent.ack = Some(ack),
             Down::Welcome(welcome) => agent.proof = Some(welcome.secret),
             _ => {}
@@ -360,6 +372,8 @@ impl Env {
             directives: Head::origin(node, incarnation, Direction::Down),
             seen: Vec::new(),
             ack: None,
+            directive_seal: None,
+            sealing: None,
         };
         self.agents.insert(name.to_owned(), agent);
         self.hello(name).unwrap();
@@ -400,6 +414,7 @@ impl Env {
                 ..Resources::default()
             },
             succeeds: agent.succeeds,
+            directive_seal: agent.directive_seal,
         };
         let mut secret = [9; 16];
         secret[..8].copy_from_slice(&conn.0.to_le_bytes());

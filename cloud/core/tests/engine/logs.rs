@@ -26,14 +26,13 @@ fn repeated_facts_count_once_and_gaps_are_asked_for() {
     env.resend("gw-1", origin);
     let ack: Ack = env.agent("gw-1").ack.unwrap();
     assert_eq!(ack.head, env.agent("gw-1").head);
-    assert!(seal::verify(&KEY, &ack));
-    assert!(!seal::verify(
-        &KEY,
-        &Ack {
-            head: origin,
-            ..ack
-        }
-    ));
+    let log = env.agent("gw-1").log();
+    assert!(seal::verify(&KEY, log, &ack));
+    let lie = Ack {
+        head: origin,
+        ..ack
+    };
+    assert!(!seal::verify(&KEY, log, &lie));
     let view = env.task(run, "a");
     assert_eq!((view.attempts, view.history.len()), (1, 1));
     assert_eq!(env.run(run).nodes["gw-1"].fact, 2);
@@ -296,4 +295,100 @@ fn a_restored_mark_holds_before_anything_is_served_and_voids_open_tokens() {
     let inventory = env.agent("gw-1").inventory(&workflow(vec![task("a", &[])]));
     env.say("gw-1", Up::Inventory(inventory));
     assert_eq!(env.run(run).state, "running");
+}
+
+#[test]
+fn one_gateways_word_without_a_seal_holds_nothing_and_waits_for_a_person() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let old = env.submit(vec![on("gw-2", task("x", &[]))]);
+    let backup = env.store.image();
+    let young = env.submit(vec![on("gw-1", task("a", &[]))]);
+    env.restart(backup);
+    let generation = env.engine.generation();
+    env.agent("gw-1").directive_seal = None;
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::Quarantined);
+    assert_eq!(env.run(old).state, "running", "nothing else is touched");
+    assert_eq!(env.engine.generation(), generation);
+    assert_eq!(env.node("gw-1").state, "quarantined");
+    let waits = env.waits();
+    assert_eq!(waits.len(), 1);
+    assert!(waits[0].contains("without a seal"), "{waits:?}");
+    env.hello("gw-2").expect("the other node works on");
+    let node = env.agent("gw-1").node;
+    let by = "ann".to_owned();
+    env.ask(Request::ReleaseQuarantine { node, by });
+    assert!(env.hello("gw-1").unwrap().want_inventory);
+    let inventory = env
+        .agent("gw-1")
+        .inventory(&workflow(vec![on("gw-1", task("a", &[]))]));
+    env.say("gw-1", Up::Inventory(inventory));
+    assert_eq!(env.run(young).state, "running", "rebuilt, and not held");
+    assert_eq!(env.run(old).state, "running");
+}
+
+#[test]
+fn a_sealed_directive_that_is_not_known_proves_that_the_store_went_back() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let old = env.submit(vec![task("x", &[])]);
+    let backup = env.store.image();
+    env.submit(vec![task("a", &[])]);
+    let sealed = env.agent("gw-1").directive_seal.expect("a seal came along");
+    assert_eq!(sealed.head, env.agent("gw-1").directives);
+    assert!(env.agent("gw-1").ack.is_none(), "no fact was acknowledged");
+    env.restart(backup);
+    assert!(env.hello("gw-1").unwrap().want_inventory);
+    assert!(env.engine.generation() > sealed.generation);
+    assert_eq!(env.run(old).state, "held");
+    let inventory = env.agent("gw-1").inventory(&workflow(vec![task("x", &[])]));
+    env.say("gw-1", Up::Inventory(inventory));
+    assert!(env.waits().iter().all(|w| !w.contains("held")));
+    env.hang_up("gw-1");
+    env.hello("gw-1").unwrap();
+    let waits = env.waits();
+    assert!(
+        waits.iter().all(|w| !w.contains("held")),
+        "an old seal proves once: {waits:?}"
+    );
+}
+
+#[test]
+fn a_seal_is_good_for_one_direction_of_one_node_only() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let run = env.submit(vec![on("gw-1", task("a", &[]))]);
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    env.tell("gw-1", all_done(&assign));
+    let old = env.submit(vec![on("gw-2", task("x", &[]))]);
+    let (ack, sealed) = (
+        env.agent("gw-1").ack.unwrap(),
+        env.agent("gw-1").directive_seal.unwrap(),
+    );
+    let log = env.agent("gw-2").log();
+    assert!(!seal::verify(&KEY, log, &ack) && !seal::verify_directives(&KEY, log, &sealed));
+    env.hang_up("gw-2");
+    let mut liar = env.agent("gw-2").clone();
+    for (number, hash) in [(99, Hash([1; 32])), (ack.head.number, ack.head.hash)] {
+        liar.ack = Some(ack);
+        liar.directives = Head { number, hash };
+        liar.directive_seal = Some(shared::wire::DirectiveSeal {
+            generation: ack.generation,
+            head: ack.head,
+            seal: ack.seal,
+        });
+        liar.conn = env.conn();
+        assert_eq!(env.dial(&liar, liar.conn), Some(Err(Refusal::Quarantined)));
+    }
+    let own = env.agent("gw-1").clone();
+    let swapped = shared::wire::DirectiveSeal {
+        generation: ack.generation,
+        head: ack.head,
+        seal: ack.seal,
+    };
+    assert!(!seal::verify_directives(&KEY, own.log(), &swapped));
+    assert_eq!(env.run(old).state, "running");
+    assert_eq!(env.run(run).state, "succeeded");
 }

@@ -120,5 +120,6 @@ fn hello() -> Up {
         labels: BTreeMap::new(),
         capacity: Resources::default(),
         succeeds: None,
+        directive_seal: None,
     }))
 }
