@@ -181,7 +181,7 @@ YAML
 compare() {
     cat <<'YAML'
     shell: |
-      # The stations side by side by calendar month.
+      # The stations side by side by calendar month; `driftless task logs RUN comparison` shows it, too.
       set -eu
       sleep "$PACE"
       awk '
@@ -210,7 +210,7 @@ compare() {
           print "\n\nReadings that are missing, as found:"
           for (i = 1; i <= n; i++) printf "  %-18s%s\n", name[i], gaps[i] == "" ? "  none" : gaps[i]
         }
-      ' seattle.txt sf.txt daily.txt | sed 's/ *$//' > comparison.txt
+      ' seattle.txt sf.txt daily.txt | sed 's/ *$//' | tee comparison.txt
 YAML
 }
 

@@ -189,6 +189,18 @@ fn a_demo_that_is_killed_takes_its_processes_along() {
 }
 
 #[test]
+fn the_example_is_what_its_generator_writes() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples/weather");
+    let written = output(Command::new("sh").arg("generate.sh").current_dir(&example));
+    let kept = fs::read_to_string(example.join("weather.yaml")).unwrap();
+    assert!(
+        stdout(&written) == kept,
+        "run `sh generate.sh > weather.yaml` in {}",
+        example.display()
+    );
+}
+
+#[test]
 fn a_demo_that_cannot_begin_says_why() {
     let dir = directory();
     fs::write(dir.path().join("something"), b"").unwrap();
@@ -196,6 +208,10 @@ fn a_demo_that_cannot_begin_says_why() {
     for (args, says) in [
         (["--keep", kept.as_str()], "not empty"),
         (["--agent-bin", "/no/such/agent"], "/no/such/agent"),
+        (
+            ["--report", "/no/such/folder/report"],
+            "/no/such/folder/report",
+        ),
     ] {
         let ended = output(&mut demo(dir.path(), &args));
         assert_eq!(ended.status.code(), Some(2), "{}", stderr(&ended));

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &args::Demo, out: &mut Output) -> Result<Code, Failure> 
     let scratch = world.stop();
     let figures = figures::compute(&sources(&scratch))?;
     let text = comparison(&scratch, &told)?;
-    write_report(&report, &text)?;
+    let report = keep_report(report, args.report.is_none(), &text)?;
     if out.json {
         let elapsed_seconds = elapsed.0 as f64 / 1000.0;
         let figures::Figures {
@@ -134,17 +134,32 @@ fn program(path: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
+/// Where the report goes; a place that cannot be is refused before anything begins.
 fn report_path(wanted: Option<&Path>) -> Result<PathBuf, Failure> {
-    let path = wanted.map_or_else(
-        || std::env::temp_dir().join("driftless-demo-report.txt"),
-        Path::to_owned,
-    );
-    std::path::absolute(&path).map_err(|error| {
-        Failure::new(
-            Code::Usage,
-            format!("--report: {}: {error}", path.display()),
-        )
-    })
+    let usual = || std::env::temp_dir().join("driftless-demo-report.txt");
+    let path = wanted.map_or_else(usual, Path::to_owned);
+    let wrong = |why: String| {
+        let what = format!("--report: {} cannot be written: {why}", path.display());
+        Failure::new(Code::Usage, what)
+    };
+    let path = std::path::absolute(&path).map_err(|error| wrong(error.to_string()))?;
+    let folder = path.parent().is_some_and(Path::is_dir);
+    if !folder || path.is_dir() {
+        return Err(wrong("it is no file in a directory".to_owned()));
+    }
+    Ok(path)
+}
+
+/// Writes the report; where the usual place belongs to somebody else, beside it.
+fn keep_report(path: PathBuf, usual: bool, text: &str) -> Result<PathBuf, Failure> {
+    match write_report(&path, text) {
+        Err(_) if usual => {
+            let own = format!("driftless-demo-report-{}.txt", std::process::id());
+            let own = path.with_file_name(own);
+            write_report(&own, text).map(|()| own)
+        }
+        written => written.map(|()| path),
+    }
 }
 
 /// The comparison, from the files of the gateway that wrote it.

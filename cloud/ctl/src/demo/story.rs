@@ -22,6 +22,8 @@ const BEFORE_KILL: usize = 7;
 const AFTER_KILL: usize = 14;
 /// Facts that the coordinator has and the first gateway does not know of, before its link is cut.
 const SWALLOWED: u64 = 8;
+/// Outcomes among them, at least.
+const OUTCOMES: usize = 3;
 
 /// What is needed to tell the end.
 #[derive(Debug)]
@@ -87,9 +89,10 @@ fn cut(world: &mut World) -> Result<[usize; 2], Failure> {
         "answers to {name} are swallowed; what it sends still arrives"
     ));
     // Outcomes that are durable at the coordinator, and the gateway cannot know.
+    let known = world.gateways[FIRST].known;
     world.until("an acknowledgement that was swallowed", 20, |w| {
         let gateway = &w.gateways[FIRST];
-        gateway.folded >= gateway.acknowledged + SWALLOWED
+        gateway.folded >= gateway.acknowledged + SWALLOWED && gateway.known >= known + OUTCOMES
     })?;
     world.relay(FIRST, "cut")?;
     world.relay(KILLED, "cut")?;
