@@ -7,6 +7,7 @@
 //! DIR/store.redb      the journal of the current incarnation
 //! DIR/old/            journals of earlier incarnations
 //! DIR/work,files,logs attempts' directories, contents by hash, captured output
+//! DIR/reserve         room for what must be recorded on a full disk
 //! DIR/agent.sock      local commands
 //! ```
 
@@ -272,6 +273,7 @@ const OURS: &[&str] = &[
     "files",
     "logs",
     "agent.sock",
+    "reserve",
     "lost+found",
 ];
 

@@ -202,6 +202,8 @@ pub struct Loop<S: Store> {
     /// Number of this boot, for the stamps of what the executor reports.
     boot_number: u32,
     room_due: Instant,
+    /// Whether the last measurement left no room for more work.
+    scarce: bool,
 }
 
 impl<S: Store> std::fmt::Debug for Loop<S> {
@@ -260,13 +262,15 @@ impl<S: Store> Loop<S> {
             boot,
             boot_number: 0,
             room_due: Instant::now(),
+            scarce: false,
         }
     }
 
     /// Resumes all work, then goes on until it is stopped.
     pub fn run(mut self, from: &Receiver<Message>) -> Ending {
-        let boot = self.boot.clone();
-        self.decide(vec![Event::Boot(boot)]);
+        let mut events = vec![Event::Boot(self.boot.clone())];
+        self.measure_room(&mut events);
+        self.decide(events);
         self.boot_number = self.driver.agent().status().boots;
         self.settle_former();
         while self.hands.ending.is_none() {
@@ -327,7 +331,7 @@ impl<S: Store> Loop<S> {
             .signalled
             .iter()
             .map(|(due, _)| due.saturating_duration_since(Instant::now()));
-        let room = if self.hands.alive.is_empty() {
+        let room = if self.hands.alive.is_empty() && !self.scarce {
             Duration::from_secs(30)
         } else {
             self.room_due.saturating_duration_since(Instant::now())
@@ -410,15 +414,21 @@ impl<S: Store> Loop<S> {
         }
     }
 
+    /// Puts the room that there is before the events that are decided on; tasks can fill a disk at any time.
     fn measure_room(&mut self, events: &mut Vec<Event>) {
-        if Instant::now() < self.room_due {
+        let commit = self.driver.room_wanted();
+        let wanted = commit + ROOM_FOR_FILES;
+        // What the core wants beside it.
+        let enough = wanted + 2 * commit;
+        let Ok(stat) = rustix::fs::statvfs(&self.data) else {
             return;
-        }
-        self.room_due = Instant::now() + ROOM_INTERVAL;
-        if let Ok(stat) = rustix::fs::statvfs(&self.data) {
-            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-            let wanted = self.driver.room_wanted() + ROOM_FOR_FILES;
-            events.push(Event::Room { free, wanted });
+        };
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let scarce = free < enough;
+        if scarce != self.scarce || Instant::now() >= self.room_due {
+            self.room_due = Instant::now() + ROOM_INTERVAL;
+            self.scarce = scarce;
+            events.insert(0, Event::Room { free, wanted });
         }
     }
 

@@ -156,12 +156,15 @@ impl Agent {
     /// Decides on one event. `known` is this node's own head at the fact that the event names, if it names one.
     pub(crate) fn step(&mut self, now: Now, event: Event, known: Option<Head>, fx: &mut Effects) {
         self.now = now;
+        if let Event::Room { free, wanted } = event {
+            self.room = Some((free, wanted));
+        }
         if !self.booted && !matches!(event, Event::Boot(_)) {
             return;
         }
         match event {
             Event::Boot(boot) => self.on_boot(boot, fx),
-            Event::Wake => {}
+            Event::Wake | Event::Room { .. } => {}
             Event::Linked { session } => self.on_linked(session, fx),
             Event::Unlinked { session, why } => self.on_unlinked(session, &why),
             Event::Heard { session, message } => self.on_heard(session, message, known, fx),
@@ -171,7 +174,6 @@ impl Agent {
             Event::FileNotThere { hash, .. } => self.on_file_not_there(hash),
             Event::Uploaded { hash } => self.on_uploaded(hash, fx),
             Event::Local { request, what } => self.on_local(request, what, fx),
-            Event::Room { free, wanted } => self.room = Some((free, wanted)),
         }
         self.settle(fx);
     }

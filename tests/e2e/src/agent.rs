@@ -93,6 +93,8 @@ pub struct Gateway {
     args: Vec<String>,
     child: Option<Child>,
     specs: AtomicU32,
+    /// A file system that was mounted for the data directory.
+    mounted: Option<PathBuf>,
 }
 
 impl Gateway {
@@ -115,6 +117,7 @@ impl Gateway {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             child: None,
             specs: AtomicU32::new(0),
+            mounted: None,
         }
     }
 
@@ -146,6 +149,34 @@ impl Gateway {
     /// Puts the data directory somewhere else in the test's directory.
     pub fn place_data(&mut self, path: &Path) {
         self.data = path.to_owned();
+    }
+
+    /// Puts the data directory on a file system of its own of so many MiB. Only root can; others are told that
+    /// the test is skipped, and get `false`.
+    ///
+    /// # Panics
+    /// If root cannot, either.
+    #[must_use]
+    pub fn on_small_disk(&mut self, mib: u32) -> bool {
+        if !is_root() {
+            eprintln!("skipped: only root can mount a small file system for this test");
+            return false;
+        }
+        let at = self.base.path().join("small");
+        fs::create_dir(&at).expect("the test's directory can be written");
+        let mut mount = Command::new("mount");
+        mount.args([
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("size={mib}m,mode=755"),
+            "tmpfs",
+        ]);
+        let output = mount.arg(&at).output().expect("mount can be started");
+        assert!(output.status.success(), "mount: {}", stderr(&output));
+        self.data = at.join("data");
+        self.mounted = Some(at);
+        true
     }
 
     /// Where tasks may leave something.
@@ -513,13 +544,8 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended already; it must only not be left.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+impl Gateway {
+    fn end_tasks(&self) {
         let until = Instant::now() + Duration::from_secs(10);
         loop {
             let left = self.task_processes();
@@ -531,6 +557,21 @@ impl Drop for Gateway {
                 let _ = kill_process(pid, Signal::KILL);
             }
             sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended already; it must only not be left.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.end_tasks();
+        if let Some(mounted) = &self.mounted {
+            // Lazily: what a killed process held is let go a moment later.
+            let _ = Command::new("umount").arg("--lazy").arg(mounted).status();
         }
     }
 }

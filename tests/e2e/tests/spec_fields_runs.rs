@@ -148,7 +148,10 @@ fn spec_field_retry_max_interval() {
 fn spec_field_retry_jitter() {
     // With the default of 0.2 both would be drawn from 800,001 values.
     for _ in 0..2 {
-        assert_eq!(first_pause("initial_interval: 2000s, max_interval: 1h, jitter: 0"), 2_000_000);
+        assert_eq!(
+            first_pause("initial_interval: 2000s, max_interval: 1h, jitter: 0"),
+            2_000_000
+        );
     }
     let wide = first_pause("initial_interval: 2000s, max_interval: 1h, jitter: 1");
     assert_ne!(wide, 2_000_000);
@@ -265,11 +268,19 @@ fn spec_field_side_effects() {
     let (gateway, run) = crashed("side_effects: at_most_once", 1);
     let it = gateway.wait_state(&run, "it", "lost");
     assert_eq!(it["reason"], "in_doubt", "{it}");
-    assert_eq!(gateway.mark("ran"), "x\n", "it must not run twice by itself");
+    assert_eq!(
+        gateway.mark("ran"),
+        "x\n",
+        "it must not run twice by itself"
+    );
     gateway.put_mark("go", "");
     let _ = gateway.json(&["resume", &run, "it"]);
     let _ = gateway.wait_state(&run, "it", "succeeded");
-    assert_eq!(gateway.mark("ran"), "x\nx\n", "a person may let it run again");
+    assert_eq!(
+        gateway.mark("ran"),
+        "x\nx\n",
+        "a person may let it run again"
+    );
     for repeatable in ["none", "idempotent"] {
         let (gateway, run) = crashed(&format!("side_effects: {repeatable}"), 1);
         gateway.put_mark("go", "");
