@@ -1,4 +1,5 @@
-//! The node aggregate: who may speak for the node, how far its facts are recorded, and its directive log.
+//! The node aggregate: who may speak for the node, how far its facts are recorded, and its
+//! directive log.
 
 use crate::effects::Effects;
 use crate::inbox::{Message, Post};
@@ -68,8 +69,8 @@ pub struct Node {
     pub heard: Option<Unix>,
     /// Messages.
     pub post: Post,
-    /// Facts that were offered again though they were recorded (first and last), newest last: the node did not
-    /// hear of their acknowledgement, or did not keep it. They change nothing.
+    /// Facts that were offered again though they were recorded (first and last), newest last: the
+    /// node did not hear of their acknowledgement, or did not keep it. They change nothing.
     pub repeats: VecDeque<(Incarnation, u64, u64)>,
     /// It names directives that are not known here, without proof.
     pub unproven: bool,

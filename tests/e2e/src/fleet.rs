@@ -1,9 +1,9 @@
-//! A coordinator, agents that reach it through a relay, and the cables between them, which can be pulled. All
-//! processes are the built binaries; everything is looked at through their command lines. Waiting has a bound
-//! everywhere, and nothing outlives the [`Fleet`].
+//! A coordinator, agents that reach it through a relay, and the cables between them, which can be
+//! pulled. All processes are the built binaries; everything is looked at through their command
+//! lines. Waiting has a bound everywhere, and nothing outlives the [`Fleet`].
 //!
-//! Tasks can leave something outside their directory only in [`Fleet::marks`]; in a specification `@M` stands
-//! for it. A task that shall wait for the test waits for a mark: [`HOLD`].
+//! Tasks can leave something outside their directory only in [`Fleet::marks`]; in a specification
+//! `@M` stands for it. A task that shall wait for the test waits for a mark: [`HOLD`].
 
 use crate::agent::{binary, stderr, stdout, wait_for};
 use relay::Relay;
@@ -43,7 +43,8 @@ pub struct Fleet {
     base: TempDir,
 }
 
-/// A directory for a test that tasks of any user may pass through, with `marks` in it that they may write to.
+/// A directory for a test that tasks of any user may pass through, with `marks` in it that they may
+/// write to.
 fn directory() -> TempDir {
     let base = tempfile::tempdir().expect("a temporary directory");
     let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
@@ -502,7 +503,8 @@ impl Fleet {
             .collect()
     }
 
-    /// Ends the tasks that an agent which was killed has left: their homes lie in the test's directory.
+    /// Ends the tasks that an agent which was killed has left: their homes lie in the test's
+    /// directory.
     fn end_tasks(&self) -> bool {
         let home = format!("HOME={}/", self.base().display());
         let mut clean = true;

@@ -1,5 +1,5 @@
-//! `driftless demo`, as people and scripts run it: it keeps its promises, its figures notice a loss, and
-//! whatever way it ends it leaves nothing behind.
+//! `driftless demo`, as people and scripts run it: it keeps its promises, its figures notice a
+//! loss, and whatever way it ends it leaves nothing behind.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,12 +1,13 @@
-//! Coordinator and agents together: work crosses nodes, goes on without a link, survives ends of any process,
-//! and each outcome counts once.
+//! Coordinator and agents together: work crosses nodes, goes on without a link, survives ends of
+//! any process, and each outcome counts once.
 
 use e2e::fleet::{Fleet, HOLD};
 use serde_json::Value;
 
 const SITES: [&[&str]; 2] = [&["--label", "site=a"], &["--label", "site=b"]];
 
-/// A chain of `first`, `second`, `third` on site a, each noting that it ran; `first` holds until the mark.
+/// A chain of `first`, `second`, `third` on site a, each noting that it ran; `first` holds until
+/// the mark.
 fn chain() -> String {
     format!(
         r#"

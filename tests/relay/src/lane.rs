@@ -1,5 +1,5 @@
-//! One lane: the socket that its agent dials, and one socket towards the coordinator for each address that
-//! the agent sends from.
+//! One lane: the socket that its agent dials, and one socket towards the coordinator for each
+//! address that the agent sends from.
 
 use crate::Direction;
 use crate::conditions::{Conditions, Rng};
@@ -104,7 +104,8 @@ impl Lane {
         let mut flows: BTreeMap<SocketAddr, Flow> = BTreeMap::new();
         let mut buffer = vec![0; DATAGRAM];
         loop {
-            // Errors of earlier sends come back here (nobody listens there now); the next packet may do better.
+            // Errors of earlier sends come back here (nobody listens there now); the next packet
+            // may do better.
             let Ok((length, agent)) = self.front.recv_from(&mut buffer).await else {
                 continue;
             };

@@ -1,8 +1,10 @@
-//! A UDP relay that stands for the network between agents and coordinator: each agent dials a lane of its own,
-//! and each direction of a lane can be cut, thinned, slowed, doubled, or given a new port. Used by the demo,
-//! as a process of its own ([`process`]), and by the end-to-end tests, inside the test.
+//! A UDP relay that stands for the network between agents and coordinator: each agent dials a lane
+//! of its own, and each direction of a lane can be cut, thinned, slowed, doubled, or given a new
+//! port. Used by the demo, as a process of its own ([`process`]), and by the end-to-end tests,
+//! inside the test.
 //!
-//! Invariant: it never looks into packets; whatever it does could happen to any path on the Internet.
+//! Invariant: it never looks into packets; whatever it does could happen to any path on the
+//! Internet.
 
 mod conditions;
 mod lane;
@@ -36,8 +38,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay to the coordinator at `target` with one lane an agent, all of them open. `seed` decides which
-    /// packets are lost, doubled or late where conditions say so.
+    /// A relay to the coordinator at `target` with one lane an agent, all of them open. `seed`
+    /// decides which packets are lost, doubled or late where conditions say so.
     ///
     /// # Errors
     /// Where sockets or threads cannot be had.
@@ -108,7 +110,8 @@ impl Relay {
         self.set(lane, Direction::Down, Conditions::OPEN);
     }
 
-    /// Gives the agent a new address as the coordinator sees it, as a NAT that forgot its mapping does.
+    /// Gives the agent a new address as the coordinator sees it, as a NAT that forgot its mapping
+    /// does.
     ///
     /// # Panics
     /// If there is no such lane.

@@ -1,5 +1,6 @@
-//! The relay as a process: told what to do by lines on its standard input, it answers each by a line, writes
-//! down what it did, and ends with its input, so that it never outlives who started it.
+//! The relay as a process: told what to do by lines on its standard input, it answers each by a
+//! line, writes down what it did, and ends with its input, so that it never outlives who started
+//! it.
 //!
 //! ```text
 //! < {"lanes":["127.0.0.1:40001","127.0.0.1:40002"]}

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// See the main job done, on this machine alone: one coordinator, three gateways, and links that get cut.
+/// See the main job done, on this machine alone: one coordinator, three gateways, and links that
+/// get cut.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -24,8 +25,8 @@ pub(crate) struct Demo {
     /// Keep the directories of all processes in this one, which must be new or empty
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
-    /// Where the comparison of the stations goes; driftless-demo-report.txt among the temporary files
-    /// without it
+    /// Where the comparison of the stations goes; driftless-demo-report.txt among the temporary
+    /// files without it
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Run the gateways with this program (driftless-agent) and not with this one
@@ -68,7 +69,8 @@ pub(crate) struct Figures {
     /// What the relay wrote down
     #[arg(long, value_name = "FILE")]
     pub(crate) relay: Option<PathBuf>,
-    /// First take one received outcome out of the coordinator's store (of a copy!), to see that it is missed
+    /// First take one received outcome out of the coordinator's store (of a copy!), to see that it
+    /// is missed
     #[arg(long)]
     pub(crate) remove_one: bool,
 }

@@ -1,8 +1,8 @@
-//! The figures of a demo, computed from what its processes left on disk when they had ended: the agents'
-//! journals, the coordinator's store, the relay's log.
+//! The figures of a demo, computed from what its processes left on disk when they had ended: the
+//! agents' journals, the coordinator's store, the relay's log.
 //!
-//! Invariant: nothing here asks a running process, and no counter of either core is used. Outcomes are told
-//! apart by (node, incarnation, number of the fact).
+//! Invariant: nothing here asks a running process, and no counter of either core is used. Outcomes
+//! are told apart by (node, incarnation, number of the fact).
 
 use crate::exit::{Code, Failure};
 use cloud_store::reader::{Folded, Reader};

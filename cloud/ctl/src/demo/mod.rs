@@ -1,5 +1,6 @@
-//! `driftless demo`: the main job, done for real on one machine. Coordinator, agents and a relay run as
-//! processes of their own; the demo only gives orders to the relay, kills one agent, and looks.
+//! `driftless demo`: the main job, done for real on one machine. Coordinator, agents and a relay
+//! run as processes of their own; the demo only gives orders to the relay, kills one agent, and
+//! looks.
 //!
 //! Invariant: whatever way it ends, no process and no file of it is left but the report.
 

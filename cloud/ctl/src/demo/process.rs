@@ -1,5 +1,5 @@
-//! The processes of the demo: each in a group of its own, told to stop when the demo ends in any way, and gone
-//! when this module says so.
+//! The processes of the demo: each in a group of its own, told to stop when the demo ends in any
+//! way, and gone when this module says so.
 
 use super::args::Child as ChildArgs;
 use crate::exit::{Code, Failure};
@@ -273,7 +273,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Ends the processes that work below `dir`: tasks of an agent that was killed and not started again.
+/// Ends the processes that work below `dir`: tasks of an agent that was killed and not started
+/// again.
 fn end_strays(dir: &Path) {
     for entry in fs::read_dir("/proc")
         .into_iter()

@@ -1,5 +1,5 @@
-//! What is seen while the demo runs: on a terminal a picture that is redrawn in place under the events, else
-//! the events alone. All of it goes to standard error.
+//! What is seen while the demo runs: on a terminal a picture that is redrawn in place under the
+//! events, else the events alone. All of it goes to standard error.
 
 use super::world::{Gateway, LinkState};
 use crate::text::{Style, took};

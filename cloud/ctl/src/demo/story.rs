@@ -1,4 +1,5 @@
-//! What happens in the demo, and when: every step waits for what it needs to see, none for a fixed time.
+//! What happens in the demo, and when: every step waits for what it needs to see, none for a fixed
+//! time.
 
 use super::world::World;
 use crate::exit::{Code, Failure};

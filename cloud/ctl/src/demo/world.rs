@@ -1,4 +1,5 @@
-//! The little world of the demo: coordinator, relay, three gateways, and what each of them says right now.
+//! The little world of the demo: coordinator, relay, three gateways, and what each of them says
+//! right now.
 
 use super::process::{Process, Scratch, interrupted};
 use super::screen::Screen;
@@ -72,7 +73,8 @@ pub(super) struct Gateway {
     pub(super) acknowledged: u64,
     /// Its own word about its link.
     pub(super) says: String,
-    /// Tasks of it that have succeeded, as the coordinator knows; the last fact that is folded there.
+    /// Tasks of it that have succeeded, as the coordinator knows; the last fact that is folded
+    /// there.
     pub(super) known: usize,
     pub(super) folded: u64,
     pub(super) kills: u32,
