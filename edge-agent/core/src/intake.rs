@@ -80,7 +80,15 @@ impl Agent {
             }
         }
         let old = self.state.slices.get(&key(id));
-        Ok(old.is_none_or(|old| old.running == 0))
+        Ok(old.is_none_or(|old| old.running == 0) && !self.runs_any(id.run, &assign.tasks))
+    }
+
+    /// Whether an attempt of one of these tasks has not ended here, in whatever slice: the same work never
+    /// runs twice at once, also when the coordinator cut the run anew.
+    fn runs_any(&self, run: RunId, tasks: &[TaskIdx]) -> bool {
+        let mine = |attempt: &&AttemptRef| attempt.slice.run == run;
+        let attempts = self.state.running.keys().filter(mine);
+        attempts.into_iter().any(|attempt| tasks.binary_search(&attempt.task).is_ok())
     }
 
     /// Whether an assignment of a later epoch waits for this one to end.

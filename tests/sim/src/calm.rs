@@ -138,11 +138,43 @@ impl World {
     }
 
     fn give_up(&mut self, restless: &[String]) {
+        self.describe(restless);
         if restless.is_empty() {
             self.at_rest(true);
         } else {
             let text = format!("{} things are not at rest; {}", restless.len(), restless[0]);
             self.fail("convergence", text);
+        }
+    }
+
+    /// For the timeline: what is not at rest, and how the coordinator sees it.
+    fn describe(&mut self, restless: &[String]) {
+        for text in restless {
+            self.trace.say(self.t, Lane::World, || text.clone());
+        }
+        for request in [Request::Nodes, Request::Waits] {
+            let reply = self.view(request);
+            self.trace.say(self.t, Lane::Cloud, || format!("{reply:#?}"));
+        }
+        let runs: Vec<RunId> = self.people.submitted.iter().copied().collect();
+        for run in runs {
+            let state = self.view(Request::Run { run });
+            let Some(Reply::Run(state)) = state else {
+                continue;
+            };
+            self.trace
+                .say(self.t, Lane::Cloud, || format!("run {run} is {} {:?}", state.state, state.tasks));
+            let Some(Reply::Tasks(tasks)) = self.view(Request::Tasks { run, state: None }) else {
+                continue;
+            };
+            for task in tasks.iter().filter(|task| task.state != "succeeded") {
+                self.trace.say(self.t, Lane::Cloud, || {
+                    format!(
+                        "  {} {} at {:?} {:?} {:?}",
+                        task.task, task.state, task.node, task.overlay, task.reason
+                    )
+                });
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use shared::directive::{Body as Wanted, Directive, Upstream};
 use shared::fact::{Body, Fact, Outcome, OutputFile};
 use shared::ids::{AttemptRef, Hash, RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
-use shared::workflow::{OnExhausted, TriggerRule, Workflow};
+use shared::workflow::{TriggerRule, Workflow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -263,24 +263,29 @@ impl Model {
         out
     }
 
-    /// Whether nothing is left to do here without a person.
+    /// Runs of which a task stands here until a person decides about it.
+    pub fn waiting_runs(&self) -> impl Iterator<Item = RunId> + '_ {
+        self.slices
+            .values()
+            .filter(|model| !model.released)
+            .filter(|model| model.tasks.values().any(|task| task.state == TaskState::Paused))
+            .map(|model| model.slice.run)
+    }
+
+    /// Tasks here that are not final, apart from those that wait for a person. Tasks of the runs in `waiting`
+    /// may wait for a person elsewhere.
     #[must_use]
-    pub fn unfinished(&self, flows: &Flows) -> Vec<String> {
+    pub fn unfinished(&self, waiting: &BTreeSet<RunId>) -> Vec<String> {
         let mut out = Vec::new();
         for model in self.slices.values().filter(|model| !model.released) {
-            let Some(flow) = flows.get(&model.slice.run) else {
-                continue;
-            };
-            let marks = self.runs.get(&model.slice.run).copied().unwrap_or_default();
-            if marks.forgotten {
+            let run = model.slice.run;
+            if self.runs.get(&run).is_some_and(|marks| marks.forgotten) {
                 continue;
             }
             for (task, known) in &model.tasks {
-                let person = known.state == TaskState::Paused
-                    && flow.workflow.tasks[task.0 as usize].retry.on_exhausted
-                        == OnExhausted::Pause;
-                let held = model.waits_for_person(&flow.workflow, *task);
-                if !known.state.is_final() && !person && !held {
+                let blocked = known.state == TaskState::Blocked && waiting.contains(&run);
+                let person = known.state == TaskState::Paused;
+                if !known.state.is_final() && !person && !blocked {
                     out.push(format!("{:?} task {} is {}", model.slice, task.0, known.state));
                 }
             }
@@ -342,16 +347,5 @@ impl SliceModel {
             (false, true) => Verdict::Never,
             (false, false) => Verdict::Wait,
         }
-    }
-
-    /// Whether a task that a person must decide about stands before this one.
-    #[must_use]
-    pub fn waits_for_person(&self, workflow: &Workflow, task: TaskIdx) -> bool {
-        let spec = &workflow.tasks[task.0 as usize];
-        spec.needs.iter().any(|need| {
-            matches!(self.state_of(*need), Some(TaskState::Paused))
-                || (self.state_of(*need).is_none_or(|state| !state.is_final())
-                    && self.waits_for_person(workflow, *need))
-        })
     }
 }

@@ -212,6 +212,12 @@ impl World {
                 self.trace
                     .say(self.t, Lane::Cloud, || format!("run {run} is accepted"));
             }
+            (Purpose::Submit(_), Reply::Refused(Refused::State(why) | Refused::NoRoom(why)))
+                if why.contains("try again") =>
+            {
+                // the program that asked tries again
+                self.people.asks.insert(id, ask);
+            }
             (Purpose::Submit(run), other) => {
                 self.fail("bounded", format!("submission of {run} was answered {other:?}"));
             }

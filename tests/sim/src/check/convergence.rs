@@ -3,7 +3,9 @@
 use crate::world::World;
 use cloud_core::event::Reply;
 use cloud_core::view;
+use shared::ids::RunId;
 use shared::state::RunState;
+use std::collections::BTreeSet;
 
 /// What it means.
 pub const DEFINITION: &str = "Faults stop, every node is back or forgotten, people free what is in quarantine: within the \
@@ -14,6 +16,12 @@ pub const DEFINITION: &str = "Faults stop, every node is back or forgotten, peop
 #[must_use]
 pub fn restless(world: &World) -> Vec<String> {
     let mut out = Vec::new();
+    let waiting: BTreeSet<RunId> = world
+        .machines
+        .iter()
+        .filter(|one| !one.destroyed && one.node.is_some())
+        .flat_map(|one| world.lives[one.life].model.waiting_runs())
+        .collect();
     for (m, machine) in world.machines.iter().enumerate() {
         if machine.destroyed || machine.node.is_none() {
             continue;
@@ -28,7 +36,7 @@ pub fn restless(world: &World) -> Vec<String> {
         out.extend(
             truth
                 .model
-                .unfinished(&world.flows)
+                .unfinished(&waiting)
                 .into_iter()
                 .filter(|_| !machine.destroyed)
                 .map(|text| format!("gw-{}: {text}", m + 1)),

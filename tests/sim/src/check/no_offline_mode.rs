@@ -26,7 +26,15 @@ pub fn look(world: &mut World) {
             let ready = world.lives[life].model.startable(&world.flows);
             let first = ready.iter().find(|(slice, task)| files_here(world, m, *slice, *task));
             let link = if world.machines[m].link.whole() { "whole" } else { "cut" };
-            let text = format!("gw-{} idles with {first:?} to start, link {link}", m + 1);
+            let excuse = first.and_then(|(slice, task)| {
+                let id = &world.flows.get(&slice.run)?.workflow.tasks[task.0 as usize].id;
+                let agent = world.machines[m].agent.as_ref()?.driver.agent();
+                agent.explain(slice.run, id).map(|why| why.summary)
+            });
+            let text = format!(
+                "gw-{} idles with {first:?} to start, link {link}; it says {excuse:?}",
+                m + 1
+            );
             world.fail("no_offline_mode", text);
         }
     }
