@@ -28,7 +28,8 @@ pub(crate) fn wall() -> Unix {
 /// Random bytes of the kernel.
 ///
 /// # Panics
-/// When the kernel gives none, which it does only before its pool was filled at boot, and then it waits.
+/// When the kernel gives none, which it does only before its pool was filled at boot, and then it
+/// waits.
 #[must_use]
 pub(crate) fn random() -> [u8; 16] {
     let mut bytes = [0; 16];

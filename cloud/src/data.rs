@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/lock         held by the running coordinator (flock)
-//! DIR/format       what this directory is and which version may read it; written last at the first start
+//! DIR/format       what this directory is, which version may read it; written last
 //! DIR/authority/   keys and certificate of the fleet's authority, key of the seals
 //! DIR/store.redb   the state
 //! DIR/files/       contents by hash
@@ -10,7 +10,8 @@
 //! DIR/api.addr     where the API is, while the coordinator runs
 //! ```
 //!
-//! Invariant: a directory that was complete once and lacks a part now is refused; nothing is made anew in it.
+//! Invariant: a directory that was complete once and lacks a part now is refused; nothing is made
+//! anew in it.
 
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -244,7 +245,8 @@ impl DataDir {
     }
 }
 
-/// Whether the directory was complete once; an error for one that is not ours or of a later version.
+/// Whether the directory was complete once; an error for one that is not ours or of a later
+/// version.
 fn recognise(path: &Path) -> Result<bool, DataError> {
     let dir = || path.to_path_buf();
     let unusable = |source| DataError::Unusable {

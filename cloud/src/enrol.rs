@@ -15,8 +15,8 @@ use std::time::Duration;
 
 /// How long a newcomer may take to ask.
 const ASK: Duration = Duration::from_secs(10);
-/// Validity of a node's certificate. Long, because a gateway may be offline for a long time; the coordinator
-/// judges at each hello whether the node is still one of its own.
+/// Validity of a node's certificate. Long, because a gateway may be offline for a long time; the
+/// coordinator judges at each hello whether the node is still one of its own.
 pub(crate) const NODE_VALIDITY: Span = Span::secs(10 * 365 * 86_400);
 /// How long an expired certificate may still renew itself.
 pub(crate) const RENEW_GRACE: Span = Span::secs(365 * 86_400);
@@ -96,8 +96,8 @@ async fn admit(
     }
 }
 
-/// A used token is good once more for the key that it enrolled: the answer may have been lost. The signing
-/// request proves the key, and the node's id was made of it.
+/// A used token is good once more for the key that it enrolled: the answer may have been lost. The
+/// signing request proves the key, and the node's id was made of it.
 async fn repeated(
     app: &App,
     request: &EnrolRequest,

@@ -1,7 +1,8 @@
-//! The engine's thread: one engine, one queue of inputs, outputs handed to sessions and waiting requests.
+//! The engine's thread: one engine, one queue of inputs, outputs handed to sessions and waiting
+//! requests.
 //!
-//! Invariant: nothing but this thread touches the engine; whoever wants something of it sends a message and
-//! is answered after the commit.
+//! Invariant: nothing but this thread touches the engine; whoever wants something of it sends a
+//! message and is answered after the commit.
 
 use crate::clock;
 use cloud_core::engine::Engine;
@@ -19,7 +20,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 const QUEUE: usize = 4096;
 /// Inputs decided and committed together.
 const GROUP: usize = 1024;
-/// Messages on their way to one session; a session that is slower is closed and resumes from its cursors.
+/// Messages on their way to one session; a session that is slower is closed and resumes from its
+/// cursors.
 pub(crate) const SESSION_QUEUE: usize = 1024;
 
 /// What a session is told.

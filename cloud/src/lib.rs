@@ -1,8 +1,9 @@
-//! The coordinator as a library: data directory, authority, QUIC link, file store, HTTP API around the engine
-//! of `cloud-core`.
+//! The coordinator as a library: data directory, authority, QUIC link, file store, HTTP API around
+//! the engine of `cloud-core`.
 //!
-//! Invariants: decisions are the engine's and are answered after its commit; this crate checks what comes from
-//! outside, moves bytes and keeps bounds. One coordinator has a data directory at a time.
+//! Invariants: decisions are the engine's and are answered after its commit; this crate checks what
+//! comes from outside, moves bytes and keeps bounds. One coordinator has a data directory at a
+//! time.
 
 pub mod api;
 mod app;

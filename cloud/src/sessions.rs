@@ -1,7 +1,7 @@
 //! Connections of agents: who they are, their hello, the messages of the session, their files.
 //!
-//! A session is three loops on one connection (messages up, messages down, files); the first that ends ends
-//! them all. What the messages mean is the engine's business.
+//! A session is three loops on one connection (messages up, messages down, files); the first that
+//! ends ends them all. What the messages mean is the engine's business.
 
 use crate::app::App;
 use crate::clock;
@@ -237,8 +237,8 @@ impl Sender<'_> {
     }
 }
 
-/// Serves the files that a welcomed node wants to get or to give, until its connection ends. The number of
-/// streams at once is bounded by the transport.
+/// Serves the files that a welcomed node wants to get or to give, until its connection ends. The
+/// number of streams at once is bounded by the transport.
 async fn files(app: Arc<App>, connection: Connection) {
     while let Ok(stream) = connection.accept_file().await {
         let app = app.clone();

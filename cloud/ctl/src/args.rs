@@ -314,7 +314,8 @@ pub(crate) enum Node {
         /// Its name or id
         node: String,
     },
-    /// Say that a node will not come back after a restore: the hold of old runs waits for it no longer.
+    /// Say that a node will not come back after a restore: the hold of old runs waits for it no
+    /// longer.
     Gone {
         /// Its name or id
         node: String,

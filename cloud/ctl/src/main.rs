@@ -1,6 +1,7 @@
 //! `driftless`: the coordinator, the operator's commands, the demo and the agent in one program.
 //!
-//! Standard output carries data, standard error carries talk; exit codes are those of [`exit::Code`].
+//! Standard output carries data, standard error carries talk; exit codes are those of
+//! [`exit::Code`].
 
 mod args;
 mod client;

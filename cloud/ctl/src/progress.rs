@@ -1,5 +1,5 @@
-//! Follows a run until it is over, and shows how it goes: redrawn in place on a terminal, a line a change
-//! elsewhere, the run's object a change with `--json`.
+//! Follows a run until it is over, and shows how it goes: redrawn in place on a terminal, a line a
+//! change elsewhere, the run's object a change with `--json`.
 
 use crate::client::Client;
 use crate::exit::{Code, Failure};
@@ -275,7 +275,8 @@ fn picture(run: &Run, running: &[Task], width: usize) -> Vec<String> {
     lines
 }
 
-/// What is unusual about the view of a node: silent for longer than a live session can be, or behind.
+/// What is unusual about the view of a node: silent for longer than a live session can be, or
+/// behind.
 fn remark(node: &str, as_of: &AsOf, now: Unix) -> Option<String> {
     let node = safe(node);
     let silent = match as_of.heard {

@@ -104,8 +104,8 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Body<T> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit(pub(super) usize);
 
-/// The body's bytes within the route's [`Limit`]. One that is announced too large is refused before any of it
-/// is asked for.
+/// The body's bytes within the route's [`Limit`]. One that is announced too large is refused before
+/// any of it is asked for.
 #[derive(Debug)]
 pub(super) struct Raw(pub(super) Bytes);
 

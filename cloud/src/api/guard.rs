@@ -1,8 +1,8 @@
 //! Keeps web pages out: a browser on this machine must not be made to steer the coordinator.
 //!
-//! On loopback the API trusts whoever reaches it, which is any local program, but not any web page that a
-//! local browser shows. Such a page gives itself away by an `Origin`, or by a `Host` that is a name which it
-//! made point here.
+//! On loopback the API trusts whoever reaches it, which is any local program, but not any web page
+//! that a local browser shows. Such a page gives itself away by an `Origin`, or by a `Host` that is
+//! a name which it made point here.
 
 use super::error::ApiError;
 use crate::app::App;

@@ -1,4 +1,5 @@
-//! Logs of tasks. They stay on their gateway: the coordinator asks for them while the gateway is connected.
+//! Logs of tasks. They stay on their gateway: the coordinator asks for them while the gateway is
+//! connected.
 
 use super::error::{ApiError, Asked};
 use super::types::{BYTES, COMPLETE, NEXT};

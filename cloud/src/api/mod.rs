@@ -1,7 +1,8 @@
-//! The HTTP JSON API, under `/v1`: `docs/api.md` describes it. Every answer comes from committed state.
+//! The HTTP JSON API, under `/v1`: `docs/api.md` describes it. Every answer comes from committed
+//! state.
 //!
-//! Invariant: whatever is wrong with a request is answered with a status and a [`types::Problem`], and changes
-//! nothing.
+//! Invariant: whatever is wrong with a request is answered with a status and a [`types::Problem`],
+//! and changes nothing.
 
 mod error;
 mod files;

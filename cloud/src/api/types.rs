@@ -1,4 +1,5 @@
-//! What travels over the HTTP API besides the views of `cloud_core::view`. Names are part of the interface.
+//! What travels over the HTTP API besides the views of `cloud_core::view`. Names are part of the
+//! interface.
 
 use cloud_core::view;
 use serde::{Deserialize, Serialize};

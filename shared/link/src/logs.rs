@@ -1,5 +1,6 @@
-//! Logs of tasks: the coordinator asks an agent for a piece of what an attempt wrote, on a bidirectional
-//! stream of its own. The only streams that a coordinator opens on a session's connection are these.
+//! Logs of tasks: the coordinator asks an agent for a piece of what an attempt wrote, on a
+//! bidirectional stream of its own. The only streams that a coordinator opens on a session's
+//! connection are these.
 
 use crate::endpoint::Connection;
 use crate::error::LinkError;
@@ -44,8 +45,8 @@ pub struct LogAsk {
 /// The answer. Variants are numbered by position and may only be appended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum LogAnswer {
-    /// 0: bytes from the wanted position on, at most [`PIECE`] of them. Fewer (or none) are all that is there
-    /// now.
+    /// 0: bytes from the wanted position on, at most [`PIECE`] of them. Fewer (or none) are all
+    /// that is there now.
     Piece(Vec<u8>),
     /// 1: there is no such log (or no longer), why, for people.
     Missing(String),
@@ -55,7 +56,8 @@ impl Connection {
     /// The coordinator's side: asks and waits for the answer, for a bounded time.
     ///
     /// # Errors
-    /// The loss of the connection, an agent that does not answer, or an answer that cannot be understood.
+    /// The loss of the connection, an agent that does not answer, or an answer that cannot be
+    /// understood.
     pub async fn ask_log(&self, ask: &LogAsk) -> Result<LogAnswer, LinkError> {
         let answered = tokio::time::timeout(PATIENCE, async {
             let (mut send, receive) = self.quic.open_bi().await?;
@@ -70,8 +72,8 @@ impl Connection {
         answered.await.map_err(|_| LinkError::TimedOut)?
     }
 
-    /// The agent's side: the next stream on which the coordinator asks for a log. To be read and answered in
-    /// a task of its own.
+    /// The agent's side: the next stream on which the coordinator asks for a log. To be read and
+    /// answered in a task of its own.
     ///
     /// # Errors
     /// The loss of the connection.

@@ -1,5 +1,5 @@
-//! `driftless lint` and `driftless graph`, and how specifications are read: on this machine, so that all
-//! mistakes are shown at once and nothing is sent before there are none.
+//! `driftless lint` and `driftless graph`, and how specifications are read: on this machine, so
+//! that all mistakes are shown at once and nothing is sent before there are none.
 
 use crate::args::{Format, Given, Graph, Lint};
 use crate::exit::{Code, Failure, written};
