@@ -6,9 +6,12 @@ use redb::backends::FileBackend;
 use redb::{BackendError, Database, DatabaseError, StorageBackend, StorageError};
 use shared::ids::{Incarnation, NodeId};
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Version of the tables.
 pub(crate) const FORMAT: u32 = 1;
@@ -53,8 +56,8 @@ fn from_file(path: PathBuf, mut create: bool) -> MakeBackend {
 
 fn open_backend(path: &Path, create: bool) -> Result<Box<dyn StorageBackend>, StoreError> {
     let name = path.display();
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => StoreError::Damaged(format!("{name} is missing")),
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => StoreError::Damaged(format!("{name} is missing")),
         _ => StoreError::Failed(format!("{name} cannot be opened: {error}")),
     };
     let mut options = OpenOptions::new();
@@ -83,8 +86,8 @@ fn open_backend(path: &Path, create: bool) -> Result<Box<dyn StorageBackend>, St
 pub(crate) fn broken(error: &DatabaseError) -> StoreError {
     match error {
         DatabaseError::Storage(StorageError::Io(io))
-            if io.kind() != std::io::ErrorKind::InvalidData
-                && io.kind() != std::io::ErrorKind::UnexpectedEof =>
+            if io.kind() != io::ErrorKind::InvalidData
+                && io.kind() != io::ErrorKind::UnexpectedEof =>
         {
             StoreError::Failed(io.to_string())
         }
@@ -97,11 +100,15 @@ pub(crate) fn broken(error: &DatabaseError) -> StoreError {
 pub(crate) fn database(
     backend: Box<dyn StorageBackend>,
     cache: usize,
+    full: &Arc<AtomicBool>,
 ) -> Result<Database, StoreError> {
     let open = || {
         Database::builder()
             .set_cache_size(cache)
-            .create_with_backend(Shim(backend))
+            .create_with_backend(Shim {
+                backend,
+                full: Arc::clone(full),
+            })
     };
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(Ok(database)) => Ok(database),
@@ -115,49 +122,68 @@ pub(crate) fn database(
     }
 }
 
-/// A boxed backend as a backend.
+/// A boxed backend as a backend. It notes when there was no room: what redb answers later does not say.
 #[derive(Debug)]
-struct Shim(Box<dyn StorageBackend>);
+struct Shim {
+    backend: Box<dyn StorageBackend>,
+    full: Arc<AtomicBool>,
+}
+
+impl Shim {
+    fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::FileTooLarge
+            )
+        {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
 
 impl StorageBackend for Shim {
-    fn len(&self) -> Result<u64, std::io::Error> {
-        self.0.len()
+    fn len(&self) -> Result<u64, io::Error> {
+        self.backend.len()
     }
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
-        self.0.read(offset, out)
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.backend.read(offset, out)
     }
-    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
-        self.0.set_len(len)
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.note(self.backend.set_len(len))
     }
-    fn sync_data(&self) -> Result<(), std::io::Error> {
-        self.0.sync_data()
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.note(self.backend.sync_data())
     }
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
-        self.0.write(offset, data)
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.note(self.backend.write(offset, data))
     }
-    fn close(&self) -> Result<(), std::io::Error> {
-        self.0.close()
+    fn close(&self) -> Result<(), io::Error> {
+        self.backend.close()
     }
     fn try_lock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_range(from, to)
+        self.backend.try_lock_range(from, to)
     }
     fn try_lock_shared_range(
         &self,
         from: Bound<u64>,
         to: Bound<u64>,
     ) -> Result<bool, BackendError> {
-        self.0.try_lock_shared_range(from, to)
+        self.backend.try_lock_shared_range(from, to)
     }
     fn lock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_range(from, to)
+        self.backend.lock_range(from, to)
     }
     fn lock_shared_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_shared_range(from, to)
+        self.backend.lock_shared_range(from, to)
     }
     fn unlock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<(), BackendError> {
-        self.0.unlock_range(from, to)
+        self.backend.unlock_range(from, to)
     }
     fn query_lock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.query_lock_range(from, to)
+        self.backend.query_lock_range(from, to)
     }
 }

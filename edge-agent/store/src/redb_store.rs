@@ -9,6 +9,8 @@ use shared::codec;
 use shared::ids::{Incarnation, NodeId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
 use shared::log::{Batch, Direction, Head};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// 0 and the bytes, or 1, the chain's hash and the bytes for the last one of a commit.
@@ -31,6 +33,8 @@ pub struct RedbStore {
     identity: Identity,
     cache: usize,
     database: Option<Database>,
+    /// A write found no room.
+    full: Arc<AtomicBool>,
     facts: Head,
     directives: Head,
 }
@@ -79,8 +83,9 @@ impl RedbStore {
     ///
     /// # Errors
     /// [`StoreError`]: it is not empty, or cannot be written.
-    pub fn create(mut make: MakeBackend, identity: Identity) -> Result<Self, StoreError> {
-        let database = database(make()?, CACHE)?;
+    pub fn create(make: MakeBackend, identity: Identity) -> Result<Self, StoreError> {
+        let mut store = Self::blank(make, identity, CACHE);
+        let database = database((store.make)()?, CACHE, &store.full)?;
         if begin(&database)?
             .list_tables()
             .map_err(failed)?
@@ -89,7 +94,6 @@ impl RedbStore {
         {
             return Err(damaged("a new store was to be made where one is already"));
         }
-        let mut store = Self::blank(make, identity, CACHE);
         let txn = begin(&database)?;
         {
             let mut meta = txn.open_table(META).map_err(failed)?;
@@ -111,8 +115,21 @@ impl RedbStore {
             identity,
             cache,
             database: None,
+            full: Arc::default(),
             facts: Head::origin(node, incarnation, Direction::Up),
             directives: Head::origin(node, incarnation, Direction::Down),
+        }
+    }
+
+    /// A write ended without room: the store is opened again, which shows whether the commit is there. One
+    /// without entries leaves no trace to tell by.
+    fn without_room(&mut self, commit: &Commit, error: StoreError) -> StoreError {
+        let before = (self.facts, self.directives);
+        let told = !commit.facts.is_empty() || !commit.directives.is_empty();
+        let same = self.attach().is_ok() && (self.facts, self.directives) == before;
+        match error {
+            StoreError::Failed(text) if told && same => StoreError::Full(text),
+            other => other,
         }
     }
 
@@ -122,7 +139,7 @@ impl RedbStore {
         if backend.len().map_err(failed)? == 0 {
             return Err(damaged("its file is empty, though this node has a history"));
         }
-        let database = database(backend, self.cache)?;
+        let database = database(backend, self.cache, &self.full)?;
         check_identity(&database, self.identity)?;
         let Identity { node, incarnation } = self.identity;
         let origin = Head::origin(node, incarnation, Direction::Up);
@@ -512,7 +529,15 @@ impl Store for RedbStore {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
-        self.write(commit)?;
+        self.full.store(false, Ordering::Relaxed);
+        if let Err(error) = self.write(commit) {
+            let full = self.full.load(Ordering::Relaxed);
+            return Err(if full {
+                self.without_room(commit, error)
+            } else {
+                error
+            });
+        }
         if !commit.facts.is_empty() {
             self.facts = commit.facts_head.unwrap_or(self.facts);
         }
@@ -621,7 +646,7 @@ impl Store for RedbStore {
     }
 
     fn room_needed(&self, entry_bytes: usize) -> u64 {
-        // Copy on write: pages on the way to each entry, the allocator's state, both headers (measured).
+        // Copy on write: pages on the way to each entry and the allocator's state (`examples/room_cost.rs`).
         4 * entry_bytes as u64 + 512 * 1024
     }
 }
