@@ -4,7 +4,7 @@ use e2e::agent::{stderr, stdout, wait_for};
 use e2e::fleet::{Fleet, output, program, serve_args};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Child, Output};
 
 /// An agent that must end by itself: its exit code and what it said.
 fn agent(data: &Path, args: &[&str]) -> (Option<i32>, String) {
@@ -31,6 +31,17 @@ fn enrol(fleet: &Fleet, data: &Path, name: &str, token: &str) -> (Option<i32>, S
             name,
         ],
     )
+}
+
+/// A process that is gone with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -63,13 +74,13 @@ fn a_token_enrols_one_node_once() {
     let fleet = Fleet::enrolling(&[]);
     let token = fleet.token(&[]);
     let (first, second) = (fleet.base().join("first"), fleet.base().join("second"));
-    let mut running = program("driftless-agent");
-    running.args(["run", "--name", "gw-1", "--token", &token, "--coordinator"]);
-    running
+    let mut command = program("driftless-agent");
+    command.args(["run", "--name", "gw-1", "--token", &token, "--coordinator"]);
+    command
         .arg(fleet.listen().to_string())
         .arg("--data")
         .arg(&first);
-    let mut running = running.spawn().unwrap();
+    let running = Running(command.spawn().unwrap());
     fleet.wait("the first agent", || {
         fleet
             .json(&["node", "list"])
@@ -77,8 +88,7 @@ fn a_token_enrols_one_node_once() {
             .find(|node| node["state"] == "online")
     });
     let (code, said) = enrol(&fleet, &second, "gw-2", &token);
-    running.kill().unwrap();
-    running.wait().unwrap();
+    drop(running);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("used"), "{said}");
     assert_eq!(fleet.json(&["node", "list"]).len(), 1);

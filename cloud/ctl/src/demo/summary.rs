@@ -45,7 +45,7 @@ pub(super) fn print(
     out.facts(&cells)?;
     out.heading("The comparison")?;
     for line in comparison.lines() {
-        out.line(&format!("  {}", safe(line)))?;
+        out.line(format!("  {}", safe(line)).trim_end())?;
     }
     if let Some(task) = &told.interrupted {
         let name = safe(&task.task);

@@ -292,10 +292,23 @@ impl World {
                 return Ok(());
             }
             if Instant::now() > limit {
-                return Err(failed(format!("{what}: not seen within {seconds} s")));
+                let what = format!("{what}: not seen within {seconds} s ({})", self.standing());
+                return Err(failed(what));
             }
             std::thread::sleep(TICK);
         }
+    }
+
+    /// Where everybody stands, for a message.
+    fn standing(&self) -> String {
+        let one = |g: &Gateway| {
+            format!(
+                "{} is {} with {} of {} done, {} known, facts {} of {} acknowledged, {} folded",
+                g.name, g.says, g.done, g.total, g.known, g.acknowledged, g.facts, g.folded
+            )
+        };
+        let all: Vec<String> = self.gateways.iter().map(one).collect();
+        format!("run {}; {}", self.state, all.join("; "))
     }
 
     /// Lets time pass.
