@@ -162,6 +162,10 @@ pub struct RunHead {
     pub notes: VecDeque<String>,
     /// Messages.
     pub post: Post,
+    /// What its workflow is for.
+    pub description: String,
+    /// Labels of its workflow.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// An attempt as its facts tell it.
@@ -362,6 +366,8 @@ impl Run {
             decisions: 0,
             notes: VecDeque::new(),
             post: Post::default(),
+            description: String::new(),
+            labels: BTreeMap::new(),
         };
         Self {
             id,
@@ -375,6 +381,8 @@ impl Run {
         let head = &mut self.head;
         head.workflow = workflow.name.clone();
         head.params = workflow.params.clone();
+        head.description.clone_from(&workflow.description);
+        head.labels = workflow.labels.clone();
         head.hash = hash;
         head.known = true;
         let n = workflow.tasks.len();

@@ -46,6 +46,10 @@ pub struct Run {
     pub waits: Vec<Wait>,
     /// Content hash of the compiled workflow.
     pub version: String,
+    /// What it is for.
+    pub description: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Its parameters.
     pub params: BTreeMap<String, String>,
     /// When it was submitted.
@@ -69,6 +73,8 @@ pub struct Task {
     pub run: RunId,
     /// Its id in the specification.
     pub task: String,
+    /// What it is for.
+    pub description: String,
     /// Its state's text.
     pub state: String,
     /// What the coordinator lays over it: `unknown`, `given up`, `cancel requested`.

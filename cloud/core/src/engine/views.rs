@@ -128,6 +128,8 @@ impl<S: Store> Engine<S> {
             state: head.state.text().to_owned(),
             waits: self.run_waits(run),
             version: head.hash.to_string(),
+            description: head.description.clone(),
+            labels: head.labels.clone(),
             params: head.params.clone(),
             submitted: head.submitted,
             ended: head.ended,
@@ -242,6 +244,7 @@ impl<S: Store> Engine<S> {
         view::Task {
             run: run.id,
             task: spec.id.clone(),
+            description: spec.description.clone(),
             state: row.state.text().to_owned(),
             overlay: self.overlay(run, row.state, row.reason, owner),
             node: owner.map(|id| self.node_name(id)),

@@ -159,12 +159,16 @@ fn show(run: &Run, out: &mut Output) -> Result<(), Failure> {
         ("workflow", (&run.workflow).into()),
         ("state", Cell::state(&run.state)),
         ("tasks", counts(run).into()),
+        ("labels", pairs(&run.labels).into()),
         ("params", pairs(&run.params).into()),
         (
             "submitted",
             format!("{} by {}", run.submitted, run.by).into(),
         ),
     ];
+    if !run.description.is_empty() {
+        lines.insert(2, ("description", (&run.description).into()));
+    }
     if let Some(ended) = run.ended {
         let span = Span(
             ended

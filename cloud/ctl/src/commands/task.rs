@@ -115,6 +115,9 @@ fn show(task: &Task, out: &mut Output) -> Result<(), Failure> {
         ("node", or_dash(task.node.as_deref()).into()),
         ("attempts", task.attempts.to_string().into()),
     ];
+    if !task.description.is_empty() {
+        lines.insert(1, ("description", (&task.description).into()));
+    }
     if let Some(reason) = &task.reason {
         lines.push(("why", reason.into()));
     }
