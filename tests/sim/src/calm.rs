@@ -108,6 +108,7 @@ impl World {
             if !self.violations.is_empty() {
                 return;
             }
+            self.ask_who_waits();
             let restless = convergence::restless(self);
             quiet = if restless.is_empty() { quiet + 1 } else { 0 };
             if quiet >= 2 && self.at_rest(false) {
@@ -121,6 +122,14 @@ impl World {
             self.ask(Request::Nodes, Purpose::Tidy);
             self.run_until(self.t + 30 * SEC);
         }
+    }
+
+    /// Which runs wait for a person, by the list that people see.
+    fn ask_who_waits(&mut self) {
+        let reply = self.view(Request::Runs { state: None });
+        let runs = reply.as_ref().and_then(convergence::runs).unwrap_or_default();
+        let waits = runs.iter().filter(|run| !run.waits.is_empty());
+        self.people.waiting = waits.map(|run| run.id).collect();
     }
 
     /// Whether the coordinator sees everything at rest; else, when asked to, says why not.
@@ -151,6 +160,25 @@ impl World {
     fn describe(&mut self, restless: &[String]) {
         for text in restless {
             self.trace.say(self.t, Lane::World, || text.clone());
+        }
+        for truth in &self.lives {
+            for model in truth.model.slices.values() {
+                let Some(flow) = self.flows.get(&model.slice.run) else {
+                    continue;
+                };
+                for (task, known) in model.tasks.iter().filter(|(_, task)| !task.state.is_final()) {
+                    self.trace.say(self.t, Lane::World, || {
+                        format!(
+                            "  {} {:?} task {} is {}: {}",
+                            truth.log.incarnation,
+                            model.slice,
+                            task.0,
+                            known.state,
+                            model.needs(&flow.workflow, *task)
+                        )
+                    });
+                }
+            }
         }
         for request in [Request::Nodes, Request::Waits] {
             let reply = self.view(request);

@@ -115,7 +115,7 @@ impl Cloud {
     fn config(&self) -> Config {
         Config {
             seal_key: self.seal_key,
-            snapshot_interval: Span::secs(10),
+            retention: cloud_core::event::RETENTION,
             decisions_per_run: 1000,
         }
     }

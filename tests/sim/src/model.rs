@@ -6,7 +6,7 @@ use shared::directive::{Body as Wanted, Directive, Upstream};
 use shared::fact::{Body, Fact, Outcome, OutputFile};
 use shared::ids::{AttemptRef, Hash, RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
-use shared::workflow::{TriggerRule, Workflow};
+use shared::workflow::{Source, TriggerRule, Workflow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -255,7 +255,10 @@ impl Model {
             }
             for (task, known) in &model.tasks {
                 let waits = matches!(known.state, TaskState::Blocked | TaskState::Ready);
-                if waits && model.verdict(&flow.workflow, *task) == Verdict::Run {
+                if waits
+                    && model.verdict(&flow.workflow, *task) == Verdict::Run
+                    && model.inputs_known(&flow.workflow, *task)
+                {
                     out.push((model.slice, *task));
                 }
             }
@@ -309,6 +312,26 @@ impl SliceModel {
         let here = self.tasks.get(&task).map(|known| &known.outputs);
         let outputs = here.or_else(|| self.upstream.get(&task).map(|told| &told.outputs))?;
         outputs.get(output as usize).map(|file| file.hash)
+    }
+
+    /// Whether all that `task` reads was written by tasks that succeeded, as far as is known here.
+    fn inputs_known(&self, workflow: &Workflow, task: TaskIdx) -> bool {
+        workflow.tasks[task.0 as usize].inputs.iter().all(|input| match input.source {
+            Source::Task { task, .. } => self.state_of(task) == Some(TaskState::Succeeded),
+            _ => true,
+        })
+    }
+
+    /// For people: the trigger rule of `task` and what is known of its needs.
+    #[must_use]
+    pub fn needs(&self, workflow: &Workflow, task: TaskIdx) -> String {
+        let spec = &workflow.tasks[task.0 as usize];
+        let known: Vec<_> = spec
+            .needs
+            .iter()
+            .map(|need| (need.0, self.tasks.contains_key(need), self.state_of(*need)))
+            .collect();
+        format!("{:?} of {known:?}, inputs {:?}", spec.trigger_rule, spec.inputs)
     }
 
     fn state_of(&self, task: TaskIdx) -> Option<TaskState> {

@@ -75,6 +75,8 @@ pub struct People {
     pub permits: u64,
     /// Nodes that an operator declared gone.
     pub forgotten: std::collections::BTreeSet<NodeId>,
+    /// Runs of which the coordinator said last that they wait for a person.
+    pub waiting: std::collections::BTreeSet<RunId>,
     /// Runs of which a person cancelled something.
     pub cancelled: std::collections::BTreeSet<RunId>,
     /// Tasks that a person let run again.

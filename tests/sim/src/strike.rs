@@ -487,6 +487,7 @@ impl World {
             facts: Vec::new(),
             truncate: None,
             directives: vec![(log, entry)],
+            prune: Vec::new(),
         };
         if store.commit(std::slice::from_ref(&transaction)).is_ok() {
             self.happened(Kind::UnknownDirective);

@@ -21,6 +21,7 @@ pub fn restless(world: &World) -> Vec<String> {
         .iter()
         .filter(|one| !one.destroyed && one.node.is_some())
         .flat_map(|one| world.lives[one.life].model.waiting_runs())
+        .chain(world.people.waiting.iter().copied())
         .collect();
     for (m, machine) in world.machines.iter().enumerate() {
         if machine.destroyed || machine.node.is_none() {

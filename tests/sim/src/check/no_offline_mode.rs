@@ -31,8 +31,12 @@ pub fn look(world: &mut World) {
                 let agent = world.machines[m].agent.as_ref()?.driver.agent();
                 agent.explain(slice.run, id).map(|why| why.summary)
             });
+            let needs = first.and_then(|(slice, task)| {
+                let model = world.lives[life].model.slices.get(&(slice.run, slice.slice))?;
+                Some(model.needs(&world.flows.get(&slice.run)?.workflow, *task))
+            });
             let text = format!(
-                "gw-{} idles with {first:?} to start, link {link}; it says {excuse:?}",
+                "gw-{} idles with {first:?} to start, link {link}; it says {excuse:?}; {needs:?}",
                 m + 1
             );
             world.fail("no_offline_mode", text);
