@@ -167,7 +167,14 @@ fn stat(number: i32) -> Option<Vec<String>> {
 
 /// The process group of a process; none for kernel threads, which have none.
 pub(crate) fn group_of(number: i32) -> Option<Pid> {
-    Pid::from_raw(stat(number)?.get(2)?.parse().ok()?)
+    group(stat(number)?.get(2)?)
+}
+
+/// The group that a field of `stat` names. The kernel writes -1 for a process that goes away while
+/// it is looked at.
+fn group(field: &str) -> Option<Pid> {
+    let number = field.parse::<i32>().ok().filter(|number| *number > 0);
+    number.and_then(Pid::from_raw)
 }
 
 /// Whether a process without an environment could be one that is just being executed.
@@ -252,5 +259,17 @@ impl Remains<'_> {
             (next..=end).for_each(|pid| look.at(pid, self.whose, skip));
             next = end.checked_add(1)?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_just_went_away_has_no_group() {
+        assert_eq!(group("-1"), None);
+        assert_eq!(group("0"), None);
+        assert_eq!(group("7"), Pid::from_raw(7));
     }
 }
