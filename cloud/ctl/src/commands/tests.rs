@@ -1,9 +1,11 @@
 //! Commands against a coordinator in this process: exit codes, JSON names, what people see.
 
-use crate::args::Cli;
+use crate::args::{Cli, Global};
+use crate::client::Client;
 use crate::commands::execute;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
+use crate::progress::{self, Show};
 use clap::Parser;
 use cloud::{Options, Ready};
 use serde_json::Value;
@@ -281,17 +283,20 @@ fn waiting_outlives_a_coordinator_that_comes_back_at_another_address() {
     let flow = world.write("flow.yaml", FLOW);
     let id = world.ok(&format!("submit {}", flow.display()));
     let id = id.trim_end().to_owned();
-    let data = world.dir.path().join("data").display().to_string();
-    let words = ["driftless", "--data", &data, "run", "wait", &id, "--json"];
-    let cli = Cli::try_parse_from(words).unwrap();
-    let sink = Sink::default();
-    let mut out = Output::plain(true, Box::new(sink.clone()));
-    let waiting = std::thread::spawn(move || execute(cli, &mut out));
+    let data = Some(world.dir.path().join("data"));
+    let global = Global {
+        data,
+        ..Global::default()
+    };
+    let client = Client::new(&global).unwrap();
+    let run = id.parse().unwrap();
+    let waiting = std::thread::spawn(move || {
+        let mut out = Output::plain(false, Box::new(io::sink()));
+        progress::follow(&client, run, Show::Progress, None, &mut out)
+    });
     world.restart();
     world.ok(&format!("run cancel {id}"));
-    assert_eq!(waiting.join().unwrap(), Ok(Code::Failed));
-    let run: Value = serde_json::from_str(&sink.text()).unwrap();
-    assert_eq!(run["state"], "cancelled");
+    assert_eq!(waiting.join().unwrap().unwrap().state, "cancelled");
 }
 
 #[test]
