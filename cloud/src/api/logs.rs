@@ -165,6 +165,7 @@ mod tests {
         let mut task = Task {
             run: RunId([1; 16]),
             task: "a".into(),
+            description: String::new(),
             state: "ready".into(),
             overlay: None,
             node: None,
