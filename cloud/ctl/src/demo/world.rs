@@ -221,7 +221,7 @@ impl World {
             "--cpus",
             CPUS,
             "--idle-timeout",
-            "3",
+            "4",
             "--redial-max",
             "1",
             "--data",
