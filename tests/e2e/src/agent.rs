@@ -1,7 +1,9 @@
-//! A gateway without a coordinator: one `driftless-agent` in a temporary directory, steered and read by its own
-//! local commands. Waiting has a bound everywhere, and nothing outlives the [`Gateway`].
+//! A gateway without a coordinator: one `driftless-agent` in a temporary directory, steered and
+//! read by its own local commands. Waiting has a bound everywhere, and nothing outlives the
+//! [`Gateway`].
 //!
-//! Tasks can write outside their directory only into [`Gateway::marks`]; in a specification `@M` stands for it.
+//! Tasks can write outside their directory only into [`Gateway::marks`]; in a specification `@M`
+//! stands for it.
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -151,8 +153,8 @@ impl Gateway {
         self.data = path.to_owned();
     }
 
-    /// Puts the data directory on a file system of its own of so many MiB. Only root can; others are told that
-    /// the test is skipped, and get `false`.
+    /// Puts the data directory on a file system of its own of so many MiB. Only root can; others
+    /// are told that the test is skipped, and get `false`.
     ///
     /// # Panics
     /// If root cannot, either.
@@ -298,8 +300,8 @@ impl Gateway {
         kill_process(pid, signal).expect("the agent can be signalled");
     }
 
-    /// Sends a signal to the agent and everything it started, as a service manager does; `tasks_first` says in
-    /// which order.
+    /// Sends a signal to the agent and everything it started, as a service manager does;
+    /// `tasks_first` says in which order.
     pub fn signal_all(&self, signal: Signal, tasks_first: bool) {
         if !tasks_first {
             self.signal(signal);

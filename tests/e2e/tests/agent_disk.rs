@@ -1,5 +1,5 @@
-//! A disk that runs full while an agent works: what has ended is recorded all the same, nothing new begins, and
-//! work goes on when there is room again.
+//! A disk that runs full while an agent works: what has ended is recorded all the same, nothing new
+//! begins, and work goes on when there is room again.
 
 use e2e::agent::{Gateway, stderr};
 use rustix::process::Signal;

@@ -1,13 +1,15 @@
-//! The agent is ended in every way while it works, without any coordinator: the run resumes by itself, no retry is
-//! used up, what ran is gone before anything starts again, and nothing that was acknowledged is forgotten.
+//! The agent is ended in every way while it works, without any coordinator: the run resumes by
+//! itself, no retry is used up, what ran is gone before anything starts again, and nothing that was
+//! acknowledged is forgotten.
 
 use e2e::agent::Gateway;
 use rustix::process::Signal;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// What each task of [`dag`] does. It notes its start and its end, leaves a process behind that fled into a session
-/// of its own, and complains if a process of an agent before (another generation) is still there.
+/// What each task of [`dag`] does. It notes its start and its end, leaves a process behind that
+/// fled into a session of its own, and complains if a process of an agent before (another
+/// generation) is still there.
 const STEP: &str = r#"
 gen=$(cat @M/gen)
 while read -r what id pid then mark; do

@@ -1,5 +1,5 @@
-//! What an agent says about a data directory that it cannot go on with. It never takes a damaged one for an empty
-//! one, changes nothing in it, and goes on once it is whole again.
+//! What an agent says about a data directory that it cannot go on with. It never takes a damaged
+//! one for an empty one, changes nothing in it, and goes on once it is whole again.
 
 use e2e::agent::{Gateway, is_root, stderr};
 use redb::{Database, TableDefinition};

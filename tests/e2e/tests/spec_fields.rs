@@ -1,5 +1,5 @@
-//! A test for each field of the specification that says what a task is: its program, files, parameters. Each one
-//! fails if the field is ignored. `docs/spec.md` names them.
+//! A test for each field of the specification that says what a task is: its program, files,
+//! parameters. Each one fails if the field is ignored. `docs/spec.md` names them.
 
 use e2e::agent::{Gateway, stdout};
 use serde_json::Value;

@@ -1,16 +1,21 @@
-//! A test for each field of the specification that says how a task runs: what it occupies, when it is repeated,
-//! how it ends. Each one fails if the field is ignored. `docs/spec.md` names them.
+//! A test for each field of the specification that says how a task runs: what it occupies, when it
+//! is repeated, how it ends. Each one fails if the field is ignored. `docs/spec.md` names them.
 
 use e2e::agent::Gateway;
 use serde_json::Value;
 
-/// With `half` of something two tasks run at the same time, with the `whole` of it one after the other.
+/// Ends only if tasks `a` and `b` run at the same time.
+const MEET: &str =
+    "touch @M/$DRIFTLESS_TASK; until [ -e @M/a ] && [ -e @M/b ]; do sleep 0.01; done";
+/// Notes a clash if two of it run at the same time.
+const ALONE: &str = "mkdir @M/held || echo clash >> @M/clashes; sleep 0.1; rmdir @M/held";
+
+/// With `half` of something two tasks run at the same time, with the `whole` of it one after the
+/// other.
 fn limits(args: &[&str], half: &str, whole: &str) {
     let gateway = Gateway::started(args);
-    let both = "touch @M/$DRIFTLESS_TASK; until [ -e @M/a ] && [ -e @M/b ]; do sleep 0.01; done";
-    let _ = gateway.succeeds(&two(half, both));
-    let alone = "mkdir @M/held || echo clash >> @M/clashes; sleep 0.1; rmdir @M/held";
-    let _ = gateway.succeeds(&two(whole, alone));
+    let _ = gateway.succeeds(&two(half, MEET));
+    let _ = gateway.succeeds(&two(whole, ALONE));
     assert_eq!(gateway.mark("clashes"), "", "{whole}");
 }
 
@@ -55,6 +60,23 @@ fn spec_field_resources() {
     let args = ["--cpus", "2", "--memory", "64", "--resource", "camera=2"];
     let half = "cpu: 500m, memory: 30MiB, custom: {camera: 1}";
     limits(&args, half, "cpu: 500m, memory: 30MiB, custom: {camera: 2}");
+}
+
+#[test]
+fn spec_field_merge_leaves() {
+    let gateway = Gateway::started(&["--cpus", "2"]);
+    let leaves = |merge: u32, shell: &str| {
+        format!(
+            "name: leaves
+merge_leaves: {merge}
+tasks: {{a: {{shell: '{shell}'}}, b: {{shell: '{shell}'}}}}"
+        )
+    };
+    let _ = gateway.succeeds(&leaves(1, MEET));
+    let run = gateway.succeeds(&leaves(2, ALONE));
+    assert_eq!(gateway.mark("clashes"), "", "a batch runs in one slot");
+    let tasks = gateway.tasks(&run);
+    assert!(tasks.values().all(|task| task["attempts"] == 1));
 }
 
 #[test]

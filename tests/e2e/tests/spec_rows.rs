@@ -1,5 +1,5 @@
-//! The table of fields in `docs/spec.md` and the tests that it names belong together: none is missing on either
-//! side.
+//! The table of fields in `docs/spec.md` and the tests that it names belong together: none is
+//! missing on either side.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,0 +1,169 @@
+//! A test for each field of the specification that needs a coordinator: what people are shown,
+//! where tasks run, what happens while a node cannot be heard. Each one fails if the field is
+//! ignored. `docs/spec.md` names them.
+
+use e2e::fleet::{Fleet, HOLD};
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// The fleet that tests share which pull no cable; it ends with the last of them.
+fn shared() -> Arc<Fleet> {
+    static SHARED: Mutex<Weak<Fleet>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let nodes: [&[&str]; 2] = [
+            &["--label", "site=a", "--label", "kind=large"],
+            &["--label", "site=b", "--label", "kind=small"],
+        ];
+        let fleet = Arc::new(Fleet::start(&nodes));
+        *shared = Arc::downgrade(&fleet);
+        fleet
+    })
+}
+
+#[test]
+fn spec_field_description() {
+    let fleet = shared();
+    let run = fleet.submit("name: d\ndescription: for the plant\ntasks: {a: {command: 'true'}}");
+    assert_eq!(fleet.run(&run)["description"], "for the plant");
+    let _ = fleet.wait_run(&run, "succeeded");
+    assert_eq!(fleet.run(&run)["description"], "for the plant");
+}
+
+#[test]
+fn spec_field_description_of_task() {
+    let fleet = shared();
+    let run = fleet.submit("name: d\ntasks: {a: {description: looks, command: 'true'}}");
+    assert_eq!(fleet.task(&run, "a")["description"], "looks");
+}
+
+#[test]
+fn spec_field_labels() {
+    let fleet = shared();
+    let run = fleet.submit("name: l\nlabels: {team: cold-chain}\ntasks: {a: {command: 'true'}}");
+    assert_eq!(fleet.run(&run)["labels"]["team"], "cold-chain");
+}
+
+/// Nodes on which three tasks with this placement ran.
+fn placed(placement: &str) -> Vec<Value> {
+    let fleet = shared();
+    let run = fleet.submit(&format!(
+        "name: placed
+defaults: {{placement: {{{placement}}}}}
+tasks: {{a: {{command: 'true'}}, b: {{command: 'true'}}, c: {{command: 'true'}}}}"
+    ));
+    let _ = fleet.wait_run(&run, "succeeded");
+    let tasks = fleet.tasks(&run).into_values();
+    tasks.map(|task| task["node"].clone()).collect()
+}
+
+/// Both nodes can be meant: a placement that is ignored misses one of them.
+fn places(on_first: &str, on_second: &str) {
+    assert_eq!(placed(on_first), ["gw-0"; 3], "{on_first}");
+    assert_eq!(placed(on_second), ["gw-1"; 3], "{on_second}");
+}
+
+#[test]
+fn spec_field_placement_node() {
+    places("node: gw-0", "node: gw-1");
+}
+
+#[test]
+fn spec_field_placement_labels() {
+    places("labels: {kind: large}", "labels: {kind: small}");
+}
+
+#[test]
+fn spec_field_placement_site() {
+    places("site: a", "site: b");
+}
+
+#[test]
+fn spec_field_placement() {
+    let (first, second) = ("site: a, labels: {kind: large}", "site: b, node: gw-1");
+    places(first, second);
+    let fleet = shared();
+    let nowhere = "name: nowhere
+tasks: {a: {placement: {site: a, labels: {kind: small}}, command: 'true'}}";
+    let run = fleet.submit(nowhere);
+    let waits = fleet.wait("the run to wait for a node", || {
+        Some(fleet.run(&run)).filter(|run| run["waits"].as_array().is_some_and(|w| !w.is_empty()))
+    });
+    assert!(waits["waits"].to_string().contains("labels"), "{waits}");
+    assert!(fleet.task(&run, "a")["node"].is_null());
+}
+
+/// Two nodes of one site. A task with these fields of `disconnect` holds on one of them when that
+/// one's cable is pulled; with it the run and which node is cut off.
+fn cut_off(disconnect: &str) -> (Fleet, String, usize) {
+    let nodes: [&[&str]; 2] = [&["--label", "site=a"], &["--label", "site=a"]];
+    let fleet = Fleet::start(&nodes);
+    let run = fleet.submit(&format!(
+        "name: cut
+tasks:
+  it:
+    disconnect: {{{disconnect}}}
+    placement: {{site: a}}
+    shell: |
+      echo x >> @M/ran; {HOLD}"
+    ));
+    fleet.wait("the task to run", || {
+        (!fleet.mark("ran").is_empty()).then_some(())
+    });
+    let node = fleet.wait_task(&run, "it", "running");
+    let cut = usize::from(node["node"] == "gw-1");
+    fleet.cut(cut);
+    (fleet, run, cut)
+}
+
+#[test]
+fn spec_field_disconnect_lost_after() {
+    let (fleet, run, cut) = cut_off("lost_after: 1s");
+    let lost = fleet.wait_task(&run, "it", "lost");
+    assert_eq!(lost["reason"], "node_silent", "{lost}");
+    fleet.put_mark("go", "");
+    fleet.join(cut);
+    fleet.wait_delivered(cut);
+    let still = fleet.task(&run, "it");
+    assert_eq!(
+        still["state"], "lost",
+        "a late outcome does not count: {still}"
+    );
+}
+
+#[test]
+fn spec_field_disconnect_replace() {
+    let (fleet, run, cut) = cut_off("lost_after: 1s, replace: true");
+    let other = format!("gw-{}", 1 - cut);
+    fleet.wait("the task to be placed on the other node", || {
+        (fleet.task(&run, "it")["node"] == *other).then_some(())
+    });
+    fleet.put_mark("go", "");
+    let done = fleet.wait_task(&run, "it", "succeeded");
+    assert_eq!(done["node"], *other, "{done}");
+    fleet.join(cut);
+    fleet.wait_delivered(cut);
+    let still = fleet.task(&run, "it");
+    assert_eq!(
+        (&still["state"], &still["node"]),
+        (&done["state"], &done["node"]),
+        "{still}"
+    );
+}
+
+#[test]
+fn spec_field_disconnect() {
+    // By default the work of a node that cannot be heard is kept however long that is.
+    let (fleet, run, cut) = cut_off("");
+    fleet.wait_node(cut, "offline");
+    fleet.put_mark("go", "");
+    let _ = fleet.wait_local(cut, "it", "succeeded");
+    assert_eq!(fleet.task(&run, "it")["state"], "running");
+    fleet.join(cut);
+    let _ = fleet.wait_run(&run, "succeeded");
+    let refused = fleet.try_submit(
+        "name: r\ntasks: {a: {command: 'true', disconnect: {replace: true}}}",
+        &[],
+    );
+    assert!(!refused.status.success(), "{refused:?}");
+}
