@@ -29,8 +29,6 @@ use tokio::sync::watch;
 
 /// Validity of the coordinator's certificate; each start makes a new one.
 const COORDINATOR_VALIDITY: Span = Span::secs(10 * 365 * 86_400);
-/// Time between snapshots.
-const SNAPSHOT: Span = Span::secs(10);
 /// Decisions that are kept of a run.
 const DECISIONS: usize = 10_000;
 /// Longest stop of the API, of the link, of the engine: each.
@@ -299,7 +297,7 @@ fn start_engine(
     let store = cloud_store::open_file(&path, data.needs_store()).map_err(failed)?;
     let config = Config {
         seal_key: authority.seal().bytes(),
-        snapshot_interval: SNAPSHOT,
+        retention: cloud_core::event::RETENTION,
         decisions_per_run: DECISIONS,
     };
     let random = clock::random();

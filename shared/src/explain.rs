@@ -102,6 +102,8 @@ states! {
         Malformed = "malformed",
         /// A person let a paused or lost task run again.
         ResumedByPerson = "resumed_by_person",
+        /// The run is over and was forgotten.
+        ForgottenRun = "forgotten_run",
     }
 }
 

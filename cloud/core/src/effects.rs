@@ -1,7 +1,7 @@
 //! What a step of one aggregate wants stored besides its own state.
 
 use crate::inbox::{Message, Post};
-use crate::store::{AggregateId, Entry, EventId, Segment};
+use crate::store::{AggregateId, Entry, EventId, Prune, Segment};
 use shared::wire::LogId;
 
 /// Collected between two commits for one aggregate.
@@ -21,6 +21,8 @@ pub struct Effects {
     pub truncate: Option<(LogId, u64)>,
     /// New directives.
     pub directives: Vec<(LogId, Entry)>,
+    /// Old entries that go.
+    pub prune: Vec<Prune>,
 }
 
 impl Effects {

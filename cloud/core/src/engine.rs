@@ -4,6 +4,7 @@
 //! Nothing leaves before it is durable. After a commit that failed, all that is in memory is thrown away and
 //! built again from the store; sessions are closed, and requests are answered by what the store says.
 
+mod forget;
 mod handshake;
 mod heard;
 mod load;
@@ -106,6 +107,13 @@ pub struct Engine<S: Store> {
     lost_after: BTreeMap<RunId, Vec<(NodeId, Span)>>,
     watch: u64,
     changed: BTreeMap<RunId, u64>,
+    /// Runs that are over, by when they ended.
+    ended: BTreeSet<(Unix, RunId)>,
+    /// Contents that forgotten runs named, and whether to look for those that nobody else names.
+    orphans: BTreeSet<Hash>,
+    collect: bool,
+    /// When files arrived, lately.
+    stored: BTreeMap<Hash, Mono>,
 }
 
 /// What a run's step looks at, from fields of the engine that the step does not change.
@@ -151,6 +159,10 @@ impl<S: Store> Engine<S> {
             lost_after: BTreeMap::new(),
             watch: 1,
             changed: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            orphans: BTreeSet::new(),
+            collect: false,
+            stored: BTreeMap::new(),
         };
         engine.load()?;
         engine.fleet.draw_generation(now.wall);
@@ -268,6 +280,7 @@ impl<S: Store> Engine<S> {
                 facts: fx.facts,
                 truncate: fx.truncate,
                 directives: fx.directives,
+                prune: fx.prune,
             });
             *version += 1;
         }
@@ -281,6 +294,12 @@ impl<S: Store> Engine<S> {
         let Some(run) = self.runs.get(&id) else {
             return;
         };
+        if let Some(at) = run.head.ended {
+            match run.may_age() {
+                true => self.ended.insert((at, id)),
+                false => self.ended.remove(&(at, id)),
+            };
+        }
         let timed: Vec<(NodeId, Span)> = run
             .head
             .slices
@@ -335,6 +354,8 @@ impl<S: Store> Engine<S> {
             }
         }
         self.decoded.clear();
+        self.collect_files()?;
+        self.seal_round();
         self.commit()
     }
 

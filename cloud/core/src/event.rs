@@ -205,6 +205,13 @@ pub enum Request {
         /// Who.
         by: String,
     },
+    /// Forget a run that is over (or known only from facts) now, instead of after its retention.
+    ForgetRun {
+        /// The run.
+        run: RunId,
+        /// Who.
+        by: String,
+    },
 }
 
 /// Answers.
@@ -305,13 +312,16 @@ pub enum Output {
     DropFiles(Vec<Hash>),
 }
 
+/// How long runs that are over are kept unless set otherwise.
+pub const RETENTION: Span = Span::secs(7 * 86_400);
+
 /// Settings of the engine, given at every start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The key of seals.
     pub seal_key: [u8; 32],
-    /// Time between snapshots of aggregates, if anything changed.
-    pub snapshot_interval: Span,
+    /// Time after its end when a run is forgotten.
+    pub retention: Span,
     /// How long the evidence of decisions is kept, in entries a run.
     pub decisions_per_run: usize,
 }

@@ -120,6 +120,21 @@ pub enum Message {
         /// The run.
         run: RunId,
     },
+    /// node → run: it forgot the run, or is gone itself.
+    Forgotten {
+        /// The node.
+        node: NodeId,
+    },
+    /// run → node: the run is forgotten everywhere; facts need not be kept for it.
+    Unneeded {
+        /// The run.
+        run: RunId,
+    },
+    /// node → run: directives of this log that it may not have applied are gone: say again what stands.
+    Repeat {
+        /// Whose.
+        log: LogId,
+    },
 }
 
 /// What every aggregate keeps to send each message once and to fold each message once.

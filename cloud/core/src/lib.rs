@@ -10,6 +10,7 @@ pub mod engine;
 pub mod event;
 pub mod fleet;
 pub mod inbox;
+pub mod keep;
 pub mod memory;
 pub mod node;
 pub mod run;

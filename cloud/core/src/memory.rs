@@ -4,8 +4,8 @@
 #![expect(clippy::disallowed_types, reason = "clones of a store share one disk")]
 
 use crate::store::{
-    AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Segment, Store, StoreError,
-    Transaction,
+    AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Prune, Segment, Store,
+    StoreError, Transaction,
 };
 use shared::ids::Hash;
 use shared::wire::LogId;
@@ -117,7 +117,22 @@ impl Disk {
             self.directives
                 .insert((*log, entry.head.number), entry.clone());
         }
+        for prune in &tx.prune {
+            self.prune(prune);
+        }
         Outcome::Done
+    }
+
+    fn prune(&mut self, prune: &Prune) {
+        match *prune {
+            Prune::Facts(log, upto) => self
+                .facts
+                .retain(|(l, _), segment| *l != log || segment.head.number > upto),
+            Prune::Directives(log, upto) => self
+                .directives
+                .retain(|(l, number), _| *l != log || *number > upto),
+            Prune::Event(id) => drop(self.events.remove(&id)),
+        }
     }
 }
 

@@ -76,6 +76,17 @@ pub struct Node {
     pub unproven: bool,
     /// A person let that pass: its word is taken at the next hello.
     pub believed: bool,
+    /// Its slices that it has taken over.
+    pub accepted: BTreeSet<(RunId, u32)>,
+    /// Runs that it shall forget, and the directive that says so.
+    pub forgets: BTreeMap<RunId, u64>,
+    /// Directives up to here are not kept any more.
+    pub pruned: u64,
+    /// Facts of this incarnation up to here are not kept any more.
+    pub facts_pruned: u64,
+    /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
+    #[serde(skip)]
+    pub named: BTreeMap<(Incarnation, RunId), u64>,
 }
 
 /// What became of facts that were offered.
@@ -139,6 +150,8 @@ impl Node {
         self.directives = Head::origin(node, incarnation, Direction::Down);
         self.confirmed = 0;
         (self.unproven, self.believed) = (false, false);
+        (self.pruned, self.facts_pruned) = (0, 0);
+        self.accepted.clear();
         self.workflows.clear();
         self.slices.clear();
     }
@@ -167,6 +180,10 @@ impl Node {
             fx.send(&mut self.post, AggregateId::Run(run), message);
         }
         self.slices.clear();
+        self.accepted.clear();
+        for run in std::mem::take(&mut self.forgets).into_keys() {
+            self.has_forgotten(node, run, fx);
+        }
     }
 
     /// A person declares it gone.
@@ -261,7 +278,15 @@ impl Node {
                 continue;
             };
             self.facts_at = Some(fact.at);
+            if let fact::Body::Accepted { slice } = &fact.body {
+                self.accepted.insert((slice.run, slice.slice));
+            }
+            if let fact::Body::Submitted { slice, .. } = &fact.body {
+                // what a gateway runs of its own is lost with it, like what it was given
+                self.slices.insert((slice.run, slice.slice), slice.epoch);
+            }
             for run in runs_named(&fact.body) {
+                self.name_run(log.incarnation, run, number, fx);
                 let ranges = rows.entry(run).or_default();
                 match ranges.last_mut() {
                     Some((_, last)) if *last + 1 == number => *last = number,
@@ -319,10 +344,12 @@ impl Node {
         fx.truncate = Some((log, 0));
         self.directives = theirs;
         self.confirmed = theirs.number;
+        self.pruned = theirs.number;
         self.workflows.clear();
         let slices = self
             .slices
             .iter()
+            .filter(|(key, _)| self.accepted.contains(key))
             .map(|((run, slice), epoch)| SliceRef {
                 run: *run,
                 slice: *slice,
@@ -334,11 +361,25 @@ impl Node {
             slices,
         };
         self.append(node, now.0, now.1, body, fx);
+        let runs: BTreeSet<RunId> = self.slices.keys().map(|(run, _)| *run).collect();
+        for run in runs {
+            fx.send(
+                &mut self.post,
+                AggregateId::Run(run),
+                Message::Repeat { log },
+            );
+        }
+        let forgets: Vec<RunId> = self.forgets.keys().copied().collect();
+        for run in forgets {
+            self.append(node, now.0, now.1, Body::Forget { run }, fx);
+            self.forgets.insert(run, self.directives.number);
+        }
     }
 
     /// Forgets a slice that is over, and where a run's messages stand with its last one.
     pub fn close_slice(&mut self, slice: SliceRef) {
         self.slices.remove(&(slice.run, slice.slice));
+        self.accepted.remove(&(slice.run, slice.slice));
         if !self.slices.keys().any(|(run, _)| *run == slice.run) {
             self.post.cursors.remove(&AggregateId::Run(slice.run));
         }

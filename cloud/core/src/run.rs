@@ -5,6 +5,7 @@
 //! new epoch, so a fact counts exactly when its slice is open and owns the task.
 
 pub mod fold;
+pub mod forget;
 pub mod moves;
 pub mod place;
 pub mod requests;
@@ -12,7 +13,7 @@ pub mod rules;
 
 use crate::effects::Effects;
 use crate::inbox::{Message, Post};
-use crate::store::AggregateId;
+use crate::store::{AggregateId, EventId};
 use serde::{Deserialize, Serialize};
 use shared::directive::Upstream;
 use shared::explain::{Decision, Reason};
@@ -166,6 +167,29 @@ pub struct RunHead {
     pub description: String,
     /// Labels of its workflow.
     pub labels: BTreeMap<String, String>,
+    /// A person or its age asks for it to be forgotten.
+    pub forgetting: Option<Asked>,
+    /// Nodes that have not confirmed that they forgot it.
+    pub unconfirmed: BTreeSet<NodeId>,
+    /// It was forgotten: all that is left is this tombstone.
+    pub gone: Option<Unix>,
+    /// The event that it answers: its submission.
+    pub event: Option<EventId>,
+    /// The last facts that were not applied, newest last.
+    pub conflicts: VecDeque<Conflict>,
+}
+
+/// A fact that is recorded and changed nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Whose.
+    pub node: NodeId,
+    /// Its number.
+    pub fact: u64,
+    /// When it happened, by the node.
+    pub at: Unix,
+    /// Why it was not applied.
+    pub reason: Reason,
 }
 
 /// An attempt as its facts tell it.
@@ -368,6 +392,11 @@ impl Run {
             post: Post::default(),
             description: String::new(),
             labels: BTreeMap::new(),
+            forgetting: None,
+            unconfirmed: BTreeSet::new(),
+            gone: None,
+            event: None,
+            conflicts: VecDeque::new(),
         };
         Self {
             id,

@@ -75,6 +75,17 @@ pub struct Entry {
     pub bytes: Vec<u8>,
 }
 
+/// Old entries that nobody needs any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Prune {
+    /// Segments of facts that end at or below this number.
+    Facts(LogId, u64),
+    /// Directives at or below this number.
+    Directives(LogId, u64),
+    /// The id of an event.
+    Event(EventId),
+}
+
 /// One aggregate's change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transaction {
@@ -98,6 +109,8 @@ pub struct Transaction {
     pub truncate: Option<(LogId, u64)>,
     /// New directives (of a node).
     pub directives: Vec<(LogId, Entry)>,
+    /// What goes, after all of the above.
+    pub prune: Vec<Prune>,
 }
 
 /// What became of a transaction.

@@ -64,6 +64,22 @@ pub struct Run {
     pub tasks: BTreeMap<String, u64>,
     /// Its view of each of its nodes.
     pub nodes: BTreeMap<String, AsOf>,
+    /// The last facts that were recorded and not applied.
+    #[serde(default)]
+    pub conflicts: Vec<Conflict>,
+}
+
+/// A fact that was recorded and changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Name of the node.
+    pub node: String,
+    /// Its number.
+    pub fact: u64,
+    /// When it happened, by the node's wall clock.
+    pub at: Unix,
+    /// Why it was not applied.
+    pub reason: String,
 }
 
 /// A task of a run.

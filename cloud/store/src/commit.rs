@@ -6,7 +6,8 @@ use crate::{
     head, inbox_key, log_key, number_be, number_le, row_key, split_hash,
 };
 use cloud_core::store::{
-    AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Store, StoreError, Transaction,
+    AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Prune, Store, StoreError,
+    Transaction,
 };
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use shared::ids::Hash;
@@ -228,6 +229,10 @@ fn apply(tx: &WriteTransaction, change: &Transaction) -> Result<Outcome, StoreEr
     }
     apply_messages(tx, change)?;
     apply_logs(tx, change)?;
+    change
+        .prune
+        .iter()
+        .try_for_each(|prune| apply_prune(tx, prune))?;
     Ok(Outcome::Done)
 }
 
@@ -271,4 +276,37 @@ fn apply_logs(tx: &WriteTransaction, change: &Transaction) -> Result<(), StoreEr
         }
     }
     Ok(())
+}
+
+fn apply_prune(tx: &WriteTransaction, prune: &Prune) -> Result<(), StoreError> {
+    match *prune {
+        Prune::Event(id) => {
+            let mut events = tx.open_table(EVENTS).map_err(|e| unknown(&e))?;
+            events.remove(&id[..]).map_err(|e| unknown(&e))?;
+            Ok(())
+        }
+        Prune::Directives(log, upto) => {
+            let mut table = tx.open_table(DIRECTIVES).map_err(|e| unknown(&e))?;
+            remove_range(&mut table, &log_key(log, 0), &log_key(log, upto))
+        }
+        Prune::Facts(log, upto) => {
+            let mut facts = tx.open_table(FACTS).map_err(|e| unknown(&e))?;
+            let (low, high) = (log_key(log, 0), log_key(log, upto));
+            let last = facts
+                .range(&low[..]..=&high[..])
+                .map_err(|e| unknown(&e))?
+                .next_back()
+                .transpose()
+                .map_err(|e| unknown(&e))?
+                .map(|(key, value)| Ok((key.value().to_vec(), decode_segment(value.value())?)))
+                .transpose()?;
+            let Some((key, segment)) = last else {
+                return Ok(());
+            };
+            let whole = segment.head.number <= upto;
+            facts
+                .retain_in(&low[..]..=&high[..], |k, _| !whole && k == key)
+                .map_err(|e| unknown(&e))
+        }
+    }
 }

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use cloud_core::memory::MemStore;
-use cloud_core::store::{AggregateId, Entry, Outcome, Segment, Store, StoreError, Transaction};
+use cloud_core::store::{
+    AggregateId, Entry, Outcome, Prune, Segment, Store, StoreError, Transaction,
+};
 use cloud_store::open_file;
 use cloud_store::reader::Reader;
 use shared::ids::{Incarnation, NodeId, RunId};
@@ -35,6 +37,13 @@ impl Random {
         LogId {
             node: NodeId([self.below(2) as u8; 16]),
             incarnation: Incarnation([self.below(2) as u8; 16]),
+        }
+    }
+    fn prune(&mut self) -> Prune {
+        match self.below(3) {
+            0 => Prune::Facts(self.log(), self.below(60)),
+            1 => Prune::Directives(self.log(), self.below(6)),
+            _ => Prune::Event([self.below(9) as u8; 16]),
         }
     }
     fn transaction(&mut self) -> Transaction {
@@ -70,6 +79,7 @@ impl Random {
                     bytes: self.bytes(),
                 },
             )],
+            prune: (0..self.below(2)).map(|_| self.prune()).collect(),
         }
     }
 }

@@ -14,6 +14,9 @@ use shared::wire::{
     Down, FEATURES, Hello, LogId, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Refuse, Welcome,
 };
 
+/// Directives that a node lacks before they are replaced by a reset and by what stands now.
+const LONG_LOG: u64 = 10_000;
+
 impl<S: Store> Engine<S> {
     /// A connection said hello.
     pub(super) fn hello(
@@ -142,12 +145,14 @@ impl<S: Store> Engine<S> {
         match current {
             Some(current) if current != hello.incarnation => {
                 let follows = hello.succeeds == Some(current) && fenced == Some(current);
-                if closed || !(replaceable || follows) {
+                // an agent may see a fork that this side cannot: then a person decides, once
+                let freed = hello.succeeds == Some(current) && known.believed;
+                if closed || !(replaceable || follows || freed) {
                     let why = format!(
                         "incarnation {} calls, {current} is the one that counts",
                         hello.incarnation
                     );
-                    self.suspect(conn, node, &why);
+                    self.doubt(conn, node, &why);
                     return Ok(());
                 }
                 let fx = self.effects.entry(AggregateId::Node(node)).or_default();
@@ -207,7 +212,8 @@ impl<S: Store> Engine<S> {
             self.doubt(conn, node, &why);
             return Ok(false);
         }
-        if forked || hole {
+        let long = log_end.saturating_sub(hello.directives.number) > LONG_LOG;
+        if forked || hole || long {
             self.reset_log(node, hello.directives);
         }
         Ok(true)
@@ -286,12 +292,12 @@ impl<S: Store> Engine<S> {
         hello: Box<Hello>,
         secret: [u8; 16],
     ) -> Result<(), StoreError> {
-        self.effects.entry(AggregateId::Node(node)).or_default();
+        let fx = self.effects.entry(AggregateId::Node(node)).or_default();
         let Some(known) = self.nodes.get_mut(&node) else {
             return Ok(());
         };
         known.accept(node, &hello);
-        known.confirmed = known.confirmed.max(hello.directives.number);
+        known.confirm(node, hello.directives.number, fx);
         let welcome = Welcome {
             protocol: PROTOCOL_MAX.min(hello.protocol_max),
             features: FEATURES & hello.features,

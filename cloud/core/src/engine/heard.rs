@@ -138,6 +138,10 @@ impl<S: Store> Engine<S> {
         if ours.is_some_and(|ours| ours.hash == head.hash)
             && let Some(known) = self.nodes.get_mut(&node)
         {
+            if known.confirmation_matters(head.number) {
+                let fx = self.effects.entry(AggregateId::Node(node)).or_default();
+                known.confirm(node, head.number, fx);
+            }
             known.confirmed = known.confirmed.max(head.number);
             self.pump.insert(node);
         }
@@ -217,6 +221,7 @@ impl<S: Store> Engine<S> {
 
     /// A file is in the file store: those who may wait for it are told.
     pub(super) fn file_stored(&mut self, hash: Hash, size: u64) {
+        self.stored.insert(hash, self.now.mono);
         if self.files.insert(hash, size).is_none() {
             let fx = self.effects.entry(AggregateId::Fleet).or_default();
             let row = Some(shared::codec::encode(&size));
@@ -242,4 +247,5 @@ fn is_idle(fx: &crate::effects::Effects) -> bool {
         && fx.facts.is_empty()
         && fx.truncate.is_none()
         && fx.directives.is_empty()
+        && fx.prune.is_empty()
 }

@@ -4,6 +4,7 @@ use super::{At, Engine, NodeLink, at};
 use crate::effects::Effects;
 use crate::fleet::Fleet;
 use crate::inbox::Message;
+use crate::keep::{NAMED, NamedRow};
 use crate::node::Node;
 use crate::run::{Decided, Run, RunBody, TaskRow};
 use crate::store::{AggregateId, RESTORED, Store, StoreError};
@@ -85,6 +86,20 @@ impl<S: Store> Engine<S> {
             })
             .collect();
         self.lost_after.clear();
+        self.ended.clear();
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            let mut named = BTreeMap::new();
+            self.store
+                .rows(AggregateId::Node(id), NAMED, &mut |_, bytes| {
+                    if let Ok((life, run, first)) = shared::codec::decode::<NamedRow>(bytes) {
+                        named.insert((life, run), first);
+                    }
+                })?;
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.named = named;
+            }
+        }
         for id in self.runs.keys().copied().collect::<Vec<_>>() {
             self.watch_run(AggregateId::Run(id));
         }
@@ -173,7 +188,7 @@ impl<S: Store> Engine<S> {
         let runs: Vec<RunId> = self
             .runs
             .iter()
-            .filter(|(_, r)| !r.head.state.is_final())
+            .filter(|(_, r)| !r.head.state.is_final() && r.head.gone.is_none())
             .map(|(id, _)| *id)
             .collect();
         let fx = self.effects.entry(AggregateId::Fleet).or_default();

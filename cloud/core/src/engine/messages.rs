@@ -67,7 +67,19 @@ impl<S: Store> Engine<S> {
     }
 
     fn fold_at_run(&mut self, id: RunId, message: Message) -> Result<(), StoreError> {
+        if self.runs.get(&id).is_some_and(|r| r.head.gone.is_some()) {
+            return self.fold_at_tombstone(id, message);
+        }
         match message {
+            Message::Forgotten { node } => {
+                let last = self.step_run(id, |run, _, _| run.forgotten_by(node))?;
+                if last == Some(true) {
+                    self.bury(id)?;
+                }
+            }
+            Message::Repeat { log } => {
+                self.step_run(id, |run, _, fx| run.repeat(log, fx))?;
+            }
             Message::Facts { log, ranges } => self.fold_facts(id, log, &ranges)?,
             Message::Details { at: _, details } => {
                 self.step_run(id, |run, at, _| {
@@ -112,6 +124,19 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// A forgotten run takes nothing in; a node that still has something of it is asked again to forget it.
+    fn fold_at_tombstone(&mut self, id: RunId, message: Message) -> Result<(), StoreError> {
+        match message {
+            Message::Facts { log, ranges } => self.fold_facts(id, log, &ranges),
+            Message::Inventory { log, slices, .. } if !slices.is_empty() => {
+                let forget = Message::Forget { run: id };
+                self.step_run(id, |run, _, fx| run.send(log.node, forget, fx))?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Folds facts named by numbers: from memory if they have just come, else from the store.
     fn fold_facts(
         &mut self,
@@ -136,7 +161,10 @@ impl<S: Store> Engine<S> {
             fresh[start..end].iter()
         });
         let mut facts = old.iter().chain(named).map(|(n, fact)| (*n, fact));
-        let result = self.step_run(id, |run, at, fx| run.fold(at, log, &mut facts, fx));
+        let result = self.step_run(id, |run, at, fx| match run.head.gone {
+            Some(_) => run.too_late(log, &mut facts, fx),
+            None => run.fold(at, log, &mut facts, fx),
+        });
         self.decoded.insert(log, fresh);
         result.map(|_| ())
     }
@@ -177,7 +205,14 @@ impl<S: Store> Engine<S> {
             Message::Cancel { run, by, why } => Body::Cancel { run, by, why },
             Message::Pause { run, on, by } => Body::Pause { run, on, by },
             Message::Release { slice } => Body::Release { slice },
-            Message::Forget { run } => Body::Forget { run },
+            Message::Forget { run } => {
+                node.forget_run(id, run, now, fx);
+                return Ok(());
+            }
+            Message::Unneeded { run } => {
+                node.unneeded(id, run, fx);
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         if node.forgotten.is_none() {

@@ -10,7 +10,7 @@ use shared::ids::{Hash, NodeId, RunId};
 use shared::limits::ENTRY_BYTES;
 use std::collections::BTreeSet;
 
-type Answered = Result<Reply, Refused>;
+pub(super) type Answered = Result<Reply, Refused>;
 
 fn event_id(kind: &str, what: &[u8]) -> EventId {
     let mut bytes = kind.as_bytes().to_vec();
@@ -21,7 +21,7 @@ fn event_id(kind: &str, what: &[u8]) -> EventId {
     id
 }
 
-fn no_run(run: RunId) -> Refused {
+pub(super) fn no_run(run: RunId) -> Refused {
     Refused::NotFound {
         what: "run".to_owned(),
         name: run.to_string(),
@@ -133,6 +133,7 @@ impl<S: Store> Engine<S> {
         }
         let mut run = Run::unknown(id, self.now.wall);
         run.head.by = by;
+        run.head.event = Some(event);
         let fx = self.effects.entry(aggregate).or_default();
         fx.events.push(event);
         run.define(packed, hash, workflow, fx);
@@ -184,6 +185,13 @@ impl<S: Store> Engine<S> {
             Request::Drain { node, on, by: _ } => {
                 (AggregateId::Node(node), self.drain_node(node, on)?)
             }
+            Request::ForgetRun { run, by } => {
+                let why = String::new();
+                (
+                    AggregateId::Run(run),
+                    self.forget_now(run, Asked { at, by, why })?,
+                )
+            }
             _ => (fleet, Err(Refused::Malformed("not a request".to_owned()))),
         })
     }
@@ -193,7 +201,7 @@ impl<S: Store> Engine<S> {
         id: RunId,
         step: impl FnOnce(&mut Run, &mut crate::effects::Effects) -> Result<(), Refused>,
     ) -> Result<Answered, StoreError> {
-        if !self.runs.contains_key(&id) {
+        if !self.is_here(id) {
             return Ok(Err(no_run(id)));
         }
         let done = self.step_run(id, |run, _, fx| step(run, fx))?;
@@ -276,7 +284,8 @@ impl<S: Store> Engine<S> {
                 .token(&id, self.now.wall)
                 .map(|token| Reply::Token(token.record.clone())),
             Request::Runs { state } => {
-                let wanted = |r: &&Run| state.is_none_or(|s| r.head.state == s);
+                let here = |r: &&Run| r.head.gone.is_none();
+                let wanted = |r: &&Run| here(r) && state.is_none_or(|s| r.head.state == s);
                 let mut runs: Vec<&Run> = self.runs.values().filter(wanted).collect();
                 runs.sort_by_key(|r| (std::cmp::Reverse(r.head.submitted), r.id));
                 Ok(Reply::Runs(runs.iter().map(|r| self.view_run(r)).collect()))
@@ -284,6 +293,7 @@ impl<S: Store> Engine<S> {
             Request::RunsChangedSince { version } => {
                 let ids = self.changed.iter().filter(|(_, at)| **at > version);
                 let runs = ids.filter_map(|(id, _)| self.runs.get(id));
+                let runs = runs.filter(|r| r.head.gone.is_none());
                 Ok(Reply::Changed {
                     version: self.watch,
                     runs: runs.map(|r| self.view_run(r)).collect(),
@@ -302,7 +312,7 @@ impl<S: Store> Engine<S> {
             | Request::Task { run, .. }
             | Request::Explain { run, .. }
             | Request::Workflow { run } => {
-                if !self.runs.contains_key(&run) {
+                if !self.is_here(run) {
                     return Ok(Err(no_run(run)));
                 }
                 self.load_body(run)?;

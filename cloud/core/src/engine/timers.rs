@@ -12,7 +12,11 @@ impl<S: Store> Engine<S> {
         let probes = self.links.values().filter_map(|l| l.probe.as_ref());
         let silences = self.lost_after.values().flatten();
         let silences = silences.filter_map(|(node, span)| Some(self.silent_since(*node)? + *span));
-        probes.map(|p| p.until).chain(silences).min()
+        probes
+            .map(|p| p.until)
+            .chain(silences)
+            .chain(self.next_aged())
+            .min()
     }
 
     /// Since when a node is silent, if it has no session.
@@ -44,7 +48,7 @@ impl<S: Store> Engine<S> {
         for (run, node, silence) in silent {
             self.step_run(run, |run, at, fx| run.node_silent(at, node, silence, fx))?;
         }
-        Ok(())
+        self.age()
     }
 
     /// The live session did not answer: it is dead, the newcomer is judged by its logs.

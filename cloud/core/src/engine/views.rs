@@ -134,6 +134,7 @@ impl<S: Store> Engine<S> {
             submitted: head.submitted,
             ended: head.ended,
             by: head.by.clone(),
+            conflicts: self.conflicts(run),
             requests: run.requests(&|node| self.silence_text(node)),
             tasks,
             nodes: nodes
@@ -141,6 +142,16 @@ impl<S: Store> Engine<S> {
                 .map(|id| (self.node_name(id), self.as_of(id)))
                 .collect(),
         }
+    }
+
+    fn conflicts(&self, run: &Run) -> Vec<view::Conflict> {
+        let shown = run.head.conflicts.iter().map(|c| view::Conflict {
+            node: self.node_name(c.node),
+            fact: c.fact,
+            at: c.at,
+            reason: c.reason.text().to_owned(),
+        });
+        shown.collect()
     }
 
     fn run_waits(&self, run: &Run) -> Vec<view::Wait> {
@@ -199,6 +210,7 @@ impl<S: Store> Engine<S> {
         let mut out: Vec<view::Wait> = self
             .runs
             .values()
+            .filter(|run| run.head.gone.is_none())
             .flat_map(|run| self.run_waits(run))
             .collect();
         let node_wait = |id: NodeId, what: String, since: Unix| view::Wait {

@@ -1,6 +1,6 @@
 //! Facts into states: in order, each once, and only where slice, epoch, owner and state agree.
 
-use super::{At, AttemptRow, HISTORY, Run, Stage};
+use super::{At, AttemptRow, Conflict, HISTORY, Run, Stage};
 use crate::effects::Effects;
 use crate::inbox::Message;
 use shared::explain::Reason;
@@ -10,6 +10,9 @@ use shared::state::TaskState;
 use shared::time::Unix;
 use shared::wire::LogId;
 use std::collections::BTreeSet;
+
+/// Facts without effect that are remembered one by one.
+const CONFLICTS: usize = 64;
 
 impl Run {
     /// Folds facts of one node's log, ascending. Those that were folded before are passed over.
@@ -33,7 +36,7 @@ impl Run {
             }
             match self.apply(at, log, fact, &mut turned, fx) {
                 Ok(()) => self.head.applied += 1,
-                Err(_) => self.head.not_applied += 1,
+                Err(why) => self.conflict(log.node, number, fact.at.wall, why),
             }
         }
         self.head.folded.insert(log, last);
@@ -42,6 +45,20 @@ impl Run {
             self.settle(at.wall, fx);
         }
         self.refresh(at.wall);
+    }
+
+    /// Remembers a fact that is recorded and changes nothing.
+    pub(super) fn conflict(&mut self, node: NodeId, fact: u64, at: Unix, reason: Reason) {
+        self.head.not_applied += 1;
+        if self.head.conflicts.len() >= CONFLICTS {
+            self.head.conflicts.pop_front();
+        }
+        self.head.conflicts.push_back(Conflict {
+            node,
+            fact,
+            at,
+            reason,
+        });
     }
 
     fn keep(&mut self, log: LogId, number: u64) {

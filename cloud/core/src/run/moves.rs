@@ -63,6 +63,7 @@ impl Run {
             }
             self.record_move(at, number, &due, Reason::NodeSilent, silence);
             self.take(at, number, &due, Policy::AsSpec(Reason::NodeSilent), fx);
+            self.part(number, fx);
         }
         self.refresh(at.wall);
     }
@@ -137,8 +138,9 @@ impl Run {
             let slice_ref = self.slice_ref(slice);
             let node = self.head.slices[slice as usize].node;
             if policy == Policy::AsSpec(Reason::NodeSilent) {
+                // The node keeps its place in the list of slices until it confirms.
                 self.send(node, Message::Release { slice: slice_ref }, fx);
-                self.close(slice, Stage::Lost, fx);
+                self.head.slices[slice as usize].stage = Stage::Lost;
             }
         } else {
             self.time_slice(slice);
@@ -146,6 +148,24 @@ impl Run {
         turned.extend(self.redo(at, slice, again));
         self.tell(&turned, fx);
         self.settle(at.wall, fx);
+    }
+
+    /// A slice lost a part of its tasks: its node is asked to give up the rest, which is then placed anew, so
+    /// that it stops what runs elsewhere now. Not where that would put a task in doubt.
+    fn part(&mut self, number: u32, fx: &mut Effects) {
+        let Some(body) = &self.body else { return };
+        let once = |t: &TaskIdx| {
+            let spec = &body.workflow.tasks[t.0 as usize];
+            spec.side_effects == SideEffects::AtMostOnce
+        };
+        let slice = &self.head.slices[number as usize];
+        let keep = self.head.origin.is_some() || self.open_tasks(number).iter().any(once);
+        if slice.live() && slice.stage != Stage::Releasing && !keep {
+            let node = slice.node;
+            self.head.slices[number as usize].stage = Stage::Releasing;
+            let slice = self.slice_ref(number);
+            self.send(node, Message::Release { slice }, fx);
+        }
     }
 
     fn close(&mut self, number: u32, stage: Stage, fx: &mut Effects) {
@@ -242,13 +262,17 @@ impl Run {
         fx: &mut Effects,
     ) -> Result<(), Reason> {
         let known = self.head.slices.get(slice.slice as usize);
-        let asked = known.is_some_and(|s| {
-            s.epoch == slice.epoch
-                && s.node == log.node
-                && s.incarnation == log.incarnation
-                && s.stage == Stage::Releasing
-        });
-        if !asked {
+        let stage = known
+            .filter(|s| {
+                s.epoch == slice.epoch && s.node == log.node && s.incarnation == log.incarnation
+            })
+            .map(|s| s.stage);
+        if stage == Some(Stage::Lost) {
+            self.head.slices[slice.slice as usize].stage = Stage::Released;
+            self.send(log.node, Message::Closed { slice }, fx);
+            return Ok(());
+        }
+        if stage != Some(Stage::Releasing) {
             return Err(Reason::Superseded);
         }
         let open = self.open_tasks(slice.slice);
@@ -356,7 +380,11 @@ impl Run {
         for number in self.live_slices(|s| s.node == log.node && s.incarnation == log.incarnation) {
             let slice = self.slice_ref(number);
             let older = slice.epoch < Epoch::new(at.generation, 0) && self.head.origin.is_none();
-            if older && !named.contains(&slice) {
+            let assigned = self.head.slices[number as usize].stage == Stage::Assigned;
+            if older && assigned && !named.contains(&slice) {
+                // Its directive may still be under way, so it cannot go elsewhere.
+                self.send_assign(number, fx);
+            } else if older && !named.contains(&slice) {
                 self.hand_back(at, number, Reason::NodeReimaged, fx);
             } else {
                 self.tell_again(number, fx);
@@ -394,7 +422,7 @@ impl Run {
     }
 
     /// Repeats what a slice's node may have missed: ends of other slices' tasks, and requests.
-    fn tell_again(&mut self, number: u32, fx: &mut Effects) {
+    pub(super) fn tell_again(&mut self, number: u32, fx: &mut Effects) {
         let node = self.head.slices[number as usize].node;
         let open = self.open_tasks(number);
         let Some(body) = &self.body else { return };

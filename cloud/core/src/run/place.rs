@@ -417,12 +417,31 @@ impl Run {
             self.own(*task, number);
         }
         self.time_slice(number);
+        self.send_assign(number, fx);
+    }
+
+    /// Sends a slice to its node; the same slice twice is taken over once.
+    pub(super) fn send_assign(&mut self, number: u32, fx: &mut Effects) {
         let Some(body) = &self.body else { return };
+        let (node, incarnation) = {
+            let slice = &self.head.slices[number as usize];
+            (slice.node, slice.incarnation)
+        };
+        let (done, tasks): (Vec<TaskIdx>, Vec<TaskIdx>) = (0u32..)
+            .zip(&body.tasks)
+            .filter(|(_, row)| row.slice == number)
+            .map(|(t, _)| TaskIdx(t))
+            .partition(|t| body.tasks[t.0 as usize].state.is_final());
+        if tasks.is_empty() {
+            return;
+        }
         let inside = |t: &TaskIdx| body.tasks[t.0 as usize].slice == number;
         let above: BTreeSet<TaskIdx> = tasks
             .iter()
             .flat_map(|t| &body.deps[t.0 as usize])
-            .filter(|d| !inside(d) && body.tasks[d.0 as usize].state.is_final())
+            .filter(|d| {
+                (!inside(d) || done.contains(d)) && body.tasks[d.0 as usize].state.is_final()
+            })
             .copied()
             .collect();
         let used = |t: &TaskIdx| (*t, body.tasks[t.0 as usize].used);
@@ -430,17 +449,17 @@ impl Run {
             slice: self.slice_ref(number),
             workflow_hash: self.head.hash,
             workflow: None,
-            tasks: tasks.to_vec(),
+            tasks: tasks.clone(),
             attempts_used: tasks.iter().map(used).filter(|(_, n)| *n > 0).collect(),
             done: Vec::new(),
             upstream: above.into_iter().map(|t| body.upstream(t)).collect(),
             paused: self.head.pause.is_some(),
         };
         let message = Message::Assign {
-            incarnation: node.incarnation,
+            incarnation,
             assign: Box::new(assign),
         };
-        self.send(node.id, message, fx);
+        self.send(node, message, fx);
     }
 
     /// Says why tasks wait; said once, repeated by a counter.

@@ -27,7 +27,7 @@ pub(crate) const KEY: [u8; 32] = [7; 32];
 pub(crate) fn config() -> Config {
     Config {
         seal_key: KEY,
-        snapshot_interval: Span::secs(10),
+        retention: cloud_core::event::RETENTION,
         decisions_per_run: 100,
     }
 }
@@ -244,6 +244,7 @@ pub(crate) struct Env {
     pub(crate) now: Now,
     pub(crate) agents: BTreeMap<String, Agent>,
     pub(crate) closed: Vec<Conn>,
+    pub(crate) dropped: Vec<Hash>,
     pub(crate) sent: Vec<(Conn, Down)>,
     pub(crate) replies: BTreeMap<RequestId, Reply>,
     next: u64,
@@ -266,6 +267,7 @@ impl Env {
             now,
             agents: BTreeMap::new(),
             closed: Vec::new(),
+            dropped: Vec::new(),
             sent: Vec::new(),
             replies: BTreeMap::new(),
             next: 1,
@@ -294,7 +296,7 @@ impl Env {
                 Output::Send { conn, message } => self.deliver(conn, message),
                 Output::Close { conn, .. } => self.closed.push(conn),
                 Output::Reply { id, reply } => drop(self.replies.insert(id, *reply)),
-                Output::DropFiles(_) => {}
+                Output::DropFiles(hashes) => self.dropped.extend(hashes),
             }
         }
     }

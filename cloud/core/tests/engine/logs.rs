@@ -281,6 +281,7 @@ fn a_restored_mark_holds_before_anything_is_served_and_voids_open_tokens() {
         facts: Vec::new(),
         truncate: None,
         directives: Vec::new(),
+        prune: Vec::new(),
     };
     store.commit(&[mark]).unwrap();
     env.restart(store);

@@ -117,3 +117,55 @@ fn a_drained_node_hands_its_slice_over_only_after_it_confirmed() {
     env.tell("gw-2", all_done(&assign));
     assert_eq!(env.run(run).state, "succeeded");
 }
+
+#[test]
+fn a_slice_that_lost_a_part_is_given_up_as_a_whole_when_its_node_returns() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let tasks = vec![replaced(task("a", &[])), task("kept", &[0])];
+    let run = env.submit(tasks);
+    let old = env.agent("gw-1").last_slice();
+    env.tell(
+        "gw-1",
+        vec![Body::Accepted { slice: old }, started(old, 0, 1)],
+    );
+    env.hang_up("gw-1");
+    env.join("gw-2");
+    env.pass(Span::secs(600));
+    let taken = env.agent("gw-2").assigns()[0].clone();
+    assert_eq!(taken.tasks.len(), 1, "the other task is kept");
+    env.hello("gw-1").unwrap();
+    let told = env.agent("gw-1").seen.last().unwrap().body.clone();
+    assert_eq!(told, Wanted::Release { slice: old });
+    let in_doubt = Vec::new();
+    let slice = old;
+    env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
+    env.tell("gw-2", all_done(&taken));
+    let names: Vec<String> = env.agents.keys().cloned().collect();
+    for name in names {
+        let assigns = env.agent(&name).assigns();
+        let last = assigns.last().unwrap().clone();
+        if last.slice != old && last.slice != taken.slice {
+            env.tell(&name, all_done(&last));
+        }
+    }
+    assert_eq!(env.run(run).state, "succeeded");
+}
+
+#[test]
+fn a_lost_slice_stays_with_its_node_until_it_confirms_the_release() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.submit(vec![replaced(task("a", &[]))]);
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    env.hang_up("gw-1");
+    env.pass(Span::secs(600));
+    assert_eq!(env.node("gw-1").slices, 1);
+    env.hello("gw-1").unwrap();
+    let in_doubt = Vec::new();
+    env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
+    let left = env.node("gw-1").slices;
+    assert_eq!(left, 1, "only what was placed anew");
+    assert!(env.agent("gw-1").last_slice().epoch > slice.epoch);
+}

@@ -1,0 +1,149 @@
+//! Runs that are over leave: after their retention or at a person's wish, first their nodes, then the store, then
+//! the files that nobody else names.
+
+use super::requests::{Answered, no_run};
+use super::{At, Engine, at};
+use crate::event::{Output, Refused, Reply};
+use crate::run::{Asked, TaskRow};
+use crate::store::{AggregateId, Store, StoreError};
+use shared::ids::{Hash, RunId};
+use shared::time::{Mono, Span, Unix};
+use shared::workflow::Source;
+use std::collections::BTreeSet;
+
+/// Runs whose time has come that are taken up at once.
+const AGED: usize = 64;
+/// A file that has just arrived may belong to a submission that comes next.
+const FRESH: Span = Span::secs(3600);
+
+impl<S: Store> Engine<S> {
+    /// Whether a run is known and not forgotten.
+    pub(super) fn is_here(&self, id: RunId) -> bool {
+        self.runs.get(&id).is_some_and(|r| r.head.gone.is_none())
+    }
+
+    fn due(&self) -> Option<Unix> {
+        let (ended, _) = self.ended.first().filter(|_| self.fleet.hold.is_none())?;
+        let retention = i64::try_from(self.config.retention.0).unwrap_or(i64::MAX);
+        Some(Unix(ended.0.saturating_add(retention)))
+    }
+
+    /// When the next run has been kept long enough.
+    pub(super) fn next_aged(&self) -> Option<Mono> {
+        let left = self.due()?.0.saturating_sub(self.now.wall.0).max(0);
+        Some(self.now.mono + Span(left.unsigned_abs()))
+    }
+
+    /// Forgets runs whose retention is over.
+    pub(super) fn age(&mut self) -> Result<(), StoreError> {
+        for _ in 0..AGED {
+            if self.due().is_none_or(|due| due > self.now.wall) {
+                break;
+            }
+            let Some((_, run)) = self.ended.pop_first() else {
+                break;
+            };
+            let (at, by, why) = (self.now.wall, "its age".to_owned(), String::new());
+            // A run that is no longer over stays.
+            let _ = self.forget_now(run, Asked { at, by, why })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn forget_now(&mut self, id: RunId, asked: Asked) -> Result<Answered, StoreError> {
+        if !self.is_here(id) {
+            return Ok(Err(no_run(id)));
+        }
+        if self.fleet.hold.is_some() {
+            let text = "nothing is forgotten while old runs are held after a restore";
+            return Ok(Err(Refused::State(text.to_owned())));
+        }
+        match self.step_run(id, |run, _, fx| run.forget(asked, fx))? {
+            Some(Err(refused)) => return Ok(Err(refused)),
+            Some(Ok(true)) => self.bury(id)?,
+            _ => {}
+        }
+        Ok(Ok(Reply::Done))
+    }
+
+    /// Nobody holds anything of a run any more: its rows go, a tombstone stays.
+    pub(super) fn bury(&mut self, id: RunId) -> Result<(), StoreError> {
+        self.load_body(id)?;
+        let mut rows = Vec::new();
+        self.store.rows(AggregateId::Run(id), "", &mut |name, _| {
+            rows.push((name.to_owned(), None));
+        })?;
+        let at = at!(self);
+        let Some(run) = self.runs.get_mut(&id) else {
+            return Ok(());
+        };
+        self.orphans.extend(run.contents());
+        let fx = self.effects.entry(AggregateId::Run(id)).or_default();
+        fx.rows.extend(rows);
+        run.bury(at.wall, fx);
+        self.plan.remove(&id);
+        self.collect = true;
+        Ok(())
+    }
+
+    /// Drops files that only forgotten runs named. Reads the rows of every run, so it is done once for many.
+    pub(super) fn collect_files(&mut self) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.collect) {
+            return Ok(());
+        }
+        let now = self.now.mono;
+        self.stored.retain(|_, at| *at + FRESH > now);
+        let mut doomed = std::mem::take(&mut self.orphans);
+        doomed.retain(|hash| self.files.contains_key(hash));
+        let runs: Vec<RunId> = self.runs.keys().copied().collect();
+        for id in runs {
+            if doomed.is_empty() {
+                break;
+            }
+            self.spare(id, &mut doomed)?;
+        }
+        let (later, gone): (BTreeSet<Hash>, BTreeSet<Hash>) = doomed
+            .into_iter()
+            .partition(|hash| self.stored.contains_key(hash));
+        self.orphans = later;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let fx = self.effects.entry(AggregateId::Fleet).or_default();
+        for hash in &gone {
+            self.files.remove(hash);
+            fx.rows.push((format!("f{hash}"), None));
+        }
+        self.outputs
+            .push(Output::DropFiles(gone.into_iter().collect()));
+        Ok(())
+    }
+
+    /// Takes what a run names out of the files that shall go.
+    fn spare(&mut self, id: RunId, doomed: &mut BTreeSet<Hash>) -> Result<(), StoreError> {
+        match self.runs.get(&id) {
+            Some(run) if !run.head.known => return Ok(()),
+            Some(run) if run.body.is_some() => {
+                doomed.retain(|hash| !run.contents().contains(hash));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let key = AggregateId::Run(id);
+        self.store.rows(key, "t", &mut |_, bytes| {
+            let rows: Vec<TaskRow> = shared::codec::decode(bytes).unwrap_or_default();
+            for file in rows.iter().flat_map(|row| &row.outputs) {
+                doomed.remove(&file.hash);
+            }
+        })?;
+        let packed = self.store.row(key, "w")?.unwrap_or_default();
+        if let Ok((workflow, _)) = shared::codec::unpack(&packed) {
+            for input in workflow.tasks.iter().flat_map(|t| &t.inputs) {
+                if let Source::Sent { hash, .. } = input.source {
+                    doomed.remove(&hash);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! Runs that are over leave; what nobody needs any more goes.
+
+use crate::common::{Env, all_done, ended, on, started, task};
+use cloud_core::event::{RETENTION, Refused, Reply, Request};
+use cloud_core::store::{AggregateId, Store};
+use shared::directive::Body as Wanted;
+use shared::fact::Body;
+use shared::ids::RunId;
+use shared::time::Span;
+use shared::wire::Up;
+
+fn forget(env: &mut Env, run: RunId) -> Reply {
+    let by = "ann".to_owned();
+    env.ask(Request::ForgetRun { run, by })
+}
+
+fn confirm(env: &mut Env, name: &str) {
+    let head = env.agent(name).directives;
+    env.say(name, Up::Applied(head));
+}
+
+fn facts_kept(env: &mut Env, name: &str) -> Vec<u64> {
+    let log = env.agent(name).log();
+    let mut out = Vec::new();
+    let each = &mut |n, _: &[u8]| out.push(n);
+    env.store
+        .facts(log, 1, u64::MAX, each)
+        .expect("the store in memory");
+    out
+}
+
+#[test]
+fn a_run_is_forgotten_when_all_its_nodes_have_confirmed() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let tasks = || vec![on("gw-1", task("a", &[])), on("gw-2", task("b", &[]))];
+    let run = env.submit(tasks());
+    assert!(matches!(
+        forget(&mut env, run),
+        Reply::Refused(Refused::State(_))
+    ));
+    for name in ["gw-1", "gw-2"] {
+        let assign = env.agent(name).assigns()[0].clone();
+        env.tell(name, all_done(&assign));
+    }
+    env.hang_up("gw-2");
+    assert_eq!(forget(&mut env, run), Reply::Done);
+    let last = env.agent("gw-1").seen.last().unwrap().body.clone();
+    assert_eq!(last, Wanted::Forget { run });
+    confirm(&mut env, "gw-1");
+    assert_eq!(env.run(run).state, "succeeded", "gw-2 has not confirmed");
+    env.hello("gw-2").unwrap();
+    confirm(&mut env, "gw-2");
+    assert!(matches!(
+        env.ask(Request::Run { run }),
+        Reply::Refused(Refused::NotFound { .. })
+    ));
+    assert_eq!(
+        env.ask(Request::Runs { state: None }),
+        Reply::Runs(Vec::new())
+    );
+    assert!(env.waits().is_empty());
+    let mut rows = 0;
+    let each = &mut |_: &str, _: &[u8]| rows += 1;
+    env.store.rows(AggregateId::Run(run), "", each).unwrap();
+    assert_eq!(rows, 0, "only the tombstone is left");
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![started(slice, 0, 2)]);
+    assert!(env.agent("gw-1").ack.unwrap().head.number > 4, "recorded");
+    let store = env.store.clone();
+    env.restart(store);
+    env.hello("gw-1").unwrap();
+    env.tell("gw-1", vec![ended(slice, 0, 2, true)]);
+    assert!(matches!(
+        env.ask(Request::Run { run }),
+        Reply::Refused(Refused::NotFound { .. })
+    ));
+}
+
+#[test]
+fn a_run_ages_and_a_forgotten_node_is_not_waited_for() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    env.tell("gw-1", all_done(&assign));
+    env.hang_up("gw-1");
+    let due = env.engine.next_wakeup().unwrap();
+    assert_eq!(due, env.now.mono + RETENTION);
+    env.pass(Span(RETENTION.0 - 1));
+    assert_eq!(env.node("gw-1").unconfirmed, 1);
+    env.pass(Span(1));
+    assert_eq!(env.node("gw-1").unconfirmed, 2, "it is asked to forget");
+    assert_eq!(env.run(run).state, "succeeded");
+    let node = env.agent("gw-1").node;
+    let by = "ann".to_owned();
+    env.ask(Request::ForgetNode { node, by });
+    assert!(matches!(
+        env.ask(Request::Run { run }),
+        Reply::Refused(Refused::NotFound { .. })
+    ));
+}
+
+#[test]
+fn files_go_with_the_last_run_that_names_them() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let hash = crate::common::output(shared::ids::TaskIdx(0)).hash;
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        runs.push(env.submit(vec![task("a", &[])]));
+        let assign = env.agent("gw-1").assigns().last().unwrap().clone();
+        env.tell("gw-1", all_done(&assign));
+    }
+    env.give(cloud_core::event::Input::FileStored { hash, size: 4 });
+    env.pass(Span::secs(2 * 3600));
+    forget(&mut env, runs[0]);
+    confirm(&mut env, "gw-1");
+    assert!(env.dropped.is_empty(), "the other run names it");
+    forget(&mut env, runs[1]);
+    confirm(&mut env, "gw-1");
+    assert_eq!(env.dropped, [hash]);
+}
+
+#[test]
+fn facts_are_kept_while_a_run_that_is_not_forgotten_names_them() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        runs.push(env.submit(vec![task("a", &[])]));
+        let assign = env.agent("gw-1").assigns().last().unwrap().clone();
+        env.tell("gw-1", all_done(&assign));
+    }
+    assert_eq!(facts_kept(&mut env, "gw-1").len(), 12);
+    forget(&mut env, runs[1]);
+    confirm(&mut env, "gw-1");
+    assert_eq!(
+        facts_kept(&mut env, "gw-1").len(),
+        12,
+        "the first needs them"
+    );
+    let store = env.store.clone();
+    env.restart(store);
+    env.hello("gw-1").unwrap();
+    forget(&mut env, runs[0]);
+    confirm(&mut env, "gw-1");
+    assert_eq!(facts_kept(&mut env, "gw-1"), [9, 10, 11, 12]);
+    assert_eq!(env.run(runs[2]).state, "succeeded");
+}
+
+#[test]
+fn confirmed_directives_go_but_for_a_tail() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let by = "ann".to_owned();
+    for n in 0..2100 {
+        let (on, by) = (n % 2 == 0, by.clone());
+        env.ask(Request::Pause { run, on, by });
+    }
+    let log = env.agent("gw-1").log();
+    assert!(env.store.directive_hash(log, 1).unwrap().is_some());
+    confirm(&mut env, "gw-1");
+    let end = env.agent("gw-1").directives.number;
+    assert_eq!(env.store.directive_hash(log, 1).unwrap(), None);
+    assert!(env.store.directive_hash(log, end - 999).unwrap().is_some());
+    env.hang_up("gw-1");
+    env.hello("gw-1").unwrap();
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    env.tell("gw-1", all_done(&assign));
+    assert_eq!(env.run(run).state, "succeeded");
+}
+
+#[test]
+fn a_log_that_grew_long_for_a_silent_node_is_replaced_by_a_reset_and_what_stands() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.hang_up("gw-1");
+    let run = env.submit(vec![on("gw-1", task("a", &[]))]);
+    let by = "ann".to_owned();
+    for n in 0..10_001 {
+        let (on, by) = (n % 2 == 0, by.clone());
+        env.ask(Request::Pause { run, on, by });
+    }
+    env.hello("gw-1").unwrap();
+    let seen = &env.agent("gw-1").seen;
+    assert!(seen.len() < 10, "{} directives", seen.len());
+    assert!(matches!(seen[0].body, Wanted::Reset { .. }));
+    let assigns = env.agent("gw-1").assigns();
+    assert_eq!(assigns.len(), 1);
+    assert!(assigns[0].paused && assigns[0].workflow.is_some());
+    let slice = assigns[0].slice;
+    env.tell("gw-1", vec![Body::Accepted { slice }]);
+    env.tell("gw-1", all_done(&assigns[0]));
+    assert_eq!(env.run(run).state, "succeeded");
+}
