@@ -108,7 +108,7 @@ pub(super) fn picture(gateways: &[Gateway], state: &str, screen: &Screen) -> Vec
         "GATEWAY", "TASKS", "DONE", "COORDINATOR"
     );
     let mut lines = vec![String::new(), Style::Bold.paint(&head, true)];
-    lines.extend(gateways.iter().flat_map(|gateway| two_lines(gateway)));
+    lines.extend(gateways.iter().flat_map(two_lines));
     let state = Style::of_state(run).paint(run, true);
     lines.push(String::new());
     lines.push(format!("run {state}: {done} of {total} done at the gateways, {known} known to the coordinator, {time}"));

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout};
 use std::time::{Duration, Instant};
 
@@ -228,7 +228,8 @@ impl World {
         ]));
         args.push(gateway.data.clone().into());
         args.push("--allow-read".into());
-        args.push(gateway.source.parent().unwrap_or(Path::new("/")).into());
+        let folder = gateway.source.parent();
+        args.extend(folder.map(|folder| folder.as_os_str().to_owned()));
         if !gateway.data.join("identity.json").exists() {
             let name = Some(gateway.name.clone());
             let token: Token = self.client.post(
