@@ -155,6 +155,7 @@ fn open_edge(disk: SimDisk, log: LogId) -> Result<Box<dyn edge::Store>, edge::St
 }
 
 fn open_cloud(disk: SimDisk) -> Result<Box<dyn cloud::Store>, cloud::StoreError> {
-    let _ = disk;
-    Err(cloud::StoreError::Unknown("layer 2 comes with the store".to_owned()))
+    let make: cloud_store::MakeBackend =
+        Box::new(move || Ok(Box::new(disk.clone()) as Box<dyn redb::StorageBackend>));
+    Ok(Box::new(cloud_store::RedbStore::open(make)?))
 }

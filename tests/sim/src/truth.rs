@@ -240,7 +240,7 @@ pub struct CloudTruth {
     /// A commit of which nobody knows the end.
     pub open: Vec<Transaction>,
     /// Highest epoch of each task.
-    pub epochs: BTreeMap<(RunId, TaskIdx), u64>,
+    pub epochs: BTreeMap<(RunId, TaskIdx), (u64, LogId)>,
     /// Runs whose submission was acknowledged.
     pub promised: BTreeSet<RunId>,
     /// Last acknowledgement sent, by log.
@@ -327,11 +327,13 @@ impl CloudTruth {
         let epoch = assign.slice.epoch.0;
         let mut old = None;
         for task in &assign.tasks {
-            let last = self.epochs.entry((assign.slice.run, *task)).or_insert(0);
-            if *last >= epoch {
-                old = Some(*last);
+            let key = (assign.slice.run, *task);
+            let last = self.epochs.entry(key).or_insert((0, log));
+            // after a reset of the log the same assignment is said again
+            if last.0 > epoch || last.0 == epoch && last.1 != log {
+                old = Some(last.0);
             }
-            *last = epoch;
+            *last = (epoch, log);
         }
         let text = old.map(|last| format!("{:?} was assigned behind epoch {last}", assign.slice));
         self.assigned.push(Assigned {

@@ -53,7 +53,13 @@ fn at_owner(world: &World, run: RunId, task: TaskIdx) -> Option<(&EdgeTruth, &Ta
         return Some((truth, model.tasks.get(&task)?));
     }
     let owner = world.cloud.truth.owner(run, task)?;
-    let truth = world.lives.iter().rev().find(|truth| truth.log == owner.log)?;
+    // of a disk that was copied or put back, the branch that the coordinator holds counts
+    let head = world.cloud.truth.heads.get(&owner.log)?;
+    let last = (head.number as usize).checked_sub(1)?;
+    let counts = |truth: &&EdgeTruth| {
+        truth.log == owner.log && truth.facts.get(last).is_some_and(|row| row.hash == head.hash)
+    };
+    let truth = world.lives.iter().rev().find(counts)?;
     let model = truth.model.slices.get(&(run, owner.slice.slice))?;
     (model.slice == owner.slice).then_some(())?;
     Some((truth, model.tasks.get(&task)?))

@@ -1,10 +1,12 @@
 //! Promise 5: no invented history.
 
-use crate::truth::wrong;
+use crate::machine::Machine;
+use crate::truth::{EdgeTruth, wrong};
 use crate::world::World;
 use cloud_core::view;
 use shared::ids::Incarnation;
 use shared::wire::LogId;
+use std::collections::BTreeSet;
 
 /// What it means.
 pub const DEFINITION: &str = "Whatever the coordinator shows of a node is \"as of\" a number that ends one of the node's \
@@ -65,17 +67,15 @@ pub fn on_runs(world: &mut World, runs: &[view::Run]) {
             wrongs.push(wrong("no_invented_history", text));
         }
         for (name, as_of) in &run.nodes {
-            let logs = world.machines.iter().filter(|one| one.name == *name);
-            let found = logs
-                .map(|one| judge(world, one.log(), name, as_of))
-                .reduce(|one, other| one.and(other))
-                .flatten();
-            let moved = world.lives.iter().filter(|truth| {
-                world.machines.iter().any(|one| one.name == *name && one.node == Some(truth.log.node))
-            });
             // the view may be of a former incarnation
-            let former = moved.count() > 1;
-            if let Some(text) = found.filter(|_| !former) {
+            let mine = |truth: &&EdgeTruth| {
+                let one = |one: &Machine| one.name == *name && one.node == Some(truth.log.node);
+                world.machines.iter().any(one)
+            };
+            let logs: BTreeSet<LogId> =
+                world.lives.iter().filter(mine).map(|truth| truth.log).collect();
+            let found = logs.iter().map(|log| judge(world, *log, name, as_of));
+            if let Some(Some(text)) = found.reduce(|one, other| one.and(other)) {
                 wrongs.push(wrong("no_invented_history", format!("run {}: {text}", run.id)));
             }
         }
