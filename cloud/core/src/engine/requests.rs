@@ -8,6 +8,7 @@ use crate::run::{Asked, Run};
 use crate::store::{AggregateId, EventId, Store, StoreError};
 use shared::ids::{Hash, NodeId, RunId};
 use shared::limits::ENTRY_BYTES;
+use shared::state::TaskState;
 use std::collections::BTreeSet;
 
 pub(super) type Answered = Result<Reply, Refused>;
@@ -277,7 +278,24 @@ impl<S: Store> Engine<S> {
         Ok(Ok(Reply::Done))
     }
 
+    /// Loads the runs that an answer counts or names tasks of.
+    fn load_for(&mut self, request: &Request) -> Result<(), StoreError> {
+        let wanted = |run: &Run| match request {
+            Request::Waits | Request::Runs { .. } | Request::RunsChangedSince { .. } => {
+                !run.head.in_doubt.is_empty()
+            }
+            Request::Nodes | Request::Node { .. } => {
+                !run.head.state.is_final() && run.count(TaskState::Running) > 0
+            }
+            _ => false,
+        };
+        let bare = self.runs.iter().filter(|(_, r)| r.body.is_none());
+        let ids: Vec<RunId> = bare.filter(|(_, r)| wanted(r)).map(|(id, _)| *id).collect();
+        ids.into_iter().try_for_each(|id| self.load_body(id))
+    }
+
     fn read(&mut self, request: Request) -> Result<Answered, StoreError> {
+        self.load_for(&request)?;
         Ok(match request {
             Request::GetToken { id } => self
                 .fleet

@@ -336,3 +336,21 @@ fn a_malformed_workflow_of_a_gateway_is_recorded_and_never_applied() {
     assert_eq!(env.run(run).state, "unknown_run");
     assert_eq!(env.agent("gw-1").ack.unwrap().head.number, 2);
 }
+
+#[test]
+fn what_runs_is_counted_right_after_a_restart_and_facts_without_effect_keep_their_reason() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[]), task("b", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    let store = env.store.clone();
+    env.restart(store);
+    assert_eq!(env.node("gw-1").running, 1);
+    env.hello("gw-1").unwrap();
+    env.tell("gw-1", vec![ended(slice, 0, 1, true), started(slice, 0, 2)]);
+    let conflicts = env.run(run).conflicts;
+    assert_eq!(conflicts.len(), 1);
+    let (fact, why) = (conflicts[0].fact, conflicts[0].reason.as_str());
+    assert_eq!((fact, why), (4, "impossible_transition"));
+}

@@ -135,4 +135,10 @@ fn a_reimaged_gateway_needs_a_token_and_gets_its_work_again() {
     );
     assert_eq!(env.run(run).state, "partly_lost");
     assert!(env.waits()[0].contains("in doubt"));
+    let store = env.store.clone();
+    env.restart(store);
+    let Reply::Waits(waits) = env.ask(Request::Waits) else {
+        panic!()
+    };
+    assert_eq!(waits[0].task.as_deref(), Some("once"));
 }
