@@ -14,3 +14,4 @@ pub mod linking;
 pub mod local;
 pub mod looping;
 pub mod run;
+pub mod sweep;

@@ -5,7 +5,7 @@ use crate::control::{Answer, LINE_BYTES, Request, short_path};
 use crate::looping::{Ask, Handle, Order};
 use link::files::Dir as FileDir;
 use serde_json::{Value, json};
-use shared::ids::RunId;
+use shared::ids::{Hash, RunId};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Conversations at once; a further one is closed.
 const CONVERSATIONS: usize = 16;
@@ -201,9 +201,22 @@ fn put(service: &Service, size: u64, reader: &mut impl Read) -> io::Result<Answe
     // The file may be gone already: it may have been moved into the store.
     let _ = fs::remove_file(&aside);
     Ok(match stored {
-        Ok((hash, size)) => Answer::Stored { hash, size },
+        Ok((hash, size)) => {
+            freshen(service, hash);
+            Answer::Stored { hash, size }
+        }
         Err(error) => refused(format!("the file cannot be stored: {error}")),
     })
+}
+
+/// A content that was here before counts as new: a submission is about to name it.
+fn freshen(service: &Service, hash: Hash) {
+    if let Some((path, _)) = service.files.find(hash)
+        && let Ok(file) = File::open(path)
+    {
+        // Where that cannot be said the file may be swept before the submission comes.
+        let _ = file.set_modified(SystemTime::now());
+    }
 }
 
 fn logs(

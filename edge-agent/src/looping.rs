@@ -4,6 +4,7 @@
 use crate::clock;
 use crate::control::Answer;
 use crate::linking::LinkCommand;
+use crate::sweep::Sweep;
 use edge_core::agent::Agent;
 use edge_core::driver::{Driver, DriverError};
 use edge_core::event::{Action, Boot, Event, Local, LocalReply, ProcessEnd};
@@ -12,6 +13,7 @@ use edge_exec as exec;
 use serde_json::json;
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, RunId, TaskIdx};
+use shared::limits::STARTS_AHEAD;
 use shared::time::{Mono, Now, Span, Stamp};
 use shared::workflow::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +29,8 @@ const GROUP: usize = 512;
 const SIGNAL_PAUSE: Duration = Duration::from_millis(250);
 /// How often free room is measured.
 const ROOM_INTERVAL: Duration = Duration::from_secs(2);
+/// How long messages wait for company while the executor's queue is well filled.
+const COMPANY: Duration = Duration::from_millis(1);
 /// Pause after a commit that failed, so that a broken disk is not asked in a tight loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 /// Free bytes that a start needs, beside what the store needs.
@@ -180,6 +184,8 @@ struct Hands {
     pending: BTreeMap<u64, SyncSender<Answer>>,
     /// Attempts that the executor holds.
     alive: BTreeSet<AttemptRef>,
+    /// Those of them whose program runs; the others wait for a slot.
+    begun: BTreeSet<AttemptRef>,
     /// Why the loop is to end.
     ending: Option<Ending>,
 }
@@ -202,6 +208,7 @@ pub struct Loop<S: Store> {
     /// Number of this boot, for the stamps of what the executor reports.
     boot_number: u32,
     room_due: Instant,
+    sweep: Sweep,
     /// Whether the last measurement left no room for more work.
     scarce: bool,
 }
@@ -225,6 +232,8 @@ pub struct Parts<S: Store> {
     pub link: tokio::sync::mpsc::UnboundedSender<LinkCommand>,
     /// The data directory.
     pub data: PathBuf,
+    /// Removes files that nobody names.
+    pub sweep: Sweep,
     /// Time between TERM and KILL when the agent stops.
     pub stop_grace: Duration,
     /// How this start came about.
@@ -240,6 +249,7 @@ impl<S: Store> Loop<S> {
             executor,
             link,
             data,
+            sweep,
             stop_grace,
             boot,
         } = parts;
@@ -248,6 +258,7 @@ impl<S: Store> Loop<S> {
             link,
             pending: BTreeMap::new(),
             alive: BTreeSet::new(),
+            begun: BTreeSet::new(),
             ending: None,
         };
         Self {
@@ -262,6 +273,7 @@ impl<S: Store> Loop<S> {
             boot,
             boot_number: 0,
             room_due: Instant::now(),
+            sweep,
             scarce: false,
         }
     }
@@ -278,6 +290,7 @@ impl<S: Store> Loop<S> {
             if self.hands.ending.is_none() {
                 self.decide(events);
                 self.answer_asked();
+                self.sweep();
             }
         }
         let ending = self.hands.ending.take().unwrap_or(Ending::Stopped);
@@ -290,6 +303,14 @@ impl<S: Store> Loop<S> {
             }
         }
         ending
+    }
+
+    /// Only while nothing runs: an attempt's outputs lie in the file store before its end names them.
+    fn sweep(&mut self) {
+        if self.hands.alive.is_empty() && self.sweep.is_due() && !self.driver.has_uncommitted() {
+            let gone = self.sweep.run(&self.driver.agent().named_files());
+            self.driver.files_gone(&gone);
+        }
     }
 
     /// All attempts of the process before have a durable end by now.
@@ -308,7 +329,13 @@ impl<S: Store> Loop<S> {
     fn gather(&mut self, from: &Receiver<Message>) -> Vec<Event> {
         let mut events = Vec::new();
         match from.recv_timeout(self.patience()) {
-            Ok(message) => self.take(message, &mut events),
+            Ok(message) => {
+                self.take(message, &mut events);
+                if self.hands.waiting() * 2 > STARTS_AHEAD {
+                    // The executor has enough to do; waking up for each end costs CPU that tasks need.
+                    std::thread::sleep(COMPANY);
+                }
+            }
             Err(RecvTimeoutError::Timeout) => events.push(Event::Wake),
             Err(RecvTimeoutError::Disconnected) => self.hands.ending = Some(Ending::Stopped),
         }
@@ -343,6 +370,7 @@ impl<S: Store> Loop<S> {
         match message {
             Message::Event(event) => events.push(event),
             Message::Began { attempt, at } => {
+                self.hands.begun.insert(attempt);
                 let at = self.stamp(at);
                 events.push(Event::Began { attempt, at });
             }
@@ -392,6 +420,7 @@ impl<S: Store> Loop<S> {
 
     fn end(&mut self, ended: exec::Ended) -> Event {
         self.hands.alive.remove(&ended.attempt);
+        self.hands.begun.remove(&ended.attempt);
         self.unsettled.push(ended.attempt);
         let began = ended.began.map(|now| self.stamp(now));
         Event::Ended(ProcessEnd {
@@ -474,10 +503,9 @@ impl<S: Store> Loop<S> {
             Err(DriverError::Rebuilt(why)) => {
                 tracing::error!(%why, "a commit failed; the state was read again from the store");
                 std::thread::sleep(AFTER_FAILURE);
-                let alive = self.hands.alive.clone();
                 let boot = Boot {
-                    directories: alive.clone(),
-                    alive,
+                    directories: self.hands.begun.clone(),
+                    alive: self.hands.alive.clone(),
                     ..self.boot.clone()
                 };
                 self.decide(vec![Event::Boot(boot)]);
@@ -490,6 +518,11 @@ impl<S: Store> Loop<S> {
 }
 
 impl Hands {
+    /// Attempts that wait in the executor's queue, as far as was heard.
+    fn waiting(&self) -> usize {
+        self.alive.len().saturating_sub(self.begun.len())
+    }
+
     fn act(&mut self, action: Action) {
         match action {
             Action::Begin(launch) => {
@@ -574,6 +607,7 @@ fn into_launch(launch: edge_core::event::Launch) -> exec::Launch {
         inputs: files.collect(),
         env,
         queue: launch.queue,
+        behind: launch.behind,
         task: launch.task,
     }
 }

@@ -6,6 +6,7 @@ use crate::data::{self, DataDir, DataError, Identity};
 use crate::linking::{self, LinkCommand, LinkOptions};
 use crate::local;
 use crate::looping::{self, Ending, Handle, Loop, Message, Parts};
+use crate::sweep::Sweep;
 use clap::Args;
 use edge_core::driver::Driver;
 use edge_core::event::{Boot, Config};
@@ -72,6 +73,9 @@ pub struct RunArgs {
     /// Most bytes of the file store, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 4096)]
     pub file_budget: u64,
+    /// How long runs submitted here are kept after their end, in days, if the gateway has no coordinator.
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    pub keep_runs: u16,
     /// Time between TERM and KILL for tasks when the agent stops, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub stop_grace: u64,
@@ -155,19 +159,7 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
         store_id: mark_of(&identity),
         ..executor_options
     };
-    let to_loop = handle.clone();
-    let executor = exec::Executor::start(options, move |event| match event {
-        exec::Event::Ended(ended) => to_loop.tell(Message::Ended(*ended)),
-        exec::Event::Began { attempt, at, .. } => to_loop.tell(Message::Began { attempt, at }),
-        exec::Event::LogsDropped { files, bytes } => {
-            tracing::warn!(
-                files,
-                bytes,
-                "old logs were removed: the node's quota is used up"
-            );
-        }
-    })
-    .map_err(|error| StartError::Other(error.to_string()))?;
+    let executor = start_executor(options, handle.clone())?;
     let left = executor
         .reap_strangers(Span::secs(2))
         .map_err(|error| StartError::Other(error.to_string()))?;
@@ -178,13 +170,15 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
         );
     }
     let store = open_store(&data, &identity)?;
-    let driver = Driver::open(store, config(&identity, &settings, fresh))
+    let mut driver = Driver::open(store, config(&identity, &settings, fresh))
         .map_err(|error| other("the store cannot be opened")(&error))?;
+    driver.keep_runs(Span::secs(u64::from(args.keep_runs) * 24 * 3600));
     let (link, commands) = unbounded_channel();
     let files = FileDir::open(&data.path().join("files"), settings.file_budget)
         .map_err(|error| other("the file store cannot be opened")(&error))?;
     local::serve(data.path(), handle.clone(), files.clone())
         .map_err(|error| other("cannot listen for local commands")(&error))?;
+    let sweep = Sweep::new(files.clone());
     let link_options = LinkOptions {
         coordinator: identity.coordinator.clone(),
         pki: data.pki(),
@@ -199,6 +193,7 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
         executor,
         link,
         data: data.path().to_owned(),
+        sweep,
         stop_grace: settings.stop_grace,
         boot,
     };
@@ -216,6 +211,22 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
         succeed(&data, &identity, incarnation)?;
     }
     Ok(ending)
+}
+
+/// An executor that reports to the loop.
+fn start_executor(options: exec::Options, to_loop: Handle) -> Result<exec::Executor, StartError> {
+    exec::Executor::start(options, move |event| match event {
+        exec::Event::Ended(ended) => to_loop.tell(Message::Ended(*ended)),
+        exec::Event::Began { attempt, at, .. } => to_loop.tell(Message::Began { attempt, at }),
+        exec::Event::LogsDropped { files, bytes } => {
+            tracing::warn!(
+                files,
+                bytes,
+                "old logs were removed: the node's quota is used up"
+            );
+        }
+    })
+    .map_err(|error| StartError::Other(error.to_string()))
 }
 
 /// The store goes aside, and the identity names a new incarnation that succeeds it.
@@ -412,13 +423,15 @@ impl Settings {
             capacity: Resources {
                 cpu_milli: (cpus * 1000.0) as u32,
                 memory: args.memory.map_or_else(machine_memory, |mib| mib << 20),
-                disk: args.disk.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
+                disk: args
+                    .disk
+                    .map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
                 gpu_milli: (args.gpus * 1000.0) as u32,
                 custom,
             },
             slots: args
                 .slots
-                .map_or(cpus.ceil() as usize, |n| usize::from(n.max(1))),
+                .map_or_else(|| cpus.ceil() as usize, |n| usize::from(n.max(1))),
             run_as,
             allow_root: args.allow_root,
             allow_read: args.allow_read.clone(),

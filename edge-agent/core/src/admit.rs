@@ -4,12 +4,14 @@
 use crate::agent::{Agent, Att, Effects, Post, Timer};
 use crate::event::{Action, Launch};
 use crate::explain::Numbers;
+use crate::lane::{LANE, Turn};
 use crate::ready::Class;
+use crate::slice::Slice;
 use crate::state::TaskKey;
 use shared::explain::{DecisionKind, Reason};
 use shared::fact::Body;
 use shared::ids::{AttemptRef, TaskIdx};
-use shared::limits::STARTS_AHEAD;
+use shared::limits::{BYTES_PER_COMMIT, STARTS_AHEAD};
 use shared::state::TaskState;
 use shared::time::{Mono, Span};
 use shared::workflow::{Resources, SideEffects, Source};
@@ -18,6 +20,13 @@ use std::sync::Arc;
 
 /// How long others of the same priority may overtake a task that does not fit.
 const OVERTAKE: Span = Span::secs(60);
+
+/// Bytes of a terminal fact without its outputs, or of a cancel, at most.
+const END_BYTES: usize = 512;
+/// Bytes of an output in a fact, or of a task in a reset, at most.
+const OUTPUT_BYTES: usize = 64;
+/// With so much left nobody counts.
+const PLENTY: u64 = 1 << 30;
 
 /// What running attempts occupy.
 #[derive(Debug, Default)]
@@ -86,9 +95,28 @@ impl Usage {
 impl Agent {
     /// Whether there is room on the disk to begin more work (or to take a slice over).
     pub(crate) fn has_room(&self) -> bool {
-        let reserve = self.commit_room.saturating_mul(2);
-        self.room
-            .is_none_or(|(free, wanted)| free >= wanted.saturating_add(reserve))
+        let enough = |(free, wanted): (u64, u64)| {
+            let left = free.saturating_sub(wanted);
+            left >= PLENTY || free >= wanted && left >= self.reserve()
+        };
+        self.room.is_none_or(enough)
+    }
+
+    /// Bytes that must stay free for what has to be recorded even without room: the ends of all that started,
+    /// cancels, cursors, one reset with the states of all tasks.
+    pub(crate) fn reserve(&self) -> u64 {
+        let end = |att: &Att| {
+            let slice = self.state.slices.get(&att.task.slice);
+            let outputs = slice.map_or(0, |slice| slice.task(att.task.pos).outputs.len());
+            END_BYTES + outputs * OUTPUT_BYTES
+        };
+        let ends: usize = self.attempts.values().map(end).sum();
+        let ahead = STARTS_AHEAD * END_BYTES;
+        let states = |slice: &Slice| END_BYTES + slice.slots.len() * OUTPUT_BYTES;
+        let reset: usize = self.state.slices.values().map(states).sum();
+        let commits = [ends + ahead, reset, self.state.runs.len() * END_BYTES]
+            .map(|bytes| bytes.div_ceil(BYTES_PER_COMMIT) as u64);
+        self.commit_room.saturating_mul(commits.iter().sum())
     }
 
     /// Whether a person or the coordinator lets the task at `key` start.
@@ -212,77 +240,48 @@ impl Agent {
         any
     }
 
+    /// Starts a task, and behind it in the same slot the tasks of its batch that are ready, too.
     fn start(&mut self, key: TaskKey, class: Class, queue: bool, fx: &mut Effects) {
+        let mates = self.ready.mates(key);
+        let turn = if queue { Turn::Queue } else { Turn::Now };
+        let mut before = self.start_one(key, class, turn, fx);
+        for mate in mates.into_iter().take(LANE - 1) {
+            let Some(id) = before else { return };
+            before = self.start_one(mate, class, Turn::Behind(id), fx);
+        }
+    }
+
+    fn start_one(
+        &mut self,
+        key: TaskKey,
+        class: Class,
+        turn: Turn,
+        fx: &mut Effects,
+    ) -> Option<AttemptRef> {
         self.ready.remove(key);
-        let Some(slice) = self.state.slices.get(&key.slice) else {
-            return;
-        };
+        let slice = self.state.slices.get(&key.slice)?;
         let attempt = AttemptRef {
             slice: slice.id,
             task: slice.index[key.pos as usize],
             number: slice.slot(key.pos).attempts + 1,
         };
-        let launch = self.launch(key, attempt, queue);
-        let reason = if queue {
-            Reason::StartedAhead
-        } else {
+        let launch = self.launch(key, attempt, turn);
+        let reason = if turn == Turn::Now {
             Reason::ResourcesFree
+        } else {
+            Reason::StartedAhead
         };
         let numbers = [u64::from(self.usage.slots), self.ready.len() as u64, 0];
         self.emit(Body::Started { attempt }, fx);
         self.note(key, DecisionKind::Admitted, reason, numbers, fx);
-        self.hold_slot(attempt, key, class, queue);
+        self.hold_slot(attempt, key, class, turn);
         if let Some(launch) = launch {
             fx.after.push(Post::Act(Action::Begin(launch)));
         }
+        Some(attempt)
     }
 
-    /// Books an attempt that has started.
-    pub(crate) fn hold_slot(&mut self, id: AttemptRef, task: TaskKey, class: Class, queued: bool) {
-        self.attempts.insert(
-            id,
-            Att {
-                task,
-                class,
-                began: None,
-                queued,
-                stop: None,
-            },
-        );
-        if queued {
-            self.queued.push_back(id);
-        } else {
-            self.usage.take(class, self.ready.wants(class));
-        }
-    }
-
-    /// Frees what an attempt held; the oldest one in the executor's queue takes its place.
-    pub(crate) fn free_slot(&mut self, id: AttemptRef) -> Option<Att> {
-        let att = self.attempts.remove(&id)?;
-        if att.queued {
-            self.queued.retain(|other| *other != id);
-        } else {
-            self.usage.give(att.class, self.ready.wants(att.class));
-        }
-        while self.usage.slots < self.config.slots
-            && let Some(next) = self.queued.front().copied()
-        {
-            self.leave_queue(next);
-        }
-        Some(att)
-    }
-
-    /// The executor takes an attempt out of its queue.
-    pub(crate) fn leave_queue(&mut self, id: AttemptRef) {
-        if let Some(att) = self.attempts.get_mut(&id).filter(|att| att.queued) {
-            att.queued = false;
-            let class = att.class;
-            self.queued.retain(|other| *other != id);
-            self.usage.take(class, self.ready.wants(class));
-        }
-    }
-
-    fn launch(&self, key: TaskKey, attempt: AttemptRef, queue: bool) -> Option<Launch> {
+    fn launch(&self, key: TaskKey, attempt: AttemptRef, turn: Turn) -> Option<Launch> {
         let slice = self.state.slices.get(&key.slice)?;
         let task = slice.task(key.pos);
         let content = |source: &Source| match source {
@@ -303,7 +302,8 @@ impl Agent {
             workflow: slice.workflow.name.clone(),
             task: Arc::new(task.clone()),
             inputs,
-            queue,
+            queue: turn != Turn::Now,
+            behind: turn.behind(),
         })
     }
 

@@ -13,7 +13,7 @@ use shared::directive::Directive;
 use shared::fact::{Body, Fact};
 use shared::ids::{AttemptRef, BootId, Hash};
 use shared::log::Head;
-use shared::time::{Mono, Now, Stamp};
+use shared::time::{Mono, Now, Span, Stamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One entry of a log, in the order of the decisions.
@@ -68,8 +68,10 @@ pub(crate) struct Att {
     pub(crate) task: TaskKey,
     pub(crate) class: Class,
     pub(crate) began: Option<Mono>,
-    /// It waits in the executor's queue.
+    /// It waits in the executor.
     pub(crate) queued: bool,
+    /// It waits for the slot of this one.
+    pub(crate) behind: Option<AttemptRef>,
     pub(crate) stop: Option<StopWhy>,
 }
 
@@ -82,6 +84,7 @@ pub(crate) enum Timer {
     Fetch(Hash),
     Redial,
     Watchdog(u64),
+    Tidy,
 }
 
 /// The agent's decisions. See the crate's documentation.
@@ -98,6 +101,8 @@ pub struct Agent {
     pub(crate) ready: Ready,
     pub(crate) attempts: BTreeMap<AttemptRef, Att>,
     pub(crate) queued: VecDeque<AttemptRef>,
+    /// Who takes over the slot of an attempt.
+    pub(crate) lanes: BTreeMap<AttemptRef, AttemptRef>,
     pub(crate) usage: Usage,
     pub(crate) timers: BTreeSet<(Mono, Timer)>,
     pub(crate) files: Files,
@@ -107,6 +112,8 @@ pub struct Agent {
     pub(crate) room: Option<(u64, u64)>,
     /// What the store needs for its largest commit.
     pub(crate) commit_room: u64,
+    /// How long local runs are kept after their end.
+    pub(crate) keep_runs: Span,
     pub(crate) dirty: BTreeSet<Row>,
     ending: VecDeque<TaskKey>,
     check: BTreeSet<SliceKey>,
@@ -125,6 +132,7 @@ impl Agent {
             ready: Ready::default(),
             attempts: BTreeMap::new(),
             queued: VecDeque::new(),
+            lanes: BTreeMap::new(),
             usage: Usage::default(),
             timers: BTreeSet::new(),
             files: Files::default(),
@@ -132,6 +140,7 @@ impl Agent {
             notes: Notes::default(),
             room: None,
             commit_room: 0,
+            keep_runs: crate::tidy::KEEP_RUNS,
             dirty: BTreeSet::new(),
             ending: VecDeque::new(),
             check: BTreeSet::new(),
@@ -171,7 +180,7 @@ impl Agent {
             Event::Began { attempt, at } => self.on_began(attempt, at),
             Event::Ended(end) => self.on_ended(end, fx),
             Event::FileHere { hash } => self.on_file_here(hash),
-            Event::FileNotThere { hash, .. } => self.on_file_not_there(hash),
+            Event::FileNotThere { hash, .. } => self.on_file_not_there(hash, fx),
             Event::Uploaded { hash } => self.on_uploaded(hash, fx),
             Event::Local { request, what } => self.on_local(request, what, fx),
         }
@@ -206,6 +215,7 @@ impl Agent {
             Timer::Fetch(hash) => self.fetch_due(hash, fx),
             Timer::Redial => self.redial_due(fx),
             Timer::Watchdog(session) => self.watchdog_due(session, fx),
+            Timer::Tidy => self.tidy_due(fx),
         }
     }
 

@@ -77,7 +77,7 @@ impl Agent {
                 self.usage.slots
             ));
         }
-        if self.attempts.len() - holding != self.queued.len() {
+        if self.attempts.len() - holding != self.queued.len() + self.lanes.len() {
             return Err("the queue of the executor is off".to_owned());
         }
         for (at, slice) in &self.state.slices {

@@ -4,10 +4,11 @@
 use crate::agent::{Agent, Effects};
 use crate::attempt::repeatable;
 use crate::event::{Action, Boot};
+use crate::lane::Turn;
 use crate::rng::Rng;
 use shared::explain::Reason;
 use shared::fact::{Body, End, Outcome};
-use shared::ids::AttemptRef;
+use shared::ids::{AttemptRef, SliceRef};
 use shared::state::TaskState;
 use std::collections::BTreeSet;
 
@@ -27,8 +28,11 @@ impl Agent {
             },
             fx,
         );
-        for attempt in &boot.alive {
-            self.adopt(*attempt, fx);
+        let started = |attempt| self.state.running.get(attempt).copied();
+        let mut alive: Vec<_> = boot.alive.iter().map(|id| (started(id), *id)).collect();
+        alive.sort_unstable();
+        for (_, attempt) in alive {
+            self.adopt(attempt, boot.directories.contains(&attempt), fx);
         }
         for end in boot.ended {
             self.on_ended(end, fx);
@@ -36,12 +40,13 @@ impl Agent {
         self.resolve(&boot.directories, rebooted, fx);
         self.look_at_all(fx);
         self.settle(fx);
+        self.tidy_soon();
         self.dial_soon(0, fx);
     }
 
     /// Takes an attempt that the executor still has back into the books; one that the journal does not know
-    /// is ended.
-    fn adopt(&mut self, attempt: AttemptRef, fx: &mut Effects) {
+    /// is ended. One without a directory still waits there.
+    fn adopt(&mut self, attempt: AttemptRef, begun: bool, fx: &mut Effects) {
         let known = self.state.running.contains_key(&attempt);
         let Some(key) = self.state.task_of(attempt).filter(|_| known) else {
             let grace = shared::time::Span(0);
@@ -52,7 +57,11 @@ impl Agent {
             return;
         };
         let class = self.ready.class(&slice.task(key.pos).resources);
-        self.hold_slot(attempt, key, class, false);
+        if !begun {
+            self.hold_slot(attempt, key, class, Turn::Queue);
+            return;
+        }
+        self.hold_slot(attempt, key, class, Turn::Now);
         let now = self.now.mono;
         if let Some(att) = self.attempts.get_mut(&attempt) {
             att.began = Some(now);
@@ -69,17 +78,30 @@ impl Agent {
             }
         }
         open.sort_unstable();
-        for (place, (_, attempt)) in open.into_iter().enumerate() {
+        let (mut place, mut last) = (0, None);
+        for (started, attempt) in open {
+            // Of those that follow one another in a slot only the first can have been running.
+            let lane = self.batch_of(attempt).map(|batch| (started, batch));
+            let follows = lane.is_some_and(|(n, batch)| last == Some((n - 1, batch)));
+            last = lane;
             let once = self.at_most_once(attempt);
             // After a power loss directories prove nothing; only so many can have been running.
             let may_have_begun = if rebooted {
-                once || place < self.config.slots as usize
+                once || !follows && place < self.config.slots
             } else {
                 present.contains(&attempt)
             };
+            place += u32::from(!follows);
             let end = self.interrupted(attempt, may_have_begun, once);
             self.emit(Body::Ended { attempt, end }, fx);
         }
+    }
+
+    /// The batch that an attempt's task belongs to, with its slice.
+    fn batch_of(&self, attempt: AttemptRef) -> Option<(SliceRef, u32)> {
+        let slice = self.state.slice_at(attempt.slice)?;
+        let task = slice.task(slice.position(attempt.task)?);
+        task.batch.map(|batch| (attempt.slice, batch))
     }
 
     fn at_most_once(&self, attempt: AttemptRef) -> bool {

@@ -10,14 +10,18 @@ use crate::store::{Commit, Store, StoreError};
 use shared::codec;
 use shared::directive::Directive;
 use shared::fact::Fact;
+use shared::ids::Hash;
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, LINGER_MS};
 use shared::log::Head;
 use shared::time::{Mono, Now, Span};
 use shared::wire::{Down, Up};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Commits that may fail in a row before the process must start again.
 const RETRIES: u32 = 3;
+
+/// Segments that a store packs with one snapshot at most.
+const PACKED: usize = 8;
 
 /// Why a group of events was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +103,9 @@ impl<S: Store> Driver<S> {
     ) -> Result<(), DriverError> {
         for event in events {
             let event = self.prepare(event, act);
+            if let Event::Room { free, .. } = event {
+                self.store.note_room(free);
+            }
             let known = match named_fact(&event).map(|number| self.store.fact_hash(number)) {
                 None => None,
                 Some(Ok(known)) => known,
@@ -135,6 +142,16 @@ impl<S: Store> Driver<S> {
     #[must_use]
     pub fn agent(&self) -> &Agent {
         &self.agent
+    }
+
+    /// How long runs that were submitted here are kept after their end, where no coordinator decides on that.
+    pub fn keep_runs(&mut self, span: Span) {
+        self.agent.keep_runs = span;
+    }
+
+    /// Files that are no longer here.
+    pub fn files_gone(&mut self, gone: &BTreeSet<Hash>) {
+        self.agent.files.here.retain(|hash| !gone.contains(hash));
     }
 
     /// The store.
@@ -267,7 +284,12 @@ impl<S: Store> Driver<S> {
     fn add_snapshot(&mut self, commit: &mut Commit, now: Now, after: (u64, u64)) {
         let state = &self.agent.state;
         let row = |row: &crate::state::Row| (snapshot::name(row), snapshot::value(state, row));
-        commit.rows = self.agent.dirty.iter().map(row).collect();
+        let rows: Vec<_> = self.agent.dirty.iter().map(row).collect();
+        if !self.has_room_for(&rows) {
+            self.snapshot_due = Some(now.mono + self.config.snapshot_interval);
+            return;
+        }
+        commit.rows = rows;
         commit.snapshot = Some(after);
         self.ages.push_back((now.mono, after.0, after.1));
         let old = |age: &(Mono, u64, u64)| now.mono - age.0 >= self.config.fact_window;
@@ -278,11 +300,27 @@ impl<S: Store> Driver<S> {
         }
         if let Some((_, facts, directives)) = gone {
             let acked = self.agent.link.ack.map_or(0, |ack| ack.head.number);
-            let last = facts.min(acked).min(self.agent.link.acked);
+            // Without a coordinator nobody will ask; one that comes later is told of the hole.
+            let last = if self.config.has_coordinator {
+                facts.min(acked).min(self.agent.link.acked)
+            } else {
+                facts
+            };
             let first = self.agent.link.facts_first;
             commit.prune_facts = (last >= first).then_some(last);
             commit.prune_directives = Some(directives);
         }
+    }
+
+    /// A snapshot waits rather than use up the room for what must be recorded.
+    fn has_room_for(&self, rows: &[(String, Option<Vec<u8>>)]) -> bool {
+        let size =
+            |(name, row): &(String, Option<Vec<u8>>)| name.len() + row.as_ref().map_or(0, Vec::len);
+        let bytes: usize = rows.iter().map(size).sum();
+        // Behind it facts are packed into segments.
+        let needed = self.store.room_needed(bytes + PACKED * BYTES_PER_COMMIT);
+        let enough = |(free, _): (u64, u64)| free >= needed.saturating_add(self.agent.reserve());
+        self.agent.room.is_none_or(enough)
     }
 
     fn plan_snapshot(&mut self, now: Now) {
@@ -370,7 +408,9 @@ impl<S: Store> Driver<S> {
             Phase::Dialing(s) | Phase::Greeting(s) | Phase::Online(s) => Some(s),
         };
         let room = if full { Some((0, 1)) } else { self.agent.room };
+        let keep_runs = self.agent.keep_runs;
         self.agent = opened.agent;
+        self.agent.keep_runs = keep_runs;
         self.agent.room = room;
         (self.facts, self.directives) = (opened.facts, opened.directives);
         self.snapshot = opened.snapshot;

@@ -214,6 +214,9 @@ pub struct Launch {
     pub inputs: Vec<Option<Hash>>,
     /// Wait in the executor's queue for a slot instead of beginning at once.
     pub queue: bool,
+    /// Wait for the slot of this attempt instead: begin there as soon as it is over, however it ended, or took
+    /// no slot. If it is over already, the next free slot is taken.
+    pub behind: Option<AttemptRef>,
 }
 
 /// What the core wants done.

@@ -20,6 +20,8 @@ const PAUSE: (u64, u64) = (1000, 30_000);
 pub(crate) struct Want {
     pub(crate) size: u64,
     pub(crate) asked: u32,
+    /// The coordinator said that it has it, and no fetch was answered since.
+    pub(crate) ready: bool,
     pub(crate) tasks: BTreeSet<TaskKey>,
     slices: BTreeSet<SliceKey>,
 }
@@ -192,10 +194,14 @@ impl Agent {
         }
     }
 
-    pub(crate) fn on_file_not_there(&mut self, hash: Hash) {
+    pub(crate) fn on_file_not_there(&mut self, hash: Hash, fx: &mut Effects) {
         let Some(want) = self.files.wanted.get_mut(&hash) else {
             return;
         };
+        if std::mem::take(&mut want.ready) {
+            self.fetch_due(hash, fx);
+            return;
+        }
         want.asked = want.asked.saturating_add(1);
         let pause = PAUSE.1.min(PAUSE.0 << want.asked.min(6).saturating_sub(1));
         let pause = pause / 2 + self.rng.up_to(pause / 2);

@@ -88,7 +88,9 @@ impl Agent {
     fn runs_any(&self, run: RunId, tasks: &[TaskIdx]) -> bool {
         let mine = |attempt: &&AttemptRef| attempt.slice.run == run;
         let attempts = self.state.running.keys().filter(mine);
-        attempts.into_iter().any(|attempt| tasks.binary_search(&attempt.task).is_ok())
+        attempts
+            .into_iter()
+            .any(|attempt| tasks.binary_search(&attempt.task).is_ok())
     }
 
     /// Whether an assignment of a later epoch waits for this one to end.

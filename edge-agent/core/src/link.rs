@@ -9,7 +9,9 @@ use shared::limits::{IDLE_COMMIT_MS, SESSION_BLOCK};
 use shared::log::{Batch, Head, Offer};
 use shared::state::TaskState;
 use shared::time::{Mono, Span};
-use shared::wire::{self, Ack, DirectiveSeal, Down, Hello, Inventory, Refusal, Refuse, Up, Welcome};
+use shared::wire::{
+    self, Ack, DirectiveSeal, Down, Hello, Inventory, Refusal, Refuse, Up, Welcome,
+};
 use std::collections::VecDeque;
 
 /// Batches of facts under way at once.
@@ -249,7 +251,9 @@ impl Agent {
                 self.keep_seal(fx);
             }
             Down::FileReady { hash } => {
-                if let Some(want) = self.files.wanted.get(&hash) {
+                if let Some(want) = self.files.wanted.get_mut(&hash) {
+                    // A fetch that is under way may have asked too early.
+                    (want.ready, want.asked) = (true, 0);
                     fx.before.push(Action::Fetch {
                         hash,
                         size: want.size,

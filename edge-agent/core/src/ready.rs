@@ -36,7 +36,9 @@ pub(crate) struct Ready {
     classes: BTreeMap<Shape, Class>,
     wants: Vec<Resources>,
     queues: BTreeMap<Class, BTreeSet<(Place, TaskKey)>>,
-    at: BTreeMap<TaskKey, (Class, Place)>,
+    at: BTreeMap<TaskKey, (Class, Place, Option<u32>)>,
+    /// Tasks of one batch of a slice that are here.
+    batches: BTreeMap<(SliceKey, u32), BTreeSet<(Place, TaskKey)>>,
     age: u64,
 }
 
@@ -76,15 +78,27 @@ impl Ready {
         self.age += 1;
         let place = ByRank.place(task, self.age);
         let class = self.class(&task.resources);
-        self.at.insert(key, (class, place));
+        self.at.insert(key, (class, place, task.batch));
+        if let Some(batch) = task.batch {
+            let mates = self.batches.entry((key.slice, batch)).or_default();
+            mates.insert((place, key));
+        }
         self.queues.entry(class).or_default().insert((place, key));
     }
 
     /// Takes a task out.
     pub(crate) fn remove(&mut self, key: TaskKey) {
-        let Some((class, place)) = self.at.remove(&key) else {
+        let Some((class, place, batch)) = self.at.remove(&key) else {
             return;
         };
+        if let Some(batch) = batch.map(|batch| (key.slice, batch))
+            && let Some(mates) = self.batches.get_mut(&batch)
+        {
+            mates.remove(&(place, key));
+            if mates.is_empty() {
+                self.batches.remove(&batch);
+            }
+        }
         if let Some(queue) = self.queues.get_mut(&class) {
             queue.remove(&(place, key));
             if queue.is_empty() {
@@ -96,6 +110,16 @@ impl Ready {
     /// Whether a task is in the queue.
     pub(crate) fn holds(&self, key: TaskKey) -> bool {
         self.at.contains_key(&key)
+    }
+
+    /// The other queued tasks of a task's batch that ask for the same, in order.
+    pub(crate) fn mates(&self, key: TaskKey) -> Vec<TaskKey> {
+        let Some((class, _, Some(batch))) = self.at.get(&key) else {
+            return Vec::new();
+        };
+        let alike = |other: &TaskKey| *other != key && self.at[other].0 == *class;
+        let mates = self.batches.get(&(key.slice, *batch)).into_iter().flatten();
+        mates.map(|(_, mate)| *mate).filter(alike).collect()
     }
 
     /// The queued tasks of a slice.

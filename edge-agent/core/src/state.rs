@@ -569,6 +569,10 @@ impl State {
         }
         let known = self.epochs.entry(key(id)).or_default();
         *known = id.epoch.max(*known);
+        if self.runs.get(&id.run).is_some_and(|run| run.local) {
+            // Its only slice is gone: nothing is left to know of it.
+            self.forget(id.run, touch);
+        }
     }
 
     fn forget(&mut self, run: RunId, touch: &mut Touch) -> Option<Open> {

@@ -117,6 +117,9 @@ pub trait Store {
         each: &mut dyn FnMut(u64, &[u8]),
     ) -> Result<(), StoreError>;
 
-    /// Bytes that the largest commit (given in bytes of entries) may need on the device.
+    /// Bytes that a commit (given in bytes of entries) may need on the device at most.
     fn room_needed(&self, entry_bytes: usize) -> u64;
+
+    /// So many bytes are free on the device: a store that gave a reserve back may take it again.
+    fn note_room(&mut self, _free: u64) {}
 }

@@ -107,6 +107,7 @@ fn launch(task: &Arc<Task>, number: u32) -> Launch {
         inputs: Vec::new(),
         env: BTreeMap::new(),
         queue: true,
+        behind: None,
     }
 }
 

@@ -59,6 +59,8 @@ struct State {
     queue: VecDeque<Box<Launch>>,
     /// Launches that do not wait for a slot.
     urgent: VecDeque<Box<Launch>>,
+    /// Launches that wait for the slot of another attempt.
+    followers: BTreeMap<AttemptRef, Box<Launch>>,
     running: HashMap<AttemptRef, Arc<Control>>,
     /// Number of the bench that holds the directory of an attempt that is not settled.
     places: HashMap<AttemptRef, usize>,
@@ -252,15 +254,18 @@ impl State {
         for (_, control) in self.running.iter().filter(|(attempt, _)| which(attempt)) {
             control.give(order);
         }
-        let (mut stopped, mut kept) = (Vec::new(), Vec::new());
+        let waiting = self.followers.values().map(|launch| launch.attempt);
+        let waiting: Vec<_> = waiting.filter(|attempt| which(attempt)).collect();
+        let mut stopped: Vec<_> = waiting.iter().filter_map(|a| self.unfollow(a)).collect();
+        let mut kept = Vec::new();
         for queue in [&mut self.queue, &mut self.urgent] {
             for launch in std::mem::take(queue) {
-                let to = if which(&launch.attempt) {
-                    &mut stopped
+                if which(&launch.attempt) {
+                    kept.extend(self.followers.remove(&launch.attempt));
+                    stopped.push(launch);
                 } else {
-                    &mut kept
-                };
-                to.push(launch);
+                    kept.push(launch);
+                }
             }
             queue.extend(kept.drain(..));
         }
@@ -271,8 +276,33 @@ impl State {
     }
 
     fn known(&self, attempt: &AttemptRef) -> bool {
-        let queued = |queue: &VecDeque<Box<Launch>>| queue.iter().any(|l| l.attempt == *attempt);
-        self.running.contains_key(attempt) || queued(&self.queue) || queued(&self.urgent)
+        let mut waiting = self.queue.iter().chain(&self.urgent);
+        self.running.contains_key(attempt)
+            || waiting.any(|launch| launch.attempt == *attempt)
+            || self
+                .followers
+                .values()
+                .any(|launch| launch.attempt == *attempt)
+    }
+
+    /// Puts a launch behind `before`, and behind all that follow it already.
+    fn follow(&mut self, before: AttemptRef, launch: Box<Launch>) {
+        let mut last = before;
+        while let Some(next) = self.followers.get(&last) {
+            last = next.attempt;
+        }
+        self.followers.insert(last, launch);
+    }
+
+    /// Takes a follower out; whoever follows it moves up.
+    fn unfollow(&mut self, attempt: &AttemptRef) -> Option<Box<Launch>> {
+        let (before, _) = self.followers.iter().find(|(_, l)| l.attempt == *attempt)?;
+        let before = *before;
+        let launch = self.followers.remove(&before);
+        if let Some(next) = self.followers.remove(attempt) {
+            self.followers.insert(before, next);
+        }
+        launch
     }
 }
 
@@ -298,10 +328,11 @@ impl Shared {
             return state.errand(Errand::Report(Box::new(ended)));
         }
         let urgent = !launch.queue;
-        if urgent {
-            state.urgent.push_back(launch)
-        } else {
-            state.queue.push_back(launch)
+        match launch.behind {
+            Some(before) if state.known(&before) => return state.follow(before, launch),
+            Some(_) => state.queue.push_front(launch),
+            None if urgent => state.urgent.push_back(launch),
+            None => state.queue.push_back(launch),
         }
         let waiting = state.queue.len() + state.urgent.len();
         if state.idle > 0 {
@@ -403,7 +434,13 @@ impl Shared {
         // an order that came too late is not meant for the next attempt
         control.take();
         drop(state);
+        let attempt = ended.attempt;
         (self.sink)(Event::Ended(Box::new(ended)));
+        // Only now: nobody may hear that the next one began before this one's end.
+        let mut state = self.lock();
+        if let Some(next) = state.followers.remove(&attempt) {
+            state.urgent.push_front(next);
+        }
     }
 
     /// The next attempt for this worker; none when it is to leave.
@@ -479,7 +516,9 @@ impl Drop for Leaving<'_> {
 impl State {
     /// Ends whatever waits because nothing can run it.
     fn stop_all_unstartable(&mut self, text: &str) {
-        let waiting: Vec<_> = self.queue.drain(..).chain(self.urgent.drain(..)).collect();
+        let followers = std::mem::take(&mut self.followers).into_values();
+        let queued = self.queue.drain(..).chain(self.urgent.drain(..));
+        let waiting: Vec<_> = queued.chain(followers).collect();
         for launch in waiting {
             let ended = not_begun(&launch, Reason::CannotStart, text.to_owned());
             self.errand(Errand::Report(Box::new(ended)));

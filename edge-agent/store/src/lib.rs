@@ -5,7 +5,9 @@
 
 mod open;
 mod redb_store;
+mod reserve;
 mod segment;
 
 pub use open::{CACHE, Identity, MakeBackend, create_file, open_file};
 pub use redb_store::RedbStore;
+pub use reserve::RESERVE;

@@ -1,6 +1,7 @@
 //! Opening and making a store: whose it is, which format it has, and whether it is whole.
 
 use crate::redb_store::RedbStore;
+use crate::reserve::Reserve;
 use edge_core::store::StoreError;
 use redb::backends::FileBackend;
 use redb::{BackendError, Database, DatabaseError, StorageBackend, StorageError};
@@ -35,7 +36,14 @@ pub type MakeBackend = Box<dyn FnMut() -> Result<Box<dyn StorageBackend>, StoreE
 /// # Errors
 /// [`StoreError`]: missing, in use, empty, damaged, foreign, of a later format.
 pub fn open_file(path: &Path, identity: Identity) -> Result<RedbStore, StoreError> {
-    RedbStore::open(from_file(path.to_owned(), false), identity)
+    let open = || RedbStore::open(from_file(path.to_owned(), false), identity);
+    let reserve = Reserve::beside(path);
+    let store = match open() {
+        // Opening writes, too.
+        Err(StoreError::Failed(_)) if reserve.give_back() => open(),
+        other => other,
+    };
+    Ok(store?.with_reserve(reserve))
 }
 
 /// Makes a store in a file that does not exist, or is empty.
@@ -43,7 +51,8 @@ pub fn open_file(path: &Path, identity: Identity) -> Result<RedbStore, StoreErro
 /// # Errors
 /// [`StoreError`]: cannot be written, or holds something already.
 pub fn create_file(path: &Path, identity: Identity) -> Result<RedbStore, StoreError> {
-    RedbStore::create(from_file(path.to_owned(), true), identity)
+    let store = RedbStore::create(from_file(path.to_owned(), true), identity)?;
+    Ok(store.with_reserve(Reserve::beside(path)))
 }
 
 fn from_file(path: PathBuf, mut create: bool) -> MakeBackend {

@@ -1,6 +1,7 @@
 //! The store's tables and transactions.
 
 use crate::open::{CACHE, FORMAT, Identity, MakeBackend, database};
+use crate::reserve::{RESERVE, Reserve};
 use crate::segment::Segment;
 use edge_core::store::{Commit, Loaded, Store, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -35,6 +36,7 @@ pub struct RedbStore {
     database: Option<Database>,
     /// A write found no room.
     full: Arc<AtomicBool>,
+    reserve: Option<Reserve>,
     facts: Head,
     directives: Head,
 }
@@ -116,20 +118,35 @@ impl RedbStore {
             cache,
             database: None,
             full: Arc::default(),
+            reserve: None,
             facts: Head::origin(node, incarnation, Direction::Up),
             directives: Head::origin(node, incarnation, Direction::Down),
         }
     }
 
-    /// A write ended without room: the store is opened again, which shows whether the commit is there. One
-    /// without entries leaves no trace to tell by.
-    fn without_room(&mut self, commit: &Commit, error: StoreError) -> StoreError {
+    /// Keeps room aside, now or as soon as there is some.
+    pub(crate) fn with_reserve(mut self, reserve: Reserve) -> Self {
+        if !reserve.is_held() {
+            reserve.take();
+        }
+        self.reserve = Some(reserve);
+        self
+    }
+
+    /// A write ended without room: the store is opened again, which shows whether the commit is there. If it
+    /// is not, it is tried once more in the room of the reserve.
+    fn without_room(&mut self, commit: &Commit, error: StoreError) -> Result<(), StoreError> {
         let before = (self.facts, self.directives);
+        let more = self.reserve.as_ref().is_some_and(Reserve::give_back);
+        if self.attach().is_err() || (self.facts, self.directives) != before {
+            return Err(error);
+        }
+        // Without entries it leaves no trace to tell by, and may be stored twice.
         let told = !commit.facts.is_empty() || !commit.directives.is_empty();
-        let same = self.attach().is_ok() && (self.facts, self.directives) == before;
         match error {
-            StoreError::Failed(text) if told && same => StoreError::Full(text),
-            other => other,
+            _ if more => self.write(commit),
+            StoreError::Failed(text) if told => Err(StoreError::Full(text)),
+            other => Err(other),
         }
     }
 
@@ -531,12 +548,10 @@ impl Store for RedbStore {
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
         self.full.store(false, Ordering::Relaxed);
         if let Err(error) = self.write(commit) {
-            let full = self.full.load(Ordering::Relaxed);
-            return Err(if full {
-                self.without_room(commit, error)
-            } else {
-                error
-            });
+            if !self.full.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+            self.without_room(commit, error)?;
         }
         if !commit.facts.is_empty() {
             self.facts = commit.facts_head.unwrap_or(self.facts);
@@ -648,6 +663,15 @@ impl Store for RedbStore {
     fn room_needed(&self, entry_bytes: usize) -> u64 {
         // Copy on write: pages on the way to each entry and the allocator's state (`examples/room_cost.rs`).
         4 * entry_bytes as u64 + 512 * 1024
+    }
+
+    fn note_room(&mut self, free: u64) {
+        if let Some(reserve) = &self.reserve
+            && !reserve.is_held()
+            && free >= 4 * RESERVE
+        {
+            reserve.take();
+        }
     }
 }
 

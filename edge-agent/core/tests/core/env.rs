@@ -349,9 +349,14 @@ impl Env {
 
     /// Joins the link: dial, hello, welcome from a coordinator that has `facts`.
     pub(crate) fn join(&mut self, facts: Head) {
+        self.join_as(facts, |_| {});
+    }
+
+    /// Joins the link with a welcome that is changed before.
+    pub(crate) fn join_as(&mut self, facts: Head, change: impl FnOnce(&mut Welcome)) {
         let session = self.session.expect("it dials");
         self.event(Event::Linked { session });
-        let welcome = Welcome {
+        let mut welcome = Welcome {
             protocol: 1,
             features: 0,
             session,
@@ -365,6 +370,7 @@ impl Env {
             want_inventory: false,
             now: self.now.wall,
         };
+        change(&mut welcome);
         self.hear(Down::Welcome(Box::new(welcome)));
     }
 

@@ -1,5 +1,8 @@
 //! Tests of the agent's core through its driver, on a store in memory.
 
+mod batch;
 mod env;
+mod link;
 mod replay;
 mod rules;
+mod tidy;

@@ -133,6 +133,7 @@ pub(crate) fn launch(number: u32, action: Action) -> Launch {
         inputs: Vec::new(),
         env: BTreeMap::new(),
         queue: true,
+        behind: None,
     }
 }
 

@@ -210,3 +210,40 @@ fn unusable_options_are_refused_with_their_reason() {
         );
     }
 }
+
+#[test]
+fn followers_run_one_after_another_in_one_slot_and_before_the_queue() {
+    let world = World::with(11, |options| options.slots = 1);
+    let mut head = shell(1, "echo $$ > head; sleep 0.3");
+    head.queue = false;
+    let behind = |number: u32, of: &edge_exec::Launch| {
+        let mut launch = shell(number, if number == 3 { "exit 7" } else { "true" });
+        launch.behind = Some(of.attempt);
+        launch
+    };
+    let (two, three) = (behind(2, &head), behind(3, &behind(2, &head)));
+    let (four, five) = (behind(4, &three), behind(5, &behind(4, &three)));
+    let stopped = two.attempt;
+    world.begin(head);
+    world.begin(shell(9, "true"));
+    for launch in [two, three, four, five] {
+        world.begin(launch);
+    }
+    world.stop(stopped, Span(0));
+    let ends: Vec<_> = (0..6).map(|_| world.ended()).collect();
+    let order: Vec<u32> = ends.iter().map(|end| end.attempt.task.0).collect();
+    assert_eq!(order, [2, 1, 3, 4, 5, 9]);
+    assert!(ends[0].began.is_none(), "it never began");
+    assert_eq!(ends[2].exit, Some(7));
+    assert!(ends[3].began.expect("it began").mono >= ends[2].at.mono);
+}
+
+#[test]
+fn a_follower_of_what_is_over_takes_the_next_slot() {
+    let world = World::with(12, |options| options.slots = 1);
+    let first = shell(1, "true");
+    let mut late = shell(2, "true");
+    late.behind = Some(first.attempt);
+    world.run(first);
+    assert_eq!(world.run(late).reason, Reason::ExitedZero);
+}

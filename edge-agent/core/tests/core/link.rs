@@ -1,0 +1,223 @@
+//! What passes between the agent and the coordinator, beside the plain way of facts and directives.
+
+use crate::env::*;
+use edge_core::event::{Action, Event, Local};
+use shared::directive::Body as Wish;
+use shared::fact::{Body, Outcome};
+use shared::limits::ENTRIES_PER_COMMIT;
+use shared::log::{Direction, Head};
+use shared::state::TaskState;
+use shared::time::Span;
+use shared::wire::{Down, Up};
+use shared::workflow::Workflow;
+
+fn origin() -> Head {
+    Head::origin(NODE, LIFE, Direction::Up)
+}
+
+fn two() -> Workflow {
+    workflow(vec![task("a", &[]), task("b", &[0])])
+}
+
+fn fetches(env: &Env) -> usize {
+    let fetch = |action: &&Action| matches!(action, Action::Fetch { .. });
+    env.actions.iter().filter(fetch).count()
+}
+
+#[test]
+fn a_coordinator_that_lost_its_store_is_told_everything() {
+    let mut env = Env::new();
+    env.assigned(assign(slice(0, 1), &two(), &[0, 1]));
+    let known = env.directives;
+    env.tell(vec![Wish::Pause {
+        run: RUN,
+        on: true,
+        by: "ann".to_owned(),
+    }]);
+    env.end("a", 0);
+    env.pass(Span(10));
+    env.crash();
+    env.join_as(origin(), |welcome| {
+        welcome.want_inventory = true;
+        welcome.directives = known;
+    });
+    let sent = env.sent();
+    let found = sent.iter().find_map(|up| match up {
+        Up::Inventory(inventory) => Some(inventory),
+        _ => None,
+    });
+    let inventory = found.expect("an inventory");
+    assert_eq!(inventory.workflows, [shared::codec::pack(&two()).0]);
+    assert_eq!(inventory.slices.len(), 1);
+    assert_eq!(inventory.slices[0].slice, slice(0, 1));
+    let states: Vec<_> = inventory.slices[0]
+        .tasks
+        .iter()
+        .map(|task| task.state)
+        .collect();
+    assert_eq!(states, [TaskState::Succeeded], "b has no history");
+    assert_eq!(
+        inventory.directives.len(),
+        1,
+        "those behind the common entry"
+    );
+    assert!(matches!(inventory.directives[0].body, Wish::Pause { .. }));
+}
+
+#[test]
+fn facts_that_are_wanted_again_are_sent_again() {
+    let mut env = Env::new();
+    env.assigned(assign(slice(0, 1), &two(), &[0, 1]));
+    let batches = |env: &Env| -> Vec<u64> {
+        let after = |up: &&Up| match up {
+            Up::Facts(batch) => Some(batch.after.number),
+            _ => None,
+        };
+        env.sent().iter().filter_map(after).collect()
+    };
+    assert_eq!(batches(&env)[0], 0);
+    env.actions.clear();
+    env.hear(Down::WantFacts { from: 2 });
+    assert_eq!(
+        batches(&env)[0],
+        1,
+        "from the end of the commit before it on"
+    );
+}
+
+#[test]
+fn a_file_that_becomes_ready_while_it_is_fetched_is_fetched_again_at_once() {
+    let mut env = Env::new();
+    env.assigned(assign(slice(1, 1), &two(), &[1]));
+    let upstream = upstream(0, TaskState::Succeeded, &[50]);
+    let slice = slice(1, 1);
+    env.tell(vec![Wish::Upstream { slice, upstream }]);
+    let hash = file(50).hash;
+    let not_there = || Event::FileNotThere {
+        hash,
+        why: String::new(),
+    };
+    assert_eq!(fetches(&env), 1);
+    env.hear(Down::FileReady { hash });
+    assert_eq!(
+        fetches(&env),
+        2,
+        "nobody knows whether the first one is under way"
+    );
+    env.event(not_there());
+    assert_eq!(fetches(&env), 3);
+    env.event(not_there());
+    assert_eq!(fetches(&env), 3, "it really is not there");
+    env.pass(Span::secs(2));
+    assert_eq!(fetches(&env), 4, "after a pause");
+}
+
+#[test]
+fn uploads_are_bounded_and_a_new_session_asks_again() {
+    let mut env = Env::new();
+    let tasks: Vec<_> = (0..12).map(|n| task(&format!("t{n}"), &[])).collect();
+    let all: Vec<u32> = (0..12).collect();
+    env.assigned(assign(slice(0, 1), &workflow(tasks), &all));
+    for n in 0..12 {
+        env.end(&format!("t{n}"), 0);
+    }
+    env.pass(Span(10));
+    let uploads = |env: &Env| -> Vec<_> {
+        let hash = |action: &Action| match action {
+            Action::Upload { hash, .. } => Some(*hash),
+            _ => None,
+        };
+        env.actions.iter().filter_map(hash).collect()
+    };
+    let first = uploads(&env);
+    assert_eq!(first.len(), 8);
+    env.event(Event::Uploaded { hash: first[0] });
+    assert_eq!(uploads(&env).len(), 9, "one for one");
+    env.actions.clear();
+    let session = env.session.unwrap();
+    let why = "cut".to_owned();
+    env.event(Event::Unlinked { session, why });
+    env.pass(Span::secs(120));
+    assert_eq!(uploads(&env).len(), 0, "not without a link");
+    env.join(origin());
+    let again = uploads(&env);
+    assert_eq!(again.len(), 8);
+    assert!(
+        !again.contains(&first[0]),
+        "what is there is not asked for again"
+    );
+}
+
+#[test]
+fn what_a_clean_stop_interrupts_counts_to_no_crash_limit() {
+    for clean in [true, false] {
+        let mut env = Env::new();
+        let mut one = task("a", &[]);
+        one.crash_limit = 1;
+        env.submit(&workflow(vec![one]));
+        env.held.clear();
+        env.driver = edge_core::driver::Driver::open(
+            edge_core::memory::MemStore::new(env.disk.clone()),
+            env.config.clone(),
+        )
+        .unwrap();
+        env.start(clean);
+        let state = if clean { "a=running" } else { "a=failed" };
+        assert_eq!(env.states(), state);
+    }
+}
+
+#[test]
+fn a_coordinator_that_does_not_answer_is_hung_up_and_dialled_again() {
+    let mut env = Env::new();
+    let session = env.session.expect("it dials");
+    env.event(Event::Linked { session });
+    env.pass(Span::secs(61));
+    assert!(env.actions.contains(&Action::Hangup { session }));
+    env.pass(Span::secs(61));
+    assert!(
+        env.session.is_some_and(|next| next > session),
+        "it dials again"
+    );
+}
+
+#[test]
+fn a_group_that_is_too_large_for_one_commit_is_split_and_sent_in_whole_commits() {
+    let mut env = Env::new();
+    let many = ENTRIES_PER_COMMIT as u32 + 500;
+    let mut tasks: Vec<_> = (0..many).map(|n| task(&format!("t{n}"), &[])).collect();
+    tasks.iter_mut().for_each(|task| task.outputs.clear());
+    let all: Vec<u32> = (0..many).collect();
+    env.assigned(assign(slice(0, 1), &workflow(tasks), &all));
+    let before = env.disk.commits();
+    let (run, by, why) = (RUN, "ann".to_owned(), String::new());
+    env.local(5, Local::Cancel { run, by, why });
+    assert!(env.disk.commits() - before >= 2);
+    while !env.held.is_empty() {
+        let id = env.held[0].task.id.clone();
+        env.gone(&id);
+    }
+    env.pass(Span(10));
+    env.check_replay();
+    let cancelled = |body: &Body| match body {
+        Body::Moved { to, .. } => *to == TaskState::Cancelled,
+        Body::Ended { end, .. } => {
+            end.outcome == Outcome::NotBegun || end.outcome == Outcome::Cancelled
+        }
+        _ => false,
+    };
+    let facts = env.facts();
+    assert_eq!(
+        facts.iter().filter(|body| cancelled(body)).count(),
+        many as usize
+    );
+    let mut next = 0;
+    for up in env.sent() {
+        if let Up::Facts(batch) = up {
+            assert_eq!(batch.after.number, next);
+            assert!(batch.entries.len() <= ENTRIES_PER_COMMIT);
+            next = batch.head().number;
+        }
+    }
+    assert_eq!(next as usize, facts.len());
+}
