@@ -31,6 +31,8 @@ const SIGNAL_PAUSE: Duration = Duration::from_millis(250);
 const ROOM_INTERVAL: Duration = Duration::from_secs(2);
 /// How long messages wait for company while the executor's queue is well filled.
 const COMPANY: Duration = Duration::from_millis(1);
+/// What a stop may take beyond the grace of the tasks.
+const STOP_MARGIN: Duration = Duration::from_secs(15);
 /// Pause after a commit that failed, so that a broken disk is not asked in a tight loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 /// Free bytes that a start needs, beside what the store needs.
@@ -294,6 +296,9 @@ impl<S: Store> Loop<S> {
             }
         }
         let ending = self.hands.ending.take().unwrap_or(Ending::Stopped);
+        if !matches!(ending, Ending::NewIncarnation(_)) {
+            bound_the_stop(self.stop_grace);
+        }
         let grace = Span(u64::try_from(self.stop_grace.as_millis()).unwrap_or(u64::MAX));
         self.hands.executor.shutdown(grace, Reason::AgentDied);
         if matches!(ending, Ending::Stopped) {
@@ -567,6 +572,19 @@ impl Hands {
     fn tell_link(&self, command: LinkCommand) {
         // The link ends after the loop; before that it takes everything.
         let _ = self.link.send(command);
+    }
+}
+
+/// A stop ends within the grace of its tasks and a little more, whatever hangs: what is left is taken for a
+/// crash by the next start.
+fn bound_the_stop(grace: Duration) {
+    let watch = move || {
+        std::thread::sleep(grace + STOP_MARGIN);
+        tracing::error!("the stop takes too long; leaving at once");
+        std::process::abort();
+    };
+    if let Err(error) = std::thread::Builder::new().name("stop".into()).spawn(watch) {
+        tracing::warn!(%error, "the stop is not watched");
     }
 }
 

@@ -110,6 +110,7 @@ fn other(what: &str) -> impl Fn(&dyn std::fmt::Display) -> StartError {
 #[must_use]
 pub fn main(common: &Common, args: &RunArgs) -> ExitCode {
     start_log(&args.log);
+    abort_on_panic();
     loop {
         match run_once(&common.data, args) {
             Ok(Ending::Stopped) => return ExitCode::SUCCESS,
@@ -121,6 +122,16 @@ pub fn main(common: &Common, args: &RunArgs) -> ExitCode {
             Err(error) => return fail(1, &error.to_string()),
         }
     }
+}
+
+/// A thread that is lost without a word could take the end of an attempt with it. The service manager starts
+/// the agent again, and it resumes from its store.
+fn abort_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }
 
 fn fail(code: u8, why: &str) -> ExitCode {
