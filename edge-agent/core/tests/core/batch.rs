@@ -39,9 +39,8 @@ fn a_batch_starts_with_one_commit_and_takes_one_slot() {
         "m0 single",
         "two slots, one of them for all of the batch"
     );
-    let chain: Vec<_> = env.held.iter().map(|launch| launch.behind).collect();
-    for at in 1..5 {
-        assert_eq!(chain[at], Some(env.held[at - 1].attempt));
+    for pair in env.held[..5].windows(2) {
+        assert_eq!(pair[1].behind, Some(pair[0].attempt));
     }
     for id in ["m0", "m1", "m2", "m3", "m4"] {
         env.end(id, if id == "m1" { 1 } else { 0 });
