@@ -127,7 +127,10 @@ impl World {
     /// Which runs wait for a person, by the list that people see.
     fn ask_who_waits(&mut self) {
         let reply = self.view(Request::Runs { state: None });
-        let runs = reply.as_ref().and_then(convergence::runs).unwrap_or_default();
+        let runs = reply
+            .as_ref()
+            .and_then(convergence::runs)
+            .unwrap_or_default();
         let waits = runs.iter().filter(|run| !run.waits.is_empty());
         self.people.waiting = waits.map(|run| run.id).collect();
     }
@@ -166,7 +169,11 @@ impl World {
                 let Some(flow) = self.flows.get(&model.slice.run) else {
                     continue;
                 };
-                for (task, known) in model.tasks.iter().filter(|(_, task)| !task.state.is_final()) {
+                for (task, known) in model
+                    .tasks
+                    .iter()
+                    .filter(|(_, task)| !task.state.is_final())
+                {
                     self.trace.say(self.t, Lane::World, || {
                         format!(
                             "  {} {:?} task {} is {}: {}",
@@ -182,7 +189,8 @@ impl World {
         }
         for request in [Request::Nodes, Request::Waits] {
             let reply = self.view(request);
-            self.trace.say(self.t, Lane::Cloud, || format!("{reply:#?}"));
+            self.trace
+                .say(self.t, Lane::Cloud, || format!("{reply:#?}"));
         }
         let runs: Vec<RunId> = self.people.submitted.iter().copied().collect();
         for run in runs {
@@ -190,8 +198,9 @@ impl World {
             let Some(Reply::Run(state)) = state else {
                 continue;
             };
-            self.trace
-                .say(self.t, Lane::Cloud, || format!("run {run} is {} {:?}", state.state, state.tasks));
+            self.trace.say(self.t, Lane::Cloud, || {
+                format!("run {run} is {} {:?}", state.state, state.tasks)
+            });
             let Some(Reply::Tasks(tasks)) = self.view(Request::Tasks { run, state: None }) else {
                 continue;
             };
@@ -229,7 +238,10 @@ impl World {
             match self.view(Request::Tasks { run, state: None }) {
                 Some(Reply::Tasks(tasks)) => applied_once_in_order::at_rest(self, run, &tasks),
                 Some(Reply::Refused(why)) => self.missing(run, &why.to_string()),
-                _ => self.fail("convergence", format!("the tasks of run {run} are not shown")),
+                _ => self.fail(
+                    "convergence",
+                    format!("the tasks of run {run} are not shown"),
+                ),
             }
         }
     }
@@ -242,7 +254,10 @@ impl World {
                 .filter(|one| !one.destroyed && one.life != usize::MAX)
                 .any(|one| self.lives[one.life].promised.contains(&run));
         if promised {
-            self.fail("acknowledged_is_durable", format!("run {run} is gone: {why}"));
+            self.fail(
+                "acknowledged_is_durable",
+                format!("run {run} is gone: {why}"),
+            );
         }
     }
 }

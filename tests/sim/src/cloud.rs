@@ -89,7 +89,11 @@ impl Cloud {
         seal_key[..16].copy_from_slice(&rng.id());
         Self {
             power: true,
-            clocks: Clocks { booted: 0, off: 0, trusted: true },
+            clocks: Clocks {
+                booted: 0,
+                off: 0,
+                trusted: true,
+            },
             medium: CloudMedium::new(layer),
             engine: None,
             handle: Handle::default(),
@@ -115,7 +119,8 @@ impl Cloud {
     fn config(&self) -> Config {
         Config {
             seal_key: self.seal_key,
-            retention: cloud_core::event::RETENTION,
+            // long enough that no clock jump makes a run leave
+            retention: Span::secs(10_000 * 86_400),
             decisions_per_run: 1000,
         }
     }
@@ -242,8 +247,9 @@ impl World {
             return;
         }
         if let Err(error) = result {
-            self.trace
-                .say(self.t, Lane::Cloud, || format!("coordinator gives up: {error}"));
+            self.trace.say(self.t, Lane::Cloud, || {
+                format!("coordinator gives up: {error}")
+            });
             self.kill_cloud();
             self.cloud_pause();
             return;
@@ -256,14 +262,22 @@ impl World {
             return;
         };
         let at = self.cloud.clocks.when(at).max(self.cloud.free_at);
-        if self.cloud.wake_at.is_none_or(|armed| armed > at || armed < self.t) {
+        if self
+            .cloud
+            .wake_at
+            .is_none_or(|armed| armed > at || armed < self.t)
+        {
             self.cloud.wake_at = Some(at);
             self.queue.at(at, Ev::CloudWake(self.cloud.process));
         }
     }
 
     fn arm_cloud_doom(&mut self) {
-        if self.cloud.doom.is_some_and(|doom| doom.moment == Moment::InCommit) {
+        if self
+            .cloud
+            .doom
+            .is_some_and(|doom| doom.moment == Moment::InCommit)
+        {
             let stored = self.dice.disk.chance(500) || self.on_disk();
             self.cloud.handle.lock().ailment = Ailment::Dies { stored };
             if let Some(disk) = self.cloud.medium.disk() {
@@ -315,6 +329,20 @@ impl World {
             }
             let wrongs = self.cloud.truth.commit(note.ended, note.transactions);
             self.fail_all(Lane::Cloud, wrongs);
+            self.watch_moves();
+        }
+    }
+
+    fn watch_moves(&mut self) {
+        for log in std::mem::take(&mut self.cloud.truth.former) {
+            let silent = self
+                .machines
+                .iter()
+                .any(|one| one.log() == log && !one.link.whole());
+            if silent {
+                self.happened(Kind::Replaced);
+                self.people.replaced.insert(log);
+            }
         }
     }
 
@@ -374,8 +402,9 @@ impl World {
     /// The coordinator's machine loses its power.
     pub fn cloud_power_off(&mut self, down: Time) {
         self.happened(Kind::CoordinatorPowerCut);
-        self.trace
-            .say(self.t, Lane::Cloud, || "coordinator's power lost".to_owned());
+        self.trace.say(self.t, Lane::Cloud, || {
+            "coordinator's power lost".to_owned()
+        });
         self.cloud.handle.lock().dead = true;
         if let Some(disk) = self.cloud.medium.disk() {
             disk.burn_after(0);

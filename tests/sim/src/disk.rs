@@ -386,10 +386,7 @@ mod tests {
         disk.cut_power(&mut Rng::new(1));
         assert_eq!(disk.image(), vec![0; 8]);
         disk.set_quota(Some(8));
-        assert_eq!(
-            disk.set_len(9).unwrap_err().raw_os_error(),
-            Some(ENOSPC)
-        );
+        assert_eq!(disk.set_len(9).unwrap_err().raw_os_error(), Some(ENOSPC));
         assert_eq!(disk.happened().refused, 1);
     }
 }

@@ -44,7 +44,8 @@ impl World {
     pub(crate) fn start(&mut self, m: usize, process: u64) {
         let machine = &self.machines[m];
         let off = !machine.power || machine.destroyed || machine.agent.is_some();
-        if off || machine.process != process || machine.node.is_none() {
+        let unknown = machine.node.is_none() || machine.life == usize::MAX;
+        if off || machine.process != process || unknown {
             return;
         }
         self.end_old_processes(m);
@@ -75,7 +76,8 @@ impl World {
             doom: None,
             skew: false,
         });
-        self.trace.say(self.t, Lane::Node(m), || "agent starts".to_owned());
+        self.trace
+            .say(self.t, Lane::Node(m), || "agent starts".to_owned());
         self.tell_room(m);
         self.watch_cold_boot(m);
     }
@@ -83,7 +85,10 @@ impl World {
     fn watch_cold_boot(&mut self, m: usize) {
         let machine = &self.machines[m];
         let cold = machine.cold && !machine.link.whole();
-        let work = !self.lives[machine.life].model.startable(&self.flows).is_empty();
+        let work = !self.lives[machine.life]
+            .model
+            .startable(&self.flows)
+            .is_empty();
         if cold && work {
             self.happened(Kind::ColdBootOffline);
         }
@@ -236,11 +241,15 @@ impl World {
         let Moment::AfterCommit(keep) = doom.moment else {
             return None;
         };
-        let first = handle
-            .lock()
-            .notes
-            .iter()
-            .position(|note| matches!(note, EdgeNote::Commit { ended: Ended::Done, .. }))?;
+        let first = handle.lock().notes.iter().position(|note| {
+            matches!(
+                note,
+                EdgeNote::Commit {
+                    ended: Ended::Done,
+                    ..
+                }
+            )
+        })?;
         let after = acts.iter().filter(|(_, before)| *before > first).count();
         if after == 0 {
             return None;
@@ -254,10 +263,17 @@ impl World {
     /// Prepares the next commit of an agent that is to die in it.
     fn arm_doom(&mut self, m: usize) {
         let on_disk = self.on_disk();
+        let lies = self.plan.planted == Some(crate::plan::Planted::AcknowledgeBeforeCommit);
+        if let (true, Some(agent)) = (lies && self.dice.disk.chance(20), &self.machines[m].agent) {
+            agent.handle.lock().ailment = Ailment::Lies;
+        }
         let Some(agent) = &self.machines[m].agent else {
             return;
         };
-        if agent.doom.is_some_and(|doom| doom.moment == Moment::InCommit) {
+        if agent
+            .doom
+            .is_some_and(|doom| doom.moment == Moment::InCommit)
+        {
             let stored = self.dice.disk.chance(500) || on_disk;
             agent.handle.lock().ailment = Ailment::Dies { stored };
             if on_disk {
@@ -305,7 +321,10 @@ impl World {
         };
         // timers have a resolution, and an agent is not woken while it is busy
         let at = clocks.when(at).max(agent.free_at);
-        if agent.wake_at.is_none_or(|armed| armed > at || armed < self.t) {
+        if agent
+            .wake_at
+            .is_none_or(|armed| armed > at || armed < self.t)
+        {
             agent.wake_at = Some(at);
             self.queue.at(at, Ev::Wake(m, process));
         }
@@ -378,7 +397,10 @@ impl World {
             self.trace.mark(self.t, Lane::Node(m), 5, number);
             self.trace.say(self.t, Lane::Node(m), || {
                 let text = row.fact.as_ref().map(|fact| format!("{:?}", fact.body));
-                format!("fact {number} {}", text.as_deref().map_or("unknown kind", short))
+                format!(
+                    "fact {number} {}",
+                    text.as_deref().map_or("unknown kind", short)
+                )
             });
         }
     }
@@ -395,7 +417,9 @@ impl World {
             Action::Upload { hash, size } => self.upload(m, hash, size),
             Action::Reply { request, reply } => self.local_reply(m, request, reply),
             Action::ForgetRun { run } => {
-                self.machines[m].dirs.retain(|attempt| attempt.slice.run != run);
+                self.machines[m]
+                    .dirs
+                    .retain(|attempt| attempt.slice.run != run);
             }
             Action::NewIncarnation { why } => self.new_incarnation(m, process, &why),
         }
@@ -422,8 +446,9 @@ impl World {
     }
 
     fn new_incarnation(&mut self, m: usize, process: u64, why: &str) {
-        self.trace
-            .say(self.t, Lane::Node(m), || format!("takes a new incarnation: {why}"));
+        self.trace.say(self.t, Lane::Node(m), || {
+            format!("takes a new incarnation: {why}")
+        });
         let layer = self.plan.layer;
         let id = Incarnation(self.dice.ids.id());
         self.kill_agent(m, false);
@@ -475,8 +500,13 @@ impl World {
             self.power_off(m, Some(doom.down));
             return;
         }
-        self.happened(if doom.group { Kind::GroupKill } else { Kind::AgentKill });
-        self.trace.say(self.t, Lane::Node(m), || "agent killed".to_owned());
+        self.happened(if doom.group {
+            Kind::GroupKill
+        } else {
+            Kind::AgentKill
+        });
+        self.trace
+            .say(self.t, Lane::Node(m), || "agent killed".to_owned());
         self.kill_agent(m, doom.group);
         let process = self.machines[m].process;
         self.queue.at(self.t + doom.down, Ev::Start(m, process));
@@ -488,7 +518,8 @@ impl World {
             return;
         }
         self.happened(Kind::AgentPowerCut);
-        self.trace.say(self.t, Lane::Node(m), || "power lost".to_owned());
+        self.trace
+            .say(self.t, Lane::Node(m), || "power lost".to_owned());
         // processes die before the agent could see anything
         self.end_old_processes(m);
         self.kill_agent_quietly(m);
@@ -533,6 +564,9 @@ impl World {
 
 /// The first 160 characters.
 fn short(text: &str) -> &str {
-    let end = text.char_indices().nth(160).map_or(text.len(), |(at, _)| at);
+    let end = text
+        .char_indices()
+        .nth(160)
+        .map_or(text.len(), |(at, _)| at);
     &text[..end]
 }

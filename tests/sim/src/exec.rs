@@ -87,7 +87,10 @@ impl World {
         }
         self.machines[m].dirs.insert(attempt);
         let Some(deed) = self.deed(&attempt) else {
-            self.fail("explained", format!("{attempt:?} of a run that nobody submitted"));
+            self.fail(
+                "explained",
+                format!("{attempt:?} of a run that nobody submitted"),
+            );
             return;
         };
         if deed.ends == Ending::CannotStart {
@@ -116,7 +119,14 @@ impl World {
         let stopping = false;
         self.machines[m].procs.insert(
             pid,
-            Proc { attempt, life, began, deed, stopping, ran },
+            Proc {
+                attempt,
+                life,
+                began,
+                deed,
+                stopping,
+                ran,
+            },
         );
         if deed.ends == Ending::Never {
             self.happened(Kind::TaskHang);
@@ -124,8 +134,9 @@ impl World {
             self.queue.at(self.t + deed.length, Ev::ProcEnds(m, pid));
         }
         self.trace.mark(self.t, Lane::Node(m), 6, pid);
-        self.trace
-            .say(self.t, Lane::Node(m), || format!("process {pid} begins: {attempt:?}"));
+        self.trace.say(self.t, Lane::Node(m), || {
+            format!("process {pid} begins: {attempt:?}")
+        });
         self.tell(m, Event::Began { attempt, at: began });
     }
 
@@ -142,7 +153,9 @@ impl World {
         };
         let (exit, reason) = match proc.deed.ends {
             Ending::Well => (0, Reason::ExitedZero),
-            Ending::OutputMissing if self.writes_outputs(proc.attempt) => (0, Reason::OutputMissing),
+            Ending::OutputMissing if self.writes_outputs(proc.attempt) => {
+                (0, Reason::OutputMissing)
+            }
             Ending::OutputMissing => (0, Reason::ExitedZero),
             Ending::Exit(code) => (code, Reason::ExitedNonzero),
             Ending::Signal(signal) => (-signal, Reason::Signalled),
@@ -156,7 +169,9 @@ impl World {
 
     fn writes_outputs(&self, attempt: AttemptRef) -> bool {
         self.flows.get(&attempt.slice.run).is_some_and(|flow| {
-            !flow.workflow.tasks[attempt.task.0 as usize].outputs.is_empty()
+            !flow.workflow.tasks[attempt.task.0 as usize]
+                .outputs
+                .is_empty()
         })
     }
 
@@ -179,8 +194,9 @@ impl World {
         ran.to = Some(self.t);
         ran.seen = seen;
         self.trace.mark(self.t, Lane::Node(m), 7, pid);
-        self.trace
-            .say(self.t, Lane::Node(m), || format!("process {pid} ends: {exit}"));
+        self.trace.say(self.t, Lane::Node(m), || {
+            format!("process {pid} ends: {exit}")
+        });
         if !seen {
             return;
         }
@@ -298,7 +314,12 @@ impl World {
             self.machines[m].files.insert(hash, size);
             self.tell(m, Event::FileHere { hash });
         } else {
-            let why = if reachable { "not there yet" } else { "no link" }.to_owned();
+            let why = if reachable {
+                "not there yet"
+            } else {
+                "no link"
+            }
+            .to_owned();
             self.tell(m, Event::FileNotThere { hash, why });
         }
     }
@@ -308,8 +329,9 @@ impl World {
         let delay = self.delay(m) + size * 1000;
         let process = self.machines[m].process;
         if !self.machines[m].files.contains_key(&hash) {
-            self.trace
-                .say(self.t, Lane::Node(m), || format!("{hash} to upload is not here"));
+            self.trace.say(self.t, Lane::Node(m), || {
+                format!("{hash} to upload is not here")
+            });
             return;
         }
         let Some(agent) = &mut self.machines[m].agent else {

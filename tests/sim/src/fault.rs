@@ -46,8 +46,6 @@ kinds! {
     FlappingLink = "flapping_link",
     /// The coordinator heard of the end of a session after it had welcomed the next one.
     TeardownRace = "teardown_race",
-    /// A message of a former session was dropped because another one is live.
-    StaleSession = "stale_session",
     /// A hello of a former session was said again.
     ReplayedHello = "replayed_hello",
     /// A hello without a common protocol version.

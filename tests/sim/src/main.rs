@@ -53,7 +53,9 @@ fn layer(number: Option<u8>) -> Result<Option<Layer>, String> {
         None => Ok(None),
         Some(1) => Ok(Some(Layer::Cores)),
         Some(2) => Ok(Some(Layer::Disk)),
-        Some(other) => Err(format!("layer {other} is not simulated here; layers are 1 and 2")),
+        Some(other) => Err(format!(
+            "layer {other} is not simulated here; layers are 1 and 2"
+        )),
     }
 }
 
@@ -71,7 +73,11 @@ fn run(start: u64, seeds: u64, layer: Option<Layer>, threads: usize, json: bool)
         }
         report.add(&verdict);
         if report.seeds % 100 == 0 {
-            eprintln!("{} of {seeds} seeds, {} failed", report.seeds, report.failed.len());
+            eprintln!(
+                "{} of {seeds} seeds, {} failed",
+                report.seeds,
+                report.failed.len()
+            );
         }
     });
     let line = report.line(core_seconds() - begun);
@@ -86,7 +92,11 @@ fn run(start: u64, seeds: u64, layer: Option<Layer>, threads: usize, json: bool)
             Err(error) => eprintln!("the line for programs cannot be written: {error}"),
         }
     }
-    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn replay(seed: u64, layer: Option<Layer>, hash: bool) -> ExitCode {
@@ -106,12 +116,18 @@ fn replay(seed: u64, layer: Option<Layer>, hash: bool) -> ExitCode {
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.command {
-        Command::Run { seeds, start, layer: number, threads, json } => {
-            layer(number).map(|layer| run(start, seeds, layer, threads, json))
-        }
-        Command::Replay { seed, layer: number, hash } => {
-            layer(number).map(|layer| replay(seed, layer, hash))
-        }
+        Command::Run {
+            seeds,
+            start,
+            layer: number,
+            threads,
+            json,
+        } => layer(number).map(|layer| run(start, seeds, layer, threads, json)),
+        Command::Replay {
+            seed,
+            layer: number,
+            hash,
+        } => layer(number).map(|layer| replay(seed, layer, hash)),
     };
     outcome.unwrap_or_else(|why| {
         eprintln!("{why}");

@@ -125,7 +125,9 @@ impl Model {
                     task.outputs.clone_from(&end.outputs);
                 }
             }
-            Body::Moved { slice, task, to, .. } => {
+            Body::Moved {
+                slice, task, to, ..
+            } => {
                 if let Some(task) = self.task(*slice, *task) {
                     if task.state == TaskState::Succeeded {
                         return Err(format!("{slice:?} moved a task that succeeded to {to}"));
@@ -154,10 +156,13 @@ impl Model {
     }
 
     fn accepted(&mut self, slice: SliceRef) {
-        let assign = self.waiting.iter().find_map(|(number, wanted)| match wanted {
-            Wanted::Assign(assign) if assign.slice == slice => Some((*number, assign.clone())),
-            _ => None,
-        });
+        let assign = self
+            .waiting
+            .iter()
+            .find_map(|(number, wanted)| match wanted {
+                Wanted::Assign(assign) if assign.slice == slice => Some((*number, assign.clone())),
+                _ => None,
+            });
         let Some((number, assign)) = assign else {
             return;
         };
@@ -177,7 +182,10 @@ impl Model {
             }
         }
         self.waiting.retain(|_, wanted| match wanted {
-            Wanted::Upstream { slice: told, upstream } if *told == slice => {
+            Wanted::Upstream {
+                slice: told,
+                upstream,
+            } if *told == slice => {
                 model.upstream.insert(upstream.task, upstream.clone());
                 false
             }
@@ -213,7 +221,10 @@ impl Model {
             return Err(format!("{attempt:?} started without its slice"));
         };
         if model.slice != slice {
-            return Err(format!("{attempt:?} started, but {:?} is here", model.slice));
+            return Err(format!(
+                "{attempt:?} started, but {:?} is here",
+                model.slice
+            ));
         }
         if model.released {
             return Err(format!("{attempt:?} started after the slice was released"));
@@ -227,7 +238,9 @@ impl Model {
         let flow = flows.get(&slice.run).ok_or("a run nobody planned")?;
         let verdict = model.verdict(&flow.workflow, attempt.task);
         if verdict != Verdict::Run {
-            return Err(format!("{attempt:?} started although its needs say {verdict:?}"));
+            return Err(format!(
+                "{attempt:?} started although its needs say {verdict:?}"
+            ));
         }
         let Some(task) = self.task(slice, attempt.task) else {
             return Err(format!("{attempt:?} started, not a task of its slice"));
@@ -271,7 +284,12 @@ impl Model {
         self.slices
             .values()
             .filter(|model| !model.released)
-            .filter(|model| model.tasks.values().any(|task| task.state == TaskState::Paused))
+            .filter(|model| {
+                model
+                    .tasks
+                    .values()
+                    .any(|task| task.state == TaskState::Paused)
+            })
             .map(|model| model.slice.run)
     }
 
@@ -289,7 +307,10 @@ impl Model {
                 let blocked = known.state == TaskState::Blocked && waiting.contains(&run);
                 let person = known.state == TaskState::Paused;
                 if !known.state.is_final() && !person && !blocked {
-                    out.push(format!("{:?} task {} is {}", model.slice, task.0, known.state));
+                    out.push(format!(
+                        "{:?} task {} is {}",
+                        model.slice, task.0, known.state
+                    ));
                 }
             }
         }
@@ -316,10 +337,13 @@ impl SliceModel {
 
     /// Whether all that `task` reads was written by tasks that succeeded, as far as is known here.
     fn inputs_known(&self, workflow: &Workflow, task: TaskIdx) -> bool {
-        workflow.tasks[task.0 as usize].inputs.iter().all(|input| match input.source {
-            Source::Task { task, .. } => self.state_of(task) == Some(TaskState::Succeeded),
-            _ => true,
-        })
+        workflow.tasks[task.0 as usize]
+            .inputs
+            .iter()
+            .all(|input| match input.source {
+                Source::Task { task, .. } => self.state_of(task) == Some(TaskState::Succeeded),
+                _ => true,
+            })
     }
 
     /// For people: the trigger rule of `task` and what is known of its needs.
@@ -331,7 +355,10 @@ impl SliceModel {
             .iter()
             .map(|need| (need.0, self.tasks.contains_key(need), self.state_of(*need)))
             .collect();
-        format!("{:?} of {known:?}, inputs {:?}", spec.trigger_rule, spec.inputs)
+        format!(
+            "{:?} of {known:?}, inputs {:?}",
+            spec.trigger_rule, spec.inputs
+        )
     }
 
     fn state_of(&self, task: TaskIdx) -> Option<TaskState> {
@@ -348,7 +375,9 @@ impl SliceModel {
         }
         let states: Vec<Option<TaskState>> =
             spec.needs.iter().map(|need| self.state_of(*need)).collect();
-        let done = states.iter().all(|state| state.is_some_and(TaskState::is_final));
+        let done = states
+            .iter()
+            .all(|state| state.is_some_and(TaskState::is_final));
         let count = |wanted: &[TaskState]| {
             states
                 .iter()

@@ -30,7 +30,9 @@ pub enum Purpose {
     Act,
     /// The nodes, to free those in quarantine.
     Tidy,
-    /// For the checkers.
+    /// For the checkers, from time to time.
+    Watch,
+    /// For the checkers, who wait for it.
     View,
 }
 
@@ -75,6 +77,8 @@ pub struct People {
     pub permits: u64,
     /// Nodes that an operator declared gone.
     pub forgotten: std::collections::BTreeSet<NodeId>,
+    /// Nodes whose slices were placed again while they were silent.
+    pub replaced: std::collections::BTreeSet<shared::wire::LogId>,
     /// Runs of which the coordinator said last that they wait for a person.
     pub waiting: std::collections::BTreeSet<RunId>,
     /// Runs of which a person cancelled something.
@@ -105,7 +109,11 @@ impl World {
             power: true,
             destroyed: false,
             boot: BootId(self.dice.ids.id()),
-            clocks: Clocks { booted: 0, off: 0, trusted: true },
+            clocks: Clocks {
+                booted: 0,
+                off: 0,
+                trusted: true,
+            },
             medium: EdgeMedium::new(self.plan.layer),
             incarnation,
             succeeds: None,
@@ -127,6 +135,9 @@ impl World {
             told: 0,
             steps: 0,
         };
+        if let Some(disk) = machine.medium.disk() {
+            disk.lie(self.plan.lying_disk, self.dice.disk.fork("lies", n as u64));
+        }
         self.machines.push(machine);
     }
 
@@ -200,6 +211,11 @@ impl World {
                 format!("refused {:?}: {why}", ask.purpose)
             });
         }
+        if matches!(&reply, Reply::Refused(why) if why.to_string().contains("try again")) {
+            // the program that asked does so
+            self.people.asks.insert(id, ask);
+            return;
+        }
         match (ask.purpose, reply) {
             (Purpose::Enrol(m), Reply::Enrolled(node)) => self.enrolled(m, node),
             (Purpose::Enrol(m), Reply::Refused(Refused::Token(_))) => {
@@ -214,16 +230,14 @@ impl World {
                 self.trace
                     .say(self.t, Lane::Cloud, || format!("run {run} is accepted"));
             }
-            (Purpose::Submit(_), Reply::Refused(Refused::State(why) | Refused::NoRoom(why)))
-                if why.contains("try again") =>
-            {
-                // the program that asked tries again
-                self.people.asks.insert(id, ask);
-            }
             (Purpose::Submit(run), other) => {
-                self.fail("bounded", format!("submission of {run} was answered {other:?}"));
+                self.fail(
+                    "bounded",
+                    format!("submission of {run} was answered {other:?}"),
+                );
             }
             (Purpose::Tidy, Reply::Nodes(nodes)) => self.tidy(&nodes),
+            (Purpose::Watch, reply) => crate::check::on_view(self, &reply),
             (Purpose::View, reply) => {
                 crate::check::on_view(self, &reply);
                 self.people.views.push(reply);
@@ -235,7 +249,10 @@ impl World {
     fn enrolled(&mut self, m: usize, node: NodeId) {
         let machine = &mut self.machines[m];
         if machine.node.is_some_and(|known| known != node) {
-            self.fail("one_owner", format!("gw-{} was enrolled as somebody else", m + 1));
+            self.fail(
+                "one_owner",
+                format!("gw-{} was enrolled as somebody else", m + 1),
+            );
             return;
         }
         machine.node = Some(node);
@@ -310,7 +327,11 @@ impl World {
         }
         self.people.submitted.insert(id);
         self.happened(Kind::LocalSubmit);
-        let what = Local::Submit { run: id, workflow, by };
+        let what = Local::Submit {
+            run: id,
+            workflow,
+            by,
+        };
         self.ask_local(m, Some(id), what);
     }
 
@@ -334,8 +355,9 @@ impl World {
                 crate::check::acknowledged_is_durable::on_local_submit(self, m, run);
             }
             (_, LocalReply::Refused(why)) => {
-                self.trace
-                    .say(self.t, Lane::Node(m), || format!("local request refused: {why}"));
+                self.trace.say(self.t, Lane::Node(m), || {
+                    format!("local request refused: {why}")
+                });
             }
             _ => {}
         }
@@ -354,9 +376,10 @@ impl World {
             let Some((_, Some(run))) = self.people.local.remove(&request) else {
                 continue;
             };
-            let position = self.people.deeds.iter().position(|deed| {
-                matches!(deed, Deed::Submit(n) if self.plan.runs[*n].run == run)
-            });
+            let position =
+                self.people.deeds.iter().position(
+                    |deed| matches!(deed, Deed::Submit(n) if self.plan.runs[*n].run == run),
+                );
             if let Some(position) = position {
                 self.queue.at(self.t + 60 * SEC, Ev::Person(position));
             }
@@ -429,7 +452,10 @@ impl World {
             if node.state == "quarantined" {
                 self.trace
                     .say(self.t, Lane::Cloud, || format!("{} is freed", node.name));
-                self.ask(Request::ReleaseQuarantine { node: node.id, by }, Purpose::Act);
+                self.ask(
+                    Request::ReleaseQuarantine { node: node.id, by },
+                    Purpose::Act,
+                );
             }
         }
     }

@@ -214,8 +214,6 @@ pub struct Plan {
 pub enum Planted {
     /// A commit says that it is done and keeps nothing, sometimes.
     AcknowledgeBeforeCommit,
-    /// The coordinator's store loses a fact that it has.
-    ForgetFact,
     /// An executor begins an attempt twice.
     BeginTwice,
     /// The executor loses the beginning of an attempt.
@@ -226,7 +224,6 @@ impl Planted {
     /// All of them.
     pub const ALL: &'static [Self] = &[
         Self::AcknowledgeBeforeCommit,
-        Self::ForgetFact,
         Self::BeginTwice,
         Self::NeverBegin,
     ];
@@ -384,7 +381,15 @@ fn cut(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
         let down = rng.log_range(SEC, lasts.max(2 * SEC));
         let group = rng.chance(300);
         let moment = moment(rng);
-        accidents.put(at + lasts / 3, What::Kill { node, group, moment, down });
+        accidents.put(
+            at + lasts / 3,
+            What::Kill {
+                node,
+                group,
+                moment,
+                down,
+            },
+        );
     }
 }
 
@@ -403,7 +408,11 @@ fn long_cut(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
 
 fn one_way(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let node = accidents.node(rng);
-    let dead = if rng.chance(500) { (true, false) } else { (false, true) };
+    let dead = if rng.chance(500) {
+        (true, false)
+    } else {
+        (false, true)
+    };
     let lasts = rng.log_range(SEC, 10 * MIN);
     accidents.put(at, What::Cut { node, dead, lasts });
 }
@@ -445,7 +454,15 @@ fn kill(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let node = accidents.node(rng);
     let down = pause(rng);
     let moment = Moment::Now;
-    accidents.put(at, What::Kill { node, group: false, moment, down });
+    accidents.put(
+        at,
+        What::Kill {
+            node,
+            group: false,
+            moment,
+            down,
+        },
+    );
 }
 
 fn kill_in_commit(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
@@ -453,14 +470,30 @@ fn kill_in_commit(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let down = rng.log_range(SEC, MIN);
     let moment = moment(rng);
     let group = rng.chance(300);
-    accidents.put(at, What::Kill { node, group, moment, down });
+    accidents.put(
+        at,
+        What::Kill {
+            node,
+            group,
+            moment,
+            down,
+        },
+    );
 }
 
 fn group_kill(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let node = accidents.node(rng);
     let down = pause(rng);
     let moment = Moment::Now;
-    accidents.put(at, What::Kill { node, group: true, moment, down });
+    accidents.put(
+        at,
+        What::Kill {
+            node,
+            group: true,
+            moment,
+            down,
+        },
+    );
 }
 
 fn power(rng: &mut Rng, accidents: &mut Accidents, at: Time) {

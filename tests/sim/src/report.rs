@@ -68,7 +68,11 @@ impl Report {
         let possible = |kind: &&Kind| self.disk_seeds >= 20 || !kind.needs_disk();
         let missing = |kind: &&Kind| !self.faults.contains_key(kind);
         let all = Kind::ALL.iter().filter(possible).filter(missing);
-        if self.seeds >= ENOUGH { all.copied().collect() } else { Vec::new() }
+        if self.seeds >= ENOUGH {
+            all.copied().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Whether everything is as it must be.
@@ -123,7 +127,11 @@ pub fn complaint(verdict: &Verdict) -> String {
         );
     }
     let layer = verdict.layer.number();
-    let _ = write!(out, "  cargo xtask sim replay {} --layer {layer}", verdict.seed);
+    let _ = write!(
+        out,
+        "  cargo xtask sim replay {} --layer {layer}",
+        verdict.seed
+    );
     out
 }
 

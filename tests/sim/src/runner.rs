@@ -42,7 +42,11 @@ impl Verdict {
 #[must_use]
 pub fn run_plan(plan: Plan, lines: Option<Sink>) -> Verdict {
     let (seed, layer, nodes) = (plan.seed, plan.layer, plan.nodes as u64);
-    let tasks = plan.runs.iter().map(|run| run.workflow.tasks.len() as u64).sum();
+    let tasks = plan
+        .runs
+        .iter()
+        .map(|run| run.workflow.tasks.len() as u64)
+        .sum();
     let mut world = World::new(plan, lines);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run_to_the_end()));
     if let Err(panic) = ended {
@@ -71,7 +75,11 @@ pub fn run_plan(plan: Plan, lines: Option<Sink>) -> Verdict {
 /// Which layer a seed runs on: every third with simulated disks when nothing else is asked for.
 #[must_use]
 pub fn layer_of(seed: u64, wanted: Option<Layer>) -> Layer {
-    wanted.unwrap_or(if seed.is_multiple_of(3) { Layer::Disk } else { Layer::Cores })
+    wanted.unwrap_or(if seed.is_multiple_of(3) {
+        Layer::Disk
+    } else {
+        Layer::Cores
+    })
 }
 
 /// Runs one seed.

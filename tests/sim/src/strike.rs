@@ -40,9 +40,22 @@ impl World {
                 self.cloud.deaf += 1;
                 self.queue.at(self.t + lasts, Ev::Answers);
             }
-            What::Kill { node, group, moment, down } => {
+            What::Kill {
+                node,
+                group,
+                moment,
+                down,
+            } => {
                 let power = false;
-                self.doom(node, Doom { moment, power, group, down });
+                self.doom(
+                    node,
+                    Doom {
+                        moment,
+                        power,
+                        group,
+                        down,
+                    },
+                );
             }
             What::Power { .. } | What::Blackout(_) => self.strike_power(what),
             What::CloudKill { moment, down } => self.doom_cloud(moment, false, down),
@@ -57,7 +70,13 @@ impl World {
 
     fn strike_power(&mut self, what: What) {
         match what {
-            What::Power { node, moment, down, untrusted, offline } => {
+            What::Power {
+                node,
+                moment,
+                down,
+                untrusted,
+                offline,
+            } => {
                 if let Some(lasts) = offline {
                     self.cut(node, true, true);
                     self.queue
@@ -67,7 +86,15 @@ impl World {
                     self.untrust(node);
                 }
                 let (power, group) = (true, true);
-                self.doom(node, Doom { moment, power, group, down });
+                self.doom(
+                    node,
+                    Doom {
+                        moment,
+                        power,
+                        group,
+                        down,
+                    },
+                );
             }
             What::Blackout(down) => {
                 self.happened(Kind::SitePowerCut);
@@ -92,7 +119,10 @@ impl World {
         let by = self.t + 10 * MIN;
         self.plan.faults.push(crate::plan::Planned {
             at: by,
-            what: What::Clock { node: Some(m), by: i64::MAX },
+            what: What::Clock {
+                node: Some(m),
+                by: i64::MAX,
+            },
         });
         self.queue.at(by, Ev::Strike(self.plan.faults.len() - 1));
     }
@@ -112,7 +142,12 @@ impl World {
 
     fn doom_cloud(&mut self, moment: Moment, power: bool, down: Time) {
         let group = true;
-        let doom = Doom { moment, power, group, down };
+        let doom = Doom {
+            moment,
+            power,
+            group,
+            down,
+        };
         if self.cloud.engine.is_none() {
             return;
         }
@@ -134,12 +169,19 @@ impl World {
             return;
         }
         clocks.off = (clocks.off + by).clamp(-(500 * 86_400_000), 500 * 86_400_000);
-        self.happened(if by > 0 { Kind::ClockForward } else { Kind::ClockBack });
+        self.happened(if by > 0 {
+            Kind::ClockForward
+        } else {
+            Kind::ClockBack
+        });
     }
 
     fn strike_disk(&mut self, what: What) {
         match what {
-            What::Full { node: Some(m), lasts } => {
+            What::Full {
+                node: Some(m),
+                lasts,
+            } => {
                 self.machines[m].full = true;
                 if let Some(disk) = self.machines[m].medium.disk() {
                     disk.set_quota(Some(disk.size()));
@@ -265,8 +307,9 @@ impl World {
         if grown {
             self.happened(Kind::DiskWentBack);
         }
-        self.trace
-            .say(self.t, Lane::Node(m), || "an older disk is put back".to_owned());
+        self.trace.say(self.t, Lane::Node(m), || {
+            "an older disk is put back".to_owned()
+        });
         self.queue.at(self.t + down, Ev::PowerOn(m));
     }
 
@@ -396,6 +439,8 @@ impl World {
         machine.arrived = 0;
         machine.told = 0;
         machine.clocks.booted = self.t + down;
+        // until it is enrolled again
+        machine.life = usize::MAX;
         self.enrol(m, true);
     }
 
@@ -426,12 +471,8 @@ impl World {
             return;
         };
         let life = self.machines[m].life;
-        let wrongs = self.lives[life].loaded(
-            self.t,
-            loaded.facts,
-            loaded.directives.number,
-            &self.flows,
-        );
+        let wrongs =
+            self.lives[life].loaded(self.t, loaded.facts, loaded.directives.number, &self.flows);
         self.fail_all(Lane::Node(m), wrongs);
         let seen = self.lives[life].model.directives;
         let bytes = unknown_fact(&mut self.dice.ids, Stamp::default(), seen);
@@ -475,7 +516,10 @@ impl World {
         };
         let bytes = shared::codec::encode(&(0_i64, 1_u64, 200_u32, self.dice.ids.id()));
         head.directives = head.directives.then(&bytes);
-        let entry = Entry { head: head.directives, bytes };
+        let entry = Entry {
+            head: head.directives,
+            bytes,
+        };
         let transaction = Transaction {
             aggregate: id,
             expected: version,
@@ -509,9 +553,20 @@ impl World {
         // a number that no message can be sent on: the replayer only listens
         let conn = Conn(self.replayed_connection(m));
         let secret = self.dice.ids.id();
-        self.tell_cloud(Input::Hello { conn, node, name, hello, secret });
-        self.trace.say(self.t, Lane::World, || format!("an old hello of gw-{} is said again", m + 1));
-        self.queue.at(self.t + 10 * SEC + MS, Ev::Silent(conn.0, crate::net::Side::Cloud, 0));
+        self.tell_cloud(Input::Hello {
+            conn,
+            node,
+            name,
+            hello,
+            secret,
+        });
+        self.trace.say(self.t, Lane::World, || {
+            format!("an old hello of gw-{} is said again", m + 1)
+        });
+        self.queue.at(
+            self.t + 10 * SEC + MS,
+            Ev::Silent(conn.0, crate::net::Side::Cloud, 0),
+        );
     }
 
     fn destroy(&mut self, m: usize, after: Time) {

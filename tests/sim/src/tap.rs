@@ -352,10 +352,7 @@ impl cloud::Store for CloudTap {
         self.inner.rows(id, prefix, each)
     }
 
-    fn inboxes(
-        &mut self,
-        each: &mut cloud::EachMessage<'_>,
-    ) -> Result<(), cloud::StoreError> {
+    fn inboxes(&mut self, each: &mut cloud::EachMessage<'_>) -> Result<(), cloud::StoreError> {
         self.alive()?;
         self.inner.inboxes(each)
     }

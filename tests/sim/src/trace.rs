@@ -46,7 +46,9 @@ pub type Sink = Box<dyn FnMut(&str) + Send>;
 
 impl std::fmt::Debug for Trace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trace").field("hash", &self.hash).finish_non_exhaustive()
+        f.debug_struct("Trace")
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,6 +120,9 @@ mod tests {
         two.mark(1, Lane::Cloud, 2, 3);
         assert_ne!(one.hash(), two.hash());
         one.say(3_661_000_000_000, Lane::Node(1), || "hello".to_owned());
-        assert_eq!(receive.try_recv().as_deref(), Ok("1:01:01.000  gw-2           hello"));
+        assert_eq!(
+            receive.try_recv().as_deref(),
+            Ok("1:01:01.000  gw-2           hello")
+        );
     }
 }

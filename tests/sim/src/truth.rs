@@ -110,7 +110,11 @@ impl EdgeTruth {
     /// Whether `number` is the last fact of a commit (or nothing).
     #[must_use]
     pub fn is_end(&self, number: u64) -> bool {
-        number == 0 || self.facts.get(number as usize - 1).is_some_and(|row| row.ends)
+        number == 0
+            || self
+                .facts
+                .get(number as usize - 1)
+                .is_some_and(|row| row.ends)
     }
 
     /// A commit became durable.
@@ -156,7 +160,10 @@ impl EdgeTruth {
 
     fn fold(&mut self, number: u64, fact: &Fact, flows: &Flows) -> Result<(), String> {
         if fact.seen > self.last_directive() {
-            return Err(format!("it saw directive {}, which is not there", fact.seen));
+            return Err(format!(
+                "it saw directive {}, which is not there",
+                fact.seen
+            ));
         }
         self.catch_up(fact.seen);
         if let shared::fact::Body::Started { attempt } = &fact.body {
@@ -241,6 +248,8 @@ pub struct CloudTruth {
     pub open: Vec<Transaction>,
     /// Highest epoch of each task.
     pub epochs: BTreeMap<(RunId, TaskIdx), (u64, LogId)>,
+    /// Former owners of tasks that were assigned again, since the world looked.
+    pub former: Vec<LogId>,
     /// Runs whose submission was acknowledged.
     pub promised: BTreeSet<RunId>,
     /// Last acknowledgement sent, by log.
@@ -332,6 +341,9 @@ impl CloudTruth {
             // after a reset of the log the same assignment is said again
             if last.0 > epoch || last.0 == epoch && last.1 != log {
                 old = Some(last.0);
+            }
+            if last.0 != 0 && last.0 < epoch {
+                self.former.push(last.1);
             }
             *last = (epoch, log);
         }

@@ -7,13 +7,14 @@ use crate::trace::Lane;
 use crate::world::{Ev, World};
 use cloud_core::event::{Conn, Input};
 use edge_core::event::Event;
-use shared::wire::{Down, Up};
+use shared::wire::{Down, Refusal, Up};
 
 impl World {
     /// The time a message of machine `m` takes now.
     pub fn delay(&mut self, m: usize) -> Time {
         let net = self.plan.net;
-        let mut delay = net.delay + self.dice.net.below(net.jitter + 1) + self.machines[m].link.slow;
+        let mut delay =
+            net.delay + self.dice.net.below(net.jitter + 1) + self.machines[m].link.slow;
         if !self.calm && self.dice.net.chance(net.spikes) {
             delay *= 10;
             self.happened(Kind::DelaySpike);
@@ -87,8 +88,9 @@ impl World {
         };
         self.conns.insert(conn, connection);
         self.trace.mark(self.t, Lane::Node(m), 1, session);
-        self.trace
-            .say(self.t, Lane::Node(m), || format!("linked, session {session}"));
+        self.trace.say(self.t, Lane::Node(m), || {
+            format!("linked, session {session}")
+        });
         if let Some(agent) = &mut self.machines[m].agent {
             agent.sessions.insert(session, conn);
         }
@@ -131,6 +133,11 @@ impl World {
 
     /// The coordinator sends a message.
     pub fn send_down(&mut self, conn: u64, message: Down) {
+        if let Down::Refuse(refuse) = &message
+            && refuse.reason == Refusal::Protocol
+        {
+            self.happened(Kind::VersionSkew);
+        }
         crate::check::on_send_down(self, conn, &message);
         let Some(m) = self.conns.get(&conn).map(|connection| connection.machine) else {
             return;
@@ -199,6 +206,9 @@ impl World {
             Up::Hello(hello) if !connection.greeted => {
                 connection.greeted = true;
                 let secret = self.dice.ids.id();
+                if self.people.replaced.remove(&self.machines[m].log()) {
+                    self.tally.add(Kind::LateReturn);
+                }
                 let machine = &mut self.machines[m];
                 machine.hello = Some(hello.clone());
                 Input::Hello {
@@ -240,7 +250,11 @@ impl World {
         }
         let repeats = matches!(message, Down::Ack(_) | Down::Directives(_));
         let doubles = self.plan.net.doubles;
-        let times = if repeats && !self.calm && self.dice.net.chance(doubles) { 2 } else { 1 };
+        let times = if repeats && !self.calm && self.dice.net.chance(doubles) {
+            2
+        } else {
+            1
+        };
         for _ in 0..times {
             if let Down::Directives(batch) = &message {
                 if batch.after.number < self.machines[m].told {
@@ -275,7 +289,9 @@ impl World {
         self.happened(Kind::MessageLoss);
         if matches!(message, Down::Ack(_)) {
             self.happened(Kind::LostAck);
-            self.trace.say(self.t, Lane::Node(m), || "an acknowledgement was lost".to_owned());
+            self.trace.say(self.t, Lane::Node(m), || {
+                "an acknowledgement was lost".to_owned()
+            });
         }
     }
 
@@ -319,8 +335,9 @@ impl World {
                 if let Some(agent) = &mut self.machines[m].agent {
                     agent.sessions.remove(&session);
                 }
-                self.trace
-                    .say(self.t, Lane::Node(m), || format!("session {session} ended: {why}"));
+                self.trace.say(self.t, Lane::Node(m), || {
+                    format!("session {session} ended: {why}")
+                });
                 self.tell(m, Event::Unlinked { session, why });
             }
             Side::Cloud if self.cloud.engine.is_some() && self.cloud.process == cloud_life => {
@@ -424,7 +441,10 @@ impl World {
             down.iter().for_each(|message| self.lost_down(m, message));
             self.end_side(conn, Side::Agent, "reset");
             // the coordinator may hear of it much later
-            let late = self.dice.net.log_range(crate::queue::MS, self.plan.net.idle);
+            let late = self
+                .dice
+                .net
+                .log_range(crate::queue::MS, self.plan.net.idle);
             self.queue.at(self.t + late, Ev::Closed(conn, Side::Cloud));
         }
     }
@@ -435,11 +455,19 @@ impl World {
         let link = &mut self.machines[m].link;
         if up {
             link.cuts_up += 1;
-            link.changed_up = if link.cuts_up == 1 { t } else { link.changed_up };
+            link.changed_up = if link.cuts_up == 1 {
+                t
+            } else {
+                link.changed_up
+            };
         }
         if down {
             link.cuts_down += 1;
-            link.changed_down = if link.cuts_down == 1 { t } else { link.changed_down };
+            link.changed_down = if link.cuts_down == 1 {
+                t
+            } else {
+                link.changed_down
+            };
         }
         link.felt = false;
         link.recent.push_back(t);
@@ -447,7 +475,10 @@ impl World {
             link.recent.pop_front();
         }
         let flapping = link.recent.len() == 3
-            && link.recent.front().is_some_and(|first| t - first < 2 * crate::queue::MIN);
+            && link
+                .recent
+                .front()
+                .is_some_and(|first| t - first < 2 * crate::queue::MIN);
         if flapping {
             self.happened(Kind::FlappingLink);
         }
@@ -512,8 +543,16 @@ impl World {
         let Some(connection) = self.conns.get_mut(&conn) else {
             return;
         };
-        let up = if link.reaches(Side::Cloud) { connection.up.release() } else { [0; 3] };
-        let down = if link.reaches(Side::Agent) { connection.down.release() } else { [0; 3] };
+        let up = if link.reaches(Side::Cloud) {
+            connection.up.release()
+        } else {
+            [0; 3]
+        };
+        let down = if link.reaches(Side::Agent) {
+            connection.down.release()
+        } else {
+            [0; 3]
+        };
         for (stream, n) in STREAMS.into_iter().zip(up) {
             (0..n).for_each(|_| self.queue.at(at, Ev::Up(conn, stream)));
         }

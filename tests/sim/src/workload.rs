@@ -168,7 +168,11 @@ pub fn draw(rng: &Rng, scope: Scope) -> Vec<PlannedRun> {
         let mut own = rng.fork("run", n);
         let local = (n > 0 && own.chance(250)).then(|| own.below(scope.nodes as u64) as usize);
         let most = if local.is_some() { 12 } else { left.min(400) };
-        let size = if n == 0 { most.min(50 + own.below(200) as usize) } else { 1 + own.below(most as u64) as usize };
+        let size = if n == 0 {
+            most.min(50 + own.below(200) as usize)
+        } else {
+            1 + own.below(most as u64) as usize
+        };
         let size = size.min(left);
         left -= size;
         runs.push(one(&mut own, scope, size, local, n));
@@ -178,7 +182,11 @@ pub fn draw(rng: &Rng, scope: Scope) -> Vec<PlannedRun> {
 }
 
 fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -> PlannedRun {
-    let at = if n == 0 { MIN } else { MIN + rng.below(scope.until) };
+    let at = if n == 0 {
+        MIN
+    } else {
+        MIN + rng.below(scope.until)
+    };
     let alone = local.is_some() || rng.chance(200);
     let mut habits = Vec::with_capacity(size);
     let mut tasks: Vec<Task> = Vec::with_capacity(size);
@@ -382,8 +390,16 @@ fn retry(rng: &mut Rng) -> Retry {
         max_interval: Span::secs(120),
         jitter_milli: rng.below(300) as u32,
         retry_on: Vec::new(),
-        no_retry_on: if rng.chance(200) { vec![64] } else { Vec::new() },
-        on_exhausted: if rng.chance(50) { OnExhausted::Pause } else { OnExhausted::Fail },
+        no_retry_on: if rng.chance(200) {
+            vec![64]
+        } else {
+            Vec::new()
+        },
+        on_exhausted: if rng.chance(50) {
+            OnExhausted::Pause
+        } else {
+            OnExhausted::Fail
+        },
     }
 }
 
@@ -439,7 +455,9 @@ mod tests {
         for seed in 0..20 {
             let runs = draw(&Rng::new(seed), scope());
             assert_eq!(
-                runs.iter().map(|run| run.workflow.tasks.len()).sum::<usize>(),
+                runs.iter()
+                    .map(|run| run.workflow.tasks.len())
+                    .sum::<usize>(),
                 500
             );
             for task in runs.iter().flat_map(|run| &run.workflow.tasks) {

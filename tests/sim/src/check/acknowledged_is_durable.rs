@@ -28,11 +28,21 @@ pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
             truth.applied = truth.applied.max(head.number);
             (head.number, truth.last_directive(), "directives")
         }
-        Up::Hello(hello) => (hello.facts.number, truth.facts.len() as u64, "facts in a hello"),
+        Up::Hello(hello) => (
+            hello.facts.number,
+            truth.facts.len() as u64,
+            "facts in a hello",
+        ),
         _ => return,
     };
     if said.0 > said.1 {
-        let text = format!("gw-{} names {} up to {}, durable: {}", m + 1, said.2, said.0, said.1);
+        let text = format!(
+            "gw-{} names {} up to {}, durable: {}",
+            m + 1,
+            said.2,
+            said.0,
+            said.1
+        );
         world.fail("acknowledged_is_durable", text);
     }
 }
@@ -48,9 +58,17 @@ pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
         return;
     };
     let log = world.machines[machine].log();
-    let durable = world.cloud.truth.heads.get(&log).map_or(0, |head| head.number);
+    let durable = world
+        .cloud
+        .truth
+        .heads
+        .get(&log)
+        .map_or(0, |head| head.number);
     if head.number > durable {
-        let text = format!("facts up to {} acknowledged, durable: {durable}", head.number);
+        let text = format!(
+            "facts up to {} acknowledged, durable: {durable}",
+            head.number
+        );
         world.fail("acknowledged_is_durable", text);
     }
     if matches!(message, Down::Ack(_)) {
@@ -81,7 +99,10 @@ pub fn inspect_cloud(world: &mut World, store: &mut dyn Store) {
         found.insert(id, version);
     });
     if let Err(error) = read {
-        world.fail("acknowledged_is_durable", format!("the coordinator's store: {error}"));
+        world.fail(
+            "acknowledged_is_durable",
+            format!("the coordinator's store: {error}"),
+        );
         return;
     }
     settle_open(world, &found);
@@ -111,11 +132,20 @@ pub fn inspect_cloud(world: &mut World, store: &mut dyn Store) {
 fn settle_open(world: &mut World, found: &std::collections::BTreeMap<AggregateId, u64>) {
     let open = std::mem::take(&mut world.cloud.truth.open);
     let there = open.iter().any(|tx| {
-        let known = world.cloud.truth.versions.get(&tx.aggregate).copied().unwrap_or(0);
+        let known = world
+            .cloud
+            .truth
+            .versions
+            .get(&tx.aggregate)
+            .copied()
+            .unwrap_or(0);
         tx.expected == known && found.get(&tx.aggregate).copied().unwrap_or(0) > known
     });
     if there {
-        let applied = world.cloud.truth.commit(crate::tap::Ended::Done, open.clone());
+        let applied = world
+            .cloud
+            .truth
+            .commit(crate::tap::Ended::Done, open.clone());
         super::on_cloud_commit(world, &open);
         world.fail_all(Lane::Cloud, applied);
     }
@@ -139,7 +169,9 @@ fn read_facts(store: &mut dyn Store, log: LogId, head: Head) -> Option<crate::tr
         log.node,
         head.number,
         at.number,
-        read.err().map(|error| format!(": {error}")).unwrap_or_default()
+        read.err()
+            .map(|error| format!(": {error}"))
+            .unwrap_or_default()
     );
     Some(wrong("acknowledged_is_durable", text))
 }

@@ -42,26 +42,31 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
 fn at_owner(world: &World, run: RunId, task: TaskIdx) -> Option<(&EdgeTruth, &TaskModel)> {
     let flow = world.flows.get(&run)?;
     if let Some(m) = flow.local {
-        let truth = world
-            .lives
-            .iter()
-            .rev()
-            .find(|truth| truth.promised.contains(&run) || truth.model.slices.contains_key(&(run, 0)));
+        let truth = world.lives.iter().rev().find(|truth| {
+            truth.promised.contains(&run) || truth.model.slices.contains_key(&(run, 0))
+        });
         let _ = m;
         let truth = truth?;
         let model = truth.model.slices.get(&(run, 0))?;
         return Some((truth, model.tasks.get(&task)?));
     }
     let owner = world.cloud.truth.owner(run, task)?;
+    // what a closed incarnation did may be done again where its files are missing
+    let current = |one: &crate::machine::Machine| !one.destroyed && one.log() == owner.log;
+    world.machines.iter().any(current).then_some(())?;
     // of a disk that was copied or put back, the branch that the coordinator holds counts
     let head = world.cloud.truth.heads.get(&owner.log)?;
     let last = (head.number as usize).checked_sub(1)?;
     let counts = |truth: &&EdgeTruth| {
-        truth.log == owner.log && truth.facts.get(last).is_some_and(|row| row.hash == head.hash)
+        truth.log == owner.log
+            && truth
+                .facts
+                .get(last)
+                .is_some_and(|row| row.hash == head.hash)
     };
     let truth = world.lives.iter().rev().find(counts)?;
     let model = truth.model.slices.get(&(run, owner.slice.slice))?;
-    (model.slice == owner.slice).then_some(())?;
+    (model.slice == owner.slice && !model.released).then_some(())?;
     Some((truth, model.tasks.get(&task)?))
 }
 
@@ -72,9 +77,16 @@ pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
     };
     let mut wrongs = Vec::new();
     for shown in tasks {
-        let idx = flow.workflow.tasks.iter().position(|task| task.id == shown.task);
+        let idx = flow
+            .workflow
+            .tasks
+            .iter()
+            .position(|task| task.id == shown.task);
         let Some(idx) = idx else {
-            wrongs.push(wrong("no_invented_history", format!("run {run} has no task {}", shown.task)));
+            wrongs.push(wrong(
+                "no_invented_history",
+                format!("run {run} has no task {}", shown.task),
+            ));
             continue;
         };
         wrongs.extend(same_history(run, shown));

@@ -33,7 +33,10 @@ pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
         _ => false,
     };
     if too_large {
-        world.fail("bounded", format!("gw-{} sends a frame that is too large", m + 1));
+        world.fail(
+            "bounded",
+            format!("gw-{} sends a frame that is too large", m + 1),
+        );
     }
 }
 
@@ -45,9 +48,15 @@ pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
             world.fail("bounded", format!("a batch of {bytes} bytes goes down"));
         }
     }
-    let waiting = world.conns.get(&conn).map_or(0, |one| one.down.len() + one.up.len());
+    let waiting = world
+        .conns
+        .get(&conn)
+        .map_or(0, |one| one.down.len() + one.up.len());
     if waiting > LANE {
-        world.fail("bounded", format!("{waiting} messages are under way on one session"));
+        world.fail(
+            "bounded",
+            format!("{waiting} messages are under way on one session"),
+        );
     }
 }
 
@@ -57,7 +66,10 @@ pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
     let fresh = &truth.facts[before..];
     let bytes: usize = fresh.iter().map(|row| row.bytes.len()).sum();
     if fresh.len() > ENTRIES_PER_COMMIT || fresh.len() > 1 && bytes > 2 * BYTES_PER_COMMIT {
-        world.fail("bounded", format!("gw-{} commits {} facts, {bytes} bytes", m + 1, fresh.len()));
+        world.fail(
+            "bounded",
+            format!("gw-{} commits {} facts, {bytes} bytes", m + 1, fresh.len()),
+        );
         return;
     }
     let mut found = None;
@@ -81,7 +93,9 @@ pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
             .filter(|(_, outcome)| **outcome == Outcome::Failed)
             .count();
         if failed > limit && !world.people.resumed.contains(&key) {
-            found = Some(format!("{attempt:?} is failure {failed} of at most {limit}"));
+            found = Some(format!(
+                "{attempt:?} is failure {failed} of at most {limit}"
+            ));
         }
     }
     if let Some(text) = found {
@@ -114,16 +128,27 @@ pub fn look(world: &mut World) {
     world.cloud.steps = 0;
     world.machines.iter_mut().for_each(|one| one.steps = 0);
     let inbox = |one: &crate::machine::Machine| {
-        one.agent.as_ref().map_or(0, |agent| agent.inbox.len() + agent.waiting.len())
+        one.agent
+            .as_ref()
+            .map_or(0, |agent| agent.inbox.len() + agent.waiting.len())
     };
     let longest = world.machines.iter().map(inbox).max().unwrap_or(0);
     let asks = world.people.asks.len();
     if longest > INBOX || asks > INBOX {
-        world.fail("bounded", format!("{longest} events and {asks} requests wait"));
+        world.fail(
+            "bounded",
+            format!("{longest} events and {asks} requests wait"),
+        );
     }
     let disks = world.machines.iter().filter_map(|one| one.medium.disk());
-    let largest = disks.chain(world.cloud.medium.disk()).map(|disk| disk.size()).max();
+    let largest = disks
+        .chain(world.cloud.medium.disk())
+        .map(|disk| disk.size())
+        .max();
     if largest.is_some_and(|bytes| bytes > STORE) {
-        world.fail("bounded", format!("a store has {} bytes", largest.unwrap_or(0)));
+        world.fail(
+            "bounded",
+            format!("a store has {} bytes", largest.unwrap_or(0)),
+        );
     }
 }

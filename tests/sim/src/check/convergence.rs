@@ -19,7 +19,7 @@ pub fn restless(world: &World) -> Vec<String> {
     let waiting: BTreeSet<RunId> = world
         .machines
         .iter()
-        .filter(|one| !one.destroyed && one.node.is_some())
+        .filter(|one| !one.destroyed && one.life != usize::MAX)
         .flat_map(|one| world.lives[one.life].model.waiting_runs())
         .chain(world.people.waiting.iter().copied())
         .collect();
@@ -27,11 +27,22 @@ pub fn restless(world: &World) -> Vec<String> {
         if machine.destroyed || machine.node.is_none() {
             continue;
         }
-        if machine.node.is_some_and(|node| world.people.forgotten.contains(&node)) {
+        if machine
+            .node
+            .is_some_and(|node| world.people.forgotten.contains(&node))
+        {
+            continue;
+        }
+        if machine.life == usize::MAX {
+            out.push(format!("gw-{} is not enrolled again", m + 1));
             continue;
         }
         if !machine.procs.is_empty() {
-            out.push(format!("gw-{} has {} processes", m + 1, machine.procs.len()));
+            out.push(format!(
+                "gw-{} has {} processes",
+                m + 1,
+                machine.procs.len()
+            ));
         }
         let truth = &world.lives[machine.life];
         out.extend(
@@ -42,11 +53,25 @@ pub fn restless(world: &World) -> Vec<String> {
                 .filter(|_| !machine.destroyed)
                 .map(|text| format!("gw-{}: {text}", m + 1)),
         );
-        let known = world.cloud.truth.heads.get(&truth.log).map_or(0, |head| head.number);
+        let known = world
+            .cloud
+            .truth
+            .heads
+            .get(&truth.log)
+            .map_or(0, |head| head.number);
         if known != truth.facts.len() as u64 {
-            out.push(format!("gw-{}: {known} of {} facts recorded", m + 1, truth.facts.len()));
+            out.push(format!(
+                "gw-{}: {known} of {} facts recorded",
+                m + 1,
+                truth.facts.len()
+            ));
         }
-        let written = world.cloud.truth.directives.get(&truth.log).map_or(0, |head| head.number);
+        let written = world
+            .cloud
+            .truth
+            .directives
+            .get(&truth.log)
+            .map_or(0, |head| head.number);
         if written != truth.last_directive() {
             out.push(format!(
                 "gw-{}: {} of {written} directives arrived",
@@ -56,7 +81,10 @@ pub fn restless(world: &World) -> Vec<String> {
         }
     }
     if !world.people.asks.is_empty() {
-        out.push(format!("{} requests without an answer", world.people.asks.len()));
+        out.push(format!(
+            "{} requests without an answer",
+            world.people.asks.len()
+        ));
     }
     out
 }

@@ -22,7 +22,12 @@ pub fn look(world: &mut World) {
         .slices
         .values()
         .filter(|slice| !slice.released)
-        .flat_map(|slice| slice.tasks.iter().map(|(task, known)| (slice.slice.run, *task, known)))
+        .flat_map(|slice| {
+            slice
+                .tasks
+                .iter()
+                .map(|(task, known)| (slice.slice.run, *task, known))
+        })
         .filter(|(run, _, known)| {
             !known.state.is_final() && !model.runs.get(run).is_some_and(|marks| marks.forgotten)
         });
@@ -34,9 +39,17 @@ pub fn look(world: &mut World) {
         };
         let id = &flow.workflow.tasks[task.0 as usize].id;
         match agent.driver.agent().explain(run, id) {
-            None => found = Some(format!("gw-{} cannot explain task {id} of run {run}", m + 1)),
+            None => {
+                found = Some(format!(
+                    "gw-{} cannot explain task {id} of run {run}",
+                    m + 1
+                ))
+            }
             Some(why) if why.summary.is_empty() || why.task.reason.is_empty() => {
-                found = Some(format!("gw-{} has no reason for task {id} of run {run}", m + 1));
+                found = Some(format!(
+                    "gw-{} has no reason for task {id} of run {run}",
+                    m + 1
+                ));
             }
             Some(_) => {}
         }

@@ -22,7 +22,10 @@ use shared::wire::{Down, Up};
 /// All invariants, with their definitions.
 pub const ALL: &[(&str, &str)] = &[
     ("no_offline_mode", no_offline_mode::DEFINITION),
-    ("acknowledged_is_durable", acknowledged_is_durable::DEFINITION),
+    (
+        "acknowledged_is_durable",
+        acknowledged_is_durable::DEFINITION,
+    ),
     ("applied_once_in_order", applied_once_in_order::DEFINITION),
     ("one_owner", one_owner::DEFINITION),
     ("no_invented_history", no_invented_history::DEFINITION),
@@ -40,8 +43,8 @@ pub fn look(world: &mut World) {
         explained::look(world);
     }
     if minute % 10 == 0 && world.cloud.engine.is_some() {
-        world.ask(Request::Nodes, Purpose::View);
-        world.ask(Request::Runs { state: None }, Purpose::View);
+        world.ask(Request::Nodes, Purpose::Watch);
+        world.ask(Request::Runs { state: None }, Purpose::Watch);
     }
 }
 

@@ -14,16 +14,27 @@ pub const DEFINITION: &str = "Whatever the coordinator shows of a node is \"as o
     than it is; a run's view of each node obeys the same; it shows no task and no state that the records do not hold.";
 
 fn judge(world: &World, log: LogId, name: &str, as_of: &view::AsOf) -> Option<String> {
-    let durable = world.cloud.truth.heads.get(&log).map_or(0, |head| head.number);
+    let durable = world
+        .cloud
+        .truth
+        .heads
+        .get(&log)
+        .map_or(0, |head| head.number);
     if as_of.fact > durable {
-        return Some(format!("{name} is shown as of fact {}, recorded: {durable}", as_of.fact));
+        return Some(format!(
+            "{name} is shown as of fact {}, recorded: {durable}",
+            as_of.fact
+        ));
     }
     if as_of.fact == 0 {
         return None;
     }
     let ends = world.ends.get(&log);
     if ends.is_none_or(|ends| !ends.contains_key(&as_of.fact)) {
-        return Some(format!("{name} is shown as of fact {}, not the end of a commit", as_of.fact));
+        return Some(format!(
+            "{name} is shown as of fact {}, not the end of a commit",
+            as_of.fact
+        ));
     }
     let lives = || world.lives.iter().filter(|truth| truth.log == log);
     let at = as_of.at?;
@@ -32,9 +43,14 @@ fn judge(world: &World, log: LogId, name: &str, as_of: &view::AsOf) -> Option<St
         .map(|fact| fact.at.wall)
         .collect();
     if !times.is_empty() && !times.contains(&at) {
-        return Some(format!("{name} is shown as of {at:?}, its facts say {times:?}"));
+        return Some(format!(
+            "{name} is shown as of {at:?}, its facts say {times:?}"
+        ));
     }
-    let longest = lives().map(|truth| truth.facts.len() as u64).max().unwrap_or(0);
+    let longest = lives()
+        .map(|truth| truth.facts.len() as u64)
+        .max()
+        .unwrap_or(0);
     (as_of.fact + as_of.behind > longest).then(|| {
         format!(
             "{name} is said to be {} ahead of fact {}, it has {longest}",
@@ -50,7 +66,10 @@ pub fn on_nodes(world: &mut World, nodes: &[view::Node]) {
         let Ok(incarnation) = node.incarnation.parse::<Incarnation>() else {
             continue;
         };
-        let log = LogId { node: node.id, incarnation };
+        let log = LogId {
+            node: node.id,
+            incarnation,
+        };
         if let Some(text) = judge(world, log, &node.name, &node.as_of) {
             wrongs.push(wrong("no_invented_history", text));
         }
@@ -72,11 +91,18 @@ pub fn on_runs(world: &mut World, runs: &[view::Run]) {
                 let one = |one: &Machine| one.name == *name && one.node == Some(truth.log.node);
                 world.machines.iter().any(one)
             };
-            let logs: BTreeSet<LogId> =
-                world.lives.iter().filter(mine).map(|truth| truth.log).collect();
+            let logs: BTreeSet<LogId> = world
+                .lives
+                .iter()
+                .filter(mine)
+                .map(|truth| truth.log)
+                .collect();
             let found = logs.iter().map(|log| judge(world, *log, name, as_of));
             if let Some(Some(text)) = found.reduce(|one, other| one.and(other)) {
-                wrongs.push(wrong("no_invented_history", format!("run {}: {text}", run.id)));
+                wrongs.push(wrong(
+                    "no_invented_history",
+                    format!("run {}: {text}", run.id),
+                ));
             }
         }
     }

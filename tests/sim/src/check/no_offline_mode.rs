@@ -24,15 +24,24 @@ pub fn look(world: &mut World) {
         if world.t - since > PATIENCE {
             let life = world.machines[m].life;
             let ready = world.lives[life].model.startable(&world.flows);
-            let first = ready.iter().find(|(slice, task)| files_here(world, m, *slice, *task));
-            let link = if world.machines[m].link.whole() { "whole" } else { "cut" };
+            let first = ready
+                .iter()
+                .find(|(slice, task)| files_here(world, m, *slice, *task));
+            let link = if world.machines[m].link.whole() {
+                "whole"
+            } else {
+                "cut"
+            };
             let excuse = first.and_then(|(slice, task)| {
                 let id = &world.flows.get(&slice.run)?.workflow.tasks[task.0 as usize].id;
                 let agent = world.machines[m].agent.as_ref()?.driver.agent();
                 agent.explain(slice.run, id).map(|why| why.summary)
             });
             let needs = first.and_then(|(slice, task)| {
-                let model = world.lives[life].model.slices.get(&(slice.run, slice.slice))?;
+                let model = world.lives[life]
+                    .model
+                    .slices
+                    .get(&(slice.run, slice.slice))?;
                 Some(model.needs(&world.flows.get(&slice.run)?.workflow, *task))
             });
             let text = format!(
@@ -46,7 +55,10 @@ pub fn look(world: &mut World) {
 
 fn could_work(world: &World, m: usize) -> bool {
     let machine = &world.machines[m];
-    let idle = machine.agent.as_ref().is_some_and(|agent| agent.waiting.is_empty())
+    let idle = machine
+        .agent
+        .as_ref()
+        .is_some_and(|agent| agent.waiting.is_empty())
         && machine.procs.is_empty()
         && !machine.full;
     idle && world.lives[machine.life]
@@ -70,11 +82,14 @@ pub fn files_here(world: &World, m: usize, slice: SliceRef, task: TaskIdx) -> bo
     else {
         return false;
     };
-    flow.workflow.tasks[task.0 as usize].inputs.iter().all(|input| {
-        let Source::Task { task, output } = input.source else {
-            return true;
-        };
-        let hash: Option<Hash> = model.output(task, output);
-        hash.is_none_or(|hash| machine.files.contains_key(&hash))
-    })
+    flow.workflow.tasks[task.0 as usize]
+        .inputs
+        .iter()
+        .all(|input| {
+            let Source::Task { task, output } = input.source else {
+                return true;
+            };
+            let hash: Option<Hash> = model.output(task, output);
+            hash.is_none_or(|hash| machine.files.contains_key(&hash))
+        })
 }

@@ -17,7 +17,11 @@ pub const DEFINITION: &str = "Epochs of a task only grow. An attempt has at most
 pub fn on_begin(world: &mut World, m: usize, launch: &Launch) {
     let truth = &world.lives[world.machines[m].life];
     if !truth.starts.contains_key(&launch.attempt) {
-        let text = format!("gw-{} begins {:?} before its start is durable", m + 1, launch.attempt);
+        let text = format!(
+            "gw-{} begins {:?} before its start is durable",
+            m + 1,
+            launch.attempt
+        );
         world.fail("one_owner", text);
     }
 }
@@ -35,14 +39,17 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
     let mut found = None;
     for ran in world.ran_by_task.get(&key).into_iter().flatten() {
         let ran = &world.ran[*ran];
-        let broken = world.lives[here].branched
-            || world.lives[ran.life].branched
-            || world.cloud.went_back;
+        let broken =
+            world.lives[here].branched || world.lives[ran.life].branched || world.cloud.went_back;
         let same_place = ran.machine == m;
         if ran.attempt == attempt && ran.life == here && !world.lives[here].branched {
             found = Some(format!("gw-{} begins {attempt:?} twice", m + 1));
         } else if ran.to.is_none() && same_place {
-            found = Some(format!("gw-{} begins {attempt:?} beside {:?}", m + 1, ran.attempt));
+            found = Some(format!(
+                "gw-{} begins {attempt:?} beside {:?}",
+                m + 1,
+                ran.attempt
+            ));
         } else if ran.to.is_none() && !moves && !broken {
             found = Some(format!(
                 "gw-{} begins {attempt:?} while gw-{} runs {:?}",

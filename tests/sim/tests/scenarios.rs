@@ -1,0 +1,113 @@
+//! Seeds as tests: a handful on each layer, the meta test, negative controls, and the seeds that once found a
+//! mistake, each with its story.
+
+use sim::plan::{Layer, Plan, Planted};
+use sim::runner::{run_plan, run_seed};
+use std::process::Command;
+
+fn passes(seed: u64, layer: Layer) {
+    let verdict = run_seed(seed, layer, None);
+    assert!(
+        verdict.violations.is_empty(),
+        "{}",
+        sim::report::complaint(&verdict)
+    );
+    assert!(
+        verdict.tasks >= 50,
+        "seed {seed} has only {} tasks",
+        verdict.tasks
+    );
+    assert!(verdict.agent_hours() >= 6.0);
+}
+
+#[test]
+fn seeds_on_stores_in_memory_keep_all_promises() {
+    for seed in 0..6 {
+        passes(seed, Layer::Cores);
+    }
+}
+
+#[test]
+fn seeds_on_simulated_disks_keep_all_promises() {
+    for seed in [0, 3] {
+        passes(seed, Layer::Disk);
+    }
+}
+
+/// A node that had been silent for longer than `lost_after` was given the same pinned task again at every
+/// wake of the coordinator, and lost it at once: the coordinator turned in circles.
+#[test]
+fn a_silent_node_is_given_nothing_that_it_would_lose_at_once() {
+    passes(9, Layer::Cores);
+}
+
+/// The journal held a fact of a kind that only a later version knows; the agent took it for damage and did not
+/// start any more.
+#[test]
+fn a_fact_of_a_later_version_does_not_stop_the_agent() {
+    passes(10, Layer::Cores);
+}
+
+/// A slice that was lost by silence was placed again on the same node: its task began while the process of
+/// the old slice was still being ended.
+#[test]
+fn a_task_never_runs_twice_on_one_node_because_the_run_was_cut_anew() {
+    passes(92, Layer::Cores);
+}
+
+/// An agent saw a fork that the coordinator could not see and took a new incarnation; no word of an operator
+/// could get it out of quarantine.
+#[test]
+fn an_operator_can_free_a_node_that_took_a_new_incarnation_by_itself() {
+    passes(27, Layer::Cores);
+}
+
+/// A run that was submitted at a gateway stayed `running` for ever when the gateway was destroyed and forgotten.
+#[test]
+fn a_local_run_is_lost_with_its_forgotten_gateway() {
+    passes(127, Layer::Cores);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_in_another_process() {
+    for (seed, layer) in [(1, "1"), (0, "2")] {
+        let hash = || {
+            let out = Command::new(env!("CARGO_BIN_EXE_sim"))
+                .args(["replay", &seed.to_string(), "--layer", layer, "--hash"])
+                .output()
+                .expect("the simulator runs");
+            String::from_utf8(out.stdout).expect("a hash is text")
+        };
+        let first = hash();
+        assert_eq!(first.trim().len(), 16, "{first}");
+        assert_eq!(first, hash());
+    }
+}
+
+/// The first invariant that notices a mistake built into the world, within some seeds.
+fn noticed(layer: Layer, plant: impl Fn(&mut Plan)) -> Option<&'static str> {
+    (0..12).find_map(|seed| {
+        let mut plan = Plan::draw(seed, layer);
+        plant(&mut plan);
+        let verdict = run_plan(plan, None);
+        verdict
+            .violations
+            .first()
+            .map(|violation| violation.invariant)
+    })
+}
+
+#[test]
+fn mistakes_that_are_planted_are_noticed_by_a_named_invariant() {
+    for planted in Planted::ALL {
+        let found = noticed(Layer::Cores, |plan| plan.planted = Some(*planted));
+        let named = sim::check::ALL.iter().any(|(name, _)| found == Some(*name));
+        assert!(named, "{planted:?} gives {found:?}");
+    }
+}
+
+#[test]
+fn disks_that_lie_about_syncs_are_noticed() {
+    let found = noticed(Layer::Disk, |plan| plan.lying_disk = 300);
+    assert_eq!(found, Some("acknowledged_is_durable"));
+}
