@@ -4,6 +4,9 @@
 
 use e2e::agent::Gateway;
 use rustix::process::Signal;
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -41,9 +44,11 @@ fn dag() -> String {
     let mut text =
         "name: steps\ndefaults: {retry: {max_attempts: 1}, crash_limit: 1000}\ntasks:\n".to_owned();
     for (id, inputs) in edges {
-        text += &format!(
-            "  {id}:\n    inputs: [{inputs}]\n    outputs: [{id}]\n    shell: |\n      {step}\n"
-        );
+        writeln!(
+            text,
+            "  {id}:\n    inputs: [{inputs}]\n    outputs: [{id}]\n    shell: |\n      {step}"
+        )
+        .expect("writing to a string cannot fail");
     }
     text
 }
@@ -99,11 +104,9 @@ fn sweep(signal: Signal, all: bool, seed: u64) {
     let mut moments = Moments(seed);
     let mut gateway = Gateway::new(&["--cpus", "2"]);
     gateway.put_mark("log", "");
-    std::fs::set_permissions(
-        gateway.marks().join("log"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o666),
-    )
-    .unwrap();
+    // Tasks may run as another user.
+    let log = gateway.marks().join("log");
+    fs::set_permissions(log, Permissions::from_mode(0o666)).expect("its owner may change its mode");
     gateway.put_mark("gen", "0");
     gateway.start();
     let run = gateway.submit(&dag());

@@ -113,7 +113,10 @@ fn failing(retry: &str) -> String {
 fn fails(retry: &str) -> (Value, Vec<u64>, usize) {
     let gateway = Gateway::started(&["--cpus", "1"]);
     let run = gateway.submit(&failing(retry));
-    let task = gateway.settled(&run).remove("it").unwrap();
+    let task = gateway
+        .settled(&run)
+        .remove("it")
+        .expect("the task is there");
     let ran = gateway.mark("ran").lines().count();
     (task, pauses(&gateway, &run, "it"), ran)
 }
