@@ -25,6 +25,8 @@ const RANGE: i32 = 256;
 const BRIEF: Duration = Duration::from_millis(200);
 /// Most bytes of an environment (the kernel allows 6 MiB).
 const ENVIRON: u64 = 8 << 20;
+/// Most environments fit into this.
+const ENVIRON_USUAL: usize = 8 << 10;
 /// A process within exec shows no environment for a moment; so often it is looked at again.
 const UNSURE_LOOKS: u32 = 5;
 /// PF_KTHREAD in the flags of `/proc/PID/stat`.
@@ -138,7 +140,7 @@ impl Look {
         let in_group = whose
             .group
             .is_some_and(|group| group_of(number) == Some(group));
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(ENVIRON_USUAL);
         if let Ok(file) = File::open(format!("/proc/{number}/environ")) {
             let read = file.take(ENVIRON).read_to_end(&mut bytes);
             self.unsure |= read.is_ok() && bytes.is_empty() && within_exec(number);
@@ -158,16 +160,27 @@ impl Look {
     }
 }
 
-/// The fields of `/proc/PID/stat` behind the name: state, parent, group, …
-fn stat(number: i32) -> Option<Vec<String>> {
-    let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    Some(rest.split_whitespace().map(str::to_owned).collect())
+/// What `read` makes of the fields of `/proc/PID/stat` behind the name: state, parent, group, …
+///
+/// One read into a buffer on the stack: this is asked for every process that is born beside an
+/// attempt.
+fn stat<T>(
+    number: i32,
+    read: impl FnOnce(std::str::SplitAsciiWhitespace<'_>) -> Option<T>,
+) -> Option<T> {
+    let mut text = [0; 1024];
+    let len = File::open(format!("/proc/{number}/stat"))
+        .and_then(|file| file.read_at(&mut text, 0))
+        .ok()?;
+    // The name may hold any byte; the last ')' ends it.
+    let end = text[..len].iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(&text[end + 1..len]).ok()?;
+    read(fields.split_ascii_whitespace())
 }
 
 /// The process group of a process; none for kernel threads, which have none.
 pub(crate) fn group_of(number: i32) -> Option<Pid> {
-    group(stat(number)?.get(2)?)
+    stat(number, |mut fields| group(fields.nth(2)?))
 }
 
 /// The group that a field of `stat` names. The kernel writes -1 for a process that goes away while
@@ -179,17 +192,12 @@ fn group(field: &str) -> Option<Pid> {
 
 /// Whether a process without an environment could be one that is just being executed.
 fn within_exec(number: i32) -> bool {
-    let Some(fields) = stat(number) else {
-        return false;
-    };
-    let dead = fields
-        .first()
-        .is_none_or(|state| ["Z", "X"].contains(&state.as_str()));
-    let flags: u64 = fields
-        .get(6)
-        .and_then(|flags| flags.parse().ok())
-        .unwrap_or(0);
-    !dead && flags & KERNEL_THREAD == 0
+    let alive = stat(number, |mut fields| {
+        let dead = ["Z", "X"].contains(&fields.next()?);
+        let flags: u64 = fields.nth(5)?.parse().unwrap_or(0);
+        Some(!dead && flags & KERNEL_THREAD == 0)
+    });
+    alive.unwrap_or(false)
 }
 
 /// What is known when the main process of an attempt was just reaped.
