@@ -1,8 +1,8 @@
 //! The agent's driver with processes that take no time of their own: for what is measured without starting any.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use edge_core::driver::Driver;
-use edge_core::event::{Action, Boot, Config, Event, Local, ProcessEnd};
+use edge_core::event::{Action, Boot, Config, Event, Local, LocalReply, ProcessEnd};
 use edge_core::store::Store;
 use shared::codec;
 use shared::explain::Reason;
@@ -27,7 +27,7 @@ pub(crate) fn config(slots: u32) -> Config {
         name: "bench".to_owned(),
         labels: BTreeMap::new(),
         capacity: Resources {
-            cpu_milli: slots * 1000,
+            cpu_milli: 2000,
             memory: u64::MAX / 4,
             disk: u64::MAX / 4,
             ..Resources::default()
@@ -151,11 +151,19 @@ impl<S: Store> Virtual<S> {
 
     fn step(&mut self, events: Vec<Event>) -> Result<()> {
         let begun = &mut self.begun;
-        self.driver.run(self.now, events, &mut |action| {
-            if let Action::Begin(launch) = action {
-                begun.push_back(launch.attempt);
-            }
-        })?;
+        let mut refused = None;
+        self.driver
+            .run(self.now, events, &mut |action| match action {
+                Action::Begin(launch) => begun.push_back(launch.attempt),
+                Action::Reply {
+                    reply: LocalReply::Refused(why),
+                    ..
+                } => refused = Some(why),
+                _ => {}
+            })?;
+        if let Some(why) = refused {
+            bail!("the submission was refused: {why}");
+        }
         Ok(())
     }
 }

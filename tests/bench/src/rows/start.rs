@@ -4,12 +4,19 @@ use crate::figure::{Figure, Goal};
 use crate::gateway::{self, Gateway};
 use crate::place::Place;
 use crate::{spawn, stats, workload};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{OpenOptions, Permissions, set_permissions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
+
+/// How long the first task may take to write.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 20,
+    tv_nsec: 0,
+};
 
 pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
@@ -49,9 +56,10 @@ fn once(place: &Place, waiting: usize) -> Result<f64> {
     let data = dir.path().join("agent");
     gateway::make_waiting(&data, &workload::signals(waiting, path)?)?;
     let since = Instant::now();
-    let agent = Gateway::start::<&str>(&data, &[])?;
-    pipe.read_exact(&mut [0])?;
+    let mut agent = Gateway::start::<&str>(&data, &[])?;
+    let ready = poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&PATIENCE))?;
     let took = since.elapsed().as_secs_f64() * 1e3;
-    drop(agent);
+    ensure!(ready == 1, "no task was started: {:?}", agent.status()?);
+    pipe.read_exact(&mut [0])?;
     Ok(took)
 }
