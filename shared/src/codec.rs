@@ -72,7 +72,11 @@ pub fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
         .take(limit as u64 + 1)
         .read_to_end(&mut out)
         .map_err(refused)?;
-    if out.len() > limit { Err(DecodeError::Compressed(limit)) } else { Ok(out) }
+    if out.len() > limit {
+        Err(DecodeError::Compressed(limit))
+    } else {
+        Ok(out)
+    }
 }
 
 /// A workflow as entries carry it, and its content hash (of the uncompressed encoding).
@@ -92,7 +96,10 @@ pub fn unpack(packed: &[u8]) -> Result<(Workflow, Hash), DecodeError> {
     let (found, _) = postcard::take_from_bytes::<u16>(&bytes)
         .map_err(|error| DecodeError::Malformed(error.to_string()))?;
     if found > FORMAT {
-        return Err(DecodeError::Format { found, known: FORMAT });
+        return Err(DecodeError::Format {
+            found,
+            known: FORMAT,
+        });
     }
     Ok((decode(&bytes)?, Hash::of(&bytes)))
 }
@@ -105,12 +112,18 @@ mod tests {
     fn hostile_bytes_are_refused_within_the_bound() {
         let bomb = compress(&vec![0; 1 << 20]);
         assert_eq!(decompress(&bomb, 1000), Err(DecodeError::Compressed(1000)));
-        assert_eq!(decompress(b"nonsense", 1000), Err(DecodeError::Compressed(1000)));
+        assert_eq!(
+            decompress(b"nonsense", 1000),
+            Err(DecodeError::Compressed(1000))
+        );
         assert_eq!(decode::<u8>(&[1, 2]), Err(DecodeError::Trailing(1)));
-        assert!(matches!(decode::<Vec<u64>>(&[255; 9]), Err(DecodeError::Malformed(_))));
-        assert!(unpack(&compress(&encode(&(FORMAT + 1)))).is_err_and(|error| matches!(
-            error,
-            DecodeError::Format { .. }
-        )));
+        assert!(matches!(
+            decode::<Vec<u64>>(&[255; 9]),
+            Err(DecodeError::Malformed(_))
+        ));
+        assert!(
+            unpack(&compress(&encode(&(FORMAT + 1))))
+                .is_err_and(|error| matches!(error, DecodeError::Format { .. }))
+        );
     }
 }

@@ -51,7 +51,11 @@ macro_rules! text_in_json {
     ($name:ident) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                if to.is_human_readable() { to.collect_str(self) } else { self.0.serialize(to) }
+                if to.is_human_readable() {
+                    to.collect_str(self)
+                } else {
+                    self.0.serialize(to)
+                }
             }
         }
         impl<'de> Deserialize<'de> for $name {
@@ -257,7 +261,10 @@ mod tests {
         assert_eq!(crate::codec::decode(&[0xb8; 32]), Ok(hash));
         let text = serde_json::to_string(&(run, hash)).unwrap();
         assert_eq!(text, format!("[\"{run}\",\"{hash}\"]"));
-        assert_eq!(serde_json::from_str::<(RunId, Hash)>(&text).unwrap(), (run, hash));
+        assert_eq!(
+            serde_json::from_str::<(RunId, Hash)>(&text).unwrap(),
+            (run, hash)
+        );
         assert!(serde_json::from_str::<RunId>("\"ab\"").is_err());
     }
 }

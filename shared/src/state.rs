@@ -67,7 +67,10 @@ impl TaskState {
     #[must_use]
     pub fn is_final(self) -> bool {
         use TaskState::{Aborted, Cancelled, Failed, Lost, Skipped, Succeeded};
-        matches!(self, Succeeded | Failed | Cancelled | Aborted | Skipped | Lost)
+        matches!(
+            self,
+            Succeeded | Failed | Cancelled | Aborted | Skipped | Lost
+        )
     }
 }
 
@@ -98,7 +101,10 @@ impl RunState {
     /// Whether nothing follows it.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::PartlyLost)
+        matches!(
+            self,
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::PartlyLost
+        )
     }
 }
 

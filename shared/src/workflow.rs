@@ -150,15 +150,26 @@ impl Resources {
     #[must_use]
     pub fn lacks(&self, wanted: &Self) -> Option<(String, u64, u64)> {
         let fixed = [
-            ("cpu", u64::from(wanted.cpu_milli), u64::from(self.cpu_milli)),
+            (
+                "cpu",
+                u64::from(wanted.cpu_milli),
+                u64::from(self.cpu_milli),
+            ),
             ("memory", wanted.memory, self.memory),
             ("disk", wanted.disk, self.disk),
-            ("gpu", u64::from(wanted.gpu_milli), u64::from(self.gpu_milli)),
+            (
+                "gpu",
+                u64::from(wanted.gpu_milli),
+                u64::from(self.gpu_milli),
+            ),
         ];
-        let custom = wanted
-            .custom
-            .iter()
-            .map(|(name, want)| (name.as_str(), *want, self.custom.get(name).copied().unwrap_or(0)));
+        let custom = wanted.custom.iter().map(|(name, want)| {
+            (
+                name.as_str(),
+                *want,
+                self.custom.get(name).copied().unwrap_or(0),
+            )
+        });
         fixed
             .into_iter()
             .chain(custom)

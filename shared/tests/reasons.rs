@@ -10,5 +10,8 @@ fn every_reason_is_documented() {
         .map(|reason| reason.text())
         .filter(|text| !page.contains(&format!("| `{text}` |")))
         .collect();
-    assert!(missing.is_empty(), "docs/explain.md has no row for {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "docs/explain.md has no row for {missing:?}"
+    );
 }

@@ -224,7 +224,11 @@ fn what_ends_is_recorded_on_a_full_disk_and_nothing_starts() {
     }
     assert!(agent.held.is_empty(), "nothing starts without room");
     assert_eq!(agent.succeeded(), started);
-    assert_eq!(fs::metadata(&reserve).unwrap().len(), 0, "it was given back");
+    assert_eq!(
+        fs::metadata(&reserve).unwrap().len(),
+        0,
+        "it was given back"
+    );
     drop(agent);
 
     // It starts again on the full disk and knows every end.
