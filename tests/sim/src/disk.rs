@@ -328,7 +328,7 @@ mod tests {
     }
 
     fn put(db: &Database, n: u64) -> bool {
-        let mut put = || -> std::result::Result<(), redb::Error> {
+        let put = || -> std::result::Result<(), redb::Error> {
             let mut write = db.begin_write()?;
             write.set_quick_repair(true);
             write.open_table(TABLE)?.insert(n, n)?;

@@ -167,6 +167,11 @@ impl Model {
             return;
         };
         self.waiting.remove(&number);
+        let here = self.slices.get(&(slice.run, slice.slice));
+        if here.is_some_and(|model| model.slice == slice) {
+            // the same assignment again, after a reset of the log
+            return;
+        }
         let mut model = SliceModel {
             slice,
             tasks: assign.tasks.iter().map(|task| (*task, fresh())).collect(),

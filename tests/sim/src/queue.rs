@@ -66,7 +66,7 @@ impl<E> Queue<E> {
     }
 
     /// The next event and its time.
-    pub fn next(&mut self) -> Option<(Time, E)> {
+    pub fn pop(&mut self) -> Option<(Time, E)> {
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }
 
@@ -99,7 +99,7 @@ mod tests {
         for (at, event) in [(5, 'b'), (1, 'a'), (5, 'c'), (9, 'd')] {
             queue.at(at, event);
         }
-        let order: String = std::iter::from_fn(|| queue.next().map(|(_, event)| event)).collect();
+        let order: String = std::iter::from_fn(|| queue.pop().map(|(_, event)| event)).collect();
         assert_eq!(order, "abcd");
     }
 }

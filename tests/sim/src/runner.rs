@@ -75,11 +75,11 @@ pub fn run_plan(plan: Plan, lines: Option<Sink>) -> Verdict {
 /// Which layer a seed runs on: every third with simulated disks when nothing else is asked for.
 #[must_use]
 pub fn layer_of(seed: u64, wanted: Option<Layer>) -> Layer {
-    wanted.unwrap_or(if seed.is_multiple_of(3) {
-        Layer::Disk
-    } else {
-        Layer::Cores
-    })
+    match wanted {
+        Some(layer) => layer,
+        None if seed.is_multiple_of(3) => Layer::Disk,
+        None => Layer::Cores,
+    }
 }
 
 /// Runs one seed.

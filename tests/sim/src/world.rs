@@ -256,7 +256,7 @@ impl World {
     /// Runs until `end`, or until a promise is broken.
     pub fn run_until(&mut self, end: Time) {
         while self.violations.is_empty() && self.queue.next_at().is_some_and(|at| at <= end) {
-            let Some((at, event)) = self.queue.next() else {
+            let Some((at, event)) = self.queue.pop() else {
                 break;
             };
             self.t = at;

@@ -24,60 +24,11 @@ pub fn restless(world: &World) -> Vec<String> {
         .chain(world.people.waiting.iter().copied())
         .collect();
     for (m, machine) in world.machines.iter().enumerate() {
-        if machine.destroyed || machine.node.is_none() {
-            continue;
-        }
-        if machine
+        let gone = machine
             .node
-            .is_some_and(|node| world.people.forgotten.contains(&node))
-        {
-            continue;
-        }
-        if machine.life == usize::MAX {
-            out.push(format!("gw-{} is not enrolled again", m + 1));
-            continue;
-        }
-        if !machine.procs.is_empty() {
-            out.push(format!(
-                "gw-{} has {} processes",
-                m + 1,
-                machine.procs.len()
-            ));
-        }
-        let truth = &world.lives[machine.life];
-        out.extend(
-            truth
-                .model
-                .unfinished(&waiting)
-                .into_iter()
-                .filter(|_| !machine.destroyed)
-                .map(|text| format!("gw-{}: {text}", m + 1)),
-        );
-        let known = world
-            .cloud
-            .truth
-            .heads
-            .get(&truth.log)
-            .map_or(0, |head| head.number);
-        if known != truth.facts.len() as u64 {
-            out.push(format!(
-                "gw-{}: {known} of {} facts recorded",
-                m + 1,
-                truth.facts.len()
-            ));
-        }
-        let written = world
-            .cloud
-            .truth
-            .directives
-            .get(&truth.log)
-            .map_or(0, |head| head.number);
-        if written != truth.last_directive() {
-            out.push(format!(
-                "gw-{}: {} of {written} directives arrived",
-                m + 1,
-                truth.last_directive()
-            ));
+            .is_some_and(|node| world.people.forgotten.contains(&node));
+        if !machine.destroyed && machine.node.is_some() && !gone {
+            out.extend(restless_node(world, m, &waiting));
         }
     }
     if !world.people.asks.is_empty() {
@@ -85,6 +36,35 @@ pub fn restless(world: &World) -> Vec<String> {
             "{} requests without an answer",
             world.people.asks.len()
         ));
+    }
+    out
+}
+
+fn restless_node(world: &World, m: usize, waiting: &BTreeSet<RunId>) -> Vec<String> {
+    let machine = &world.machines[m];
+    let name = &machine.name;
+    if machine.life == usize::MAX {
+        return vec![format!("{name} is not enrolled again")];
+    }
+    let mut out = Vec::new();
+    if !machine.procs.is_empty() {
+        out.push(format!("{name} has {} processes", machine.procs.len()));
+    }
+    let truth = &world.lives[machine.life];
+    let unfinished = truth.model.unfinished(waiting);
+    out.extend(unfinished.into_iter().map(|text| format!("{name}: {text}")));
+    let number = |head: Option<&shared::log::Head>| head.map_or(0, |head| head.number);
+    let known = number(world.cloud.truth.heads.get(&truth.log));
+    if known != truth.facts.len() as u64 {
+        out.push(format!(
+            "{name}: {known} of {} facts recorded",
+            truth.facts.len()
+        ));
+    }
+    let written = number(world.cloud.truth.directives.get(&truth.log));
+    if written != truth.last_directive() {
+        let arrived = truth.last_directive();
+        out.push(format!("{name}: {arrived} of {written} directives arrived"));
     }
     out
 }

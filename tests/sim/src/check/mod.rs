@@ -39,10 +39,10 @@ pub fn look(world: &mut World) {
     no_offline_mode::look(world);
     bounded::look(world);
     let minute = world.t / MIN;
-    if minute % 7 == 0 {
+    if minute.is_multiple_of(7) {
         explained::look(world);
     }
-    if minute % 10 == 0 && world.cloud.engine.is_some() {
+    if minute.is_multiple_of(10) && world.cloud.engine.is_some() {
         world.ask(Request::Nodes, Purpose::Watch);
         world.ask(Request::Runs { state: None }, Purpose::Watch);
     }
