@@ -450,15 +450,12 @@ impl<S: Store> Loop<S> {
 
     /// Puts the room that there is before the events that are decided on; tasks can fill a disk at any time.
     fn measure_room(&mut self, events: &mut Vec<Event>) {
-        let commit = self.driver.room_wanted();
-        let wanted = commit + ROOM_FOR_FILES;
-        // What the core wants beside it.
-        let enough = wanted + 2 * commit;
+        let wanted = self.driver.room_wanted() + ROOM_FOR_FILES;
         let Ok(stat) = rustix::fs::statvfs(&self.data) else {
             return;
         };
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let scarce = free < enough;
+        let scarce = !self.driver.agent().is_enough(free, wanted);
         if scarce != self.scarce || Instant::now() >= self.room_due {
             self.room_due = Instant::now() + ROOM_INTERVAL;
             self.scarce = scarce;

@@ -95,11 +95,15 @@ impl Usage {
 impl Agent {
     /// Whether there is room on the disk to begin more work (or to take a slice over).
     pub(crate) fn has_room(&self) -> bool {
-        let enough = |(free, wanted): (u64, u64)| {
-            let left = free.saturating_sub(wanted);
-            left >= PLENTY || free >= wanted && left >= self.reserve()
-        };
-        self.room.is_none_or(enough)
+        self.room
+            .is_none_or(|(free, wanted)| self.is_enough(free, wanted))
+    }
+
+    /// Whether so many free bytes allow more work, where `wanted` are for the store and for files.
+    #[must_use]
+    pub fn is_enough(&self, free: u64, wanted: u64) -> bool {
+        let left = free.saturating_sub(wanted);
+        left >= PLENTY || free >= wanted && left >= self.reserve()
     }
 
     /// Bytes that must stay free for what has to be recorded even without room: the ends of all that started,

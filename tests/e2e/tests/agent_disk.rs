@@ -65,7 +65,7 @@ tasks:{FILLER}
     let _ = gateway.wait_state(&run, "before", "succeeded");
     let _ = gateway.wait_mark("full", 1);
     let _ = gateway.wait_mark("keeper", 1);
-    let _ = gateway.signal_all(Signal::KILL, false);
+    gateway.signal_all(Signal::KILL, false);
     gateway.wait_exit();
     gateway.put_mark("free", "");
     gateway.start();

@@ -43,7 +43,7 @@ fn refuses(gateway: &Gateway, words: &[&str]) {
 fn spoilt(spoil: impl Fn(&Path), words: &[&str]) {
     let (mut gateway, run) = killed_at_work();
     let path = store(&gateway);
-    let whole = fs::read(&path).unwrap();
+    let whole = fs::read(&path).expect("a killed agent leaves its store");
     spoil(&path);
     let spoilt = fs::read(&path).ok();
     refuses(&gateway, words);
@@ -55,7 +55,7 @@ fn spoilt(spoil: impl Fn(&Path), words: &[&str]) {
         untouched || whole_database,
         "a refused store is left as it is"
     );
-    fs::write(&path, whole).unwrap();
+    fs::write(&path, whole).expect("the test's directory can be written");
     gateway.put_mark("go", "");
     gateway.start();
     let tasks = gateway.settled(&run);

@@ -18,10 +18,11 @@ fn named() -> BTreeSet<String> {
 fn written() -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+    for entry in fs::read_dir(folder).expect("the sources are there") {
+        let path = entry.expect("a folder can be listed").path();
+        let text = fs::read_to_string(path).expect("sources are text");
         for test in text.split("\n#[test]\nfn ").skip(1) {
-            let name = test.split_once('(').unwrap().0;
+            let name = test.split_once('(').expect("a function has parameters").0;
             if name.starts_with("spec_field_") {
                 assert!(found.insert(name.to_owned()), "{name} is there twice");
             }
