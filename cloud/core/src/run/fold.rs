@@ -30,7 +30,8 @@ impl Run {
                 continue;
             }
             last = number;
-            if !self.head.known && !matches!(fact.body, Body::Submitted { .. }) {
+            let early = !self.head.known || self.head.kept.iter().any(|(l, ..)| *l == log);
+            if early && !matches!(fact.body, Body::Submitted { .. }) {
                 self.keep(log, number);
                 continue;
             }

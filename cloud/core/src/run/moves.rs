@@ -360,19 +360,22 @@ impl Run {
         packed: Option<&[u8]>,
         fx: &mut Effects,
     ) -> Vec<(LogId, u64, u64)> {
-        let mut kept = Vec::new();
         if let (false, Some(packed)) = (self.head.known, packed)
             && let Ok((workflow, hash)) = shared::codec::unpack(packed)
             && crate::audit::workflow(&workflow).is_ok()
         {
             self.head.by = "rebuilt from an inventory".to_owned();
             self.define(packed, hash, workflow, fx);
-            kept = std::mem::take(&mut self.head.kept);
-            self.head.folded.clear();
         }
         if !self.head.known {
-            return kept;
+            return Vec::new();
         }
+        // each node's facts wait for its own inventory: before it, its slices are not known to be its own
+        let (kept, others) = std::mem::take(&mut self.head.kept)
+            .into_iter()
+            .partition(|(l, ..)| *l == log);
+        self.head.kept = others;
+        self.head.folded.remove(&log);
         let named: BTreeSet<SliceRef> = slices.iter().map(|s| s.slice).collect();
         for state in slices {
             self.compare(log, state);
