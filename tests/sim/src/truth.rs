@@ -27,6 +27,9 @@ pub struct FactRow {
     pub at: Time,
 }
 
+/// The bytes of entries of a log.
+pub type Entries = Vec<Vec<u8>>;
+
 /// One life of a gateway's disk: a branch of the history of a log.
 #[derive(Debug, Clone)]
 pub struct EdgeTruth {
@@ -39,7 +42,7 @@ pub struct EdgeTruth {
     /// Number of the first directive (a reset starts later).
     pub directives_base: u64,
     /// A commit of which nobody knows the end.
-    pub open: Option<(Vec<Vec<u8>>, Vec<Vec<u8>>)>,
+    pub open: Option<(Entries, Entries)>,
     /// The fold of it.
     pub model: Model,
     /// Last fact that was sent up.
