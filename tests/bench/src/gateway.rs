@@ -55,8 +55,11 @@ pub(crate) fn open(data: &Path) -> Result<RedbStore> {
     Ok(edge_store::open_file(&data.join("store.redb"), IDENTITY)?)
 }
 
-/// The facts in the journal of `data` and their bytes, in order.
-pub(crate) fn facts(data: &Path) -> Result<Vec<(Fact, Vec<u8>)>> {
+/// A fact and its bytes in the journal.
+pub(crate) type Entry = (Fact, Vec<u8>);
+
+/// The facts in the journal of `data`, in order.
+pub(crate) fn facts(data: &Path) -> Result<Vec<Entry>> {
     let mut facts = Vec::new();
     open(data)?.each_fact(0, &mut |number, bytes| {
         facts.extend(Fact::decode(number, bytes).map(|fact| (fact, bytes.to_vec())));

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Time to settle before the watch begins.
-const SETTLE: Duration = Duration::from_secs(5);
+/// Time to settle before the watch begins: past the snapshot of what the start changed.
+const SETTLE: Duration = Duration::from_secs(15);
 
 /// What was seen.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,11 @@
 //! 10,000 tasks of `/bin/true` through the real agent, two at a time, start and finish durable.
 
 use crate::figure::{Figure, Goal};
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, Entry, Gateway};
 use crate::place::Place;
 use crate::{spawn, stats, workload};
 use anyhow::{Result, ensure};
-use shared::fact::{Body, Fact, Outcome};
+use shared::fact::{Body, Outcome};
 use shared::limits::LINGER_MS;
 use shared::workflow::Workflow;
 
@@ -40,7 +40,7 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
 
 /// Runs `workflow` on a fresh agent: microseconds a task from the submission until the last end is durable, and
 /// the facts that are in the journal after the agent was killed.
-pub(super) fn run(place: &Place, workflow: &Workflow) -> Result<(f64, Vec<(Fact, Vec<u8>)>)> {
+pub(super) fn run(place: &Place, workflow: &Workflow) -> Result<(f64, Vec<Entry>)> {
     let dir = place.fresh()?;
     let data = dir.path().join("agent");
     gateway::make(&data)?;
