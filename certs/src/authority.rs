@@ -1,8 +1,9 @@
 //! The authority of a fleet: its key and certificate, what it issues, and the other secrets of the
 //! coordinator that live beside it.
 //!
-//! Invariant: the certificate is written last. Where it exists every secret must exist, and a missing one is
-//! an error that says so: never silently made anew, which would cut off the whole fleet.
+//! Invariant: the certificate is written last. Where it exists every secret must exist, and a
+//! missing one is an error that says so: never silently made anew, which would cut off the whole
+//! fleet.
 
 use crate::clock::NOT_BEFORE_YEAR;
 use crate::files::{self, FilesError};
@@ -82,7 +83,8 @@ pub struct Issued {
     pub authority: Vec<u8>,
 }
 
-/// Keys of the QUIC endpoint that must outlive the process, so that agents notice a restart at once.
+/// Keys of the QUIC endpoint that must outlive the process, so that agents notice a restart at
+/// once.
 #[derive(Clone)]
 pub struct TransportKeys {
     /// Stateless-reset key.
@@ -122,8 +124,8 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// The authority in `dir`, made if there is none. `dir` may hold the secrets of an interrupted first
-    /// start; they are taken over.
+    /// The authority in `dir`, made if there is none. `dir` may hold the secrets of an interrupted
+    /// first start; they are taken over.
     ///
     /// # Errors
     /// [`AuthorityError`]; an authority that lacks a part is never made anew.
@@ -218,8 +220,8 @@ impl Authority {
         &self.transport
     }
 
-    /// A new key and certificate for the coordinator, valid for `validity` from `now`. Agents know the
-    /// authority, not this key, so each start may take a new one.
+    /// A new key and certificate for the coordinator, valid for `validity` from `now`. Agents know
+    /// the authority, not this key, so each start may take a new one.
     ///
     /// # Errors
     /// [`AuthorityError::Make`].

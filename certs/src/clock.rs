@@ -1,4 +1,5 @@
-//! The time at which certificates are judged. It comes from the caller, who knows more than the wall clock.
+//! The time at which certificates are judged. It comes from the caller, who knows more than the
+//! wall clock.
 
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
@@ -7,12 +8,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// No right clock shows less: this version was written then. The floor for gateways without a clock battery,
-/// which wake in 1970 and would find every certificate not valid yet.
+/// No right clock shows less: this version was written then. The floor for gateways without a clock
+/// battery, which wake in 1970 and would find every certificate not valid yet.
 pub const WRITTEN: Unix = Unix(1_793_491_200_000);
 
-/// Start of validity of every certificate. Long before [`WRITTEN`], so that a gateway whose clock is behind
-/// the authority's can still connect and learn the time.
+/// Start of validity of every certificate. Long before [`WRITTEN`], so that a gateway whose clock
+/// is behind the authority's can still connect and learn the time.
 pub(crate) const NOT_BEFORE_YEAR: i32 = 2026;
 
 /// A source of time for certificate checks, called once per handshake.
@@ -20,8 +21,8 @@ pub(crate) const NOT_BEFORE_YEAR: i32 = 2026;
 pub struct Clock(Arc<dyn Fn() -> Unix + Send + Sync>);
 
 impl Clock {
-    /// `read` gives the best knowledge of the present: the wall clock, the last time that was seen. It is
-    /// never taken for less than [`WRITTEN`].
+    /// `read` gives the best knowledge of the present: the wall clock, the last time that was seen.
+    /// It is never taken for less than [`WRITTEN`].
     #[must_use]
     pub fn new(read: impl Fn() -> Unix + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))

@@ -1,4 +1,5 @@
-//! Who a certificate speaks for: its role, the node id and name, its validity; and why one is refused.
+//! Who a certificate speaks for: its role, the node id and name, its validity; and why one is
+//! refused.
 
 use crate::hex;
 use ring::digest;
@@ -218,7 +219,8 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// The peer that presented `chain` in a handshake which the settings of [`crate::server`] accepted.
+    /// The peer that presented `chain` in a handshake which the settings of [`crate::server`]
+    /// accepted.
     ///
     /// # Errors
     /// [`Refusal`] for a chain that those settings cannot have accepted.

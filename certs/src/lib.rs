@@ -1,11 +1,11 @@
-//! The PKI of both sides: the authority and the certificates it issues, one-time enrolment tokens, the seal,
-//! the persisted transport keys, and TLS settings that know roles instead of host names.
+//! The PKI of both sides: the authority and the certificates it issues, one-time enrolment tokens,
+//! the seal, the persisted transport keys, and TLS settings that know roles instead of host names.
 //!
-//! Owns key files and nothing else: no sockets, no clock (times come in as values), no store of tokens (the
-//! coordinator's fleet keeps [`TokenRecord`]s).
+//! Owns key files and nothing else: no sockets, no clock (times come in as values), no store of
+//! tokens (the coordinator's fleet keeps [`TokenRecord`]s).
 //!
-//! Invariant: a private key or secret is written only to a file that its owner alone can read, and never
-//! appears in an error or in `Debug` output.
+//! Invariant: a private key or secret is written only to a file that its owner alone can read, and
+//! never appears in an error or in `Debug` output.
 
 mod authority;
 mod clock;

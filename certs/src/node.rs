@@ -1,7 +1,8 @@
 //! A node's own key and certificate, and where they live on its disk.
 //!
-//! The key is written before the first enrolment is tried, so that an enrolment whose reply was lost can be
-//! repeated by the same key. The certificate is written last: where it exists the node is enrolled.
+//! The key is written before the first enrolment is tried, so that an enrolment whose reply was
+//! lost can be repeated by the same key. The certificate is written last: where it exists the node
+//! is enrolled.
 
 use crate::authority::{Issued, issued_by};
 use crate::files::{self, FilesError};
@@ -155,7 +156,8 @@ impl NodeKey {
             .to_vec())
     }
 
-    /// Judges what the coordinator issued: for this key, for a node, by the authority with this fingerprint.
+    /// Judges what the coordinator issued: for this key, for a node, by the authority with this
+    /// fingerprint.
     ///
     /// # Errors
     /// [`NodeKeyError::OtherKey`] or [`NodeKeyError::Refused`].
@@ -205,8 +207,8 @@ impl NodeKey {
         Ok(enrolled)
     }
 
-    /// The certificate that `dir` keeps for this key; none if the node is not enrolled yet. An expired one
-    /// counts: the handshake judges that.
+    /// The certificate that `dir` keeps for this key; none if the node is not enrolled yet. An
+    /// expired one counts: the handshake judges that.
     ///
     /// # Errors
     /// [`NodeKeyError`].

@@ -1,9 +1,10 @@
-//! The key of the seals, by which a coordinator recognises its own acknowledgements after its store went back.
+//! The key of the seals, by which a coordinator recognises its own acknowledgements after its store
+//! went back.
 
 use std::fmt;
 
-/// Made at the first `serve`, kept beside the authority's key, part of backups, never changed by a restore.
-/// The coordinator's core seals with it.
+/// Made at the first `serve`, kept beside the authority's key, part of backups, never changed by a
+/// restore. The coordinator's core seals with it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealKey([u8; 32]);
 

@@ -1,5 +1,5 @@
-//! TLS settings of both sides: TLS 1.3 only, ring, no resumption (a resumed session would not be checked
-//! against the clock and the authority again), certificates read anew for each handshake.
+//! TLS settings of both sides: TLS 1.3 only, ring, no resumption (a resumed session would not be
+//! checked against the clock and the authority again), certificates read anew for each handshake.
 
 use crate::clock::Clock;
 use crate::identity::{Fingerprint, Refusal};
@@ -38,7 +38,8 @@ fn tls_error(doing: &'static str) -> impl FnOnce(rustls::Error) -> TlsError {
     move |source| TlsError { doing, source }
 }
 
-/// The certificate shown in the next handshake. A renewed one takes effect at once, without a restart.
+/// The certificate shown in the next handshake. A renewed one takes effect at once, without a
+/// restart.
 #[derive(Clone)]
 pub struct Holder(Arc<RwLock<Arc<CertifiedKey>>>);
 
@@ -97,8 +98,9 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The coordinator's settings. Who shows no certificate is let in as anonymous (to enrol); who shows one must
-/// be a node of this authority, whose certificate expired at most `grace` ago (to renew).
+/// The coordinator's settings. Who shows no certificate is let in as anonymous (to enrol); who
+/// shows one must be a node of this authority, whose certificate expired at most `grace` ago (to
+/// renew).
 ///
 /// # Errors
 /// [`TlsError`].
@@ -148,7 +150,8 @@ impl Verdict {
     }
 }
 
-/// For an agent that has only a token: trusts the authority whose fingerprint the token carries, shows none.
+/// For an agent that has only a token: trusts the authority whose fingerprint the token carries,
+/// shows none.
 ///
 /// # Errors
 /// [`TlsError`].
@@ -156,7 +159,8 @@ pub fn enrol_client(authority: Fingerprint, clock: Clock) -> Result<ClientTls, T
     client(Trust::Pinned(authority), None, clock)
 }
 
-/// For an enrolled agent: trusts `authority`, shows the certificate that `holder` has at that moment.
+/// For an enrolled agent: trusts `authority`, shows the certificate that `holder` has at that
+/// moment.
 ///
 /// # Errors
 /// [`TlsError`].

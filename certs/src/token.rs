@@ -1,7 +1,7 @@
 //! Enrolment tokens: one-time, expiring, and naming the authority that the newcomer should trust.
 //!
-//! The coordinator keeps a [`TokenRecord`] each, with a hash of the secret; the text exists once, when the
-//! token is made.
+//! The coordinator keeps a [`TokenRecord`] each, with a hash of the secret; the text exists once,
+//! when the token is made.
 
 use crate::hex::{self, HexError};
 use crate::identity::{Fingerprint, sha256};

@@ -1,4 +1,5 @@
-//! The two certificate checks of a handshake. Roles count, host names do not: gateways dial addresses.
+//! The two certificate checks of a handshake. Roles count, host names do not: gateways dial
+//! addresses.
 
 use crate::clock::{from_pki, to_pki};
 use crate::identity::{Fingerprint, Refusal, Role, Subject};
@@ -24,7 +25,8 @@ pub(crate) enum Trust {
     Authority(CertificateDer<'static>),
 }
 
-/// Where a verifier leaves its refusal for the one who dialled: errors of the transport carry only text.
+/// Where a verifier leaves its refusal for the one who dialled: errors of the transport carry only
+/// text.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slot(Arc<Mutex<Option<Refusal>>>);
 
@@ -37,7 +39,8 @@ impl Slot {
     }
 }
 
-/// A refusal on its way through rustls and QUIC, which show people the `Debug` text of foreign errors.
+/// A refusal on its way through rustls and QUIC, which show people the `Debug` text of foreign
+/// errors.
 #[derive(Clone, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Worded(pub(crate) Refusal);
@@ -203,8 +206,8 @@ impl CheckNode {
             checked.map_err(|error| refusal(&error, leaf, WANTED, now))
         };
         match check(at) {
-            // Within the grace period an expired certificate is judged as of its last day; the peer is
-            // then `Peer::Expired` and may only renew.
+            // Within the grace period an expired certificate is judged as of its last day; the peer
+            // is then `Peer::Expired` and may only renew.
             Err(Refusal::Expired { since, .. }) if now.0 - since.0 <= self.grace.0 as i64 => {
                 check(to_pki(since))
             }

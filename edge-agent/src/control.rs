@@ -1,5 +1,6 @@
-//! Local commands: JSON lines over `DIR/agent.sock`, answered without any network. A request is one line; some
-//! are followed by raw bytes whose number the line names. The answer is one line, or lines up to `done`.
+//! Local commands: JSON lines over `DIR/agent.sock`, answered without any network. A request is one
+//! line; some are followed by raw bytes whose number the line names. The answer is one line, or
+//! lines up to `done`.
 
 use serde::{Deserialize, Serialize};
 use shared::ids::{Hash, RunId};

@@ -1,8 +1,9 @@
-//! The data directory: who the agent is, the lock that keeps a second agent out, and where things lie.
+//! The data directory: who the agent is, the lock that keeps a second agent out, and where things
+//! lie.
 //!
 //! ```text
 //! DIR/agent.lock      held by the running agent (flock)
-//! DIR/identity.json   node, name, incarnation; a store without it, or it without a store, is a damaged directory
+//! DIR/identity.json   node, name, incarnation; without a store beside it the directory is damaged
 //! DIR/pki/            key, certificate, the authority's certificate
 //! DIR/store.redb      the journal of the current incarnation
 //! DIR/old/            journals of earlier incarnations
@@ -189,8 +190,8 @@ impl DataDir {
         self.path.join("pki")
     }
 
-    /// Who the agent is; none if it was never enrolled. Identity and store must go together: an empty or missing
-    /// store beside an identity is a damaged directory and never "nothing to do".
+    /// Who the agent is; none if it was never enrolled. Identity and store must go together: an
+    /// empty or missing store beside an identity is a damaged directory and never "nothing to do".
     ///
     /// # Errors
     /// [`DataError::Damaged`].

@@ -1,5 +1,5 @@
-//! The agent's end of the link: dials when the core says so, carries messages both ways, moves files, enrols.
-//! It decides nothing; whatever goes wrong is told to the loop as an event.
+//! The agent's end of the link: dials when the core says so, carries messages both ways, moves
+//! files, enrols. It decides nothing; whatever goes wrong is told to the loop as an event.
 
 use crate::clock;
 use crate::looping::{Handle, Message};
@@ -100,8 +100,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|error| format!("no runtime for the link: {error}"))
 }
 
-/// Enrols with the coordinator at `coordinator` by `token`, keeps what it issued in `pki`, and returns the
-/// identity that it gave.
+/// Enrols with the coordinator at `coordinator` by `token`, keeps what it issued in `pki`, and
+/// returns the identity that it gave.
 ///
 /// # Errors
 /// What to tell a person.
@@ -155,7 +155,8 @@ pub fn run(options: LinkOptions, handle: Handle, commands: UnboundedReceiver<Lin
     }
 }
 
-/// TERM and INT stop the agent; it lives in this runtime because the loop's thread waits for its queue.
+/// TERM and INT stop the agent; it lives in this runtime because the loop's thread waits for its
+/// queue.
 async fn stop_on_signal(handle: Handle) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (
@@ -187,7 +188,8 @@ struct Link {
     session: Option<Session>,
 }
 
-/// The socket of all dials (a NAT keeps its mapping), and whether it speaks IPv4. Made by the first dial.
+/// The socket of all dials (a NAT keeps its mapping), and whether it speaks IPv4. Made by the first
+/// dial.
 type SharedEndpoint = Arc<std::sync::Mutex<Option<(bool, Endpoint)>>>;
 
 impl Link {

@@ -1,5 +1,5 @@
-//! The server behind `DIR/agent.sock`: one thread accepts, a few serve. Reads are answered by the loop from
-//! committed state, orders once they are durable.
+//! The server behind `DIR/agent.sock`: one thread accepts, a few serve. Reads are answered by the
+//! loop from committed state, orders once they are durable.
 
 use crate::control::{Answer, LINE_BYTES, Request, short_path};
 use crate::looping::{Ask, Handle, Order};

@@ -1,5 +1,6 @@
-//! The loop of the agent: takes what happened, lets the driver decide and commit, and does what it asks for.
-//! Everything else (link, executor, local commands) speaks to it through one bounded queue.
+//! The loop of the agent: takes what happened, lets the driver decide and commit, and does what it
+//! asks for. Everything else (link, executor, local commands) speaks to it through one bounded
+//! queue.
 
 use crate::clock;
 use crate::control::Answer;
@@ -201,8 +202,8 @@ pub struct Loop<S: Store> {
     next_request: u64,
     /// Ends that were told to the core; their directories go once they are durable.
     unsettled: Vec<AttemptRef>,
-    /// Questions that came while something was decided and not durable: what is shown must not be undone by a
-    /// crash.
+    /// Questions that came while something was decided and not durable: what is shown must not be
+    /// undone by a crash.
     asked: Vec<(Ask, SyncSender<Answer>)>,
     /// Ends by a signal that may be part of a stop of everything.
     signalled: Vec<(Instant, exec::Ended)>,
@@ -310,7 +311,8 @@ impl<S: Store> Loop<S> {
         ending
     }
 
-    /// Only while nothing runs: an attempt's outputs lie in the file store before its end names them.
+    /// Only while nothing runs: an attempt's outputs lie in the file store before its end names
+    /// them.
     fn sweep(&mut self) {
         if self.hands.alive.is_empty() && self.sweep.is_due() && !self.driver.has_uncommitted() {
             let gone = self.sweep.run(&self.driver.agent().named_files());
@@ -337,7 +339,8 @@ impl<S: Store> Loop<S> {
             Ok(message) => {
                 self.take(message, &mut events);
                 if self.hands.waiting() * 2 > STARTS_AHEAD {
-                    // The executor has enough to do; waking up for each end costs CPU that tasks need.
+                    // The executor has enough to do; waking up for each end costs CPU that tasks
+                    // need.
                     std::thread::sleep(COMPANY);
                 }
             }
@@ -392,7 +395,8 @@ impl<S: Store> Loop<S> {
         }
     }
 
-    /// Answers from committed state, at the latest when the facts that wait for company are committed.
+    /// Answers from committed state, at the latest when the facts that wait for company are
+    /// committed.
     fn answer_asked(&mut self) {
         if self.driver.has_uncommitted() {
             return;
@@ -403,8 +407,8 @@ impl<S: Store> Loop<S> {
         }
     }
 
-    /// A service manager ends the agent and its tasks with one signal. Such an end is no failure of the task: it
-    /// waits until it is clear that only the task was meant.
+    /// A service manager ends the agent and its tasks with one signal. Such an end is no failure of
+    /// the task: it waits until it is clear that only the task was meant.
     fn may_be_a_stop(&self, ended: &exec::Ended) -> bool {
         const TERM_INT_KILL_HUP: [i32; 4] = [-15, -2, -9, -1];
         ended.reason == Reason::Signalled
@@ -448,7 +452,8 @@ impl<S: Store> Loop<S> {
         }
     }
 
-    /// Puts the room that there is before the events that are decided on; tasks can fill a disk at any time.
+    /// Puts the room that there is before the events that are decided on; tasks can fill a disk at
+    /// any time.
     fn measure_room(&mut self, events: &mut Vec<Event>) {
         let wanted = self.driver.room_wanted() + ROOM_FOR_FILES;
         let Ok(stat) = rustix::fs::statvfs(&self.data) else {
@@ -572,8 +577,8 @@ impl Hands {
     }
 }
 
-/// A stop ends within the grace of its tasks and a little more, whatever hangs: what is left is taken for a
-/// crash by the next start.
+/// A stop ends within the grace of its tasks and a little more, whatever hangs: what is left is
+/// taken for a crash by the next start.
 fn bound_the_stop(grace: Duration) {
     let watch = move || {
         std::thread::sleep(grace + STOP_MARGIN);
@@ -608,7 +613,8 @@ fn into_launch(launch: edge_core::event::Launch) -> exec::Launch {
             let source = match (&input.source, hash) {
                 (Source::NodeFile(path), _) => exec::InputFile::NodeFile(path.clone()),
                 (_, Some(hash)) => exec::InputFile::Stored(*hash),
-                // The core launches nothing whose inputs it does not know; the executor refuses an empty path.
+                // The core launches nothing whose inputs it does not know; the executor refuses an
+                // empty path.
                 (_, None) => exec::InputFile::NodeFile(String::new()),
             };
             (input.path.clone(), source)

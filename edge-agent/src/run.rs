@@ -1,4 +1,5 @@
-//! `run`: opens the data directory, ends what an earlier agent left, resumes all work, and only then dials.
+//! `run`: opens the data directory, ends what an earlier agent left, resumes all work, and only
+//! then dials.
 
 use crate::cli::Common;
 use crate::clock;
@@ -52,7 +53,8 @@ pub struct RunArgs {
     /// Memory that tasks may use in all, in MiB; all of the machine's if absent.
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u64>,
-    /// Room for the attempts' directories in all, in MiB; the data directory's whole file system if absent.
+    /// Room for the attempts' directories in all, in MiB; the data directory's whole file system if
+    /// absent.
     #[arg(long, value_name = "MIB")]
     pub disk: Option<u64>,
     /// GPUs that tasks may use in all.
@@ -73,7 +75,8 @@ pub struct RunArgs {
     /// Most bytes of the file store, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 4096)]
     pub file_budget: u64,
-    /// How long runs submitted here are kept after their end, in days, if the gateway has no coordinator.
+    /// How long runs submitted here are kept after their end, in days, if the gateway has no
+    /// coordinator.
     #[arg(long, value_name = "DAYS", default_value_t = 7)]
     pub keep_runs: u16,
     /// Time between TERM and KILL for tasks when the agent stops, in seconds.
@@ -124,8 +127,8 @@ pub fn main(common: &Common, args: &RunArgs) -> ExitCode {
     }
 }
 
-/// A thread that is lost without a word could take the end of an attempt with it. The service manager starts
-/// the agent again, and it resumes from its store.
+/// A thread that is lost without a word could take the end of an attempt with it. The service
+/// manager starts the agent again, and it resumes from its store.
 fn abort_on_panic() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,5 +1,5 @@
-//! Bytes: postcard for everything that is stored or sent, zstd around what is large. Decoding never panics
-//! and never allocates beyond the bound it is given.
+//! Bytes: postcard for everything that is stored or sent, zstd around what is large. Decoding never
+//! panics and never allocates beyond the bound it is given.
 
 use crate::ids::Hash;
 use crate::limits::WORKFLOW_BYTES;
@@ -32,7 +32,8 @@ pub enum DecodeError {
 /// The postcard encoding of `value`.
 ///
 /// # Panics
-/// Never for the types of this crate: none of them has an unsized sequence or a failing `Serialize`.
+/// Never for the types of this crate: none of them has an unsized sequence or a failing
+/// `Serialize`.
 #[must_use]
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("types of this crate can always be encoded")

@@ -1,6 +1,7 @@
 //! Directives: the coordinator's intent for one node, in order, each once.
 //!
-//! Variants are numbered by position and may only be appended; see `fact` for entries of later versions.
+//! Variants are numbered by position and may only be appended; see `fact` for entries of later
+//! versions.
 
 use crate::fact::{OutputFile, Unreadable};
 use crate::ids::{Generation, Hash, RunId, SliceRef, TaskIdx};
@@ -59,8 +60,8 @@ pub enum Body {
         /// The run.
         run: RunId,
     },
-    /// 6: the log before this entry is gone or forked: what the node should have. Work that is not named here
-    /// goes on and is reported.
+    /// 6: the log before this entry is gone or forked: what the node should have. Work that is not
+    /// named here goes on and is reported.
     Reset {
         /// Why, for people.
         why: String,

@@ -1,4 +1,5 @@
-//! Why something was decided: a closed list of reasons, and the record that carries one with its evidence.
+//! Why something was decided: a closed list of reasons, and the record that carries one with its
+//! evidence.
 
 use crate::state::states;
 use serde::{Deserialize, Serialize};
@@ -161,8 +162,8 @@ impl Evidence {
     }
 }
 
-/// A decision with its reason and evidence. `decision_id` is `NODE/FACT.POSITION` or `RUN/VERSION.POSITION`
-/// when shown.
+/// A decision with its reason and evidence. `decision_id` is `NODE/FACT.POSITION` or
+/// `RUN/VERSION.POSITION` when shown.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Decision {
     /// What was decided about.

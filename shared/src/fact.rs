@@ -1,7 +1,7 @@
 //! Facts: what an agent's steps commit and what travels up, in order, each once.
 //!
-//! Variants are numbered by position and may only be appended. An entry of a later version keeps its bytes:
-//! [`Fact::decode`] says so and the reader records it without applying it.
+//! Variants are numbered by position and may only be appended. An entry of a later version keeps
+//! its bytes: [`Fact::decode`] says so and the reader records it without applying it.
 
 use crate::explain::Reason;
 use crate::ids::{AttemptRef, BootId, Hash, RunId, SliceRef, TaskIdx};
@@ -61,8 +61,8 @@ pub enum Body {
         /// How.
         end: End,
     },
-    /// 5: a task changed its state without an attempt of its own (skipped, aborted, cancelled, paused, ready
-    /// again).
+    /// 5: a task changed its state without an attempt of its own (skipped, aborted, cancelled,
+    /// paused, ready again).
     Moved {
         /// The slice of the task.
         slice: SliceRef,

@@ -115,7 +115,8 @@ random_id! {
     BootId
 }
 
-/// A BLAKE3-256 digest: of a file's content, of a workflow, or of a log up to an entry. Written `blake3:HEX`.
+/// A BLAKE3-256 digest: of a file's content, of a workflow, or of a log up to an entry. Written
+/// `blake3:HEX`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Hash(pub [u8; 32]);
 
@@ -184,8 +185,8 @@ impl FromStr for Hash {
 )]
 pub struct TaskIdx(pub u32);
 
-/// Fencing token of a slice: the generation in the high 32 bits, the next number of a counter of the run in
-/// the low ones. Drawn at every assignment, so it only grows for each task.
+/// Fencing token of a slice: the generation in the high 32 bits, the next number of a counter of
+/// the run in the low ones. Drawn at every assignment, so it only grows for each task.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
@@ -204,7 +205,8 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// A life of the coordinator's store, below 2^32: max(stored + 1, wall clock in seconds) at each start.
+/// A life of the coordinator's store, below 2^32: max(stored + 1, wall clock in seconds) at each
+/// start.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]

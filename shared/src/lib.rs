@@ -1,9 +1,9 @@
-//! The vocabulary that coordinator and agents share: identities, time, the compiled workflow, the entries of
-//! the two logs (facts up, directives down), the frames on the wire, closed lists of states and reasons, and
-//! pure formulas used on both sides.
+//! The vocabulary that coordinator and agents share: identities, time, the compiled workflow, the
+//! entries of the two logs (facts up, directives down), the frames on the wire, closed lists of
+//! states and reasons, and pure formulas used on both sides.
 //!
-//! Invariant: nothing here reads a clock, a file, a socket or a random source, and nothing here depends on
-//! another crate of this workspace.
+//! Invariant: nothing here reads a clock, a file, a socket or a random source, and nothing here
+//! depends on another crate of this workspace.
 
 pub mod codec;
 pub mod directive;

@@ -1,7 +1,9 @@
-//! The hash chain that both logs are: an entry's hash covers its number, its bytes and the hash before it.
+//! The hash chain that both logs are: an entry's hash covers its number, its bytes and the hash
+//! before it.
 //!
-//! A reader accepts exactly `last + 1` on the hash of `last`; anything at or below is a duplicate, anything
-//! above is a gap, and another hash is a fork, which is never applied (`docs/protocol.md`).
+//! A reader accepts exactly `last + 1` on the hash of `last`; anything at or below is a duplicate,
+//! anything above is a gap, and another hash is a fork, which is never applied
+//! (`docs/protocol.md`).
 
 use crate::ids::{Hash, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
@@ -78,7 +80,8 @@ pub struct Batch {
 /// What a reader makes of a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Offer {
-    /// Entries from this position of the batch on are new and continue the chain; the head after them.
+    /// Entries from this position of the batch on are new and continue the chain; the head after
+    /// them.
     New(usize, Head),
     /// Nothing new.
     Duplicate,
@@ -109,7 +112,8 @@ impl Batch {
         }
     }
 
-    /// Judges the batch against a reader whose last entry is `known`. The claimed hash is recomputed.
+    /// Judges the batch against a reader whose last entry is `known`. The claimed hash is
+    /// recomputed.
     #[must_use]
     pub fn offer(&self, known: Head) -> Offer {
         let end = self.after.number + self.entries.len() as u64;

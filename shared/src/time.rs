@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Add, Sub};
 
-/// Nanoseconds of the boot clock (`CLOCK_BOOTTIME`: suspend counts). Comparable within one boot only.
+/// Nanoseconds of the boot clock (`CLOCK_BOOTTIME`: suspend counts). Comparable within one boot
+/// only.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]

@@ -1,5 +1,6 @@
-//! Messages of a session. Up goes agent → coordinator, down the other way. One message is one frame; the
-//! transport keeps the order within each of its streams and loses nothing while the session lives.
+//! Messages of a session. Up goes agent → coordinator, down the other way. One message is one
+//! frame; the transport keeps the order within each of its streams and loses nothing while the
+//! session lives.
 //!
 //! Variants are numbered by position and may only be appended.
 
@@ -71,19 +72,21 @@ pub enum Down {
         /// Its content.
         hash: Hash,
     },
-    /// 7: proof that the coordinator wrote its log for this node up to here; comes before the batch that it covers.
+    /// 7: proof that the coordinator wrote its log for this node up to here; comes before the batch
+    /// that it covers.
     DirectiveSeal(DirectiveSeal),
 }
 
-/// A head of a node's directive log under the coordinator's seal. The agent keeps the newest one that it has
-/// applied and shows it at the next hello.
+/// A head of a node's directive log under the coordinator's seal. The agent keeps the newest one
+/// that it has applied and shows it at the next hello.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DirectiveSeal {
     /// The life of the store that wrote it.
     pub generation: Generation,
     /// The last directive covered.
     pub head: Head,
-    /// HMAC-SHA-256 over (`directives`, node, incarnation, generation, number, hash) by the seal key.
+    /// HMAC-SHA-256 over (`directives`, node, incarnation, generation, number, hash) by the seal
+    /// key.
     pub seal: [u8; 32],
 }
 
@@ -194,7 +197,8 @@ pub struct Ack {
     pub generation: Generation,
     /// The last one.
     pub head: Head,
-    /// HMAC-SHA-256 over (`facts`, node, incarnation, generation, number, hash) by the coordinator's seal key.
+    /// HMAC-SHA-256 over (`facts`, node, incarnation, generation, number, hash) by the
+    /// coordinator's seal key.
     pub seal: [u8; 32],
     /// The last one that is in a finished backup, too.
     pub safe: u64,

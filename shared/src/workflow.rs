@@ -1,8 +1,9 @@
-//! The compiled workflow: what the reader of specifications makes and what cores work on. Names are resolved
-//! to positions, parameters are substituted, defaults are filled in; nothing is left to interpret.
+//! The compiled workflow: what the reader of specifications makes and what cores work on. Names are
+//! resolved to positions, parameters are substituted, defaults are filled in; nothing is left to
+//! interpret.
 //!
-//! It travels inside the first `assign` of a run to a node (`codec::pack`), so its encoding is versioned by
-//! [`FORMAT`] and its fields may only be appended.
+//! It travels inside the first `assign` of a run to a node (`codec::pack`), so its encoding is
+//! versioned by [`FORMAT`] and its fields may only be appended.
 
 use crate::ids::{Hash, TaskIdx};
 use crate::time::{Span, Unix};
@@ -12,7 +13,8 @@ use std::collections::BTreeMap;
 /// Version of this encoding.
 pub const FORMAT: u16 = 1;
 
-/// One revision of a workflow with the parameters of one run. Its content hash is the hash of its encoding.
+/// One revision of a workflow with the parameters of one run. Its content hash is the hash of its
+/// encoding.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Workflow {
     /// [`FORMAT`] of the writer.

@@ -171,10 +171,13 @@ proptest! {
     #[test]
     fn no_text_ends_the_process(text in almost_a_specification()) {
         let _ = spec::read("f", &text);
-        let framed = format!("name: f\nparams: {{x: {{default: y}}}}\ntasks:\n  t:\n    command: [p]\n    {text}");
-        if let Ok(workflow) = spec::submission("f", &framed, &BTreeMap::new(), &BTreeMap::new(), Unix(0)) {
+        let head = "name: f\nparams: {x: {default: y}}\ntasks:\n  t:\n    command: [p]";
+        let framed = format!("{head}\n    {text}");
+        let none = BTreeMap::new();
+        let compile = |text: &str| spec::submission("f", text, &none, &BTreeMap::new(), Unix(0));
+        if let Ok(workflow) = compile(&framed) {
             let expanded = spec::read("f", &framed).unwrap().expanded();
-            let again = spec::submission("f", &expanded, &BTreeMap::new(), &BTreeMap::new(), Unix(0));
+            let again = compile(&expanded);
             prop_assert_eq!(Ok(workflow), again.map_err(|m| format!("{m}\n{expanded}")));
         }
     }

@@ -1,8 +1,9 @@
-//! The engine: inputs → steps of aggregates → one commit → outputs; then the inboxes are drained, many
-//! messages a commit.
+//! The engine: inputs → steps of aggregates → one commit → outputs; then the inboxes are drained,
+//! many messages a commit.
 //!
-//! Nothing leaves before it is durable. After a commit that failed, all that is in memory is thrown away and
-//! built again from the store; sessions are closed, and requests are answered by what the store says.
+//! Nothing leaves before it is durable. After a commit that failed, all that is in memory is thrown
+//! away and built again from the store; sessions are closed, and requests are answered by what the
+//! store says.
 
 mod forget;
 mod handshake;
@@ -130,7 +131,8 @@ macro_rules! at {
 use at;
 
 impl<S: Store> Engine<S> {
-    /// Draws the generation max(stored + 1, wall clock in seconds) and commits it before anything else.
+    /// Draws the generation max(stored + 1, wall clock in seconds) and commits it before anything
+    /// else.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -132,7 +132,8 @@ pub enum Request {
         /// Who.
         by: String,
     },
-    /// Declare a node gone: its slices are lost and placed again as their spec allows; it may not come back.
+    /// Declare a node gone: its slices are lost and placed again as their spec allows; it may not
+    /// come back.
     ForgetNode {
         /// The node.
         node: NodeId,

@@ -1,4 +1,5 @@
-//! The fleet aggregate: generation, hold, enrolment tokens, names of nodes, files in the file store.
+//! The fleet aggregate: generation, hold, enrolment tokens, names of nodes, files in the file
+//! store.
 
 use crate::effects::Effects;
 use crate::event::{Refused, Reply};

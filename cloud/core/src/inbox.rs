@@ -1,4 +1,5 @@
-//! Messages between aggregates. A message names node, incarnation and numbers of facts, not copies of them.
+//! Messages between aggregates. A message names node, incarnation and numbers of facts, not copies
+//! of them.
 
 use crate::store::AggregateId;
 use serde::{Deserialize, Serialize};
@@ -130,7 +131,8 @@ pub enum Message {
         /// The run.
         run: RunId,
     },
-    /// node → run: directives of this log that it may not have applied are gone: say again what stands.
+    /// node → run: directives of this log that it may not have applied are gone: say again what
+    /// stands.
     Repeat {
         /// Whose.
         log: LogId,

@@ -1,5 +1,5 @@
-//! How long a node's logs are kept: directives until the node has applied them, facts while a run that is not
-//! forgotten names them.
+//! How long a node's logs are kept: directives until the node has applied them, facts while a run
+//! that is not forgotten names them.
 
 use crate::effects::Effects;
 use crate::inbox::Message;

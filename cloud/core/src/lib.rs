@@ -1,8 +1,8 @@
-//! The coordinator's decisions as deterministic aggregates (node, run, fleet), and the engine that feeds them,
-//! commits and acts.
+//! The coordinator's decisions as deterministic aggregates (node, run, fleet), and the engine that
+//! feeds them, commits and acts.
 //!
-//! Invariant: no I/O, no threads, no clock and no randomness of its own; one transaction changes one aggregate
-//! and appends messages to the inboxes of others.
+//! Invariant: no I/O, no threads, no clock and no randomness of its own; one transaction changes
+//! one aggregate and appends messages to the inboxes of others.
 
 pub mod audit;
 pub mod effects;

@@ -1,5 +1,5 @@
-//! A store in memory: what is committed survives as long as a clone of its disk does. For tests and the
-//! simulator.
+//! A store in memory: what is committed survives as long as a clone of its disk does. For tests and
+//! the simulator.
 
 #![expect(clippy::disallowed_types, reason = "clones of a store share one disk")]
 

@@ -1,8 +1,8 @@
 //! The run aggregate: its slices, its tasks, its requests. One worker folds it at a time.
 //!
-//! The head (slices, counts, requests) is always in memory; the body (workflow and task rows, in chunks) is
-//! loaded when the run is touched. A slice number is never used again: each placement is a new slice with a
-//! new epoch, so a fact counts exactly when its slice is open and owns the task.
+//! The head (slices, counts, requests) is always in memory; the body (workflow and task rows, in
+//! chunks) is loaded when the run is touched. A slice number is never used again: each placement is
+//! a new slice with a new epoch, so a fact counts exactly when its slice is open and owns the task.
 
 pub mod fold;
 pub mod forget;

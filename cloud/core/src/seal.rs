@@ -1,7 +1,8 @@
-//! Seals under heads of the two logs: HMAC-SHA-256 over the direction, whose log it is, generation, number, hash.
+//! Seals under heads of the two logs: HMAC-SHA-256 over the direction, whose log it is, generation,
+//! number, hash.
 //!
-//! Invariant: a seal says something about one direction of one incarnation of one node, so what a node was given
-//! proves nothing in another place.
+//! Invariant: a seal says something about one direction of one incarnation of one node, so what a
+//! node was given proves nothing in another place.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -43,7 +44,8 @@ pub fn ack(key: &Key, log: LogId, generation: Generation, head: Head, safe: u64)
     }
 }
 
-/// Whether this coordinator (or a copy of it) once gave out `ack` for `log`. Takes the same time for every answer.
+/// Whether this coordinator (or a copy of it) once gave out `ack` for `log`. Takes the same time
+/// for every answer.
 #[must_use]
 pub fn verify(key: &Key, log: LogId, ack: &Ack) -> bool {
     mac(key, Direction::Up, log, ack.generation, &ack.head)

@@ -1,7 +1,9 @@
-//! What the engine needs of a store: aggregates with versions, inboxes, event ids, facts and directive logs.
+//! What the engine needs of a store: aggregates with versions, inboxes, event ids, facts and
+//! directive logs.
 //!
-//! A transaction changes one aggregate against its version and appends to the inboxes of others. One commit
-//! holds many transactions, applied in order: each is checked by itself, all become durable at once.
+//! A transaction changes one aggregate against its version and appends to the inboxes of others.
+//! One commit holds many transactions, applied in order: each is checked by itself, all become
+//! durable at once.
 
 use serde::{Deserialize, Serialize};
 use shared::ids::{Hash, NodeId, RunId};

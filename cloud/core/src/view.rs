@@ -1,4 +1,5 @@
-//! What people and programs see of the state. Field names are part of the interface (`--json`) and stay.
+//! What people and programs see of the state. Field names are part of the interface (`--json`) and
+//! stay.
 
 use serde::{Deserialize, Serialize};
 use shared::ids::{NodeId, RunId};
@@ -58,7 +59,8 @@ pub struct Run {
     pub ended: Option<Unix>,
     /// Who submitted it.
     pub by: String,
-    /// Requests that are not confirmed everywhere, for people ("cancel requested, 1 of 2 nodes confirmed").
+    /// Requests that are not confirmed everywhere, for people ("cancel requested, 1 of 2 nodes
+    /// confirmed").
     pub requests: Vec<String>,
     /// Number of tasks in each state.
     pub tasks: BTreeMap<String, u64>,

@@ -1,7 +1,9 @@
-//! The coordinator's store on redb: aggregates, inboxes, event ids, facts and directive logs in one file.
+//! The coordinator's store on redb: aggregates, inboxes, event ids, facts and directive logs in one
+//! file.
 //!
-//! Invariants: one `Store::commit` is one durable redb transaction in quick-repair mode; facts keep the bytes
-//! that were received. After any error of a commit the handle is dropped (`Store::reopen`).
+//! Invariants: one `Store::commit` is one durable redb transaction in quick-repair mode; facts keep
+//! the bytes that were received. After any error of a commit the handle is dropped
+//! (`Store::reopen`).
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
@@ -37,7 +39,8 @@ const DIRECTIVES: Table = TableDefinition::new("directives");
 
 /// Segments below this many bytes are not compressed.
 const SMALL: usize = 512;
-/// Bound of a decompressed segment: the largest batch that a frame can carry, with room for its framing.
+/// Bound of a decompressed segment: the largest batch that a frame can carry, with room for its
+/// framing.
 const SEGMENT_BYTES: usize = 2 * shared::limits::FRAME_BYTES;
 
 fn damaged(what: &str) -> StoreError {

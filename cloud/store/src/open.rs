@@ -1,4 +1,5 @@
-//! Opening: what is there is checked before anything is believed; nothing is taken for an empty store.
+//! Opening: what is there is checked before anything is believed; nothing is taken for an empty
+//! store.
 
 use crate::{AGGREGATES, DIRECTIVES, EVENTS, FACTS, INBOXES, META, ROWS, damaged};
 use cloud_core::store::StoreError;

@@ -1,5 +1,5 @@
-//! Reads a copy of a coordinator's store without its engine: what was received, and what was applied. The
-//! figures of the demo are computed from this, never from the engine's own counters.
+//! Reads a copy of a coordinator's store without its engine: what was received, and what was
+//! applied. The figures of the demo are computed from this, never from the engine's own counters.
 
 use crate::commit::scan;
 use crate::open::{RedbStore, begin, open_file, unknown};
@@ -137,7 +137,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes one fact out of the copy, to show that the count of lost facts notices. Whether it was there.
+    /// Takes one fact out of the copy, to show that the count of lost facts notices. Whether it was
+    /// there.
     ///
     /// # Errors
     /// [`StoreError`].

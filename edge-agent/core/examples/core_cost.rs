@@ -1,5 +1,6 @@
-//! CPU per task of deciding, folding and encoding, without spawning: a layered DAG of 100,000 tasks through the
-//! driver on a store in memory. `cargo run --release -p edge-core --example core_cost [TASKS]`
+//! CPU per task of deciding, folding and encoding, without spawning: a layered DAG of 100,000 tasks
+//! through the driver on a store in memory. `cargo run --release -p edge-core --example core_cost
+//! [TASKS]`
 
 #![expect(
     clippy::disallowed_methods,

@@ -1,5 +1,5 @@
-//! Admission: which ready tasks start now, by declared resources, and which starts are committed ahead of a free
-//! slot.
+//! Admission: which ready tasks start now, by declared resources, and which starts are committed
+//! ahead of a free slot.
 
 use crate::agent::{Agent, Att, Effects, Post, Timer};
 use crate::event::{Action, Launch};
@@ -106,8 +106,8 @@ impl Agent {
         left >= PLENTY || free >= wanted && left >= self.reserve()
     }
 
-    /// Bytes that must stay free for what has to be recorded even without room: the ends of all that started,
-    /// cancels, cursors, one reset with the states of all tasks.
+    /// Bytes that must stay free for what has to be recorded even without room: the ends of all
+    /// that started, cancels, cursors, one reset with the states of all tasks.
     pub(crate) fn reserve(&self) -> u64 {
         let end = |att: &Att| {
             let slice = self.state.slices.get(&att.task.slice);

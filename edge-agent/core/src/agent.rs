@@ -1,5 +1,5 @@
-//! The agent: its state, the indexes that are derived from it, and the dispatch of events. Every decision is
-//! emitted as a fact and folded at once by the same code that replays it.
+//! The agent: its state, the indexes that are derived from it, and the dispatch of events. Every
+//! decision is emitted as a fact and folded at once by the same code that replays it.
 
 use crate::admit::Usage;
 use crate::event::{Action, Config, Event};
@@ -162,7 +162,8 @@ impl Agent {
         }
     }
 
-    /// Decides on one event. `known` is this node's own head at the fact that the event names, if it names one.
+    /// Decides on one event. `known` is this node's own head at the fact that the event names, if
+    /// it names one.
     pub(crate) fn step(&mut self, now: Now, event: Event, known: Option<Head>, fx: &mut Effects) {
         self.now = now;
         if let Event::Room { free, wanted } = event {

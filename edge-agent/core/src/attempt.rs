@@ -321,7 +321,8 @@ fn excluded(retry: &Retry, code: i32) -> bool {
         || !retry.retry_on.is_empty() && !retry.retry_on.contains(&code)
 }
 
-/// The pause before the attempt after the `used`-th: exponential, bounded, with jitter drawn from `draw`.
+/// The pause before the attempt after the `used`-th: exponential, bounded, with jitter drawn from
+/// `draw`.
 pub(crate) fn backoff(retry: &Retry, used: u32, draw: u64) -> Span {
     let mut pause = u128::from(retry.initial_interval.0);
     let longest = u128::from(retry.max_interval.0);

@@ -1,5 +1,5 @@
-//! The agent checks itself: what is derived must agree with what it is derived from. Used by tests, the
-//! simulator and debug builds.
+//! The agent checks itself: what is derived must agree with what it is derived from. Used by tests,
+//! the simulator and debug builds.
 
 use crate::agent::Agent;
 use crate::state::{State, TaskKey};

@@ -1,5 +1,5 @@
-//! Recovery: what becomes of attempts that had started when the agent or the machine went down. All work is
-//! resumed first; then the link is dialled.
+//! Recovery: what becomes of attempts that had started when the agent or the machine went down. All
+//! work is resumed first; then the link is dialled.
 
 use crate::agent::{Agent, Effects};
 use crate::attempt::repeatable;
@@ -44,8 +44,8 @@ impl Agent {
         self.dial_soon(0, fx);
     }
 
-    /// Takes an attempt that the executor still has back into the books; one that the journal does not know
-    /// is ended. One without a directory still waits there.
+    /// Takes an attempt that the executor still has back into the books; one that the journal does
+    /// not know is ended. One without a directory still waits there.
     fn adopt(&mut self, attempt: AttemptRef, begun: bool, fx: &mut Effects) {
         let known = self.state.running.contains_key(&attempt);
         let Some(key) = self.state.task_of(attempt).filter(|_| known) else {

@@ -1,5 +1,5 @@
-//! Decide, commit, act: feeds events to the core, makes its records durable in one commit, and only then hands
-//! out the actions. The same loop runs in the agent and in the simulator.
+//! Decide, commit, act: feeds events to the core, makes its records durable in one commit, and only
+//! then hands out the actions. The same loop runs in the agent and in the simulator.
 
 use crate::agent::{Agent, Effects, Entry, Post};
 use crate::event::{Action, Config, Event, ProcessEnd};
@@ -26,8 +26,9 @@ const PACKED: usize = 8;
 /// Why a group of events was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// The commit failed. The core was thrown away and built anew from the store: the next call must begin with
-    /// [`Event::Boot`] that says what is alive. Requests of this call are not answered.
+    /// The commit failed. The core was thrown away and built anew from the store: the next call
+    /// must begin with [`Event::Boot`] that says what is alive. Requests of this call are not
+    /// answered.
     #[error("a commit failed, the state was loaded again: {0}")]
     Rebuilt(StoreError),
     /// The process must end and be started again.
@@ -89,9 +90,9 @@ impl<S: Store> Driver<S> {
         })
     }
 
-    /// Decides on all events in order, commits once (terminal facts that nobody waits for may stay for
-    /// `limits::LINGER_MS`, see [`Self::next_wakeup`]), then acts. Actions that rest only on records committed
-    /// earlier are handed out before the commit.
+    /// Decides on all events in order, commits once (terminal facts that nobody waits for may stay
+    /// for `limits::LINGER_MS`, see [`Self::next_wakeup`]), then acts. Actions that rest only on
+    /// records committed earlier are handed out before the commit.
     ///
     /// # Errors
     /// [`DriverError`]: whether the core was rebuilt or the process must end.
@@ -144,7 +145,8 @@ impl<S: Store> Driver<S> {
         &self.agent
     }
 
-    /// How long runs that were submitted here are kept after their end, where no coordinator decides on that.
+    /// How long runs that were submitted here are kept after their end, where no coordinator
+    /// decides on that.
     pub fn keep_runs(&mut self, span: Span) {
         self.agent.keep_runs = span;
     }
@@ -493,7 +495,8 @@ fn load<S: Store>(store: &mut S, config: &Config) -> Result<Opened, StoreError> 
     })
 }
 
-/// Folds what came after the snapshot: each fact after the directives that it was decided in knowledge of.
+/// Folds what came after the snapshot: each fact after the directives that it was decided in
+/// knowledge of.
 fn fold<S: Store>(
     store: &mut S,
     state: &mut State,
@@ -511,7 +514,8 @@ fn fold<S: Store>(
             return;
         }
         let Ok(fact) = Fact::decode(number, bytes) else {
-            // a later version wrote it before it was taken off again: it is kept and changes nothing here
+            // a later version wrote it before it was taken off again: it is kept and changes
+            // nothing here
             state.facts = number;
             return;
         };

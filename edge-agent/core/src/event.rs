@@ -46,17 +46,18 @@ pub struct Boot {
     pub boot: BootId,
     /// Seed of the core's generator.
     pub seed: u64,
-    /// Attempts whose directory exists: they may have begun. After a power loss directories prove nothing.
+    /// Attempts whose directory exists: they may have begun. After a power loss directories prove
+    /// nothing.
     pub directories: BTreeSet<AttemptRef>,
-    /// Attempts that the executor still runs or holds (after a failed commit; empty at a start of the process,
-    /// which ends all old processes first).
+    /// Attempts that the executor still runs or holds (after a failed commit; empty at a start of
+    /// the process, which ends all old processes first).
     pub alive: BTreeSet<AttemptRef>,
     /// Ends of attempts that were not recorded before the core was thrown away.
     pub ended: Vec<ProcessEnd>,
     /// Whether the wall clock was set since the machine booted.
     pub clock_trusted: bool,
-    /// The process before this one was asked to stop and had ended all attempts itself: what it interrupted
-    /// counts to no crash limit.
+    /// The process before this one was asked to stop and had ended all attempts itself: what it
+    /// interrupted counts to no crash limit.
     pub clean_stop: bool,
 }
 
@@ -69,8 +70,8 @@ pub struct ProcessEnd {
     pub began: Option<Stamp>,
     /// Exit code, or minus the signal's number.
     pub exit: Option<i32>,
-    /// `exited_zero`, `exited_nonzero`, `signalled`, `output_missing`, `cannot_start`, `input_missing`, or
-    /// `never_began`.
+    /// `exited_zero`, `exited_nonzero`, `signalled`, `output_missing`, `cannot_start`,
+    /// `input_missing`, or `never_began`.
     pub reason: Reason,
     /// For people: what went wrong.
     pub text: String,
@@ -209,13 +210,13 @@ pub struct Launch {
     pub workflow: String,
     /// What to run.
     pub task: Arc<Task>,
-    /// For each of the task's inputs that is a stored file: its content. In the order of `task.inputs`; none
-    /// for files of the node.
+    /// For each of the task's inputs that is a stored file: its content. In the order of
+    /// `task.inputs`; none for files of the node.
     pub inputs: Vec<Option<Hash>>,
     /// Wait in the executor's queue for a slot instead of beginning at once.
     pub queue: bool,
-    /// Wait for the slot of this attempt instead: begin there as soon as it is over, however it ended, or took
-    /// no slot. If it is over already, the next free slot is taken.
+    /// Wait for the slot of this attempt instead: begin there as soon as it is over, however it
+    /// ended, or took no slot. If it is over already, the next free slot is taken.
     pub behind: Option<AttemptRef>,
 }
 
@@ -241,15 +242,16 @@ pub enum Action {
     },
     /// Start an attempt. Already known ones are ignored.
     Begin(Launch),
-    /// End an attempt's processes: TERM, after the grace KILL; answered by `Ended`. Unknown ones are answered,
-    /// too (`never_began`).
+    /// End an attempt's processes: TERM, after the grace KILL; answered by `Ended`. Unknown ones
+    /// are answered, too (`never_began`).
     Stop {
         /// Which attempt.
         attempt: AttemptRef,
         /// Time between TERM and KILL.
         grace: Span,
     },
-    /// Get a file from the coordinator; answered by `FileHere` or `FileNotThere`. Repeats are harmless.
+    /// Get a file from the coordinator; answered by `FileHere` or `FileNotThere`. Repeats are
+    /// harmless.
     Fetch {
         /// Its content.
         hash: Hash,
@@ -275,7 +277,8 @@ pub enum Action {
         /// The run.
         run: RunId,
     },
-    /// Put the store aside, begin a new one with a new incarnation that succeeds this one, and start over.
+    /// Put the store aside, begin a new one with a new incarnation that succeeds this one, and
+    /// start over.
     NewIncarnation {
         /// For people.
         why: String,

@@ -1,5 +1,5 @@
-//! Notes: the evidence of decisions, kept as numbers and spelled out only when somebody looks or when they
-//! travel. Bounded; an unchanged "held" only raises a counter.
+//! Notes: the evidence of decisions, kept as numbers and spelled out only when somebody looks or
+//! when they travel. Bounded; an unchanged "held" only raises a counter.
 
 use crate::agent::{Agent, Effects};
 use crate::state::{SliceKey, TaskKey};

@@ -1,5 +1,5 @@
-//! Files: which inputs must be fetched before a task can start, and which outputs go to the coordinator. What is
-//! here is known in memory only; after a start it is asked for again.
+//! Files: which inputs must be fetched before a task can start, and which outputs go to the
+//! coordinator. What is here is known in memory only; after a start it is asked for again.
 
 use crate::agent::{Agent, Effects, Post, Timer};
 use crate::event::Action;

@@ -1,4 +1,5 @@
-//! What others ask for: the answers to recorded directives, and the requests of people at the gateway.
+//! What others ask for: the answers to recorded directives, and the requests of people at the
+//! gateway.
 
 use crate::agent::{Agent, Effects, Post, StopWhy};
 use crate::event::{Action, Local, LocalReply};
@@ -50,7 +51,8 @@ impl Agent {
         }
     }
 
-    /// Whether a slice is taken over now; not yet, while attempts of the epoch before have not ended.
+    /// Whether a slice is taken over now; not yet, while attempts of the epoch before have not
+    /// ended.
     fn judge_assign(&self, assign: &Assign) -> Result<bool, (Reason, String)> {
         let id = assign.slice;
         if self.state.slice_at(id).is_some() {
@@ -83,8 +85,8 @@ impl Agent {
         Ok(old.is_none_or(|old| old.running == 0) && !self.runs_any(id.run, &assign.tasks))
     }
 
-    /// Whether an attempt of one of these tasks has not ended here, in whatever slice: the same work never
-    /// runs twice at once, also when the coordinator cut the run anew.
+    /// Whether an attempt of one of these tasks has not ended here, in whatever slice: the same
+    /// work never runs twice at once, also when the coordinator cut the run anew.
     fn runs_any(&self, run: RunId, tasks: &[TaskIdx]) -> bool {
         let mine = |attempt: &&AttemptRef| attempt.slice.run == run;
         let attempts = self.state.running.keys().filter(mine);

@@ -1,4 +1,5 @@
-//! Slots: which attempts hold one, which wait in the executor's queue, and which follow another one in its slot.
+//! Slots: which attempts hold one, which wait in the executor's queue, and which follow another one
+//! in its slot.
 
 use crate::agent::{Agent, Att};
 use crate::ready::Class;
@@ -48,8 +49,8 @@ impl Agent {
         }
     }
 
-    /// Frees what an attempt held. The next one of its lane takes its place; else the oldest one in the
-    /// executor's queue does.
+    /// Frees what an attempt held. The next one of its lane takes its place; else the oldest one in
+    /// the executor's queue does.
     pub(crate) fn free_slot(&mut self, id: AttemptRef) -> Option<Att> {
         let att = self.attempts.remove(&id)?;
         let next = self.lanes.remove(&id);

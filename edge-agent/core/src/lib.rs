@@ -1,7 +1,8 @@
-//! The agent's decisions as a deterministic state machine, and the loop that decides, commits and acts.
+//! The agent's decisions as a deterministic state machine, and the loop that decides, commits and
+//! acts.
 //!
-//! Invariant: no I/O, no threads, no clock and no randomness of its own; the same events give the same records
-//! and actions. State is a fold over the entries of the node's two logs.
+//! Invariant: no I/O, no threads, no clock and no randomness of its own; the same events give the
+//! same records and actions. State is a fold over the entries of the node's two logs.
 
 mod admit;
 pub mod agent;

@@ -1,4 +1,5 @@
-//! The link: when to dial, the handshake, the acknowledged and the sent fact, and what the coordinator says.
+//! The link: when to dial, the handshake, the acknowledged and the sent fact, and what the
+//! coordinator says.
 
 use crate::agent::{Agent, Effects, Post, Timer};
 use crate::event::Action;
@@ -316,7 +317,8 @@ impl Agent {
         }
     }
 
-    /// The coordinator knows more of this log, or another one: this data directory went back or was copied.
+    /// The coordinator knows more of this log, or another one: this data directory went back or was
+    /// copied.
     fn forked(&mut self, session: u64, number: u64, fx: &mut Effects) {
         let own = self.state.facts;
         let why = format!(
@@ -399,7 +401,8 @@ impl Agent {
         }
     }
 
-    /// Keeps a seal once exactly what it covers is applied; it rides with the commit of those directives.
+    /// Keeps a seal once exactly what it covers is applied; it rides with the commit of those
+    /// directives.
     fn keep_seal(&mut self, fx: &mut Effects) {
         let own = self.link.directives;
         let Some(seal) = self.link.seal_ahead.take_if(|seal| own == Some(seal.head)) else {

@@ -1,5 +1,5 @@
-//! A store in memory for tests and the simulator: durable on commit. The disk is apart from the handle, so that
-//! it survives a crash, can be copied, and can be told to fail.
+//! A store in memory for tests and the simulator: durable on commit. The disk is apart from the
+//! handle, so that it survives a crash, can be copied, and can be told to fail.
 
 #![expect(
     clippy::disallowed_types,

@@ -1,5 +1,5 @@
-//! The ready queue: which of the tasks that may start goes first. Tasks that ask for the same resources form a
-//! class; only the first of each class is ever looked at.
+//! The ready queue: which of the tasks that may start goes first. Tasks that ask for the same
+//! resources form a class; only the first of each class is ever looked at.
 
 use crate::state::{SliceKey, TaskKey};
 use shared::workflow::{Resources, Task};

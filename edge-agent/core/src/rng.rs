@@ -1,4 +1,5 @@
-//! The core's own small generator: splitmix64, seeded by the boot event, so that a replay draws the same.
+//! The core's own small generator: splitmix64, seeded by the boot event, so that a replay draws the
+//! same.
 
 /// Generator state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

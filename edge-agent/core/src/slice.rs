@@ -1,5 +1,5 @@
-//! One slice: the states of its tasks in dense vectors, and counters of what each still waits for, so that the
-//! end of a task costs work for its dependents only.
+//! One slice: the states of its tasks in dense vectors, and counters of what each still waits for,
+//! so that the end of a task costs work for its dependents only.
 
 use serde::{Deserialize, Serialize};
 use shared::directive::Upstream;
@@ -321,8 +321,8 @@ impl Slice {
     }
 }
 
-/// The tasks that `task` waits for: its needs, and the writers of its inputs (an edge that transitive reduction
-/// took away may cross slices).
+/// The tasks that `task` waits for: its needs, and the writers of its inputs (an edge that
+/// transitive reduction took away may cross slices).
 fn awaited(task: &Task) -> impl Iterator<Item = TaskIdx> {
     let writers = task.inputs.iter().filter_map(|input| match input.source {
         Source::Task { task, .. } => Some(task),

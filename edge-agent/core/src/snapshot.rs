@@ -1,5 +1,5 @@
-//! The snapshot: the state as rows, so that only what changed is written. Counters and indexes are not stored;
-//! they are counted anew when the rows are read.
+//! The snapshot: the state as rows, so that only what changed is written. Counters and indexes are
+//! not stored; they are counted anew when the rows are read.
 
 use crate::slice::{Slice, Slot};
 use crate::state::{CHUNK, Open, Row, Run, SliceKey, State, key};

@@ -1,5 +1,5 @@
-//! The state as a fold over the two logs. What is decided live and what is replayed goes through the same
-//! `apply_*`; they never emit anything, and report in [`Touch`] what changed.
+//! The state as a fold over the two logs. What is decided live and what is replayed goes through
+//! the same `apply_*`; they never emit anything, and report in [`Touch`] what changed.
 
 use crate::slice::{Misfit, Slice, Verdict};
 use serde::{Deserialize, Serialize};
@@ -690,7 +690,8 @@ fn count(slice: &mut Slice, at: TaskKey, was: bool, is: bool, touch: &mut Touch)
     }
 }
 
-/// A blocked task that waits for nothing becomes ready, or is reported as ending without an attempt.
+/// A blocked task that waits for nothing becomes ready, or is reported as ending without an
+/// attempt.
 pub(crate) fn reconsider(slice: &mut Slice, at: TaskKey, touch: &mut Touch) {
     let pos = at.pos as usize;
     if slice.waits[pos] > 0 || slice.slots[pos].state != TaskState::Blocked {

@@ -1,4 +1,5 @@
-//! What the driver needs of a store: durable commits, the state to start from, and the facts to send.
+//! What the driver needs of a store: durable commits, the state to start from, and the facts to
+//! send.
 
 use shared::log::{Batch, Head};
 
@@ -49,8 +50,8 @@ pub struct Commit {
     pub details: Vec<(u64, Vec<u8>)>,
 }
 
-/// What is stored, to start from: the rows of the snapshot, and what came after it is read with `facts_from`
-/// and `directives_from`.
+/// What is stored, to start from: the rows of the snapshot, and what came after it is read with
+/// `facts_from` and `directives_from`.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// Small values by name.
@@ -87,8 +88,8 @@ pub trait Store {
     /// [`StoreError`].
     fn reopen(&mut self) -> Result<(), StoreError>;
 
-    /// Facts behind `after` up to a commit's end, about `limits::BYTES_PER_COMMIT` at most; none if there are
-    /// none. `after` must be the end of a commit.
+    /// Facts behind `after` up to a commit's end, about `limits::BYTES_PER_COMMIT` at most; none if
+    /// there are none. `after` must be the end of a commit.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -1,4 +1,5 @@
-//! What goes with time: runs that were submitted here and ended long ago, and files that nobody names any more.
+//! What goes with time: runs that were submitted here and ended long ago, and files that nobody
+//! names any more.
 
 use crate::agent::{Agent, Effects, Timer};
 use crate::slice::Slice;
@@ -20,7 +21,8 @@ const INTERVAL: Span = Span::secs(3600);
 const MOST: usize = 100;
 
 impl Agent {
-    /// Arms the next look. With a coordinator it is the coordinator that says what may be forgotten.
+    /// Arms the next look. With a coordinator it is the coordinator that says what may be
+    /// forgotten.
     pub(crate) fn tidy_soon(&mut self) {
         if !self.config.has_coordinator {
             self.timers.insert((self.now.mono + INTERVAL, Timer::Tidy));
@@ -41,7 +43,8 @@ impl Agent {
         }
     }
 
-    /// Whether a local slice ended so long ago that it may go. One with a lost task waits for a person.
+    /// Whether a local slice ended so long ago that it may go. One with a lost task waits for a
+    /// person.
     fn is_old(&self, slice: &Slice) -> bool {
         let local = self
             .state

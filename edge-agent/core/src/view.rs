@@ -1,5 +1,5 @@
-//! What people and programs see of the agent's state, offline too. Field names are part of the interface
-//! (`--json`) and stay.
+//! What people and programs see of the agent's state, offline too. Field names are part of the
+//! interface (`--json`) and stay.
 
 use crate::agent::Agent;
 use crate::link::Phase;
@@ -287,7 +287,8 @@ impl Agent {
             .collect()
     }
 
-    /// State and reason as shown: a task that could start stands for a reason that is not in the fold.
+    /// State and reason as shown: a task that could start stands for a reason that is not in the
+    /// fold.
     fn shown(&self, key: TaskKey, slice: &Slice) -> (TaskState, Reason) {
         let slot = slice.slot(key.pos);
         match slot.state {
@@ -323,8 +324,8 @@ impl Agent {
         }
     }
 
-    /// When the last attempt began: as its end says, or as the executor says while it runs. A start that is
-    /// only committed ahead has not begun.
+    /// When the last attempt began: as its end says, or as the executor says while it runs. A start
+    /// that is only committed ahead has not begun.
     fn began(&self, key: TaskKey, slice: &Slice) -> Option<Unix> {
         let slot = slice.slot(key.pos);
         if slot.state != TaskState::Running {

@@ -77,8 +77,8 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// Wait for a free slot, in order; else begin at once.
     pub queue: bool,
-    /// Begin in the slot of this attempt as soon as it is over, before all that wait for a slot. If it is over
-    /// already, or is not known, the next free slot is taken.
+    /// Begin in the slot of this attempt as soon as it is over, before all that wait for a slot. If
+    /// it is over already, or is not known, the next free slot is taken.
     pub behind: Option<AttemptRef>,
 }
 

@@ -1,5 +1,5 @@
-//! Bytes that one commit writes to the device at most, by the bytes of its entries: `room_needed` stands on it.
-//! `cargo run --release -p edge-store --example room_cost`
+//! Bytes that one commit writes to the device at most, by the bytes of its entries: `room_needed`
+//! stands on it. `cargo run --release -p edge-store --example room_cost`
 
 use edge_core::store::{Commit, Store};
 use edge_store::{Identity, RedbStore};

@@ -1,7 +1,8 @@
-//! The agent's journal on redb: durable commits with quick repair, segments behind the snapshot, and an identity
-//! that is checked at every opening. `docs/storage.md` describes the tables.
+//! The agent's journal on redb: durable commits with quick repair, segments behind the snapshot,
+//! and an identity that is checked at every opening. `docs/storage.md` describes the tables.
 //!
-//! Invariant: an entry's bytes are never encoded again, and an error never leaves half a commit behind.
+//! Invariant: an entry's bytes are never encoded again, and an error never leaves half a commit
+//! behind.
 
 mod open;
 mod redb_store;

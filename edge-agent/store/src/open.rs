@@ -104,8 +104,8 @@ pub(crate) fn broken(error: &DatabaseError) -> StoreError {
     }
 }
 
-/// Opens the database on a backend. A file whose header was overwritten may trip an assertion in redb: that is
-/// damage like any other.
+/// Opens the database on a backend. A file whose header was overwritten may trip an assertion in
+/// redb: that is damage like any other.
 pub(crate) fn database(
     backend: Box<dyn StorageBackend>,
     cache: usize,
@@ -131,7 +131,8 @@ pub(crate) fn database(
     }
 }
 
-/// A boxed backend as a backend. It notes when there was no room: what redb answers later does not say.
+/// A boxed backend as a backend. It notes when there was no room: what redb answers later does not
+/// say.
 #[derive(Debug)]
 struct Shim {
     backend: Box<dyn StorageBackend>,

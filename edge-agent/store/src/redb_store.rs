@@ -133,8 +133,8 @@ impl RedbStore {
         self
     }
 
-    /// A write ended without room: the store is opened again, which shows whether the commit is there. If it
-    /// is not, it is tried once more in the room of the reserve.
+    /// A write ended without room: the store is opened again, which shows whether the commit is
+    /// there. If it is not, it is tried once more in the room of the reserve.
     fn without_room(&mut self, commit: &Commit, error: StoreError) -> Result<(), StoreError> {
         let before = (self.facts, self.directives);
         let more = self.reserve.as_ref().is_some_and(Reserve::give_back);
@@ -661,7 +661,8 @@ impl Store for RedbStore {
     }
 
     fn room_needed(&self, entry_bytes: usize) -> u64 {
-        // Copy on write: pages on the way to each entry and the allocator's state (`examples/room_cost.rs`).
+        // Copy on write: pages on the way to each entry and the allocator's state
+        // (`examples/room_cost.rs`).
         4 * entry_bytes as u64 + 512 * 1024
     }
 

@@ -1,11 +1,12 @@
-//! Room on the device that is kept aside, so that what must be recorded still can be when the disk is full.
+//! Room on the device that is kept aside, so that what must be recorded still can be when the disk
+//! is full.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Bytes kept aside: several of the largest commits, and less than what the start of a task asks for, so that
-/// giving it back starts nothing.
+/// Bytes kept aside: several of the largest commits, and less than what the start of a task asks
+/// for, so that giving it back starts nothing.
 pub const RESERVE: u64 = 4 << 20;
 
 /// A file beside the store that only occupies room.

@@ -1,5 +1,5 @@
-//! The contract of a store: the same operations on the store in memory and on redb give the same answers, through
-//! snapshots, segments, pruning and opening again.
+//! The contract of a store: the same operations on the store in memory and on redb give the same
+//! answers, through snapshots, segments, pruning and opening again.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
@@ -111,7 +111,8 @@ fn entries(store: &mut dyn Store, after: u64) -> Vec<(u64, Vec<u8>)> {
     out
 }
 
-/// Everything that goes on the wire behind `after`; batches may be cut at other commits, the chain may not.
+/// Everything that goes on the wire behind `after`; batches may be cut at other commits, the chain
+/// may not.
 fn sent(store: &mut dyn Store, after: u64) -> (Option<u64>, Vec<Vec<u8>>, Option<Head>) {
     let (mut first, mut all, mut head): (Option<Head>, Vec<Vec<u8>>, Option<Head>) =
         (None, Vec::new(), None);

@@ -1,5 +1,5 @@
-//! A disk that fails: without room nothing is half stored and the store says so; after any other error the truth
-//! is what is found when it is opened again.
+//! A disk that fails: without room nothing is half stored and the store says so; after any other
+//! error the truth is what is found when it is opened again.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 

@@ -1,5 +1,6 @@
-//! A real full disk: a small tmpfs with a store, its reserve, and a file that takes all that is left. What ends is
-//! recorded, nothing starts, and with room work goes on. Needs root, to mount; without it nothing is tested here.
+//! A real full disk: a small tmpfs with a store, its reserve, and a file that takes all that is
+//! left. What ends is recorded, nothing starts, and with room work goes on. Needs root, to mount;
+//! without it nothing is tested here.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 

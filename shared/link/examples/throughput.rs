@@ -1,5 +1,5 @@
-//! How fast files and facts travel over loopback with production's settings: `cargo run --release -p link
-//! --example throughput`.
+//! How fast files and facts travel over loopback with production's settings: `cargo run --release
+//! -p link --example throughput`.
 
 use certs::{Authority, Clock, Holder, NodeKey, WRITTEN, session_client};
 use link::files::Dir;

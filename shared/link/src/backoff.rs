@@ -1,5 +1,5 @@
-//! How long to wait before the next dial: exponential with full jitter, so that a thousand gateways that lost
-//! the coordinator at one moment do not come back at one moment.
+//! How long to wait before the next dial: exponential with full jitter, so that a thousand gateways
+//! that lost the coordinator at one moment do not come back at one moment.
 
 use shared::time::Span;
 
@@ -8,8 +8,8 @@ pub const FIRST: Span = Span(200);
 /// Upper end of every later pause.
 pub const LONGEST: Span = Span(30_000);
 
-/// The pause after `failures` failed dials in a row (at least one), for a `random` number from the full range
-/// of u64: evenly between zero and 0.2 s doubled for each failure, at most 30 s.
+/// The pause after `failures` failed dials in a row (at least one), for a `random` number from the
+/// full range of u64: evenly between zero and 0.2 s doubled for each failure, at most 30 s.
 #[must_use]
 pub fn delay(failures: u32, random: u64) -> Span {
     let doublings = failures.saturating_sub(1).min(16);

@@ -1,6 +1,6 @@
-//! Files over the link: one bidirectional stream each, opened by the side that wants to get or to give. The
-//! content follows the answer as it is, from the position that the receiver names, and is verified by the
-//! receiver before it counts.
+//! Files over the link: one bidirectional stream each, opened by the side that wants to get or to
+//! give. The content follows the answer as it is, from the position that the receiver names, and is
+//! verified by the receiver before it counts.
 
 use crate::endpoint::Connection;
 use crate::error::LinkError;
@@ -191,7 +191,8 @@ pub async fn get(
     })
 }
 
-/// Gives the file in `dir` to the peer, as far as it does not have it. Returns when it is durable there.
+/// Gives the file in `dir` to the peer, as far as it does not have it. Returns when it is durable
+/// there.
 ///
 /// # Errors
 /// [`BulkError`].
@@ -322,8 +323,9 @@ async fn fill(stream: &mut RecvStream, block: &mut [u8]) -> (usize, Option<Resul
 }
 
 impl Connection {
-    /// The next stream of the peer that is about a file. To be read and answered in a task of its own: a
-    /// slow one must not delay the others. On a connection with a session the session comes first.
+    /// The next stream of the peer that is about a file. To be read and answered in a task of its
+    /// own: a slow one must not delay the others. On a connection with a session the session comes
+    /// first.
     ///
     /// # Errors
     /// The loss of the connection.

@@ -90,9 +90,9 @@ impl Settings {
     }
 }
 
-/// Connection ids that any life of an endpoint takes for its own. The usual generator signs its ids with a
-/// key of the process, drops packets with ids of a former life unread, and so never answers them with the
-/// stateless reset that the persisted key is for.
+/// Connection ids that any life of an endpoint takes for its own. The usual generator signs its ids
+/// with a key of the process, drops packets with ids of a former life unread, and so never answers
+/// them with the stateless reset that the persisted key is for.
 #[derive(Debug)]
 struct RandomIds(SystemRandom);
 
@@ -137,7 +137,8 @@ fn endpoint(
 }
 
 impl Endpoint {
-    /// An agent's endpoint, on a free port, for coordinators of the address family of `coordinator`.
+    /// An agent's endpoint, on a free port, for coordinators of the address family of
+    /// `coordinator`.
     ///
     /// # Errors
     /// [`LinkError::Bind`] or [`LinkError::Setup`].
@@ -150,7 +151,8 @@ impl Endpoint {
         endpoint(any, &TransportKeys::random(), None, settings.transport()?)
     }
 
-    /// The coordinator's endpoint. With the `keys` of its former life the agents notice a restart at once.
+    /// The coordinator's endpoint. With the `keys` of its former life the agents notice a restart
+    /// at once.
     ///
     /// # Errors
     /// [`LinkError::Bind`] (the port is busy) or [`LinkError::Setup`].
@@ -188,8 +190,9 @@ impl Endpoint {
     /// [`certs::session_client`], made for this dial.
     ///
     /// # Errors
-    /// [`LinkError::Untrusted`] when its certificate is refused; others when it cannot be reached. A refusal
-    /// of *our* certificate comes with the first message, as [`LinkError::RefusedByPeer`].
+    /// [`LinkError::Untrusted`] when its certificate is refused; others when it cannot be reached.
+    /// A refusal of *our* certificate comes with the first message, as
+    /// [`LinkError::RefusedByPeer`].
     pub async fn dial(&self, address: SocketAddr, tls: ClientTls) -> Result<Connection, LinkError> {
         let ClientTls { config, verdict } = tls;
         let crypto =
@@ -210,8 +213,8 @@ impl Endpoint {
         }
     }
 
-    /// The next one who dials; none when the endpoint was closed. The handshake is a future of its own, so
-    /// that a slow one delays nobody.
+    /// The next one who dials; none when the endpoint was closed. The handshake is a future of its
+    /// own, so that a slow one delays nobody.
     pub async fn accept(&self) -> Option<Handshake> {
         self.quic.accept().await.map(Handshake)
     }
@@ -272,7 +275,8 @@ impl Handshake {
     }
 }
 
-/// A connection to an authenticated peer (or, at the coordinator, to an anonymous one that may enrol).
+/// A connection to an authenticated peer (or, at the coordinator, to an anonymous one that may
+/// enrol).
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub(crate) quic: quinn::Connection,

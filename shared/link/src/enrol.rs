@@ -1,5 +1,5 @@
-//! Enrolment and renewal: one question and one answer on a connection of their own. Whether the answer is
-//! yes is decided elsewhere.
+//! Enrolment and renewal: one question and one answer on a connection of their own. Whether the
+//! answer is yes is decided elsewhere.
 
 use crate::endpoint::Connection;
 use crate::error::{Close, LinkError};
@@ -106,8 +106,8 @@ impl Connection {
     /// The coordinator's side: waits for the question.
     ///
     /// # Errors
-    /// The loss of the connection, or a question that cannot be understood: the peer is told so and the
-    /// connection is closed.
+    /// The loss of the connection, or a question that cannot be understood: the peer is told so and
+    /// the connection is closed.
     pub async fn accept_enrol(&self) -> Result<(EnrolAsk, EnrolAnswer), LinkError> {
         let (send, receive) = self.quic.accept_bi().await?;
         let read = FrameReader::new(receive)

@@ -1,10 +1,11 @@
-//! A directory of files named by their content: what tasks hand to tasks on other nodes. Both sides keep one.
+//! A directory of files named by their content: what tasks hand to tasks on other nodes. Both sides
+//! keep one.
 //!
-//! `ab/cdef…` is a whole and verified file; `ab/cdef….part` one that is on its way, kept over restarts so that
-//! its transfer goes on where it stopped.
+//! `ab/cdef…` is a whole and verified file; `ab/cdef….part` one that is on its way, kept over
+//! restarts so that its transfer goes on where it stopped.
 //!
-//! Invariant: a file without `.part` has the content that its name says, durably. The sum of all files,
-//! with those on their way counted whole, stays within the budget.
+//! Invariant: a file without `.part` has the content that its name says, durably. The sum of all
+//! files, with those on their way counted whole, stays within the budget.
 //! All calls block on the disk.
 
 use blake3::Hasher;
@@ -231,7 +232,8 @@ impl Dir {
         Ok(Reader { file, path, size })
     }
 
-    /// Begins to store a file of `size` bytes, behind what is here of it. Its whole size is reserved.
+    /// Begins to store a file of `size` bytes, behind what is here of it. Its whole size is
+    /// reserved.
     ///
     /// # Errors
     /// [`FilesError::NoRoom`], [`FilesError::Busy`] or [`FilesError::Io`].
@@ -324,7 +326,8 @@ impl Dir {
         Ok(hash)
     }
 
-    /// Removes the file, and what is here of it if it is not being written. Not an error if it is not here.
+    /// Removes the file, and what is here of it if it is not being written. Not an error if it is
+    /// not here.
     ///
     /// # Errors
     /// [`FilesError::Io`].
@@ -377,7 +380,8 @@ impl Reader {
     }
 }
 
-/// A file that is being stored. Dropped before [`Writer::finish`] it keeps what is there for another time.
+/// A file that is being stored. Dropped before [`Writer::finish`] it keeps what is there for
+/// another time.
 #[derive(Debug)]
 pub struct Writer {
     dir: Dir,

@@ -1,7 +1,8 @@
-//! Frames: `u32` length of the body (little endian), one byte version and kind, the body in postcard.
+//! Frames: `u32` length of the body (little endian), one byte version and kind, the body in
+//! postcard.
 //!
-//! Invariant: memory grows with what has arrived, never with what a header claims; and no byte after a frame
-//! is taken from the stream, so raw content may follow it.
+//! Invariant: memory grows with what has arrived, never with what a header claims; and no byte
+//! after a frame is taken from the stream, so raw content may follow it.
 
 use crate::error::LinkError;
 use quinn::RecvStream;
@@ -170,8 +171,8 @@ impl FrameReader {
         }
     }
 
-    /// The next frame; none when the stream ended between two frames. A call that is dropped loses nothing:
-    /// the next one goes on where it stopped.
+    /// The next frame; none when the stream ended between two frames. A call that is dropped loses
+    /// nothing: the next one goes on where it stopped.
     ///
     /// # Errors
     /// [`LinkError::Frame`] or the loss of the connection.

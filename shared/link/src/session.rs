@@ -1,5 +1,5 @@
-//! A session: one control stream in both directions, opened by the agent, and one stream of facts upward, so
-//! that a long batch of facts never delays an answer to a ping.
+//! A session: one control stream in both directions, opened by the agent, and one stream of facts
+//! upward, so that a long batch of facts never delays an answer to a ping.
 
 use crate::endpoint::Connection;
 use crate::error::{Close, LinkError};
@@ -73,8 +73,8 @@ pub struct AgentTx {
 }
 
 impl AgentTx {
-    /// Sends one message: facts in their stream, everything else in the control stream. Returns when the
-    /// link has taken it, which says nothing of its arrival.
+    /// Sends one message: facts in their stream, everything else in the control stream. Returns
+    /// when the link has taken it, which says nothing of its arrival.
     ///
     /// # Errors
     /// [`LinkError::Frame`] for one that is too large, or the loss of the connection.
@@ -105,7 +105,8 @@ pub struct AgentRx {
 }
 
 impl AgentRx {
-    /// The next message. Dropping the call loses nothing. Until [`Self::accepted`] only small ones pass.
+    /// The next message. Dropping the call loses nothing. Until [`Self::accepted`] only small ones
+    /// pass.
     ///
     /// # Errors
     /// [`LinkError::Frame`], whereupon the connection is closed; or its loss.
@@ -120,7 +121,8 @@ impl AgentRx {
     }
 }
 
-/// Sends the coordinator's messages. A call that is dropped halfway leaves the stream unusable: await it.
+/// Sends the coordinator's messages. A call that is dropped halfway leaves the stream unusable:
+/// await it.
 #[derive(Debug)]
 pub struct CoordinatorTx {
     control: SendStream,
@@ -136,8 +138,8 @@ impl CoordinatorTx {
         Ok(self.control.write_all(&frame).await?)
     }
 
-    /// Ends the stream and waits until the agent has all of it, or is gone: before a connection is closed
-    /// behind a refusal.
+    /// Ends the stream and waits until the agent has all of it, or is gone: before a connection is
+    /// closed behind a refusal.
     pub async fn finish(mut self) {
         if self.control.finish().is_ok() {
             let _ = self.control.stopped().await; // gone is as good as done
@@ -155,8 +157,8 @@ pub struct CoordinatorRx {
 }
 
 impl CoordinatorRx {
-    /// The next message of either stream; the order within each is kept. Dropping the call loses nothing.
-    /// Until [`Self::accepted`] only small messages pass, and facts wait.
+    /// The next message of either stream; the order within each is kept. Dropping the call loses
+    /// nothing. Until [`Self::accepted`] only small messages pass, and facts wait.
     ///
     /// # Errors
     /// [`LinkError::Frame`], whereupon the connection is closed; or its loss.

@@ -1,4 +1,5 @@
-//! A gateway without a coordinator: its data directory, the real agent on it, and the facts in its journal.
+//! A gateway without a coordinator: its data directory, the real agent on it, and the facts in its
+//! journal.
 
 use crate::place::binary;
 use crate::virtually::{self, Virtual};

@@ -1,8 +1,8 @@
-//! The benchmarks: each measures the product beside its physical limit in the same run and judges by the ratio.
-//! `docs/bench.md` says what each row measures.
+//! The benchmarks: each measures the product beside its physical limit in the same run and judges
+//! by the ratio. `docs/bench.md` says what each row measures.
 //!
-//! Invariant: rounds of ours and of the reference alternate, and medians are compared, so that a busy machine
-//! disturbs both alike.
+//! Invariant: rounds of ours and of the reference alternate, and medians are compared, so that a
+//! busy machine disturbs both alike.
 
 mod cloud;
 mod figure;

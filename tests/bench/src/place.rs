@@ -1,4 +1,5 @@
-//! Where is measured: a fresh directory for each measurement, and the release binaries beside this one.
+//! Where is measured: a fresh directory for each measurement, and the release binaries beside this
+//! one.
 
 use anyhow::{Context, Result, bail};
 use std::fs;

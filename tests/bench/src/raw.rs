@@ -1,4 +1,5 @@
-//! The reference for the journal: plain redb in production's mode (quick repair, production's cache), one table.
+//! The reference for the journal: plain redb in production's mode (quick repair, production's
+//! cache), one table.
 
 use anyhow::Result;
 use redb::{Database, TableDefinition};

@@ -1,5 +1,5 @@
-//! The reference for starting processes: `posix_spawn` and `wait`, nothing else, with the environment that tasks
-//! get.
+//! The reference for starting processes: `posix_spawn` and `wait`, nothing else, with the
+//! environment that tasks get.
 
 use anyhow::{Context, Result, ensure};
 use std::process::{Command, Stdio};

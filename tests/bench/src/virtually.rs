@@ -1,4 +1,5 @@
-//! The agent's driver with processes that take no time of their own: for what is measured without starting any.
+//! The agent's driver with processes that take no time of their own: for what is measured without
+//! starting any.
 
 use anyhow::{Result, bail};
 use edge_core::driver::Driver;
@@ -122,7 +123,8 @@ impl<S: Store> Virtual<S> {
         self.now.mono = Mono(nanos);
     }
 
-    /// The oldest attempt ends well, and the one that takes its slot begins: the events of one task.
+    /// The oldest attempt ends well, and the one that takes its slot begins: the events of one
+    /// task.
     pub(crate) fn end_one(&mut self) -> Result<()> {
         let Some(attempt) = self.begun.pop_front() else {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: they start the built binaries as real processes, each test in a temporary
-//! directory of its own, and look at them from outside only.
+//! What the end-to-end tests share: they start the built binaries as real processes, each test in a
+//! temporary directory of its own, and look at them from outside only.
 
 pub mod agent;
 pub mod fleet;

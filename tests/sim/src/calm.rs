@@ -1,4 +1,5 @@
-//! The liveness phase: faults stop, dead nodes come back or are forgotten, and everything must come to rest.
+//! The liveness phase: faults stop, dead nodes come back or are forgotten, and everything must come
+//! to rest.
 
 use crate::check::{applied_once_in_order, convergence};
 use crate::people::Purpose;
@@ -84,7 +85,8 @@ impl World {
         self.queue.at(self.t + MIN, Ev::Person(position));
     }
 
-    /// How long everything may take to come to rest: idle timeout and backoff, and all work one after another.
+    /// How long everything may take to come to rest: idle timeout and backoff, and all work one
+    /// after another.
     fn bound(&self) -> Time {
         let work: Time = self
             .plan

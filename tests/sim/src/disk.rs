@@ -1,8 +1,8 @@
 //! A disk with a volatile cache beneath redb (layer 2).
 //!
-//! Writes go to the cache and are remembered; a sync makes them durable. A power cut leaves what is durable
-//! plus a random part of what was not, torn at a granularity and in any order. A failed sync drops the dirty
-//! pages while the cache goes on showing them, as Linux does.
+//! Writes go to the cache and are remembered; a sync makes them durable. A power cut leaves what is
+//! durable plus a random part of what was not, torn at a granularity and in any order. A failed
+//! sync drops the dirty pages while the cache goes on showing them, as Linux does.
 
 use crate::rng::Rng;
 use redb::StorageBackend;
@@ -306,7 +306,8 @@ fn apply(image: &mut Vec<u8>, ops: &[Op]) {
     }
 }
 
-/// Ids of attempts whose directories a power cut left behind: a directory that was not synced may be gone.
+/// Ids of attempts whose directories a power cut left behind: a directory that was not synced may
+/// be gone.
 #[must_use]
 pub fn surviving<T: Ord + Copy>(all: &BTreeSet<T>, rng: &mut Rng) -> BTreeSet<T> {
     let keep = [0, 500, 1000][rng.below(3) as usize];
@@ -345,8 +346,8 @@ mod tests {
         table.last().ok()?.map(|(key, _)| key.value())
     }
 
-    /// Commits until the power goes in the middle of a commit; returns whether the last acknowledged one is
-    /// there afterwards.
+    /// Commits until the power goes in the middle of a commit; returns whether the last
+    /// acknowledged one is there afterwards.
     fn survives(seed: u64, lies: u64) -> bool {
         let mut rng = Rng::new(seed);
         let disk = SimDisk::default();

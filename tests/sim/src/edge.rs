@@ -1,4 +1,5 @@
-//! The shell around an agent's core: its steps, its service manager, and the carrying out of its actions.
+//! The shell around an agent's core: its steps, its service manager, and the carrying out of its
+//! actions.
 
 use crate::fault::Kind;
 use crate::machine::{Agent, Doom};
@@ -224,7 +225,8 @@ impl World {
         self.arm_wake(m);
     }
 
-    /// What of the actions is still carried out by an agent that dies in this step, and how it dies.
+    /// What of the actions is still carried out by an agent that dies in this step, and how it
+    /// dies.
     fn cut_short(
         &mut self,
         doom: Option<Doom>,

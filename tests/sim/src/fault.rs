@@ -1,5 +1,5 @@
-//! The kinds of faults, and how often each really happened. Planning a fault does not count it: a lost
-//! acknowledgement counts when a message that was one is thrown away, and not before.
+//! The kinds of faults, and how often each really happened. Planning a fault does not count it: a
+//! lost acknowledgement counts when a message that was one is thrown away, and not before.
 
 use std::collections::BTreeMap;
 

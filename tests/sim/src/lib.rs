@@ -1,8 +1,8 @@
-//! Deterministic simulation of both cores: the real decisions of agents and coordinator on a simulated
-//! network, clock, power supply, executor and disk, all from one seed.
+//! Deterministic simulation of both cores: the real decisions of agents and coordinator on a
+//! simulated network, clock, power supply, executor and disk, all from one seed.
 //!
-//! Invariant: the same seed gives the same trace hash, in every process and on every machine. Nothing here
-//! reads a clock or a random source but the seed.
+//! Invariant: the same seed gives the same trace hash, in every process and on every machine.
+//! Nothing here reads a clock or a random source but the seed.
 
 pub mod calm;
 pub mod check;

@@ -25,7 +25,8 @@ enum Command {
         /// The first one.
         #[arg(long, default_value_t = 0)]
         start: u64,
-        /// 1: stores in memory; 2: redb on simulated disks; absent: both, every third seed on disks.
+        /// 1: stores in memory; 2: redb on simulated disks; absent: both, every third seed on
+        /// disks.
         #[arg(long)]
         layer: Option<u8>,
         /// Worker threads.

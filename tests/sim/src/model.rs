@@ -1,5 +1,6 @@
-//! What must be true of a gateway, told by its records alone: a second, independent fold of both logs. It
-//! shares no code with the cores; where it disagrees with one of them, one of the two is wrong.
+//! What must be true of a gateway, told by its records alone: a second, independent fold of both
+//! logs. It shares no code with the cores; where it disagrees with one of them, one of the two is
+//! wrong.
 
 use crate::workload::PlannedRun;
 use shared::directive::{Body as Wanted, Directive, Upstream};
@@ -298,8 +299,8 @@ impl Model {
             .map(|model| model.slice.run)
     }
 
-    /// Tasks here that are not final, apart from those that wait for a person. Tasks of the runs in `waiting`
-    /// may wait for a person elsewhere.
+    /// Tasks here that are not final, apart from those that wait for a person. Tasks of the runs in
+    /// `waiting` may wait for a person elsewhere.
     #[must_use]
     pub fn unfinished(&self, waiting: &BTreeSet<RunId>) -> Vec<String> {
         let mut out = Vec::new();

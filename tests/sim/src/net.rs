@@ -1,7 +1,9 @@
-//! The network as sessions see it: ordered streams with delay that lose nothing while the session lives.
+//! The network as sessions see it: ordered streams with delay that lose nothing while the session
+//! lives.
 //!
-//! Order holds within a stream and not between streams. While a direction of a link is dead its messages
-//! wait; each side gives a silent session up by itself, and what was under way is lost then.
+//! Order holds within a stream and not between streams. While a direction of a link is dead its
+//! messages wait; each side gives a silent session up by itself, and what was under way is lost
+//! then.
 
 use crate::queue::Time;
 use shared::wire::{Down, Up};

@@ -1,4 +1,5 @@
-//! People and their programs: submissions, cancels, pauses, permits. Whoever gets no answer asks again.
+//! People and their programs: submissions, cancels, pauses, permits. Whoever gets no answer asks
+//! again.
 
 use crate::fault::Kind;
 use crate::machine::{Clocks, Machine};

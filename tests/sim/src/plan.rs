@@ -1,5 +1,5 @@
-//! What a seed will do: its topology, its network, its runs, and when which fault strikes. Swarm style: each
-//! seed draws its own mix of faults and their intensity, including none at all.
+//! What a seed will do: its topology, its network, its runs, and when which fault strikes. Swarm
+//! style: each seed draws its own mix of faults and their intensity, including none at all.
 
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;

@@ -1,4 +1,5 @@
-//! Virtual time: what happens next. Events of one instant happen in the order in which they were put in.
+//! Virtual time: what happens next. Events of one instant happen in the order in which they were
+//! put in.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

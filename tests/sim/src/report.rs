@@ -1,4 +1,5 @@
-//! What a run of many seeds ends with: a table of faults, the violations, and one line for programs.
+//! What a run of many seeds ends with: a table of faults, the violations, and one line for
+//! programs.
 
 use crate::fault::{Kind, Tally};
 use crate::plan::Layer;

@@ -1,5 +1,5 @@
-//! Randomness: one tree of generators grown from the seed. Each component owns a branch, so that a component
-//! that draws once more does not disturb the others.
+//! Randomness: one tree of generators grown from the seed. Each component owns a branch, so that a
+//! component that draws once more does not disturb the others.
 
 /// A small fast generator (xoshiro256++). The same seed gives the same numbers on every machine.
 #[derive(Clone, Debug)]

@@ -1,5 +1,5 @@
-//! Between each core and its store: passes everything on, tells the world what became durable, and makes
-//! commits fail when the plan says so.
+//! Between each core and its store: passes everything on, tells the world what became durable, and
+//! makes commits fail when the plan says so.
 
 use cloud_core::store as cloud;
 use edge_core::store as edge;

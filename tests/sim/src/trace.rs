@@ -1,5 +1,5 @@
-//! What happened, twice: as one hash (the same seed gives the same one) and, when asked for, as a timeline
-//! for people with one lane per machine.
+//! What happened, twice: as one hash (the same seed gives the same one) and, when asked for, as a
+//! timeline for people with one lane per machine.
 
 use crate::queue::{SEC, Time};
 use crate::rng::mix;

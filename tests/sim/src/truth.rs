@@ -1,5 +1,5 @@
-//! The truth: what became durable where, as the taps and the disks tell, and which processes ran. Checkers
-//! judge the cores by this and by nothing that a core says of itself.
+//! The truth: what became durable where, as the taps and the disks tell, and which processes ran.
+//! Checkers judge the cores by this and by nothing that a core says of itself.
 
 use crate::model::{Flows, Model};
 use crate::queue::Time;
@@ -180,7 +180,8 @@ impl EdgeTruth {
         self.open = Some((facts, directives));
     }
 
-    /// The store was read: it must hold all that was acknowledged, and nothing else but an open commit.
+    /// The store was read: it must hold all that was acknowledged, and nothing else but an open
+    /// commit.
     pub fn loaded(&mut self, at: Time, found: Head, directives: u64, flows: &Flows) -> Vec<Wrong> {
         let mut out = Vec::new();
         if let Some((facts, wanted)) = self.open.take() {

@@ -405,7 +405,8 @@ impl World {
         }
     }
 
-    /// The process of `side` is gone: it says nothing any more, its peer will notice by the silence.
+    /// The process of `side` is gone: it says nothing any more, its peer will notice by the
+    /// silence.
     pub fn abandon(&mut self, conn: u64, side: Side) {
         let Some(connection) = self.conns.get_mut(&conn) else {
             return;

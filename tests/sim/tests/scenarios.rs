@@ -1,5 +1,5 @@
-//! Seeds as tests: a handful on each layer, the meta test, negative controls, and the seeds that once found a
-//! mistake, each with its story.
+//! Seeds as tests: a handful on each layer, the meta test, negative controls, and the seeds that
+//! once found a mistake, each with its story.
 
 use sim::plan::{Layer, Plan, Planted};
 use sim::runner::{run_plan, run_seed};
@@ -34,35 +34,36 @@ fn seeds_on_simulated_disks_keep_all_promises() {
     }
 }
 
-/// A node that had been silent for longer than `lost_after` was given the same pinned task again at every
-/// wake of the coordinator, and lost it at once: the coordinator turned in circles.
+/// A node that had been silent for longer than `lost_after` was given the same pinned task again at
+/// every wake of the coordinator, and lost it at once: the coordinator turned in circles.
 #[test]
 fn a_silent_node_is_given_nothing_that_it_would_lose_at_once() {
     passes(9, Layer::Cores);
 }
 
-/// The journal held a fact of a kind that only a later version knows; the agent took it for damage and did not
-/// start any more.
+/// The journal held a fact of a kind that only a later version knows; the agent took it for damage
+/// and did not start any more.
 #[test]
 fn a_fact_of_a_later_version_does_not_stop_the_agent() {
     passes(10, Layer::Cores);
 }
 
-/// A slice that was lost by silence was placed again on the same node: its task began while the process of
-/// the old slice was still being ended.
+/// A slice that was lost by silence was placed again on the same node: its task began while the
+/// process of the old slice was still being ended.
 #[test]
 fn a_task_never_runs_twice_on_one_node_because_the_run_was_cut_anew() {
     passes(92, Layer::Cores);
 }
 
-/// An agent saw a fork that the coordinator could not see and took a new incarnation; no word of an operator
-/// could get it out of quarantine.
+/// An agent saw a fork that the coordinator could not see and took a new incarnation; no word of an
+/// operator could get it out of quarantine.
 #[test]
 fn an_operator_can_free_a_node_that_took_a_new_incarnation_by_itself() {
     passes(27, Layer::Cores);
 }
 
-/// A run that was submitted at a gateway stayed `running` for ever when the gateway was destroyed and forgotten.
+/// A run that was submitted at a gateway stayed `running` for ever when the gateway was destroyed
+/// and forgotten.
 #[test]
 fn a_local_run_is_lost_with_its_forgotten_gateway() {
     passes(127, Layer::Cores);

@@ -1,5 +1,5 @@
-//! Runs that are over leave: after their retention or at a person's wish, first their nodes, then the store, then
-//! the files that nobody else names.
+//! Runs that are over leave: after their retention or at a person's wish, first their nodes, then
+//! the store, then the files that nobody else names.
 
 use super::requests::{Answered, no_run};
 use super::{At, Engine, at};
@@ -86,7 +86,8 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Drops files that only forgotten runs named. Reads the rows of every run, so it is done once for many.
+    /// Drops files that only forgotten runs named. Reads the rows of every run, so it is done once
+    /// for many.
     pub(super) fn collect_files(&mut self) -> Result<(), StoreError> {
         if !std::mem::take(&mut self.collect) {
             return Ok(());

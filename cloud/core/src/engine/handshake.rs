@@ -166,7 +166,8 @@ impl<S: Store> Engine<S> {
         self.welcome(conn, node, hello, secret)
     }
 
-    /// Compares both logs. False if the newcomer was refused. A store that went back is noticed here.
+    /// Compares both logs. False if the newcomer was refused. A store that went back is noticed
+    /// here.
     fn logs_agree(
         &mut self,
         conn: Conn,
@@ -219,8 +220,8 @@ impl<S: Store> Engine<S> {
         Ok(true)
     }
 
-    /// What an agent shows under a seal of this coordinator and this store does not know: the store went back.
-    /// With the generation of the seal, and what it covers.
+    /// What an agent shows under a seal of this coordinator and this store does not know: the store
+    /// went back. With the generation of the seal, and what it covers.
     fn proof(
         &mut self,
         node: NodeId,

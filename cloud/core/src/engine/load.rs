@@ -144,7 +144,8 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// One step of a run: loads it, does it, and remembers to place what the step left without a node.
+    /// One step of a run: loads it, does it, and remembers to place what the step left without a
+    /// node.
     pub(super) fn step_run<R>(
         &mut self,
         id: RunId,
@@ -177,7 +178,8 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// The store went back: a new generation; what was known stands still until all nodes were heard.
+    /// The store went back: a new generation; what was known stands still until all nodes were
+    /// heard.
     pub(super) fn begin_hold(&mut self, seen: u64, why: &str) {
         let nodes: BTreeSet<NodeId> = self
             .nodes

@@ -124,7 +124,8 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// A forgotten run takes nothing in; a node that still has something of it is asked again to forget it.
+    /// A forgotten run takes nothing in; a node that still has something of it is asked again to
+    /// forget it.
     fn fold_at_tombstone(&mut self, id: RunId, message: Message) -> Result<(), StoreError> {
         match message {
             Message::Facts { log, ranges } => self.fold_facts(id, log, &ranges),
@@ -237,7 +238,8 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Puts an assignment into the node's log, with the workflow where this incarnation has not got it.
+    /// Puts an assignment into the node's log, with the workflow where this incarnation has not got
+    /// it.
     fn assign(
         &mut self,
         id: NodeId,

@@ -1,4 +1,5 @@
-//! Forgetting: a run that is over leaves its nodes first, then this store; a tombstone answers what comes late.
+//! Forgetting: a run that is over leaves its nodes first, then this store; a tombstone answers what
+//! comes late.
 
 use super::{Asked, Run, Stage};
 use crate::effects::Effects;

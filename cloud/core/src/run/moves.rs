@@ -150,8 +150,9 @@ impl Run {
         self.settle(at.wall, fx);
     }
 
-    /// A slice lost a part of its tasks: its node is asked to give up the rest, which is then placed anew, so
-    /// that it stops what runs elsewhere now. Not where that would put a task in doubt.
+    /// A slice lost a part of its tasks: its node is asked to give up the rest, which is then
+    /// placed anew, so that it stops what runs elsewhere now. Not where that would put a task in
+    /// doubt.
     fn part(&mut self, number: u32, fx: &mut Effects) {
         let Some(body) = &self.body else { return };
         let once = |t: &TaskIdx| {
@@ -205,7 +206,8 @@ impl Run {
         }
     }
 
-    /// Whether the owner could have begun it without being heard: all it needs from elsewhere was there.
+    /// Whether the owner could have begun it without being heard: all it needs from elsewhere was
+    /// there.
     fn may_have_begun(&self, task: TaskIdx) -> bool {
         let Some(body) = &self.body else { return false };
         let own = body.tasks[task.0 as usize].slice;
@@ -351,7 +353,8 @@ impl Run {
         self.head.epochs = self.head.epochs.max(counter);
     }
 
-    /// What a node has of this run, after this store went back. Returns kept facts to be folded now.
+    /// What a node has of this run, after this store went back. Returns kept facts to be folded
+    /// now.
     pub fn inventory(
         &mut self,
         at: At<'_>,
@@ -370,7 +373,8 @@ impl Run {
         if !self.head.known {
             return Vec::new();
         }
-        // each node's facts wait for its own inventory: before it, its slices are not known to be its own
+        // each node's facts wait for its own inventory: before it, its slices are not known to be
+        // its own
         let (kept, others) = std::mem::take(&mut self.head.kept)
             .into_iter()
             .partition(|(l, ..)| *l == log);
@@ -397,7 +401,8 @@ impl Run {
         kept
     }
 
-    /// Takes over what the node knows better: a slice of a newer epoch, or one that is not known here.
+    /// Takes over what the node knows better: a slice of a newer epoch, or one that is not known
+    /// here.
     fn compare(&mut self, log: LogId, state: &SliceState) {
         let known = self.head.slices.get(state.slice.slice as usize);
         let sane = (state.slice.slice as usize) < self.head.slices.len() + 10_000;

@@ -1,7 +1,8 @@
 //! The planner: which task goes to which node, and the cut into slices.
 //!
-//! Tasks that are linked stay together as long as one node may run them all, so as few edges as can be cross
-//! the link; independent groups are spread by load. The choice is a pure function; `plan` carries it out.
+//! Tasks that are linked stay together as long as one node may run them all, so as few edges as can
+//! be cross the link; independent groups are spread by load. The choice is a pure function; `plan`
+//! carries it out.
 
 use super::{At, NONE, Run, RunBody, Slice, Stage};
 use crate::effects::Effects;
@@ -35,7 +36,8 @@ pub struct Candidate {
     pub load: u64,
 }
 
-/// What is chosen: positions of tasks by position of the node, each with its reason; and what must wait.
+/// What is chosen: positions of tasks by position of the node, each with its reason; and what must
+/// wait.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// Node and reason for each task.
@@ -46,8 +48,8 @@ pub struct Choice {
     pub links: BTreeMap<usize, u64>,
 }
 
-/// Which candidates a task may run on: those of its placement that offer enough. Offline ones only if it names
-/// them. On none: why, for people.
+/// Which candidates a task may run on: those of its placement that offer enough. Offline ones only
+/// if it names them. On none: why, for people.
 fn fits(task: &Task, nodes: &[Candidate]) -> Result<Vec<usize>, String> {
     let place = &task.placement;
     let wanted = |n: &Candidate| {
@@ -83,7 +85,8 @@ fn fits(task: &Task, nodes: &[Candidate]) -> Result<Vec<usize>, String> {
         ));
     }
     let online: Vec<usize> = able.iter().copied().filter(|i| nodes[*i].online).collect();
-    // a node that was silent for too long already would lose what it is given at once, again and again
+    // a node that was silent for too long already would lose what it is given at once, again and
+    // again
     let patient = |i: &usize| {
         let limit = task.disconnect.lost_after;
         limit.is_none_or(|limit| nodes[*i].silence < limit)
@@ -97,7 +100,8 @@ fn fits(task: &Task, nodes: &[Candidate]) -> Result<Vec<usize>, String> {
     }
 }
 
-/// Groups of tasks that stay together: a union-find whose sets remember where all their members may run.
+/// Groups of tasks that stay together: a union-find whose sets remember where all their members may
+/// run.
 struct Groups {
     parent: Vec<usize>,
     allowed: Vec<usize>,
@@ -276,7 +280,8 @@ pub fn choose(q: &Question<'_>) -> Choice {
     choice
 }
 
-/// The node with most links to the group, at the same site if not there; then the least loaded; and its links.
+/// The node with most links to the group, at the same site if not there; then the least loaded; and
+/// its links.
 fn best(
     q: &Question<'_>,
     choice: &Choice,

@@ -103,8 +103,8 @@ impl Run {
         }
     }
 
-    /// The requests that are not confirmed everywhere, for people. `silent` says for a node how long it was
-    /// not heard, if that is long.
+    /// The requests that are not confirmed everywhere, for people. `silent` says for a node how
+    /// long it was not heard, if that is long.
     #[must_use]
     pub fn requests(&self, silent: &dyn Fn(NodeId) -> Option<String>) -> Vec<String> {
         let mut out = Vec::new();

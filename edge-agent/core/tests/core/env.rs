@@ -1,5 +1,5 @@
-//! One world for all tests of the core: a driver on a store in memory, an executor that does what it is told,
-//! and a coordinator that keeps what it hears.
+//! One world for all tests of the core: a driver on a store in memory, an executor that does what
+//! it is told, and a coordinator that keeps what it hears.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 

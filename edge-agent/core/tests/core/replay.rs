@@ -1,5 +1,5 @@
-//! What is folded live is what is folded after a start, whatever happened: from the beginning and from a
-//! snapshot in the middle.
+//! What is folded live is what is folded after a start, whatever happened: from the beginning and
+//! from a snapshot in the middle.
 
 use crate::env::*;
 use edge_core::event::{Event, Local};
@@ -151,7 +151,11 @@ fn carry_out(env: &mut Env, deed: Deed) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 48,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn replay_gives_the_live_state_at_every_step(deeds in prop::collection::vec(deed(), 1..60)) {

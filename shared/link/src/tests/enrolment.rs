@@ -1,3 +1,5 @@
+//! Enrolment over a real connection: tokens, names, refusals.
+
 use super::*;
 use crate::enrol::{EnrolAsk, EnrolRefusal, EnrolReply, EnrolRequest};
 use certs::{Admission, Presented, Refusal, Token, TokenRecord, TokenRefusal, enrol_client};

@@ -1,3 +1,5 @@
+//! What a hostile peer may send, and what it is told.
+
 use super::*;
 use crate::Close;
 use crate::frame::{self, FrameError, Kind};

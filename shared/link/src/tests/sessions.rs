@@ -1,3 +1,5 @@
+//! Sessions: hello and welcome, facts beside the control stream, ends.
+
 use super::*;
 use crate::Close;
 use shared::log::Batch;

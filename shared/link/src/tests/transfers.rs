@@ -1,3 +1,5 @@
+//! Files: whole, cut and resumed, damaged, refused.
+
 use super::*;
 use crate::Close;
 use crate::bulk::{self, BulkError, FileRefusal, Wish};

@@ -1,5 +1,5 @@
-//! CPU of the scheduler a task, without starting any: 100,000 tasks in layers. Decides, encodes and chains every
-//! fact, on a journal in memory (what the disk costs is in `journal` and `chain`).
+//! CPU of the scheduler a task, without starting any: 100,000 tasks in layers. Decides, encodes and
+//! chains every fact, on a journal in memory (what the disk costs is in `journal` and `chain`).
 
 use crate::figure::{Figure, Goal};
 use crate::gateway::IDENTITY;

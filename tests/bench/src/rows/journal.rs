@@ -32,7 +32,8 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Appends a second of ours and of the reference, whose commits alternate: what disturbs the disk disturbs both.
+/// Appends a second of ours and of the reference, whose commits alternate: what disturbs the disk
+/// disturbs both.
 fn round(place: &Place, batch: u32) -> Result<(f64, f64)> {
     let dir = place.fresh()?;
     gateway::make(dir.path())?;

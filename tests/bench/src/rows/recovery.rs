@@ -1,4 +1,5 @@
-//! kill -9 with 100,000 tasks in the journal: until the first scheduling decision is durable and acted on.
+//! kill -9 with 100,000 tasks in the journal: until the first scheduling decision is durable and
+//! acted on.
 
 use crate::figure::{Figure, Goal};
 use crate::gateway::{self, IDENTITY};

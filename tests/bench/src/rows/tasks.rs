@@ -38,8 +38,8 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Runs `workflow` on a fresh agent: microseconds a task from the submission until the last end is durable, and
-/// the facts that are in the journal after the agent was killed.
+/// Runs `workflow` on a fresh agent: microseconds a task from the submission until the last end is
+/// durable, and the facts that are in the journal after the agent was killed.
 pub(super) fn run(place: &Place, workflow: &Workflow) -> Result<(f64, Vec<Entry>)> {
     let dir = place.fresh()?;
     let data = dir.path().join("agent");

@@ -1,7 +1,8 @@
-//! The invariants: one module for each promise of the design. Each names what it found by its module's name.
+//! The invariants: one module for each promise of the design. Each names what it found by its
+//! module's name.
 //!
-//! None of them reads a counter of a core. They compare what the world saw (processes, messages, durable
-//! commits) with an independent fold of the records, and answers to people with both.
+//! None of them reads a counter of a core. They compare what the world saw (processes, messages,
+//! durable commits) with an independent fold of the records, and answers to people with both.
 
 pub mod acknowledged_is_durable;
 pub mod applied_once_in_order;
