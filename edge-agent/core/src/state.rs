@@ -1,5 +1,5 @@
 //! The state as a fold over the two logs. What is decided live and what is replayed goes through
-//! the same `apply_*`; they never emit anything, and report in [`Touch`] what changed.
+//! the same `apply_*`; they never emit anything, and report in `Touch` what changed.
 
 use crate::slice::{Misfit, Slice, Verdict};
 use serde::{Deserialize, Serialize};
