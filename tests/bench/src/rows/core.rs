@@ -1,6 +1,6 @@
 //! CPU of the scheduler a task, without starting any: 100,000 tasks in layers. Decides, encodes and
-//! chains every fact; once with its journal in redb on the disk, as in production, where the commits'
-//! own CPU counts, and once in memory, which shows the decisions alone.
+//! chains every fact; once with its journal in redb on the disk, as in production, where the
+//! commits' own CPU counts, and once in memory, which shows the decisions alone.
 
 use crate::figure::{Figure, Goal};
 use crate::gateway::{self, IDENTITY};
