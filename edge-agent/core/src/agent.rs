@@ -116,7 +116,7 @@ pub struct Agent {
     pub(crate) keep_runs: Span,
     pub(crate) dirty: BTreeSet<Row>,
     ending: VecDeque<TaskKey>,
-    check: BTreeSet<SliceKey>,
+    pub(crate) check: BTreeSet<SliceKey>,
 }
 
 impl Agent {

@@ -35,6 +35,8 @@ pub(crate) struct Files {
     uploads: VecDeque<(Hash, u64)>,
     uploading: BTreeMap<Hash, u64>,
     uploaded: BTreeSet<Hash>,
+    /// Slices to be given up, each with the outputs that must be with the coordinator before.
+    owed: BTreeMap<SliceKey, BTreeSet<Hash>>,
 }
 
 impl Files {
@@ -63,6 +65,7 @@ impl Files {
         for task in tasks {
             self.leave(task);
         }
+        self.owed.remove(&at);
         self.wanted.retain(|_, want| {
             want.slices.remove(&at);
             !want.slices.is_empty()
@@ -245,6 +248,38 @@ impl Agent {
         self.pump_uploads(fx);
     }
 
+    /// Whether outputs of a slice that is given up must still be brought to the coordinator: what
+    /// only its own tasks were to read is read elsewhere from now on, and not every task may be
+    /// done again.
+    pub(crate) fn owes_outputs(&mut self, at: SliceKey, fx: &mut Effects) -> bool {
+        if let Some(left) = self.files.owed.get(&at) {
+            return !left.is_empty();
+        }
+        let Some(slice) = self
+            .state
+            .slices
+            .get(&at)
+            .filter(|_| self.config.has_coordinator)
+        else {
+            return false;
+        };
+        let made_here = slice.slots.iter().filter(|slot| !slot.adopted);
+        let outputs = made_here.flat_map(|slot| &slot.outputs);
+        let left: BTreeMap<Hash, u64> = outputs
+            .filter(|file| !self.files.uploaded.contains(&file.hash))
+            .map(|file| (file.hash, file.size))
+            .collect();
+        for (hash, size) in &left {
+            if !self.files.uploading.contains_key(hash) {
+                self.files.uploads.push_back((*hash, *size));
+            }
+        }
+        let owes = !left.is_empty();
+        self.files.owed.insert(at, left.into_keys().collect());
+        self.pump_uploads(fx);
+        owes
+    }
+
     pub(crate) fn pump_uploads(&mut self, fx: &mut Effects) {
         while self.link.online()
             && self.files.uploading.len() < UPLOADS
@@ -268,6 +303,11 @@ impl Agent {
     pub(crate) fn on_uploaded(&mut self, hash: Hash, fx: &mut Effects) {
         self.files.uploading.remove(&hash);
         self.files.uploaded.insert(hash);
+        for (at, left) in &mut self.files.owed {
+            if left.remove(&hash) && left.is_empty() {
+                self.check.insert(*at);
+            }
+        }
         self.pump_uploads(fx);
     }
 }

@@ -119,8 +119,9 @@ impl Agent {
             return;
         };
         let id = slice.id;
-        if slice.releasing && slice.running == 0 {
-            let in_doubt = in_doubt(slice);
+        let quiet = slice.releasing && slice.running == 0;
+        if quiet && !self.owes_outputs(at, fx) {
+            let in_doubt = self.state.slices.get(&at).map_or_else(Vec::new, in_doubt);
             self.emit(
                 Body::Released {
                     slice: id,
@@ -130,6 +131,9 @@ impl Agent {
             );
             return;
         }
+        let Some(slice) = self.state.slices.get(&at) else {
+            return;
+        };
         let cancel = slice.cancel_ask && slice.running == 0 && slice.unfinal == 0;
         let done = slice.unfinal == 0 && !slice.done;
         let pause = slice.pause_ask;

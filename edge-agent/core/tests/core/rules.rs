@@ -431,6 +431,29 @@ fn a_release_stops_all_and_names_what_is_in_doubt() {
 }
 
 #[test]
+fn a_release_waits_until_the_outputs_of_the_slice_are_with_the_coordinator() {
+    let mut env = Env::new();
+    env.assigned(assign(slice(0, 1), &chain(), &[0, 1, 2]));
+    env.end("a", 0);
+    env.pass(Span(10));
+    let uploads = |action: &&Action| matches!(action, Action::Upload { .. });
+    let count = |env: &Env| env.actions.iter().filter(uploads).count();
+    assert_eq!(count(&env), 0, "b reads it here");
+    env.tell(vec![Wish::Release { slice: slice(0, 1) }]);
+    env.gone("b");
+    env.pass(Span(10));
+    let released = |env: &Env| matches!(env.facts().pop(), Some(Body::Released { .. }));
+    assert_eq!((count(&env), released(&env)), (1, false));
+    env.event(Event::Uploaded {
+        hash: file(100).hash,
+    });
+    env.pass(Span(10));
+    assert!(released(&env));
+    assert_eq!((env.states().as_str(), count(&env)), ("", 1));
+    env.check_replay();
+}
+
+#[test]
 fn an_old_assign_runs_nothing_and_a_newer_epoch_waits_for_the_old_to_end() {
     let mut env = Env::new();
     let flow = workflow(vec![task("a", &[])]);
