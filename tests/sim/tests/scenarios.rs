@@ -69,6 +69,14 @@ fn a_local_run_is_lost_with_its_forgotten_gateway() {
     passes(127, Layer::Cores);
 }
 
+/// A gateway gave a slice up while an output that only its own tasks were to read lay nowhere else:
+/// the tasks that were placed elsewhere waited for that file for ever, for the task that made it
+/// must not be done again.
+#[test]
+fn a_slice_that_is_given_up_leaves_its_outputs_with_the_coordinator() {
+    passes(1028, Layer::Disk);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace_in_another_process() {
     for (seed, layer) in [(1, "1"), (0, "2")] {
