@@ -151,6 +151,8 @@ pub struct RunHead {
     pub refused_by: BTreeSet<NodeId>,
     /// Last fact folded of each log.
     pub folded: BTreeMap<LogId, u64>,
+    /// Logs whose inventory came since the run was held.
+    pub heard: BTreeSet<LogId>,
     /// Facts applied, and those recorded only.
     pub applied: u64,
     /// Facts that changed nothing.
@@ -384,6 +386,7 @@ impl Run {
             kept: Vec::new(),
             refused_by: BTreeSet::new(),
             folded: BTreeMap::new(),
+            heard: BTreeSet::new(),
             applied: 0,
             not_applied: 0,
             outcomes: 0,

@@ -177,6 +177,12 @@ impl<S: Store> Engine<S> {
         for run in known.slices.keys() {
             by_run.entry(run.0).or_default();
         }
+        // a run that keeps facts of this node back waits for its inventory, even for an empty one
+        for (id, run) in &self.runs {
+            if run.head.held || run.head.kept.iter().any(|(l, ..)| *l == log) {
+                by_run.entry(*id).or_default();
+            }
+        }
         for state in inventory.slices {
             let slice = state.slice;
             known.slices.insert((slice.run, slice.slice), slice.epoch);

@@ -30,8 +30,7 @@ impl Run {
                 continue;
             }
             last = number;
-            let early = !self.head.known || self.head.kept.iter().any(|(l, ..)| *l == log);
-            if early && !matches!(fact.body, Body::Submitted { .. }) {
+            if self.early(log, fact) && !matches!(fact.body, Body::Submitted { .. }) {
                 self.keep(log, number);
                 continue;
             }
@@ -46,6 +45,35 @@ impl Run {
             self.settle(at.wall, fx);
         }
         self.refresh(at.wall);
+    }
+
+    /// Whether a fact must wait for its node's inventory: nothing, or not its slice, is known here.
+    /// Facts and the inventory travel on streams of their own, and another node's inventory may
+    /// have made the run known in between.
+    fn early(&self, log: LogId, fact: &Fact) -> bool {
+        let awaited = self.head.held && !self.head.heard.contains(&log);
+        !self.head.known
+            || self.head.kept.iter().any(|(l, ..)| *l == log)
+            || (awaited
+                && self
+                    .slices_of(&fact.body)
+                    .any(|slice| self.unheard_of(slice)))
+    }
+
+    /// The slices of this run that a fact is about.
+    fn slices_of<'a>(&'a self, body: &'a Body) -> impl Iterator<Item = SliceRef> + 'a {
+        let states = match body {
+            Body::Reset { slices, .. } => slices.as_slice(),
+            _ => &[],
+        };
+        let ours = states.iter().map(|state| state.slice);
+        ours.filter(|slice| slice.run == self.id).chain(about(body))
+    }
+
+    /// Whether this store does not know the slice, or only an older one of its number.
+    fn unheard_of(&self, slice: SliceRef) -> bool {
+        let known = self.head.slices.get(slice.slice as usize);
+        known.is_none_or(|s| s.epoch < slice.epoch || s.node == NodeId::default())
     }
 
     /// Remembers a fact that is recorded and changes nothing.
@@ -378,5 +406,20 @@ impl Run {
             let slice = self.slice_ref(number);
             self.send(to, Message::Upstream { slice, upstream }, fx);
         }
+    }
+}
+
+/// The slice that a fact is about, if it is about exactly one.
+fn about(body: &Body) -> Option<SliceRef> {
+    match body {
+        Body::Started { attempt } | Body::Ended { attempt, .. } => Some(attempt.slice),
+        Body::Moved { slice, .. }
+        | Body::Accepted { slice }
+        | Body::SliceDone { slice }
+        | Body::CancelDone { slice }
+        | Body::PauseDone { slice, .. }
+        | Body::Released { slice, .. } => Some(*slice),
+        Body::Refused { slice, .. } => *slice,
+        _ => None,
     }
 }

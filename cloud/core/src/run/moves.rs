@@ -379,6 +379,7 @@ impl Run {
             .into_iter()
             .partition(|(l, ..)| *l == log);
         self.head.kept = others;
+        self.head.heard.insert(log);
         self.head.folded.remove(&log);
         let named: BTreeSet<SliceRef> = slices.iter().map(|s| s.slice).collect();
         for state in slices {
@@ -457,6 +458,7 @@ impl Run {
             return;
         }
         self.head.held = on;
+        self.head.heard.clear();
         if !on && self.head.cancel.is_some() {
             self.cancel_unplaced(at, fx);
             let nodes: BTreeSet<NodeId> = self
