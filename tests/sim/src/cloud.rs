@@ -322,6 +322,7 @@ impl World {
             let count = count.min(shared.notes.len());
             shared.notes.drain(..count).collect()
         };
+        self.count_failed_syncs(None);
         for note in notes {
             match note.ended {
                 Ended::Done => crate::check::on_cloud_commit(self, &note.transactions),

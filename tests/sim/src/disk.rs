@@ -46,7 +46,7 @@ pub struct Happened {
     pub written: u64,
     /// Syncs done.
     pub syncs: u64,
-    /// Syncs that failed.
+    /// Syncs that failed and were not counted yet.
     pub failed_syncs: u64,
     /// Writes or growths refused for want of room.
     pub refused: u64,
@@ -102,6 +102,11 @@ impl SimDisk {
     #[must_use]
     pub fn happened(&self) -> Happened {
         self.lock().happened
+    }
+
+    /// Syncs that failed since this was asked last.
+    pub fn take_failed_syncs(&self) -> u64 {
+        std::mem::take(&mut self.lock().happened.failed_syncs)
     }
 
     /// No more than `quota` bytes from now on.

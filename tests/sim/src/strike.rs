@@ -1,5 +1,6 @@
 //! Faults as they strike.
 
+use crate::disk::SimDisk;
 use crate::fault::Kind;
 use crate::machine::{Doom, Image, Machine};
 use crate::medium::EdgeMedium;
@@ -227,6 +228,17 @@ impl World {
         match disk {
             Some(disk) => disk.fail_next_sync(),
             None => self.fail_commit(node),
+        }
+    }
+
+    /// Counts the syncs that failed, of a gateway or of the coordinator.
+    pub(crate) fn count_failed_syncs(&mut self, whose: Option<usize>) {
+        let disk = match whose {
+            Some(m) => self.machines[m].medium.disk(),
+            None => self.cloud.medium.disk(),
+        };
+        for _ in 0..disk.map_or(0, SimDisk::take_failed_syncs) {
+            self.happened(Kind::SyncFailed);
         }
     }
 

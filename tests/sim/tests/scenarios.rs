@@ -69,6 +69,14 @@ fn a_local_run_is_lost_with_its_forgotten_gateway() {
     passes(127, Layer::Cores);
 }
 
+/// The coordinator's store went back behind a run. One gateway's inventory made it known again; the
+/// facts of the others came just before their own inventories, were not applied, and the run waited
+/// for tasks that had ended long ago.
+#[test]
+fn facts_that_overtake_their_inventory_are_applied_after_it() {
+    passes(156, Layer::Cores);
+}
+
 /// A gateway gave a slice up while an output that only its own tasks were to read lay nowhere else:
 /// the tasks that were placed elsewhere waited for that file for ever, for the task that made it
 /// must not be done again.
