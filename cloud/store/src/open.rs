@@ -4,7 +4,7 @@
 use crate::{AGGREGATES, DIRECTIVES, EVENTS, FACTS, INBOXES, META, ROWS, damaged};
 use cloud_core::store::StoreError;
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
+use redb::{Database, ReadableDatabase, StorageBackend, TableError, WriteTransaction};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -145,10 +145,10 @@ fn check(database: Database) -> Result<Database, StoreError> {
         create_tables(&database)?;
         return Ok(database);
     }
-    let Ok(meta) = tx.open_table(META) else {
-        let text = "it has other tables than a coordinator's store".to_owned();
-        return Err(StoreError::Foreign(text));
-    };
+    let meta = tx.open_table(META).map_err(|error| match error {
+        TableError::Storage(error) => unknown(&error),
+        _ => StoreError::Foreign("it has other tables than a coordinator's store".to_owned()),
+    })?;
     let format = meta.get(&b"format"[..]).map_err(|e| unknown(&e))?;
     let format = format.map(|f| f.value().to_vec()).unwrap_or_default();
     drop((meta, tx));

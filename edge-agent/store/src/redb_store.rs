@@ -5,7 +5,7 @@ use crate::reserve::{RESERVE, Reserve};
 use crate::segment::Segment;
 use edge_core::store::{Commit, Loaded, Store, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
-use redb::{Table, WriteTransaction};
+use redb::{Table, TableError, WriteTransaction};
 use shared::codec;
 use shared::ids::{Incarnation, NodeId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
@@ -236,9 +236,10 @@ fn open_all(txn: &WriteTransaction) -> Result<(), StoreError> {
 
 fn check_identity(database: &Database, identity: Identity) -> Result<(), StoreError> {
     let txn = database.begin_read().map_err(failed)?;
-    let meta = txn
-        .open_table(META)
-        .map_err(|_| damaged("it is not a store of an agent"))?;
+    let meta = txn.open_table(META).map_err(|error| match error {
+        TableError::Storage(error) => failed(error),
+        _ => damaged("it is not a store of an agent"),
+    })?;
     let format = meta.get("format").map_err(failed)?;
     let format = format.ok_or_else(|| damaged("it names no format"))?;
     let found = format
