@@ -367,10 +367,13 @@ impl World {
         self.cloud.doom = None;
         self.cloud.inbox.clear();
         self.cloud.step_at = None;
-        if self.cloud.engine.take().is_none() {
+        let Some(engine) = self.cloud.engine.take() else {
             return;
-        }
+        };
+        // the handle is closed without a word; what a page cache knows survives
         if let Some(disk) = self.cloud.medium.disk() {
+            disk.burn_after(0);
+            drop(engine);
             disk.survive_kill();
         }
         let conns: Vec<u64> = self

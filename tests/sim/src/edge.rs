@@ -483,9 +483,10 @@ impl World {
             self.abandon(*conn, crate::net::Side::Agent);
         }
         self.local_gone(m);
-        self.machines[m].medium.survive_kill();
-        // what a page cache knows survives; handles are closed without a word
+        // handles are closed without a word; what a page cache knows survives
+        self.machines[m].medium.freeze();
         drop(agent);
+        self.machines[m].medium.survive_kill();
         if group {
             self.end_old_processes(m);
         }
