@@ -7,35 +7,40 @@ use sim::trace::Sink;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// Deterministic simulation of both cores.
+/// Deterministic simulation of both cores. Without a command it runs many seeds.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(flatten)]
+    run: Seeds,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+}
+
+/// Which seeds to run, and how.
+#[derive(clap::Args)]
+struct Seeds {
+    /// How many.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// The first one.
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// 1: stores in memory; 2: redb on simulated disks; absent: both, every third seed on disks.
+    #[arg(long)]
+    layer: Option<u8>,
+    /// Worker threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// End with one line for programs.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run many seeds.
-    Run {
-        /// How many.
-        #[arg(long, default_value_t = 200)]
-        seeds: u64,
-        /// The first one.
-        #[arg(long, default_value_t = 0)]
-        start: u64,
-        /// 1: stores in memory; 2: redb on simulated disks; absent: both, every third seed on
-        /// disks.
-        #[arg(long)]
-        layer: Option<u8>,
-        /// Worker threads.
-        #[arg(long, default_value_t = 2)]
-        threads: usize,
-        /// End with one line for programs.
-        #[arg(long)]
-        json: bool,
-    },
+    Run(Seeds),
     /// Run one seed again and print what happened.
     Replay {
         /// The seed.
@@ -116,14 +121,9 @@ fn replay(seed: u64, layer: Option<Layer>, hash: bool) -> ExitCode {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let outcome = match args.command {
-        Command::Run {
-            seeds,
-            start,
-            layer: number,
-            threads,
-            json,
-        } => layer(number).map(|layer| run(start, seeds, layer, threads, json)),
+    let outcome = match args.command.unwrap_or(Command::Run(args.run)) {
+        Command::Run(seeds) => layer(seeds.layer)
+            .map(|layer| run(seeds.start, seeds.seeds, layer, seeds.threads, seeds.json)),
         Command::Replay {
             seed,
             layer: number,
