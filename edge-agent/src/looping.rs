@@ -14,7 +14,6 @@ use edge_exec as exec;
 use serde_json::json;
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, RunId, TaskIdx};
-use shared::limits::STARTS_AHEAD;
 use shared::time::{Mono, Now, Span, Stamp};
 use shared::workflow::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,8 +29,10 @@ const GROUP: usize = 512;
 const SIGNAL_PAUSE: Duration = Duration::from_millis(250);
 /// How often free room is measured.
 const ROOM_INTERVAL: Duration = Duration::from_secs(2);
-/// How long messages wait for company while the executor's queue is well filled.
-const COMPANY: Duration = Duration::from_millis(1);
+/// How long messages wait for company while the executor has enough to do without an answer.
+const COMPANY: Duration = Duration::from_millis(2);
+/// So many attempts that wait for a slot are enough.
+const ENOUGH: usize = 8;
 /// What a stop may take beyond the grace of the tasks.
 const STOP_MARGIN: Duration = Duration::from_secs(15);
 /// Pause after a commit that failed, so that a broken disk is not asked in a tight loop.
@@ -187,8 +188,10 @@ struct Hands {
     pending: BTreeMap<u64, SyncSender<Answer>>,
     /// Attempts that the executor holds.
     alive: BTreeSet<AttemptRef>,
-    /// Those of them whose program runs; the others wait for a slot.
+    /// Those of them whose program is known to run; the others wait for a slot or just began.
     begun: BTreeSet<AttemptRef>,
+    /// How many run at once.
+    slots: usize,
     /// Why the loop is to end.
     ending: Option<Ending>,
 }
@@ -241,6 +244,8 @@ pub struct Parts<S: Store> {
     pub stop_grace: Duration,
     /// How this start came about.
     pub boot: Boot,
+    /// Attempts that run at once.
+    pub slots: usize,
 }
 
 impl<S: Store> Loop<S> {
@@ -255,6 +260,7 @@ impl<S: Store> Loop<S> {
             sweep,
             stop_grace,
             boot,
+            slots,
         } = parts;
         let hands = Hands {
             executor,
@@ -262,6 +268,7 @@ impl<S: Store> Loop<S> {
             pending: BTreeMap::new(),
             alive: BTreeSet::new(),
             begun: BTreeSet::new(),
+            slots,
             ending: None,
         };
         Self {
@@ -338,9 +345,8 @@ impl<S: Store> Loop<S> {
         match from.recv_timeout(self.patience()) {
             Ok(message) => {
                 self.take(message, &mut events);
-                if self.hands.waiting() * 2 > STARTS_AHEAD {
-                    // The executor has enough to do; waking up for each end costs CPU that tasks
-                    // need.
+                if self.hands.waiting() > ENOUGH {
+                    // Waking up for each end would cost CPU that tasks need.
                     std::thread::sleep(COMPANY);
                 }
             }
@@ -525,9 +531,9 @@ impl<S: Store> Loop<S> {
 }
 
 impl Hands {
-    /// Attempts that wait in the executor's queue, as far as was heard.
+    /// Attempts that wait in the executor's queue.
     fn waiting(&self) -> usize {
-        self.alive.len().saturating_sub(self.begun.len())
+        self.alive.len().saturating_sub(self.slots)
     }
 
     fn act(&mut self, action: Action) {

@@ -210,6 +210,7 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
         sweep,
         stop_grace: settings.stop_grace,
         boot,
+        slots: settings.slots,
     };
     tracing::info!(
         name = %identity.name,

@@ -16,10 +16,15 @@ pub const WORKFLOW_BYTES: usize = 128 * 1024 * 1024;
 pub const TASKS: usize = 1_000_000;
 /// Bytes of a specification's text.
 pub const SPEC_BYTES: usize = 32 * 1024 * 1024;
-/// Starts that may be committed before a slot is free.
-pub const STARTS_AHEAD: usize = 16;
+/// Starts that may be committed before a slot is free, at most.
+pub const STARTS_AHEAD: usize = 128;
+/// As many starts are committed ahead as begin within so many milliseconds (at least one a slot):
+/// who is more urgent waits no longer behind them.
+pub const AHEAD_MS: u64 = 200;
 /// Milliseconds that terminal facts may wait for company while no task waits for them.
 pub const LINGER_MS: u64 = 5;
+/// The same while starts that were committed ahead keep the slots busy.
+pub const LINGER_AHEAD_MS: u64 = 20;
 /// Milliseconds after which acknowledgements and seals are committed even if nothing else is.
 pub const IDLE_COMMIT_MS: u64 = 120_000;
 /// Session numbers reserved at once, so that dialling writes nothing.

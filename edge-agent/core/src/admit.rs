@@ -11,7 +11,7 @@ use crate::state::TaskKey;
 use shared::explain::{DecisionKind, Reason};
 use shared::fact::Body;
 use shared::ids::{AttemptRef, TaskIdx};
-use shared::limits::{BYTES_PER_COMMIT, STARTS_AHEAD};
+use shared::limits::{AHEAD_MS, BYTES_PER_COMMIT, STARTS_AHEAD};
 use shared::state::TaskState;
 use shared::time::{Mono, Span};
 use shared::workflow::{Resources, SideEffects, Source};
@@ -89,6 +89,30 @@ impl Usage {
     /// Whether everything running asks for the same as `class`.
     fn only(&self, class: Class) -> bool {
         self.classes.len() == 1 && self.classes.contains_key(&class)
+    }
+}
+
+/// How many starts are committed ahead of a free slot.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// So many, unless there are more slots.
+    depth: usize,
+    /// Attempts that left the executor's queue since it was last filled.
+    pub(crate) left: u64,
+    filled: Mono,
+}
+
+impl Ahead {
+    /// The queue is about to be filled again: it gets as deep as it drains within `AHEAD_MS`.
+    fn fill(&mut self, now: Mono) {
+        let took = (now - self.filled).0.max(1);
+        let depth = self.left.saturating_mul(AHEAD_MS) / took;
+        self.depth = usize::try_from(depth).unwrap_or(usize::MAX);
+        (self.left, self.filled) = (0, now);
+    }
+
+    fn depth(&self, slots: u32) -> usize {
+        self.depth.max(slots as usize).min(STARTS_AHEAD)
     }
 }
 
@@ -223,25 +247,30 @@ impl Agent {
 
     /// Commits starts ahead of a free slot: only where whatever frees is sure to fit.
     fn start_ahead(&mut self, fx: &mut Effects) -> bool {
-        if self.queued.len() * 2 > STARTS_AHEAD || self.usage.slots < self.config.slots {
+        let slots = self.config.slots;
+        if self.queued.len() * 2 > self.ahead.depth(slots) || self.usage.slots < slots {
             return false;
         }
         let mut any = false;
-        while self.queued.len() < STARTS_AHEAD {
-            let Some((_, key, class)) = self.ready.heads().first().copied() else {
-                break;
-            };
-            let Some(slice) = self.state.slices.get(&key.slice) else {
-                break;
-            };
-            let once = slice.task(key.pos).side_effects == SideEffects::AtMostOnce;
-            if once || !self.usage.only(class) {
+        while let Some((key, class)) = self.next_ahead() {
+            if !any {
+                self.ahead.fill(self.now.mono);
+            }
+            if self.queued.len() >= self.ahead.depth(slots) {
                 break;
             }
             self.start(key, class, true, fx);
             any = true;
         }
         any
+    }
+
+    /// The task that takes the next slot, if it fits whichever attempt frees one.
+    fn next_ahead(&self) -> Option<(TaskKey, Class)> {
+        let (_, key, class) = self.ready.heads().first().copied()?;
+        let slice = self.state.slices.get(&key.slice)?;
+        let once = slice.task(key.pos).side_effects == SideEffects::AtMostOnce;
+        (!once && self.usage.only(class)).then_some((key, class))
     }
 
     /// Starts a task, and behind it in the same slot the tasks of its batch that are ready, too.

@@ -1,7 +1,7 @@
 //! The agent: its state, the indexes that are derived from it, and the dispatch of events. Every
 //! decision is emitted as a fact and folded at once by the same code that replays it.
 
-use crate::admit::Usage;
+use crate::admit::{Ahead, Usage};
 use crate::event::{Action, Config, Event};
 use crate::explain::Notes;
 use crate::files::Files;
@@ -104,6 +104,7 @@ pub struct Agent {
     /// Who takes over the slot of an attempt.
     pub(crate) lanes: BTreeMap<AttemptRef, AttemptRef>,
     pub(crate) usage: Usage,
+    pub(crate) ahead: Ahead,
     pub(crate) timers: BTreeSet<(Mono, Timer)>,
     pub(crate) files: Files,
     pub(crate) link: Link,
@@ -134,6 +135,7 @@ impl Agent {
             queued: VecDeque::new(),
             lanes: BTreeMap::new(),
             usage: Usage::default(),
+            ahead: Ahead::default(),
             timers: BTreeSet::new(),
             files: Files::default(),
             link,

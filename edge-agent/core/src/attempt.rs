@@ -120,6 +120,8 @@ impl Agent {
         }
         let why = att.and_then(|att| att.stop);
         let record = self.judge(key, &end, why, fx);
+        // Until its end is durable a crash would leave it in doubt, for a person to decide.
+        fx.hurry |= self.at_most_once(end.attempt);
         self.emit(
             Body::Ended {
                 attempt: end.attempt,

@@ -104,7 +104,7 @@ impl Agent {
         task.batch.map(|batch| (attempt.slice, batch))
     }
 
-    fn at_most_once(&self, attempt: AttemptRef) -> bool {
+    pub(crate) fn at_most_once(&self, attempt: AttemptRef) -> bool {
         let Some(slice) = self.state.slice_at(attempt.slice) else {
             return false;
         };

@@ -11,7 +11,7 @@ use shared::codec;
 use shared::directive::Directive;
 use shared::fact::Fact;
 use shared::ids::Hash;
-use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, LINGER_MS};
+use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, LINGER_AHEAD_MS, LINGER_MS};
 use shared::log::Head;
 use shared::time::{Mono, Now, Span};
 use shared::wire::{Down, Up};
@@ -91,8 +91,8 @@ impl<S: Store> Driver<S> {
     }
 
     /// Decides on all events in order, commits once (terminal facts that nobody waits for may stay
-    /// for `limits::LINGER_MS`, see [`Self::next_wakeup`]), then acts. Actions that rest only on
-    /// records committed earlier are handed out before the commit.
+    /// for a few milliseconds, see `limits::LINGER_MS` and [`Self::next_wakeup`]), then acts.
+    /// Actions that rest only on records committed earlier are handed out before the commit.
     ///
     /// # Errors
     /// [`DriverError`]: whether the core was rebuilt or the process must end.
@@ -123,7 +123,9 @@ impl<S: Store> Driver<S> {
             }
             self.act_after(act)?;
         } else if !self.fx.entries.is_empty() && self.linger.is_none() {
-            self.linger = Some(now.mono + Span(LINGER_MS));
+            let busy = !self.agent.queued.is_empty();
+            let linger = if busy { LINGER_AHEAD_MS } else { LINGER_MS };
+            self.linger = Some(now.mono + Span(linger));
         }
         self.plan_snapshot(now);
         self.pump(act)

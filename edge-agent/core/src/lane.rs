@@ -61,6 +61,7 @@ impl Agent {
             self.lanes.remove(&before);
             self.lanes.extend(next.map(|next| (before, next)));
         } else if att.queued {
+            self.ahead.left += 1;
             let place = self.queued.iter().position(|other| *other == id);
             match (place, next) {
                 (Some(place), Some(next)) => self.queued[place] = next,
@@ -83,6 +84,7 @@ impl Agent {
         if let Some(att) = self.attempts.get_mut(&id).filter(|att| att.queued) {
             att.queued = false;
             let class = att.class;
+            self.ahead.left += 1;
             match att.behind.take() {
                 Some(before) => drop(self.lanes.remove(&before)),
                 None => self.queued.retain(|other| *other != id),

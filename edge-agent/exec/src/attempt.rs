@@ -10,7 +10,6 @@ use crate::model::{Ended, Event, Launch, Options};
 use crate::procs::{Remains, Whose, group_of, look_everywhere};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
 use shared::explain::Reason;
@@ -27,6 +26,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use wait4::Wait4;
+
+/// The beginning of what is over sooner is not told apart from its end: each message costs the
+/// agent CPU that short tasks need.
+const TOLD_AFTER: Duration = Duration::from_millis(5);
 
 /// What all attempts share.
 #[derive(Debug)]
@@ -139,6 +142,13 @@ pub(crate) fn not_begun(launch: &Launch, reason: Reason, text: String) -> Ended 
     }
 }
 
+/// Open files of an attempt that is over. Closing them costs more than its end should wait for.
+#[derive(Debug)]
+pub(crate) struct Debris {
+    _files: [OwnedFd; 3],
+    _command: Command,
+}
+
 /// Runs an attempt to its end.
 pub(crate) fn run(
     node: &Node,
@@ -146,23 +156,18 @@ pub(crate) fn run(
     control: &Control,
     launch: &Launch,
     sink: &dyn Fn(Event),
-) -> Ended {
+) -> (Ended, Option<Debris>) {
     if let Some(order) = control.take() {
-        return not_begun(launch, order.why, "stopped before it began".to_owned());
+        let text = "stopped before it began".to_owned();
+        return (not_begun(launch, order.why, text), None);
     }
     let mark = mark::of(&launch.attempt);
     let begun = Running::begin(node, bench, control, launch, &mark);
     let (mut running, place) = match begun {
         Ok(begun) => begun,
-        Err(trouble) => return not_begun(launch, trouble.reason, trouble.text),
+        Err(trouble) => return (not_begun(launch, trouble.reason, trouble.text), None),
     };
-    let pid = running.pid.as_raw_nonzero().get().unsigned_abs();
-    sink(Event::Began {
-        attempt: launch.attempt,
-        pid,
-        at: running.began,
-    });
-    running.watch(bench);
+    running.watch(bench, sink);
     let used = running.reap(bench, &mark);
     running.drain(bench);
     let verdict = running.judge(used.status, &place);
@@ -177,7 +182,7 @@ pub(crate) fn run(
         Ok(outputs) => (Reason::ExitedZero, String::new(), outputs),
         Err(trouble) => (trouble.reason, trouble.text, Vec::new()),
     };
-    Ended {
+    let ended = Ended {
         attempt: launch.attempt,
         exit: used
             .status
@@ -191,7 +196,12 @@ pub(crate) fn run(
         peak_memory: used.peak_memory,
         log_dropped: captured.dropped,
         text,
-    }
+    };
+    let debris = Debris {
+        _files: [running.fd, running.out, running.err],
+        _command: running.command,
+    };
+    (ended, Some(debris))
 }
 
 /// How a main process ended and what it used.
@@ -214,9 +224,11 @@ struct Running<'a> {
     out: OwnedFd,
     err: OwnedFd,
     /// Holds the writing ends of the pipes, so that they do not close one by one while it exits.
-    _command: Command,
+    command: Command,
     began: Now,
     since: Instant,
+    /// When its beginning is told; none once it was.
+    untold: Option<Instant>,
     order: Option<Order>,
     kill_at: Option<Instant>,
 }
@@ -240,10 +252,9 @@ impl<'a> Running<'a> {
         // found before the directory is made: a missing directory says that nothing began
         let base = bench.path(mark).join(&launch.task.workdir);
         let program = program(launch, &node.options, &base).map_err(cannot)?;
-        let env = environment(launch, &node.options, &bench.path(mark)).map_err(cannot)?;
+        let env = environment(launch, node, mark, &bench.path(mark)).map_err(cannot)?;
         let system = |e: Errno| Trouble::io("cannot make a pipe", e.into());
-        let (out, out_to) = pipe_with(PipeFlags::CLOEXEC).map_err(system)?;
-        let (err, err_to) = pipe_with(PipeFlags::CLOEXEC).map_err(system)?;
+        let [(out, out_to), (err, err_to)] = bench.pipes().map_err(system)?;
         let mut place = bench.place(node, launch, mark)?;
         let stdin = place
             .stdin
@@ -261,7 +272,7 @@ impl<'a> Running<'a> {
             .stderr(Stdio::from(err_to));
         let spawned = stdin.and_then(|stdin| {
             command.stdin(Stdio::from(stdin));
-            node.identity.spawn(&mut command)
+            node.identity.spawn(&bench.home, &mut command)
         });
         let mut child = match spawned {
             Ok(child) => child,
@@ -293,9 +304,10 @@ impl<'a> Running<'a> {
             fd,
             out,
             err,
-            _command: command,
+            command,
             began,
             since,
+            untold: Some(since + TOLD_AFTER),
             order: None,
             kill_at: None,
         };
@@ -303,39 +315,49 @@ impl<'a> Running<'a> {
     }
 
     /// Returns when the main process is over (and not reaped yet).
-    fn watch(&mut self, bench: &mut Bench) {
-        loop {
-            let left = self
-                .kill_at
-                .map(|at| at.saturating_duration_since(Instant::now()));
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut fds = [
-                PollFd::new(&self.fd, PollFlags::IN),
-                PollFd::new(&self.out, PollFlags::IN),
-                PollFd::new(&self.err, PollFlags::IN),
-                PollFd::new(&self.control.wake, PollFlags::IN),
-            ];
-            if let Err(error) = poll(&mut fds, timeout.as_ref())
-                && error != Errno::INTR
-            {
-                tracing::warn!(%error, "cannot wait for a process; trying again");
-                std::thread::sleep(Duration::from_millis(50));
-                continue;
+    fn watch(&mut self, bench: &mut Bench, sink: &dyn Fn(Event)) {
+        while !self.wait(bench) {
+            let now = Instant::now();
+            if self.untold.is_some_and(|at| at <= now) {
+                self.untold = None;
+                sink(Event::Began {
+                    attempt: self.launch.attempt,
+                    pid: self.pid.as_raw_nonzero().get().unsigned_abs(),
+                    at: self.began,
+                });
             }
-            let [over, out, err, wake] = fds.map(|fd| !fd.revents().is_empty());
-            self.keep(bench, out, err);
-            if over {
-                return;
-            }
-            if wake {
-                self.obey();
-            }
-            if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+            if self.kill_at.is_some_and(|at| at <= now) {
                 self.kill_at = None;
                 // the leader is not reaped: the group's number is its own
                 let _ = kill_process_group(self.pid, Signal::KILL);
             }
         }
+    }
+
+    /// Waits until something is to be done. Whether the main process is over.
+    fn wait(&mut self, bench: &mut Bench) -> bool {
+        let due = self.untold.into_iter().chain(self.kill_at).min();
+        let left = due.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut fds = [
+            PollFd::new(&self.fd, PollFlags::IN),
+            PollFd::new(&self.out, PollFlags::IN),
+            PollFd::new(&self.err, PollFlags::IN),
+            PollFd::new(&self.control.wake, PollFlags::IN),
+        ];
+        if let Err(error) = poll(&mut fds, timeout.as_ref())
+            && error != Errno::INTR
+        {
+            tracing::warn!(%error, "cannot wait for a process; trying again");
+            std::thread::sleep(Duration::from_millis(50));
+            return false;
+        }
+        let [over, out, err, wake] = fds.map(|fd| !fd.revents().is_empty());
+        self.keep(bench, out, err);
+        if wake && !over {
+            self.obey();
+        }
+        over
     }
 
     /// Reads what the pipes hold.
@@ -377,12 +399,6 @@ impl<'a> Running<'a> {
 
     /// Takes the end of the main process and makes sure that nothing of the attempt is left.
     fn reap(&mut self, bench: &Bench, mark: &str) -> Used {
-        let _ = kill_process_group(self.pid, Signal::KILL);
-        let reaped = self
-            .child
-            .take()
-            .map_or_else(|| Err(Errno::CHILD.into()), Wait4::wait4);
-        self.node.mains().remove(&self.pid.as_raw_nonzero().get());
         let whose = Whose {
             store: &self.node.store,
             mark: Some(mark),
@@ -393,7 +409,19 @@ impl<'a> Running<'a> {
             main: self.pid,
             ran: self.since.elapsed(),
         };
-        remains.clear(&bench.last, &|pid| self.node.mains().contains(&pid));
+        let alone = remains.are_none(&bench.orphans);
+        if !alone {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
+        let reaped = self
+            .child
+            .take()
+            .map_or_else(|| Err(Errno::CHILD.into()), Wait4::wait4);
+        self.node.mains().remove(&self.pid.as_raw_nonzero().get());
+        if !alone {
+            let last = Some(&bench.last).filter(|_| !bench.orphans.are_listed());
+            remains.clear(last, &|pid| self.node.mains().contains(&pid));
+        }
         match reaped {
             Ok(used) => Used {
                 status: used.status,

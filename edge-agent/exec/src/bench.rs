@@ -1,21 +1,28 @@
 //! A worker's directories: one for each attempt, made just before its program is executed.
 //!
 //! Making and removing a directory costs a sixth of starting a small process, renaming one a
-//! fraction of that. So settled directories that are provably as new are used again, for attempts
-//! that need nothing laid into them. Each worker has a parent directory of its own: two workers in
-//! one would wait for each other.
+//! fraction of that. So settled directories that are as new are used again, for attempts that need
+//! nothing laid into them: an empty directory is tagged by an odd time of modification, which
+//! whatever is made or removed in it sets to the present. Each worker has a parent directory of its
+//! own: two workers in one would wait for each other.
 
 use crate::attempt::{Node, Trouble};
+use crate::creds::Home;
 use crate::environ::below;
 use crate::files::{open_dir, open_node_file, open_regular};
 use crate::model::{InputFile, Launch};
-use crate::procs::LastPid;
-use rustix::fs::{CWD, Dir, Gid, Mode, Uid, chownat, fchmod, fstat, mkdirat};
+use crate::procs::{LastPid, Orphans};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, chownat, fchmod, mkdirat,
+    renameat, statat, utimensat,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
 use shared::explain::Reason;
 use shared::ids::Hash;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Settled directories kept for use.
@@ -23,13 +30,26 @@ const SPARE: usize = 32;
 /// Bytes read from a process at once: what a pipe holds.
 const BUFFER: usize = 64 * 1024;
 
+/// A pipe, its reading end first.
+type Pipe = (OwnedFd, OwnedFd);
+
 /// What a worker keeps from one attempt to the next.
 #[derive(Debug)]
 pub(crate) struct Bench {
     dir: PathBuf,
+    /// The same, open.
+    fd: OwnedFd,
     spare: Vec<String>,
+    /// Seconds that an empty directory's time of modification is set to: not zero or one, which
+    /// archives set, and in the past.
+    tag: i64,
+    /// Pipes for the next attempt's output and errors, if they are made already.
+    pipes: Option<[Pipe; 2]>,
+    /// What the worker's thread is when it is not somebody else.
+    pub(crate) home: Home,
     pub(crate) null: File,
     pub(crate) buffer: Vec<u8>,
+    pub(crate) orphans: Orphans,
     pub(crate) last: LastPid,
 }
 
@@ -45,19 +65,43 @@ pub(crate) struct Place {
 }
 
 impl Bench {
-    /// The bench of worker `number`.
+    /// The bench of worker `number`, which is the calling thread.
     pub(crate) fn new(node: &Node, number: usize) -> io::Result<Self> {
         let dir = node.work.join(number.to_string());
         make_parent(&dir, node.identity.owner().is_some())?;
+        let fd = open_dir(&dir)?;
         let null = File::open("/dev/null")?;
         let buffer = vec![0; BUFFER];
+        let mut drawn = [0; 4];
+        rustix::rand::getrandom(&mut drawn, rustix::rand::GetRandomFlags::empty())?;
         Ok(Self {
             dir,
+            fd,
             spare: Vec::new(),
+            tag: 1000 + i64::from(u32::from_ne_bytes(drawn) >> 2),
+            pipes: None,
+            home: Home::of_this_thread()?,
             null,
             buffer,
+            orphans: Orphans::adopt(node.options.list_orphans),
             last: LastPid::open(),
         })
+    }
+
+    /// Makes what the next attempt needs whatever it is, while there is nothing else to do. Whether
+    /// anything was to be made.
+    pub(crate) fn prepare(&mut self) -> bool {
+        let wanting = self.pipes.is_none();
+        if wanting {
+            // what fails here fails again when it is needed, and is told then
+            self.pipes = make_pipes().ok();
+        }
+        wanting && self.pipes.is_some()
+    }
+
+    /// Pipes for an attempt's output and errors.
+    pub(crate) fn pipes(&mut self) -> rustix::io::Result<[Pipe; 2]> {
+        self.pipes.take().map_or_else(make_pipes, Ok)
     }
 
     /// The directory of the attempt called `name`, made or not.
@@ -95,54 +139,66 @@ impl Bench {
         let dir = self.dir.join(name);
         let task = &launch.task;
         let empty = launch.inputs.is_empty() && task.workdir.is_empty() && task.stdin.is_none();
-        if empty && self.reuse(node, &dir) {
+        if empty && self.reuse(node, name) {
             return Ok(Place {
                 cwd: dir.clone(),
                 dir,
                 stdin: None,
             });
         }
-        mkdirat(CWD, &dir, Mode::RWXU)
+        mkdirat(&self.fd, name, Mode::RWXU)
             .map_err(|e| Trouble::io("cannot make the attempt's directory", e.into()))?;
         let laid = lay(node, launch, &dir);
         if laid.is_err() {
             // nothing began, and the missing directory must say so
             remove(&dir);
+        } else if empty {
+            // without its tag it is not used again, that is all
+            let _ = utimensat(&self.fd, name, &self.tagged(), AtFlags::SYMLINK_NOFOLLOW);
         }
         laid
     }
 
-    /// Turns a settled directory into `dir` if it is empty and was not changed.
-    fn reuse(&mut self, node: &Node, dir: &Path) -> bool {
-        while let Some(name) = self.spare.pop() {
-            let old = self.dir.join(name);
-            if as_new(node, &old).unwrap_or(false) && fs::rename(&old, dir).is_ok() {
+    /// Turns a settled directory into that called `name` if it is empty and was not changed.
+    fn reuse(&mut self, node: &Node, name: &str) -> bool {
+        while let Some(old) = self.spare.pop() {
+            if self.is_as_new(node, &old) && renameat(&self.fd, &old, &self.fd, name).is_ok() {
                 return true;
             }
-            remove(&old);
+            remove(&self.dir.join(old));
         }
         false
     }
+
+    fn is_as_new(&self, node: &Node, name: &str) -> bool {
+        let Ok(stat) = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            return false;
+        };
+        let owner = node.identity.owner();
+        let owned = owner.is_none_or(|(uid, _)| uid.as_raw() == stat.st_uid);
+        stat.st_mode & 0o7777 == 0o700 && owned && stat.st_mtime == self.tag
+    }
+
+    fn tagged(&self) -> Timestamps {
+        let unchanged = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        };
+        Timestamps {
+            last_access: unchanged,
+            last_modification: Timespec {
+                tv_sec: self.tag,
+                tv_nsec: 0,
+            },
+        }
+    }
 }
 
-fn as_new(node: &Node, dir: &Path) -> io::Result<bool> {
-    let fd = open_dir(dir)?;
-    let stat = fstat(&fd)?;
-    if stat.st_mode & 0o7777 != 0o700 {
-        return Ok(false);
-    }
-    if node
-        .identity
-        .owner()
-        .is_some_and(|(uid, _)| uid.as_raw() != stat.st_uid)
-    {
-        return Ok(false);
-    }
-    let mut entries = Dir::new(fd)?;
-    let mut names = std::iter::from_fn(|| entries.read());
-    let foreign =
-        names.any(|entry| entry.map_or(true, |entry| ![c".", c".."].contains(&entry.file_name())));
-    Ok(!foreign)
+fn make_pipes() -> rustix::io::Result<[Pipe; 2]> {
+    Ok([
+        pipe_with(PipeFlags::CLOEXEC)?,
+        pipe_with(PipeFlags::CLOEXEC)?,
+    ])
 }
 
 /// Makes a directory that holds those of attempts: not readable for tasks, but passable.
@@ -217,7 +273,7 @@ fn lay(node: &Node, launch: &Launch, dir: &Path) -> Result<Place, Trouble> {
 }
 
 fn hand_over(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
-    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
     Ok(chownat(CWD, path, Some(uid), Some(gid), flags)?)
 }
 

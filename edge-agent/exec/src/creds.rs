@@ -51,47 +51,52 @@ impl Identity {
         }
     }
 
-    /// Starts `command` as this user, without supplementary groups.
-    pub(crate) fn spawn(self, command: &mut Command) -> io::Result<Child> {
+    /// Starts `command` as this user, without supplementary groups, from a thread that is `home`
+    /// otherwise.
+    pub(crate) fn spawn(self, home: &Home, command: &mut Command) -> io::Result<Child> {
         match self {
             Self::Same => command.spawn(),
             // std clears the supplementary groups when root changes the user
             Self::InChild { uid, gid } => command.uid(uid).gid(gid).spawn(),
             Self::Switched { uid, gid } => {
-                let back = Switched::to(uid, gid)?;
+                let away = home.leave(uid, gid)?;
                 let child = command.spawn();
-                drop(back);
+                drop(away);
                 child
             }
         }
     }
 }
 
-/// This thread is somebody else until this value is dropped.
-struct Switched {
+/// The way back for a thread that becomes somebody else to spawn.
+#[derive(Debug)]
+pub(crate) struct Home {
     groups: Vec<Gid>,
     capabilities: thr::CapabilitySets,
 }
 
-impl Switched {
-    fn to(uid: Uid, gid: Gid) -> io::Result<Self> {
-        let groups = rustix::process::getgroups()?;
-        let capabilities = thr::capabilities(None)?;
-        // the way back needs the capabilities; an exec drops them, and this flag with them
+impl Home {
+    /// What this thread is now. It keeps its capabilities when it changes its user from here on:
+    /// the way back needs them; an exec drops them, and the flag with them.
+    pub(crate) fn of_this_thread() -> io::Result<Self> {
         thr::set_keep_capabilities(true)?;
-        let back = Self {
-            groups,
-            capabilities,
-        };
-        if !back.groups.is_empty() {
+        Ok(Self {
+            groups: rustix::process::getgroups()?,
+            capabilities: thr::capabilities(None)?,
+        })
+    }
+
+    fn leave(&self, uid: Uid, gid: Gid) -> io::Result<Away<'_>> {
+        let away = Away(self);
+        if !self.groups.is_empty() {
             thr::set_thread_groups(&[])?;
         }
         thr::set_thread_res_gid(gid, gid, gid)?;
         thr::set_thread_res_uid(uid, uid, uid)?;
-        Ok(back)
+        Ok(away)
     }
 
-    fn back(&self) -> io::Result<()> {
+    fn come_back(&self) -> io::Result<()> {
         thr::set_capabilities(None, self.capabilities)?;
         thr::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
         thr::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
@@ -102,9 +107,12 @@ impl Switched {
     }
 }
 
-impl Drop for Switched {
+/// This thread is somebody else until this value is dropped.
+struct Away<'a>(&'a Home);
+
+impl Drop for Away<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.back() {
+        if let Err(error) = self.0.come_back() {
             // a thread that stays somebody else would fail at random later on
             tracing::error!(%error, "cannot become root again after starting a task");
             std::process::abort();

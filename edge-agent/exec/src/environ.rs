@@ -1,5 +1,6 @@
 //! What a task's program is and what it finds in its environment.
 
+use crate::attempt::Node;
 use crate::mark;
 use crate::model::{Launch, Options};
 use shared::workflow::Action;
@@ -69,18 +70,19 @@ fn search(name: &OsStr, path: &str) -> Result<PathBuf, String> {
     })
 }
 
-/// The whole environment of an attempt that works in `dir`. What the agent sets cannot be changed
-/// by the task, except where programs look for each other and for their language.
+/// The whole environment of an attempt that bears `mark` and works in `dir`. What the agent sets
+/// cannot be changed by the task, except where programs look for each other and for their language.
 pub(crate) fn environment(
     launch: &Launch,
-    options: &Options,
+    node: &Node,
+    mark: &str,
     dir: &Path,
 ) -> Result<Vec<(OsString, OsString)>, String> {
     let a = &launch.attempt;
     let mut env: Vec<(OsString, OsString)> =
         Vec::with_capacity(12 + launch.env.len() + launch.task.env.len());
     let mut set = |name: &str, value: &OsStr| env.push((name.into(), value.into()));
-    set("PATH", options.path.as_ref());
+    set("PATH", node.options.path.as_ref());
     set("HOME", dir.as_ref());
     set("TMPDIR", dir.as_ref());
     set("LANG", "C.UTF-8".as_ref());
@@ -94,15 +96,17 @@ pub(crate) fn environment(
         }
         set(name, value.as_ref());
     }
-    set("DRIFTLESS_RUN", a.slice.run.to_string().as_ref());
+    // the mark begins with it
+    let run = mark.split_once('-').map_or(mark, |(run, _)| run);
+    set("DRIFTLESS_RUN", run.as_ref());
     set("DRIFTLESS_TASK", launch.task.id.as_ref());
     set("DRIFTLESS_ATTEMPT", a.number.to_string().as_ref());
     set(
         "DRIFTLESS_FENCE",
         format!("{}.{}", a.slice.epoch, a.number).as_ref(),
     );
-    set(mark::STORE, options.store_id.to_string().as_ref());
-    set(mark::MARK, mark::of(a).as_ref());
+    set(mark::STORE, node.store.as_ref());
+    set(mark::MARK, mark.as_ref());
     Ok(env)
 }
 

@@ -33,6 +33,10 @@ pub struct Options {
     pub read_roots: Vec<PathBuf>,
     /// `PATH` of tasks that set none.
     pub path: String,
+    /// Use the kernel's list of orphaned processes where it has one. Without it they are looked
+    /// for, which costs more. The process that holds an executor starts no children from its first
+    /// thread: they would be taken for orphans.
+    pub list_orphans: bool,
 }
 
 impl Options {
@@ -51,6 +55,7 @@ impl Options {
             log_quota_node: 256 << 20,
             read_roots: Vec::new(),
             path: DEFAULT_PATH.to_owned(),
+            list_orphans: true,
         }
     }
 }
@@ -112,7 +117,8 @@ pub enum Command {
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The program of an attempt runs.
+    /// The program of an attempt runs. One that is over within milliseconds is not told of here,
+    /// only by its end.
     Began {
         /// Which.
         attempt: AttemptRef,

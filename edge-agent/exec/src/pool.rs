@@ -7,7 +7,7 @@ use crate::files::FileStore;
 use crate::logs::Logs;
 use crate::mark;
 use crate::model::{Command, Ended, Error, Event, Launch, LeftOver, Options, Report};
-use crate::procs::{Whose, look_everywhere};
+use crate::procs::{Orphans, Whose, look_everywhere};
 use rustix::process::Signal;
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, RunId};
@@ -26,6 +26,8 @@ const WORKERS: usize = 1024;
 const STACK: usize = 512 * 1024;
 /// How long settled directories lie around for use while there is nothing to do.
 const TIDY_AFTER: Duration = Duration::from_millis(200);
+/// How often orphans that are over are let go while no attempt ends.
+const REAP_EVERY: Duration = Duration::from_secs(60);
 /// How long killed processes of an earlier agent may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -126,7 +128,14 @@ impl Executor {
         let shared = &self.shared;
         let mut state = shared.lock();
         match command {
-            Command::Begin(launch) => shared.begin(&mut state, launch),
+            Command::Begin(launch) => {
+                let idle = shared.begin(&mut state, launch);
+                // whoever wakes up finds the lock free
+                drop(state);
+                if idle {
+                    shared.work.notify_one();
+                }
+            }
             Command::Stop {
                 attempt,
                 grace,
@@ -318,30 +327,33 @@ impl Shared {
         found
     }
 
-    fn begin(self: &Arc<Self>, state: &mut State, launch: Box<Launch>) {
+    /// Takes a launch. Whether an idle worker is to be woken for it.
+    fn begin(self: &Arc<Self>, state: &mut State, launch: Box<Launch>) -> bool {
         if state.known(&launch.attempt) {
-            return;
+            return false;
         }
         if state.closing {
             let text = "the agent is being stopped".to_owned();
             let ended = not_begun(&launch, Reason::AgentDied, text);
-            return state.errand(Errand::Report(Box::new(ended)));
+            state.errand(Errand::Report(Box::new(ended)));
+            return false;
         }
         let urgent = !launch.queue;
         match launch.behind {
-            Some(before) if state.known(&before) => return state.follow(before, launch),
+            Some(before) if state.known(&before) => {
+                state.follow(before, launch);
+                return false;
+            }
             Some(_) => state.queue.push_front(launch),
             None if urgent => state.urgent.push_back(launch),
             None => state.queue.push_back(launch),
         }
         let waiting = state.queue.len() + state.urgent.len();
-        if state.idle > 0 {
-            self.work.notify_one();
-        }
         let wanted = urgent || state.workers.len() < self.node.options.slots.max(1);
         if state.idle < waiting && wanted && state.workers.len() < WORKERS {
             self.hire(state);
         }
+        state.idle > 0
     }
 
     /// Starts another worker.
@@ -381,7 +393,16 @@ impl Shared {
     }
 
     fn keep(&self, errands: &mpsc::Receiver<Errand>) {
-        for errand in errands {
+        let orphans = Orphans::adopt(self.node.options.list_orphans);
+        loop {
+            let errand = match errands.recv_timeout(REAP_EVERY) {
+                Ok(errand) => errand,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    orphans.reap();
+                    continue;
+                }
+            };
             match errand {
                 Errand::Report(ended) => (self.sink)(Event::Ended(ended)),
                 Errand::Remove(dir) => remove(&dir),
@@ -400,8 +421,10 @@ impl Shared {
         match made {
             Ok((mut bench, control)) => {
                 while let Some(launch) = self.next(number, &mut bench, &control) {
-                    let ended = run(&self.node, &mut bench, &control, &launch, &*self.sink);
+                    let (ended, debris) =
+                        run(&self.node, &mut bench, &control, &launch, &*self.sink);
                     self.finish(&control, ended);
+                    drop(debris);
                 }
                 bench.tidy(0);
             }
@@ -469,6 +492,13 @@ impl Shared {
             }
             if extra || state.closing {
                 return None;
+            }
+            drop(state);
+            let made = bench.prepare();
+            state = self.lock();
+            if made {
+                // something may have come meanwhile
+                continue;
             }
             state.idle += 1;
             let soon = bench.untidy() || !state.places.is_empty();

@@ -3,15 +3,19 @@
 //! A process is found by its group or by its mark in `/proc/PID/environ`, held by a pidfd before it
 //! is looked at, and signalled through that, so a number that is used again is never hit.
 //!
-//! Reading every environment costs milliseconds. The kernel hands out process numbers in order and
-//! tells the last one in `/proc/loadavg`; descendants of a process have later numbers. So after a
-//! short attempt only the few numbers given out since are looked at.
+//! Reading every environment costs milliseconds. So the agent is the subreaper of its tasks (see
+//! prctl(2)): what an attempt leaves when its main process is over becomes a child of the agent's
+//! first thread, and one read of the kernel's list of these shows that nothing is left. Where the
+//! kernel was built without that list: it hands out process numbers in order and tells the last one
+//! in `/proc/loadavg`; descendants of a process have later numbers, so after a short attempt only
+//! the few numbers given out since are looked at.
 
 use crate::mark;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process_group,
+    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_child_subreaper,
+    test_kill_process_group, waitpid,
 };
 use std::fs::File;
 use std::io::Read;
@@ -80,6 +84,8 @@ impl Found {
 pub(crate) struct Look {
     pub(crate) found: Vec<Found>,
     unsure: bool,
+    /// Something bore no mark of this data directory.
+    unmarked: bool,
 }
 
 /// The last process number that was given out, read from a file that stays open.
@@ -101,6 +107,62 @@ impl LastPid {
             .next()?
             .parse()
             .ok()
+    }
+}
+
+/// What attempts left behind when their main process was over, as the kernel lists it.
+#[derive(Debug)]
+pub(crate) struct Orphans(Option<File>);
+
+impl Orphans {
+    /// Makes this process the one that orphans are handed to; without `use_list`, or where the
+    /// kernel has no list of them, they are looked for instead.
+    pub(crate) fn adopt(use_list: bool) -> Self {
+        let own = rustix::process::getpid();
+        let number = own.as_raw_nonzero();
+        // They go to the first thread that is alive, which is the one with the process's number.
+        let list = || {
+            set_child_subreaper(Some(own)).ok()?;
+            File::open(format!("/proc/self/task/{number}/children")).ok()
+        };
+        Self(use_list.then(list).flatten())
+    }
+
+    /// Whether the kernel lists them.
+    pub(crate) fn are_listed(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Lets go those that are over and names the others; none if the list cannot be read or is not
+    /// whole.
+    pub(crate) fn reap(&self) -> Option<Vec<Pid>> {
+        let mut text = [0; 1024];
+        let len = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
+        if len == 0 {
+            return Some(Vec::new());
+        }
+        let whole = len < text.len();
+        let numbers = std::str::from_utf8(&text[..len])
+            .ok()?
+            .split_ascii_whitespace();
+        let listed = numbers.filter_map(|number| Pid::from_raw(number.parse().ok()?));
+        let alive = |pid: &Pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None));
+        let left = listed.filter(alive).collect();
+        whole.then_some(left)
+    }
+
+    /// Whether nothing is left of an attempt whose main process is over and not reaped.
+    fn have_nothing_of(&self, whose: Whose<'_>, brief: bool) -> bool {
+        let Some(left) = self.reap() else {
+            return false;
+        };
+        let mut look = Look::default();
+        for pid in left {
+            look.at(pid.as_raw_nonzero().get(), whose, &|_| false);
+        }
+        // One without a mark hides what is below it; that is worth a search only after long work.
+        let hides = look.unmarked && !brief;
+        look.found.is_empty() && !look.unsure && !hides
     }
 }
 
@@ -147,6 +209,7 @@ impl Look {
         }
         let store = mark::value(&bytes, mark::STORE) == Some(whose.store.as_bytes());
         let found_mark = mark::value(&bytes, mark::MARK).filter(|_| store);
+        self.unmarked |= found_mark.is_none();
         let marked = found_mark.is_some_and(|m| whose.mark.is_none_or(|w| w.as_bytes() == m));
         let found = Found {
             pid,
@@ -200,7 +263,7 @@ fn within_exec(number: i32) -> bool {
     alive.unwrap_or(false)
 }
 
-/// What is known when the main process of an attempt was just reaped.
+/// What is known when the main process of an attempt is over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Remains<'a> {
     /// Whose processes.
@@ -212,15 +275,22 @@ pub(crate) struct Remains<'a> {
 }
 
 impl Remains<'_> {
-    /// Ends what is left of the attempt and returns when nothing is. Waits as long as the kernel
-    /// needs; only this attempt's slot is held up by that.
-    pub(crate) fn clear(&self, last: &LastPid, skip: &dyn Fn(i32) -> bool) {
+    /// Whether the kernel's list shows that nothing is left. To be asked before the main process is
+    /// reaped.
+    pub(crate) fn are_none(&self, orphans: &Orphans) -> bool {
+        orphans.have_nothing_of(self.whose, self.ran <= BRIEF)
+    }
+
+    /// Once the main process is reaped: ends what is left of the attempt and returns when nothing
+    /// is. Waits as long as the kernel needs; only this attempt's slot is held up by that.
+    pub(crate) fn clear(&self, last: Option<&LastPid>, skip: &dyn Fn(i32) -> bool) {
         let mut unsure = 0;
         let began = Instant::now();
         let mut warned = false;
         loop {
             let group_empty = test_kill_process_group(self.main).is_err();
-            let look = match self.since(last, skip).filter(|_| group_empty) {
+            let recent = last.and_then(|last| self.since(last, skip));
+            let look = match recent.filter(|_| group_empty) {
                 Some(look) => look,
                 None => look_everywhere(self.whose, skip),
             };

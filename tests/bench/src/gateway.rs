@@ -143,7 +143,7 @@ impl Gateway {
             std::thread::sleep(Duration::from_millis(200));
         }
         // What ended last may wait for company.
-        std::thread::sleep(Duration::from_millis(4 * shared::limits::LINGER_MS));
+        std::thread::sleep(Duration::from_millis(2 * shared::limits::LINGER_AHEAD_MS));
         Ok(())
     }
 }

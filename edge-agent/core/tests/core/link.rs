@@ -121,7 +121,7 @@ fn uploads_are_bounded_and_a_new_session_asks_again() {
     for n in 0..12 {
         env.end(&format!("t{n}"), 0);
     }
-    env.pass(Span(10));
+    env.pass(Span(30));
     let uploads = |env: &Env| -> Vec<_> {
         let hash = |action: &Action| match action {
             Action::Upload { hash, .. } => Some(*hash),

@@ -42,7 +42,44 @@ fn a_deaf_task_and_its_runaway_grandchild_are_gone_before_the_end_is_reported() 
 
 #[test]
 fn what_a_task_leaves_in_the_background_ends_with_it() {
-    let world = World::new(2);
+    nothing_is_left_behind(&World::new(2));
+}
+
+#[test]
+fn it_does_so_without_the_list_of_orphans_too() {
+    nothing_is_left_behind(&World::with(20, |options| options.list_orphans = false));
+}
+
+#[test]
+fn what_a_task_left_for_dead_or_without_a_mark_holds_up_nobody() {
+    let world = World::new(21);
+    // a daemon that forgot its environment, and one that is over when its parent is
+    let text = "setsid env -i sh -c 'echo $$; exec sleep 1000' & setsid true & sleep 0.1";
+    let launch = shell(1, text);
+    assert_eq!(world.run(launch.clone()).reason, Reason::ExitedZero);
+    let daemon = line_of(&world, &launch, 1).remove(0);
+    for number in 2..20 {
+        let pause = if number % 5 == 0 { "0.3" } else { "0" };
+        let ended = world.run(shell(number, &format!("sleep {pause}")));
+        assert_eq!(ended.reason, Reason::ExitedZero, "{}", ended.text);
+    }
+    let pid = rustix::process::Pid::from_raw(daemon.parse().expect("a number")).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is still there");
+    let zombie = || state(&daemon) == Some('Z');
+    while alive(&daemon) && !zombie() {
+        std::thread::yield_now();
+    }
+    world.run(argv(30, &["true"]));
+    assert_eq!(state(&daemon), None, "whoever ends next lets it go");
+}
+
+/// State of a process as the kernel names it.
+fn state(pid: &str) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
+}
+
+fn nothing_is_left_behind(world: &World) {
     // short and long attempts are looked after in different ways
     for (number, pause) in [(1, "0"), (2, "0.4")] {
         let text = format!(
@@ -99,10 +136,11 @@ fn a_stop_that_comes_too_late_hits_nobody_else() {
         let launch = argv(number, &["true"]);
         world.begin(launch.clone());
         world.begin(argv(1000 + number, &["true"]));
-        world.began();
-        world.stop(launch.attempt, Span(0));
-        let (a, b) = (world.ended(), world.ended());
+        let a = world.ended();
         assert_eq!(a.attempt, launch.attempt);
+        // the other one begins at this moment, in the same slot
+        world.stop(launch.attempt, Span(0));
+        let b = world.ended();
         assert_eq!(b.reason, Reason::ExitedZero, "{}", b.text);
     }
 }

@@ -6,7 +6,7 @@ use crate::place::Place;
 use crate::{spawn, stats, workload};
 use anyhow::{Result, ensure};
 use shared::fact::{Body, Outcome};
-use shared::limits::LINGER_MS;
+use shared::limits::LINGER_AHEAD_MS;
 use shared::workflow::Workflow;
 
 const COUNT: usize = 10_000;
@@ -69,6 +69,6 @@ pub(super) fn run(place: &Place, workflow: &Workflow) -> Result<(f64, Vec<Entry>
         both == (count, count),
         "{both:?} of {count} started and succeeded"
     );
-    let millis = (last + LINGER_MS).saturating_sub(since);
+    let millis = (last + LINGER_AHEAD_MS).saturating_sub(since);
     Ok((millis as f64 * 1e3 / count as f64, facts))
 }
