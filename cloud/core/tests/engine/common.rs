@@ -1,10 +1,8 @@
 //! An engine in memory and agents that say only what a test tells them to.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
+use crate::medium::{Medium, Opened};
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Conn, Input, Output, Reply, Request, RequestId};
-use cloud_core::memory::MemStore;
 use cloud_core::view;
 use shared::directive::{Assign, Body as Wanted, Directive};
 use shared::explain::Reason;
@@ -239,8 +237,8 @@ pub(crate) fn all_done(assign: &Assign) -> Vec<Body> {
 }
 
 pub(crate) struct Env {
-    pub(crate) engine: Engine<MemStore>,
-    pub(crate) store: MemStore,
+    pub(crate) engine: Engine<Opened>,
+    pub(crate) store: Medium,
     pub(crate) now: Now,
     pub(crate) agents: BTreeMap<String, Agent>,
     pub(crate) closed: Vec<Conn>,
@@ -252,15 +250,15 @@ pub(crate) struct Env {
 
 impl Env {
     pub(crate) fn new() -> Self {
-        Self::over(MemStore::new())
+        Self::over(Medium::new())
     }
 
-    pub(crate) fn over(store: MemStore) -> Self {
+    pub(crate) fn over(store: Medium) -> Self {
         let now = Now {
             mono: Mono(1_000_000_000),
             wall: Unix(1_700_000_000_000),
         };
-        let engine = Engine::open(store.clone(), config(), now, 1).unwrap();
+        let engine = Engine::open(store.open(), config(), now, 1).unwrap();
         Self {
             engine,
             store,
@@ -275,9 +273,9 @@ impl Env {
     }
 
     /// The coordinator's process starts again, over this store.
-    pub(crate) fn restart(&mut self, store: MemStore) {
+    pub(crate) fn restart(&mut self, store: Medium) {
         self.store = store;
-        self.engine = Engine::open(self.store.clone(), config(), self.now, 2).unwrap();
+        self.engine = Engine::open(self.store.open(), config(), self.now, 2).unwrap();
     }
 
     pub(crate) fn pass(&mut self, span: Span) {
@@ -475,7 +473,8 @@ impl Env {
 
     pub(crate) fn submit(&mut self, tasks: Vec<Task>) -> RunId {
         self.next += 1;
-        let run = RunId([self.next as u8; 16]);
+        let mut run = RunId([0xaa; 16]);
+        run.0[..8].copy_from_slice(&self.next.to_le_bytes());
         let reply = self.ask(Request::Submit {
             run,
             workflow: shared::codec::pack(&workflow(tasks)).0,

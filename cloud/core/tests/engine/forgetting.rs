@@ -23,9 +23,10 @@ fn facts_kept(env: &mut Env, name: &str) -> Vec<u64> {
     let log = env.agent(name).log();
     let mut out = Vec::new();
     let each = &mut |n, _: &[u8]| out.push(n);
-    env.store
+    env.engine
+        .store()
         .facts(log, 1, u64::MAX, each)
-        .expect("the store in memory");
+        .expect("a store that can be read");
     out
 }
 
@@ -63,7 +64,10 @@ fn a_run_is_forgotten_when_all_its_nodes_have_confirmed() {
     assert!(env.waits().is_empty());
     let mut rows = 0;
     let each = &mut |_: &str, _: &[u8]| rows += 1;
-    env.store.rows(AggregateId::Run(run), "", each).unwrap();
+    env.engine
+        .store()
+        .rows(AggregateId::Run(run), "", each)
+        .unwrap();
     assert_eq!(rows, 0, "only the tombstone is left");
     let slice = env.agent("gw-1").last_slice();
     env.tell("gw-1", vec![started(slice, 0, 2)]);
@@ -161,11 +165,17 @@ fn confirmed_directives_go_but_for_a_tail() {
         env.ask(Request::Pause { run, on, by });
     }
     let log = env.agent("gw-1").log();
-    assert!(env.store.directive_hash(log, 1).unwrap().is_some());
+    assert!(env.engine.store().directive_hash(log, 1).unwrap().is_some());
     confirm(&mut env, "gw-1");
     let end = env.agent("gw-1").directives.number;
-    assert_eq!(env.store.directive_hash(log, 1).unwrap(), None);
-    assert!(env.store.directive_hash(log, end - 999).unwrap().is_some());
+    assert_eq!(env.engine.store().directive_hash(log, 1).unwrap(), None);
+    assert!(
+        env.engine
+            .store()
+            .directive_hash(log, end - 999)
+            .unwrap()
+            .is_some()
+    );
     env.hang_up("gw-1");
     env.hello("gw-1").unwrap();
     let assign = env.agent("gw-1").assigns()[0].clone();

@@ -260,7 +260,8 @@ fn a_restored_mark_holds_before_anything_is_served_and_voids_open_tokens() {
         replace: false,
         expires: shared::time::Unix(i64::MAX),
     });
-    let mut store = env.store.image();
+    let restored = env.store.image();
+    let mut store = restored.open();
     let (mut version, mut head) = (0, Vec::new());
     let fleet = AggregateId::Fleet;
     store
@@ -284,7 +285,7 @@ fn a_restored_mark_holds_before_anything_is_served_and_voids_open_tokens() {
         prune: Vec::new(),
     };
     store.commit(&[mark]).unwrap();
-    env.restart(store);
+    env.restart(restored);
     assert_eq!(env.run(run).state, "held");
     let id = "open".to_owned();
     let reply = env.ask(Request::GetToken { id });

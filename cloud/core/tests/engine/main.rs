@@ -1,8 +1,12 @@
 //! The engine with agents played by hand: each rule of the protocol on the coordinator's side.
+//! `cloud-store` runs the same modules over redb.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
 mod forgetting;
 mod logs;
+mod medium;
 mod moves;
 mod runs;
 mod sessions;

@@ -1,7 +1,5 @@
 //! The engine over the store on disk: a crash without close, a failed write, and a start over.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Input, Output, RETENTION, Reply, Request, RequestId};
 use cloud_store::{RedbStore, open_file};

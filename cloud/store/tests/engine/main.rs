@@ -1,0 +1,19 @@
+//! The engine over redb: every scenario of the core's own tests, and crashes of a real file.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod crash;
+mod medium;
+
+#[path = "../../../core/tests/engine/common.rs"]
+mod common;
+#[path = "../../../core/tests/engine/forgetting.rs"]
+mod forgetting;
+#[path = "../../../core/tests/engine/logs.rs"]
+mod logs;
+#[path = "../../../core/tests/engine/moves.rs"]
+mod moves;
+#[path = "../../../core/tests/engine/runs.rs"]
+mod runs;
+#[path = "../../../core/tests/engine/sessions.rs"]
+mod sessions;
