@@ -34,6 +34,8 @@ const DECISIONS_CHUNK: u64 = 64;
 pub const NONE: u32 = u32::MAX;
 /// Notes kept for people.
 const NOTES: usize = 64;
+/// Bytes of the evidence of one decision from a gateway; a decision with more is not kept.
+pub const DECISION_BYTES: usize = 4096;
 /// Attempts of one task that are remembered one by one.
 pub const HISTORY: usize = 64;
 
@@ -551,6 +553,24 @@ impl Run {
             RunState::Running
         } else {
             RunState::Accepted
+        }
+    }
+
+    /// Records a decision that was made at `node`, behind `fact` of its log. Of its own tasks only:
+    /// nobody else's word about them is evidence. It may be dropped, so what is too wide is.
+    pub fn decided_there(
+        &mut self,
+        at: At<'_>,
+        node: NodeId,
+        fact: u64,
+        task: TaskIdx,
+        decision: Decision,
+    ) {
+        let bytes = |e: &shared::explain::Evidence| e.name.len() + e.value.len();
+        let wide = decision.evidence.iter().map(bytes).sum::<usize>() > DECISION_BYTES
+            || decision.evidence.len() > DECISION_BYTES / 16;
+        if self.owner(task) == Some(node) && !wide {
+            self.decide(at, vec![(task.0, task.0)], Some((node, fact)), decision);
         }
     }
 

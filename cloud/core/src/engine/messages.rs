@@ -46,7 +46,7 @@ impl<S: Store> Engine<S> {
                 (false, _) => {}
                 (true, AggregateId::Fleet) => self.fold_at_fleet(&message),
                 (true, AggregateId::Node(node)) => self.fold_at_node(node, message)?,
-                (true, AggregateId::Run(run)) => self.fold_at_run(run, message)?,
+                (true, AggregateId::Run(run)) => self.fold_at_run(run, from, message)?,
             }
         }
         Ok(())
@@ -66,7 +66,12 @@ impl<S: Store> Engine<S> {
         self.plan_all = true;
     }
 
-    fn fold_at_run(&mut self, id: RunId, message: Message) -> Result<(), StoreError> {
+    fn fold_at_run(
+        &mut self,
+        id: RunId,
+        from: AggregateId,
+        message: Message,
+    ) -> Result<(), StoreError> {
         if self.runs.get(&id).is_some_and(|r| r.head.gone.is_some()) {
             return self.fold_at_tombstone(id, message);
         }
@@ -82,11 +87,12 @@ impl<S: Store> Engine<S> {
             }
             Message::Facts { log, ranges } => self.fold_facts(id, log, &ranges)?,
             Message::Details { at: _, details } => {
+                let AggregateId::Node(node) = from else {
+                    return Ok(());
+                };
                 self.step_run(id, |run, at, _| {
                     for (task, fact, decision) in details {
-                        let tasks = vec![(task.0, task.0)];
-                        let edge = run.owner(task).map(|n| (n, fact));
-                        run.decide(at, tasks, edge, decision);
+                        run.decided_there(at, node, fact, task, decision);
                     }
                 })?;
             }

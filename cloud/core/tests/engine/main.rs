@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
+mod details;
 mod forgetting;
 mod logs;
 mod medium;

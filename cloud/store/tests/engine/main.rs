@@ -7,6 +7,8 @@ mod medium;
 
 #[path = "../../../core/tests/engine/common.rs"]
 mod common;
+#[path = "../../../core/tests/engine/details.rs"]
+mod details;
 #[path = "../../../core/tests/engine/forgetting.rs"]
 mod forgetting;
 #[path = "../../../core/tests/engine/logs.rs"]
