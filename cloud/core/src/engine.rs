@@ -32,6 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const DRAIN: usize = 512;
 /// Directives sent ahead of what a node confirmed.
 const WINDOW: u64 = 4 * ENTRIES_PER_COMMIT as u64;
+/// Pause before nodes that refused a slice are offered the run again.
+pub const REFUSED_AGAIN: Span = Span::secs(60);
 /// Bodies of final runs that stay in memory.
 const BODIES: usize = 32;
 
@@ -106,6 +108,8 @@ pub struct Engine<S: Store> {
     plan: BTreeSet<RunId>,
     plan_all: bool,
     lost_after: BTreeMap<RunId, Vec<(NodeId, Span)>>,
+    /// Runs that wait although a node is left which refused: when it is offered them again.
+    refused: BTreeMap<RunId, Mono>,
     watch: u64,
     changed: BTreeMap<RunId, u64>,
     /// Runs that are over, by when they ended.
@@ -159,6 +163,7 @@ impl<S: Store> Engine<S> {
             plan: BTreeSet::new(),
             plan_all: true,
             lost_after: BTreeMap::new(),
+            refused: BTreeMap::new(),
             watch: 1,
             changed: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -301,6 +306,12 @@ impl<S: Store> Engine<S> {
                 true => self.ended.insert((at, id)),
                 false => self.ended.remove(&(at, id)),
             };
+        }
+        if run.waits_for_refusing() {
+            let due = self.now.mono + REFUSED_AGAIN;
+            self.refused.entry(id).or_insert(due);
+        } else {
+            self.refused.remove(&id);
         }
         let timed: Vec<(NodeId, Span)> = run
             .head
@@ -475,6 +486,12 @@ impl<S: Store> Engine<S> {
     /// The store, for those who inspect it.
     pub fn store(&mut self) -> &mut S {
         &mut self.store
+    }
+
+    /// Number of runs whose bodies are in memory, for those who inspect it.
+    #[must_use]
+    pub fn loaded(&self) -> usize {
+        self.runs.values().filter(|r| r.body.is_some()).count()
     }
 
     /// The life of the store.

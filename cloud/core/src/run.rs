@@ -149,8 +149,8 @@ pub struct RunHead {
     pub in_doubt: BTreeMap<TaskIdx, Unix>,
     /// Facts kept unread while the workflow is not known.
     pub kept: Vec<(LogId, u64, u64)>,
-    /// Nodes that refused a slice.
-    pub refused_by: BTreeSet<NodeId>,
+    /// Nodes that refused a slice and are not offered one for now, and why.
+    pub refused_by: BTreeMap<NodeId, String>,
     /// Last fact folded of each log.
     pub folded: BTreeMap<LogId, u64>,
     /// Logs whose inventory came since the run was held.
@@ -386,7 +386,7 @@ impl Run {
             held: false,
             in_doubt: BTreeMap::new(),
             kept: Vec::new(),
-            refused_by: BTreeSet::new(),
+            refused_by: BTreeMap::new(),
             folded: BTreeMap::new(),
             heard: BTreeSet::new(),
             applied: 0,

@@ -338,7 +338,8 @@ impl<S: Store> Engine<S> {
         self.heard_now(node);
         self.pump.insert(node);
         self.plan_all = true;
-        Ok(())
+        // what it offers may be another now than when it refused
+        self.offer_again(Some(node))
     }
 
     /// Notes that a node was heard; not worth a commit.

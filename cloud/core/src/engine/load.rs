@@ -86,6 +86,7 @@ impl<S: Store> Engine<S> {
             })
             .collect();
         self.lost_after.clear();
+        self.refused.clear();
         self.ended.clear();
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {

@@ -351,6 +351,7 @@ impl<S: Store> Engine<S> {
                     .silent_since(*id)
                     .map_or(Span(0), |since| self.now.mono - since),
                 load: load.get(id).copied().unwrap_or(0),
+                refused: None,
             });
         }
         out

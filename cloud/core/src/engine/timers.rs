@@ -15,6 +15,7 @@ impl<S: Store> Engine<S> {
         probes
             .map(|p| p.until)
             .chain(silences)
+            .chain(self.refused.values().copied())
             .chain(self.next_aged())
             .min()
     }
@@ -48,7 +49,21 @@ impl<S: Store> Engine<S> {
         for (run, node, silence) in silent {
             self.step_run(run, |run, at, fx| run.node_silent(at, node, silence, fx))?;
         }
+        self.offer_again(None)?;
         self.age()
+    }
+
+    /// Offers runs that wait to nodes that refused them: to this one, or to all whose pause is
+    /// over.
+    pub(super) fn offer_again(&mut self, node: Option<NodeId>) -> Result<(), StoreError> {
+        let now = self.now.mono;
+        let due = |(run, at): (&RunId, &Mono)| (node.is_some() || *at <= now).then_some(*run);
+        let runs: Vec<RunId> = self.refused.iter().filter_map(due).collect();
+        for id in runs {
+            self.step_run(id, |run, _, _| run.offer_again(node))?;
+            self.plan.insert(id);
+        }
+        Ok(())
     }
 
     /// The live session did not answer: it is dead, the newcomer is judged by its logs.

@@ -319,7 +319,8 @@ impl Run {
         let Some(slice) = slice else { return Ok(()) };
         self.mine(log, slice)?;
         if self.head.slices[slice.slice as usize].stage == Stage::Assigned {
-            self.head.refused_by.insert(log.node);
+            let why = format!("{reason}: {text}");
+            self.head.refused_by.insert(log.node, why);
             self.hand_back(at, slice.slice, reason, fx);
         }
         Ok(())

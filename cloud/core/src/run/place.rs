@@ -34,6 +34,8 @@ pub struct Candidate {
     pub silence: Span,
     /// Tasks placed there that are not final, of all runs.
     pub load: u64,
+    /// It refused a slice of this run a short time ago, and why.
+    pub refused: Option<String>,
 }
 
 /// What is chosen: positions of tasks by position of the node, each with its reason; and what must
@@ -83,6 +85,18 @@ fn fits(task: &Task, nodes: &[Candidate]) -> Result<Vec<usize>, String> {
         return Err(format!(
             "it asks for {want} of {what}, {name} offers {have}"
         ));
+    }
+    let refusing = able.first().and_then(|i| {
+        let node = &nodes[*i];
+        let why = node.refused.as_ref()?;
+        Some(format!("{} refused it, {why}", node.name))
+    });
+    let able: Vec<usize> = able
+        .into_iter()
+        .filter(|i| nodes[*i].refused.is_none())
+        .collect();
+    if let (true, Some(why)) = (able.is_empty(), refusing) {
+        return Err(why);
     }
     let online: Vec<usize> = able.iter().copied().filter(|i| nodes[*i].online).collect();
     // a node that was silent for too long already would lose what it is given at once, again and
@@ -337,6 +351,20 @@ impl Run {
         self.head.known && !self.head.held && self.head.unplaced > 0 && self.head.cancel.is_none()
     }
 
+    /// Nodes that refused (or this one) are offered work of it again.
+    pub fn offer_again(&mut self, node: Option<NodeId>) {
+        match node {
+            Some(node) => drop(self.head.refused_by.remove(&node)),
+            None => self.head.refused_by.clear(),
+        }
+    }
+
+    /// Whether something waits for a node while one is not asked because it refused.
+    #[must_use]
+    pub fn waits_for_refusing(&self) -> bool {
+        self.wants_placement() && !self.head.refused_by.is_empty()
+    }
+
     /// Places what is on no node, as far as nodes fit.
     pub fn plan(&mut self, at: At<'_>, nodes: &[Candidate], fx: &mut Effects) {
         if !self.wants_placement() {
@@ -351,11 +379,10 @@ impl Run {
                 row.slice == NONE && !row.state.is_final()
             })
             .collect();
-        let usable: Vec<Candidate> = nodes
-            .iter()
-            .filter(|n| !self.head.refused_by.contains(&n.id))
-            .cloned()
-            .collect();
+        let mut usable = nodes.to_vec();
+        for node in &mut usable {
+            node.refused = self.head.refused_by.get(&node.id).cloned();
+        }
         let choice = choose(&Question {
             workflow: &body.workflow,
             deps: &body.deps,
@@ -385,13 +412,14 @@ impl Run {
             by_node.entry(*node).or_default().push(*task);
             by_reason.entry((*node, *reason)).or_default().push(*task);
         }
+        let usable = nodes.iter().filter(|n| n.refused.is_none()).count();
         for ((node, reason), tasks) in by_reason {
             let chosen = &nodes[node];
             let links = choice.links.get(&node).copied().unwrap_or(0);
             let evidence = vec![
                 Evidence::new("node", &chosen.name),
                 Evidence::new("online", chosen.online),
-                Evidence::new("nodes_usable", nodes.len()),
+                Evidence::new("nodes_usable", usable),
                 Evidence::new("tasks_together", tasks.len()),
                 Evidence::new("links_there", links),
                 Evidence::new("open_tasks_there", chosen.load),

@@ -9,5 +9,6 @@ mod forgetting;
 mod logs;
 mod medium;
 mod moves;
+mod refusals;
 mod runs;
 mod sessions;

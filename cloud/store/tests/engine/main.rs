@@ -15,6 +15,8 @@ mod forgetting;
 mod logs;
 #[path = "../../../core/tests/engine/moves.rs"]
 mod moves;
+#[path = "../../../core/tests/engine/refusals.rs"]
+mod refusals;
 #[path = "../../../core/tests/engine/runs.rs"]
 mod runs;
 #[path = "../../../core/tests/engine/sessions.rs"]
