@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod balance;
+mod bounds;
 mod common;
 mod details;
 mod forgetting;
@@ -12,3 +14,4 @@ mod moves;
 mod refusals;
 mod runs;
 mod sessions;
+mod window;

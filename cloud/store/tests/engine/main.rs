@@ -5,6 +5,10 @@
 mod crash;
 mod medium;
 
+#[path = "../../../core/tests/engine/balance.rs"]
+mod balance;
+#[path = "../../../core/tests/engine/bounds.rs"]
+mod bounds;
 #[path = "../../../core/tests/engine/common.rs"]
 mod common;
 #[path = "../../../core/tests/engine/details.rs"]
@@ -21,3 +25,5 @@ mod refusals;
 mod runs;
 #[path = "../../../core/tests/engine/sessions.rs"]
 mod sessions;
+#[path = "../../../core/tests/engine/window.rs"]
+mod window;
