@@ -4,7 +4,7 @@
 //! DIR/lock         held by the running coordinator (flock)
 //! DIR/format       what this directory is, which version may read it; written last
 //! DIR/authority/   keys and certificate of the fleet's authority, key of the seals
-//! DIR/store.redb   the state
+//! DIR/store.redb   the state; made whole as store.new, so this one is never unfinished
 //! DIR/files/       contents by hash
 //! DIR/quic.addr    where agents are expected, while the coordinator runs
 //! DIR/api.addr     where the API is, while the coordinator runs
@@ -23,17 +23,19 @@ use std::path::{Path, PathBuf};
 const LOCK: &str = "lock";
 const FORMAT: &str = "format";
 const STORE: &str = "store.redb";
+const NEW_STORE: &str = "store.new";
 const QUIC: &str = "quic.addr";
 const API: &str = "api.addr";
 const MAGIC: &str = "driftless coordinator ";
 /// The layout that this version writes, and the newest that it reads.
 const VERSION: u32 = 1;
 /// Names that a first start may have left behind when it was interrupted.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     LOCK,
     "format.new",
     "authority",
     STORE,
+    NEW_STORE,
     "files",
     QUIC,
     API,
@@ -158,7 +160,7 @@ impl DataDir {
         };
         match fs::metadata(self.store()).map(|meta| meta.len()) {
             Err(_) if self.complete => Err(damaged("store.redb is missing")),
-            Ok(0) if self.complete => Err(damaged("store.redb is empty")),
+            Ok(0) => Err(damaged("store.redb is empty")),
             _ => Ok(()),
         }
     }
@@ -178,7 +180,37 @@ impl DataDir {
     /// Whether the state is to be made: this is a first start, or one that was interrupted before.
     #[must_use]
     pub fn needs_store(&self) -> bool {
-        !self.complete && fs::metadata(self.store()).map_or(true, |meta| meta.len() == 0)
+        !self.complete && !self.store().exists()
+    }
+
+    /// Where the state is made; what an interrupted first start left there is gone.
+    ///
+    /// # Errors
+    /// [`DataError::Unusable`].
+    pub fn new_store(&self) -> Result<PathBuf, DataError> {
+        let path = self.path.join(NEW_STORE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unwritable(error)),
+            _ => Ok(path),
+        }
+    }
+
+    /// The state was made and is closed: from now on it is the state.
+    ///
+    /// # Errors
+    /// [`DataError::Unusable`].
+    pub fn place_store(&self) -> Result<(), DataError> {
+        let new = self.path.join(NEW_STORE);
+        let placed = File::open(&new)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&new, self.store()))
+            .and_then(|()| File::open(&self.path)?.sync_all());
+        placed.map_err(|error| self.unwritable(error))
+    }
+
+    fn unwritable(&self, source: io::Error) -> DataError {
+        let (dir, doing) = (self.path.clone(), "write");
+        DataError::Unusable { dir, doing, source }
     }
 
     /// The authority's secrets.
@@ -238,10 +270,7 @@ impl DataDir {
             })
             .and_then(|()| fs::rename(&aside, self.path.join(name)))
             .and_then(|()| File::open(&self.path)?.sync_all());
-        written.map_err(|source| {
-            let (dir, doing) = (self.path.clone(), "write");
-            DataError::Unusable { dir, doing, source }
-        })
+        written.map_err(|error| self.unwritable(error))
     }
 }
 
@@ -358,6 +387,32 @@ mod tests {
         fs::remove_file(path.join(STORE)).unwrap();
         let gone = DataDir::open(&path).unwrap_err();
         assert!(gone.to_string().contains("store.redb is missing"), "{gone}");
+        fs::remove_file(path.join(FORMAT)).unwrap();
+        fs::write(path.join(STORE), "").unwrap();
+        let empty = DataDir::open(&path).unwrap_err();
+        assert!(empty.to_string().contains("store.redb is empty"), "{empty}");
+    }
+
+    #[test]
+    fn a_state_that_was_made_in_part_is_made_anew_and_a_whole_one_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let data = DataDir::open(home.path()).unwrap();
+        assert!(data.needs_store());
+        fs::write(data.new_store().unwrap(), "hal").unwrap();
+        drop(data);
+        let data = DataDir::open(home.path()).unwrap();
+        assert!(data.needs_store(), "a crash while it was made");
+        let new = data.new_store().unwrap();
+        assert!(!new.exists());
+        fs::write(&new, "whole").unwrap();
+        data.place_store().unwrap();
+        drop(data);
+        let data = DataDir::open(home.path()).unwrap();
+        assert!(
+            !data.needs_store(),
+            "a crash before the directory was complete"
+        );
+        assert_eq!(fs::read_to_string(data.store()).unwrap(), "whole");
     }
 
     #[test]

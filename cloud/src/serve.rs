@@ -294,7 +294,14 @@ fn start_engine(
         path: path.clone(),
         source,
     };
-    let store = cloud_store::open_file(&path, data.needs_store()).map_err(failed)?;
+    if data.needs_store() {
+        let new = data.new_store()?;
+        cloud_store::open_file(&new, true)
+            .map(drop)
+            .map_err(failed)?;
+        data.place_store()?;
+    }
+    let store = cloud_store::open_file(&path, false).map_err(failed)?;
     let config = Config {
         seal_key: authority.seal().bytes(),
         retention: cloud_core::event::RETENTION,

@@ -4,6 +4,7 @@
 //! ```text
 //! DIR/agent.lock      held by the running agent (flock)
 //! DIR/identity.json   node, name, incarnation; without a store beside it the directory is damaged
+//! DIR/identity.next   the same while it comes into being, with store.new (see `begin`)
 //! DIR/pki/            key, certificate, the authority's certificate
 //! DIR/store.redb      the journal of the current incarnation
 //! DIR/old/            journals of earlier incarnations
@@ -95,6 +96,8 @@ pub struct Identity {
 }
 
 const FORMAT: u32 = 1;
+const IDENTITY: &str = "identity.json";
+const NEXT: &str = "identity.next";
 
 impl Identity {
     /// A new one.
@@ -196,37 +199,46 @@ impl DataDir {
     /// # Errors
     /// [`DataError::Damaged`].
     pub fn identity(&self) -> Result<Option<Identity>, DataError> {
-        let damaged = |what: String| DataError::Damaged {
+        let damaged = |what: &str| DataError::Damaged {
             dir: self.path.display().to_string(),
-            what,
+            what: what.to_owned(),
         };
+        let identity = self.current_identity()?;
         let store = fs::metadata(self.store()).ok().map(|meta| meta.len());
-        match fs::read(self.path.join("identity.json")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match store {
-                None => Ok(None),
-                Some(_) => Err(damaged(
-                    "store.redb is there, identity.json is missing".into(),
-                )),
-            },
-            Err(error) => Err(damaged(format!("identity.json cannot be read: {error}"))),
-            Ok(bytes) => {
-                if let Some(found) = newer(&bytes) {
-                    let dir = self.path.display().to_string();
-                    return Err(DataError::Newer { dir, found });
-                }
-                let identity: Identity = serde_json::from_slice(&bytes)
-                    .map_err(|error| damaged(format!("identity.json: {error}")))?;
-                if !identity.is_sound() {
-                    return Err(damaged("identity.json holds no sound identity".into()));
-                }
-                match store {
-                    None => Err(damaged(
-                        "identity.json is there, store.redb is missing".into(),
-                    )),
-                    Some(0) => Err(damaged("store.redb is empty".into())),
-                    Some(_) => Ok(Some(identity)),
-                }
-            }
+        match (identity, store) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(damaged("store.redb is there, identity.json is missing")),
+            (Some(_), None) => Err(damaged("identity.json is there, store.redb is missing")),
+            (Some(_), Some(0)) => Err(damaged("store.redb is empty")),
+            (identity, Some(_)) => Ok(identity),
+        }
+    }
+
+    /// What `identity.json` says, whatever is beside it.
+    pub(crate) fn current_identity(&self) -> Result<Option<Identity>, DataError> {
+        self.read(IDENTITY)
+    }
+
+    /// Who is coming into being.
+    pub(crate) fn next_identity(&self) -> Result<Option<Identity>, DataError> {
+        self.read(NEXT)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Identity>, DataError> {
+        let dir = || self.path.display().to_string();
+        let damaged = |what: String| DataError::Damaged { dir: dir(), what };
+        let bytes = match fs::read(self.path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| damaged(format!("{name} cannot be read: {error}")))?,
+        };
+        if let Some(found) = newer(&bytes) {
+            return Err(DataError::Newer { dir: dir(), found });
+        }
+        let identity: Identity =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(format!("{name}: {error}")))?;
+        match identity.is_sound() {
+            true => Ok(Some(identity)),
+            false => Err(damaged(format!("{name} holds no sound identity"))),
         }
     }
 
@@ -236,20 +248,27 @@ impl DataDir {
     /// Of the file system.
     pub fn save(&self, identity: &Identity) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(identity)?;
-        write_durably(&self.path.join("identity.json"), &text)
+        write_durably(&self.path.join(IDENTITY), &text)
     }
 
-    /// Puts the store of `incarnation` aside.
-    ///
-    /// # Errors
-    /// Of the file system.
-    pub fn archive(&self, incarnation: Incarnation) -> io::Result<PathBuf> {
-        let old = self.path.join("old");
-        fs::create_dir_all(&old)?;
-        let to = old.join(format!("{incarnation}.redb"));
-        fs::rename(self.store(), &to)?;
-        File::open(&self.path)?.sync_all()?;
-        Ok(to)
+    /// Makes durable who is coming into being.
+    pub(crate) fn announce(&self, next: &Identity) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(next)?;
+        write_durably(&self.path.join(NEXT), &text)
+    }
+
+    /// Who was coming into being is there now.
+    pub(crate) fn confirm(&self) -> io::Result<()> {
+        fs::rename(self.path.join(NEXT), self.path.join(IDENTITY))?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+/// Removes a file; not an error if it is not there.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -264,8 +283,9 @@ fn newer(identity: &[u8]) -> Option<u64> {
 /// Names that an agent makes in its directory.
 const OURS: &[&str] = &[
     "agent.lock",
-    "identity.json",
+    IDENTITY,
     "identity.json.new",
+    NEXT,
     "pki",
     "store.redb",
     "store.new",

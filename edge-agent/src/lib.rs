@@ -6,6 +6,7 @@
 //!
 //! Invariant: resuming work never waits for the network.
 
+pub mod begin;
 pub mod cli;
 pub mod clock;
 mod commands;

@@ -144,6 +144,17 @@ pub fn enrol(
     }
 }
 
+/// The node that `pki` holds an enrolment of, if it is one of this name: an earlier start got so
+/// far. Its token is used up.
+#[must_use]
+pub fn kept(pki: &Path, name: &str) -> Option<NodeId> {
+    if !pki.is_dir() {
+        return None;
+    }
+    let kept = enrolled(pki).ok()?;
+    (kept.name == name).then_some(kept.id)
+}
+
 /// Serves `commands` until the loop is gone.
 pub fn run(options: LinkOptions, handle: Handle, commands: UnboundedReceiver<LinkCommand>) {
     match runtime() {

@@ -1,6 +1,7 @@
 //! `run`: opens the data directory, ends what an earlier agent left, resumes all work, and only
 //! then dials.
 
+use crate::begin::{self, BeginError, store_identity};
 use crate::cli::Common;
 use crate::clock;
 use crate::data::{self, DataDir, DataError, Identity};
@@ -12,7 +13,7 @@ use clap::Args;
 use edge_core::driver::Driver;
 use edge_core::event::{Boot, Config};
 use edge_exec as exec;
-use edge_store::{Identity as StoreIdentity, RedbStore};
+use edge_store::RedbStore;
 use link::files::Dir as FileDir;
 use shared::ids::{Incarnation, NodeId};
 use shared::time::Span;
@@ -98,6 +99,8 @@ pub struct RunArgs {
 enum StartError {
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -244,17 +247,13 @@ fn start_executor(options: exec::Options, to_loop: Handle) -> Result<exec::Execu
     .map_err(|error| StartError::Other(error.to_string()))
 }
 
-/// The store goes aside, and the identity names a new incarnation that succeeds it.
+/// The store goes aside, and a new incarnation succeeds it.
 fn succeed(data: &DataDir, identity: &Identity, old: Incarnation) -> Result<(), StartError> {
     let random = data::random().map_err(|error| other("no random numbers")(&error))?;
     let mut next = identity.clone();
     next.succeeds = Some(old.to_string());
     next.incarnation = Incarnation(random).to_string();
-    data.archive(old)
-        .map_err(|error| other("the old store cannot be put aside")(&error))?;
-    create_store(data, &next)?;
-    data.save(&next)
-        .map_err(|error| other("the identity cannot be written")(&error))
+    Ok(begin::begin(data, &next)?)
 }
 
 /// Processes bear the node's identity, so that they are found again whatever incarnation follows.
@@ -262,22 +261,9 @@ fn mark_of(identity: &Identity) -> Incarnation {
     Incarnation(identity.node().0)
 }
 
-fn store_identity(identity: &Identity) -> StoreIdentity {
-    StoreIdentity {
-        node: identity.node(),
-        incarnation: identity.incarnation(),
-    }
-}
-
 fn open_store(data: &DataDir, identity: &Identity) -> Result<RedbStore, StartError> {
     edge_store::open_file(&data.store(), store_identity(identity))
         .map_err(|error| other("the store cannot be opened")(&error))
-}
-
-fn create_store(data: &DataDir, identity: &Identity) -> Result<(), StartError> {
-    edge_store::create_file(&data.store(), store_identity(identity))
-        .map(drop)
-        .map_err(|error| other("the store cannot be made")(&error))
 }
 
 /// Who we are; enrols on the first start. The second value says that the identity is new.
@@ -286,6 +272,7 @@ fn identify(
     args: &RunArgs,
     settings: &Settings,
 ) -> Result<(Identity, bool), StartError> {
+    begin::resume(data)?;
     if let Some(mut identity) = data.identity()? {
         if let Some(name) = args.name.as_ref().filter(|name| **name != identity.name) {
             let known = &identity.name;
@@ -310,13 +297,14 @@ fn identify(
     let node = match (&args.coordinator, &args.token) {
         (Some(coordinator), Some(token)) => {
             linking::enrol(coordinator, token, name, &settings.labels, &data.pki())
+                .or_else(|why| linking::kept(&data.pki(), name).ok_or(why))
                 .map_err(StartError::Other)?
         }
-        (Some(_), None) => {
-            return Err(StartError::Usage(
+        (Some(_), None) => linking::kept(&data.pki(), name).ok_or_else(|| {
+            StartError::Usage(
                 "the first start with a coordinator needs --token; `driftless token create` makes one".into(),
-            ));
-        }
+            )
+        })?,
         (None, _) => NodeId(random()?),
     };
     let identity = Identity::new(
@@ -326,9 +314,7 @@ fn identify(
         args.coordinator.clone(),
         settings.labels.clone(),
     );
-    create_store(data, &identity)?;
-    data.save(&identity)
-        .map_err(|error| other("the identity cannot be written")(&error))?;
+    begin::begin(data, &identity)?;
     Ok((identity, true))
 }
 
