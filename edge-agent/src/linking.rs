@@ -5,9 +5,9 @@ use crate::clock;
 use crate::looping::{Handle, Message};
 use certs::{Clock, Enrolled, Holder, NodeKey, Token};
 use edge_core::event::Event;
-use link::bulk;
+use link::bulk::{self, BulkError};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
-use link::files::Dir as FileDir;
+use link::files::{Dir as FileDir, FilesError};
 use link::logs::{self, LogAnswer, LogAsk};
 use link::{Close, Connection, Endpoint, Settings};
 use shared::ids::{AttemptRef, Epoch, Hash, NodeId, SliceRef, TaskIdx};
@@ -314,17 +314,31 @@ impl Link {
 
     fn upload(&self, hash: Hash) {
         let (files, handle) = (self.options.files.clone(), self.handle.clone());
-        let Some(connection) = self.connection() else {
-            return;
-        };
+        let connection = self.connection();
         tokio::spawn(async move {
-            match bulk::put(&connection, hash, &files).await {
-                Ok(_) => tell(&handle, Event::Uploaded { hash }),
-                // The core asks again with the next session.
-                Err(error) => tracing::warn!(%hash, %error, "a file could not be brought"),
-            }
+            let failed = |here: bool, why: String| {
+                tracing::warn!(%hash, why, "a file could not be brought");
+                Event::NotUploaded { hash, here, why }
+            };
+            let event = match connection {
+                None => failed(true, "no link".to_owned()),
+                Some(connection) => match bulk::put(&connection, hash, &files).await {
+                    Ok(_) => Event::Uploaded { hash },
+                    Err(error) => {
+                        let gone = matches!(&error, BulkError::Files(FilesError::Missing(_)));
+                        failed(!gone, text(&error))
+                    }
+                },
+            };
+            tell(&handle, event);
         });
     }
+}
+
+/// An error with what caused it.
+fn text(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn tell(handle: &Handle, event: Event) {

@@ -82,6 +82,7 @@ pub(crate) enum Timer {
     Timeout(AttemptRef),
     Deadline(TaskKey),
     Fetch(Hash),
+    Upload(Hash),
     Redial,
     Watchdog(u64),
     Tidy,
@@ -185,6 +186,7 @@ impl Agent {
             Event::FileHere { hash } => self.on_file_here(hash),
             Event::FileNotThere { hash, .. } => self.on_file_not_there(hash, fx),
             Event::Uploaded { hash } => self.on_uploaded(hash, fx),
+            Event::NotUploaded { hash, here, .. } => self.on_not_uploaded(hash, here, fx),
             Event::Local { request, what } => self.on_local(request, what, fx),
         }
         self.settle(fx);
@@ -216,6 +218,7 @@ impl Agent {
             Timer::Timeout(attempt) => self.timeout_due(attempt, fx),
             Timer::Deadline(task) => self.deadline_due(task, fx),
             Timer::Fetch(hash) => self.fetch_due(hash, fx),
+            Timer::Upload(hash) => self.upload_due(hash, fx),
             Timer::Redial => self.redial_due(fx),
             Timer::Watchdog(session) => self.watchdog_due(session, fx),
             Timer::Tidy => self.tidy_due(fx),

@@ -135,6 +135,15 @@ pub enum Event {
         /// Its content.
         hash: Hash,
     },
+    /// A file could not be brought to the coordinator; the core asks again.
+    NotUploaded {
+        /// Its content.
+        hash: Hash,
+        /// It is in this node's file store; if it is not, it can never be brought.
+        here: bool,
+        /// For people.
+        why: String,
+    },
     /// A person at the gateway asks for something; answered by `Action::Reply` once it is durable.
     Local {
         /// To be repeated in the reply.
@@ -258,7 +267,8 @@ pub enum Action {
         /// Bytes.
         size: u64,
     },
-    /// Bring a file to the coordinator; answered by `Uploaded`. Repeats are harmless.
+    /// Bring a file to the coordinator; answered by `Uploaded` or `NotUploaded`. Repeats are
+    /// harmless.
     Upload {
         /// Its content.
         hash: Hash,

@@ -6,7 +6,7 @@ use crate::event::Action;
 use crate::state::{SliceKey, TaskKey};
 use shared::explain::{DecisionKind, Reason};
 use shared::ids::{Hash, TaskIdx};
-use shared::time::Span;
+use shared::time::{Mono, Span};
 use shared::workflow::Source;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const UPLOADS: usize = 8;
 /// Shortest and longest pause before a file is asked for again.
 const PAUSE: (u64, u64) = (1000, 30_000);
+/// Shortest and longest pause before a file is brought again while the link stays up.
+const UPLOAD_PAUSE: (u64, u64) = (1000, 300_000);
 
 /// A file that is not here yet.
 #[derive(Debug, Default)]
@@ -34,6 +36,10 @@ pub(crate) struct Files {
     waiting: BTreeMap<TaskKey, BTreeSet<Hash>>,
     uploads: VecDeque<(Hash, u64)>,
     uploading: BTreeMap<Hash, u64>,
+    /// Could not be brought: size, and when it is tried again.
+    paused: BTreeMap<Hash, (u64, Mono)>,
+    /// How often each was tried in vain.
+    failed: BTreeMap<Hash, u32>,
     uploaded: BTreeSet<Hash>,
     /// Slices to be given up, each with the outputs that must be with the coordinator before.
     owed: BTreeMap<SliceKey, BTreeSet<Hash>>,
@@ -72,9 +78,19 @@ impl Files {
         });
     }
 
+    /// Puts a file into the queue of those to be brought, unless it is there, under way or waiting.
+    fn queue_upload(&mut self, hash: Hash, size: u64) {
+        let known = self.uploaded.contains(&hash)
+            || self.uploading.contains_key(&hash)
+            || self.paused.contains_key(&hash);
+        if !known {
+            self.uploads.push_back((hash, size));
+        }
+    }
+
     /// Outputs that wait to be brought to the coordinator.
     pub(crate) fn backlog(&self) -> usize {
-        self.uploads.len() + self.uploading.len()
+        self.uploads.len() + self.uploading.len() + self.paused.len()
     }
 }
 
@@ -206,10 +222,15 @@ impl Agent {
             return;
         }
         want.asked = want.asked.saturating_add(1);
-        let pause = PAUSE.1.min(PAUSE.0 << want.asked.min(6).saturating_sub(1));
-        let pause = pause / 2 + self.rng.up_to(pause / 2);
-        self.timers
-            .insert((self.now.mono + Span(pause), Timer::Fetch(hash)));
+        let asked = want.asked;
+        let due = self.after_pause(PAUSE, asked);
+        self.timers.insert((due, Timer::Fetch(hash)));
+    }
+
+    /// When something that failed so often is tried again.
+    fn after_pause(&mut self, (shortest, longest): (u64, u64), failures: u32) -> Mono {
+        let pause = longest.min(shortest << failures.min(12).saturating_sub(1));
+        self.now.mono + Span(pause / 2 + self.rng.up_to(pause / 2))
     }
 
     pub(crate) fn fetch_due(&mut self, hash: Hash, fx: &mut Effects) {
@@ -239,10 +260,7 @@ impl Agent {
         }
         for (n, file) in slot.outputs.iter().enumerate() {
             if n >= 64 || mask >> n & 1 == 1 {
-                let known = self.files.uploaded.contains(&file.hash);
-                if !known && !self.files.uploading.contains_key(&file.hash) {
-                    self.files.uploads.push_back((file.hash, file.size));
-                }
+                self.files.queue_upload(file.hash, file.size);
             }
         }
         self.pump_uploads(fx);
@@ -270,9 +288,7 @@ impl Agent {
             .map(|file| (file.hash, file.size))
             .collect();
         for (hash, size) in &left {
-            if !self.files.uploading.contains_key(hash) {
-                self.files.uploads.push_back((*hash, *size));
-            }
+            self.files.queue_upload(*hash, *size);
         }
         let owes = !left.is_empty();
         self.files.owed.insert(at, left.into_keys().collect());
@@ -292,22 +308,62 @@ impl Agent {
         }
     }
 
-    /// A new session: what was under way is asked for again.
+    /// A new session: what was under way is asked for again, and what waited for another try.
     pub(crate) fn restart_uploads(&mut self, fx: &mut Effects) {
-        for (hash, size) in std::mem::take(&mut self.files.uploading) {
-            self.files.uploads.push_front((hash, size));
+        let paused = std::mem::take(&mut self.files.paused);
+        let paused = paused.into_iter().map(|(hash, (size, _))| (hash, size));
+        let under_way = std::mem::take(&mut self.files.uploading);
+        for upload in paused.chain(under_way) {
+            self.files.uploads.push_front(upload);
         }
         self.pump_uploads(fx);
     }
 
     pub(crate) fn on_uploaded(&mut self, hash: Hash, fx: &mut Effects) {
-        self.files.uploading.remove(&hash);
         self.files.uploaded.insert(hash);
+        self.upload_over(hash, fx);
+    }
+
+    /// Nothing more is to be done for a file, as far as it is to be brought.
+    fn upload_over(&mut self, hash: Hash, fx: &mut Effects) {
+        self.files.uploading.remove(&hash);
+        self.files.paused.remove(&hash);
+        self.files.failed.remove(&hash);
         for (at, left) in &mut self.files.owed {
             if left.remove(&hash) && left.is_empty() {
                 self.check.insert(*at);
             }
         }
+        self.pump_uploads(fx);
+    }
+
+    /// It is brought again after a pause that grows; with a new session at once. What is not here
+    /// can never be brought, and nobody waits for that.
+    pub(crate) fn on_not_uploaded(&mut self, hash: Hash, here: bool, fx: &mut Effects) {
+        if !here {
+            self.upload_over(hash, fx);
+            return;
+        }
+        let Some(size) = self.files.uploading.remove(&hash) else {
+            return;
+        };
+        let failures = self.files.failed.entry(hash).or_default();
+        *failures = failures.saturating_add(1);
+        let failures = *failures;
+        let due = self.after_pause(UPLOAD_PAUSE, failures);
+        self.files.paused.insert(hash, (size, due));
+        self.timers.insert((due, Timer::Upload(hash)));
+        self.pump_uploads(fx);
+    }
+
+    pub(crate) fn upload_due(&mut self, hash: Hash, fx: &mut Effects) {
+        let paused = self.files.paused.get(&hash).copied();
+        // A timer of an earlier session may come before the pause is over.
+        let Some((size, _)) = paused.filter(|(_, due)| *due <= self.now.mono) else {
+            return;
+        };
+        self.files.paused.remove(&hash);
+        self.files.uploads.push_front((hash, size));
         self.pump_uploads(fx);
     }
 }

@@ -488,7 +488,9 @@ impl Fleet {
         })
     }
 
-    fn log_text(&self, name: &str) -> String {
+    /// What a process (`coordinator`, `gw-0`) wrote to standard error so far.
+    #[must_use]
+    pub fn log_text(&self, name: &str) -> String {
         fs::read_to_string(self.base().join(format!("{name}.log"))).unwrap_or_default()
     }
 

@@ -223,3 +223,28 @@ tasks:
         tasks["missing"]
     );
 }
+
+#[test]
+fn a_file_that_could_not_be_brought_is_brought_again_while_the_link_stays_up() {
+    let fleet = Fleet::start(&SITES);
+    let (files, away) = (fleet.data().join("files"), fleet.base().join("away"));
+    std::fs::rename(&files, &away).unwrap();
+    std::fs::write(&files, "in the way").unwrap();
+    let spec = r#"
+name: crossing
+tasks:
+  write: {placement: {site: a}, outputs: [word.txt], shell: echo word > word.txt}
+  read: {placement: {site: b}, inputs: [word.txt], shell: grep word word.txt}
+"#;
+    let run = fleet.submit(spec);
+    fleet.wait("a transfer that fails", || {
+        let log = fleet.log_text("gw-0");
+        log.contains("could not be brought").then_some(())
+    });
+    assert_eq!(fleet.task(&run, "read")["attempts"], 0);
+    std::fs::remove_file(&files).unwrap();
+    std::fs::rename(&away, &files).unwrap();
+    let _ = fleet.wait_run(&run, "succeeded");
+    let log = fleet.log_text("gw-0");
+    assert_eq!(log.matches("the link is up").count(), 1, "{log}");
+}

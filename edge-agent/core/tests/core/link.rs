@@ -148,6 +148,76 @@ fn uploads_are_bounded_and_a_new_session_asks_again() {
     );
 }
 
+fn not_brought(env: &mut Env, hash: shared::ids::Hash, here: bool) {
+    let why = "the peer has no room for it".to_owned();
+    env.event(Event::NotUploaded { hash, here, why });
+}
+
+#[test]
+fn a_file_that_could_not_be_brought_is_brought_again_after_growing_pauses() {
+    let mut env = Env::new();
+    let flow = workflow(vec![task("t", &[])]);
+    env.assigned(assign(slice(0, 1), &flow, &[0]));
+    env.end("t", 0);
+    env.pass(Span(10));
+    let uploads = |env: &Env| {
+        let upload = |action: &&Action| matches!(action, Action::Upload { .. });
+        env.actions.iter().filter(upload).count()
+    };
+    assert_eq!(uploads(&env), 1);
+    let hash = file(100).hash;
+    let mut pauses = Vec::new();
+    for tries in 1..=12 {
+        not_brought(&mut env, hash, true);
+        assert_eq!(uploads(&env), tries, "not at once");
+        let failed = env.now.mono;
+        let due = env.driver.next_wakeup().unwrap();
+        env.pass(due - failed);
+        while uploads(&env) == tries {
+            let next = env.driver.next_wakeup().unwrap();
+            env.pass(next - env.now.mono);
+        }
+        pauses.push((env.now.mono - failed).0);
+    }
+    assert!((500..=1000).contains(&pauses[0]), "{pauses:?}");
+    assert!(pauses[3] > pauses[0] && pauses[7] > pauses[3], "{pauses:?}");
+    assert!((150_000..=300_000).contains(&pauses[11]), "{pauses:?}");
+    not_brought(&mut env, hash, true);
+    let session = env.session.unwrap();
+    let why = "cut".to_owned();
+    env.event(Event::Unlinked { session, why });
+    env.actions.clear();
+    env.pass(Span::secs(3600));
+    assert_eq!(uploads(&env), 0, "not without a link");
+    env.join(origin());
+    assert_eq!(uploads(&env), 1, "a new session asks at once");
+    env.event(Event::Uploaded { hash });
+    env.pass(Span::secs(3600));
+    assert_eq!(uploads(&env), 1, "it is there");
+    env.check_replay();
+}
+
+#[test]
+fn a_file_that_is_gone_here_is_not_brought_and_holds_no_release() {
+    let mut env = Env::new();
+    let flow = workflow(vec![task("t", &[]), task("u", &[])]);
+    env.assigned(assign(slice(0, 1), &flow, &[0, 1]));
+    env.end("t", 0);
+    env.pass(Span(10));
+    env.tell(vec![Wish::Release { slice: slice(0, 1) }]);
+    env.gone("u");
+    env.pass(Span(10));
+    let released = |env: &Env| matches!(env.facts().pop(), Some(Body::Released { .. }));
+    assert!(!released(&env), "its output is on its way");
+    env.actions.clear();
+    not_brought(&mut env, file(100).hash, false);
+    env.pass(Span::secs(3600));
+    assert!(released(&env));
+    let upload = |action: &Action| matches!(action, Action::Upload { .. });
+    assert!(!env.actions.iter().any(upload));
+    env.check_replay();
+}
+
 #[test]
 fn what_a_clean_stop_interrupts_counts_to_no_crash_limit() {
     for clean in [true, false] {
