@@ -3,7 +3,7 @@
 use crate::fault::Kind;
 use crate::machine::Proc;
 use crate::plan::Planted;
-use crate::queue::{MS, SEC};
+use crate::queue::MS;
 use crate::trace::Lane;
 use crate::truth::Ran;
 use crate::workload::{Deed, Ending};
@@ -343,7 +343,7 @@ impl World {
         }
     }
 
-    /// An upload ends, or is tried again later.
+    /// An upload ends, or fails: the core tries it again.
     pub(crate) fn uploaded(&mut self, m: usize, process: u64, hash: Hash, size: u64) {
         if self.machines[m].process != process {
             return;
@@ -352,12 +352,12 @@ impl World {
         let Some(agent) = &mut self.machines[m].agent else {
             return;
         };
+        agent.uploading.remove(&hash);
         if !reachable || self.cloud.full {
-            self.queue
-                .at(self.t + 15 * SEC, Ev::Uploaded(m, process, hash, size));
+            let (here, why) = (true, "not reachable, or full".to_owned());
+            self.tell(m, Event::NotUploaded { hash, here, why });
             return;
         }
-        agent.uploading.remove(&hash);
         self.cloud.files.insert(hash);
         self.tell_cloud(Input::FileStored { hash, size });
         self.tell(m, Event::Uploaded { hash });
