@@ -58,6 +58,10 @@ impl Agent {
         if self.state.slice_at(id).is_some() {
             return Ok(true);
         }
+        if self.state.forgotten.contains(&id.run) {
+            let text = "the run was over everywhere, and is forgotten here".to_owned();
+            return Err((Reason::ForgottenRun, text));
+        }
         if let Some(known) = self.state.epochs.get(&key(id))
             && *known >= id.epoch
         {

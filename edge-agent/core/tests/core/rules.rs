@@ -584,6 +584,22 @@ fn a_forgotten_run_leaves_nothing_and_unknown_ones_are_refused() {
         )
     };
     assert!(env.facts().iter().any(refused));
+    let starts = |body: &Body| matches!(body, Body::Started { .. });
+    for epoch in [1, 2] {
+        let flow = workflow(vec![task("a", &[])]);
+        env.assigned(assign(slice(0, epoch), &flow, &[0]));
+        let last = env.facts().pop();
+        let refused = matches!(
+            last,
+            Some(Body::Refused {
+                reason: Reason::ForgottenRun,
+                ..
+            })
+        );
+        assert!(refused, "what is over does not begin again: {last:?}");
+    }
+    let facts = env.facts();
+    assert_eq!(facts.iter().filter(|body| starts(body)).count(), 1);
     env.check_replay();
 }
 
