@@ -4,8 +4,10 @@ use crate::cli::Common;
 use crate::control::{Answer, AskError, Client, Request};
 use serde_json::Value;
 use shared::ids::Hash;
+use shared::limits::SPEC_BYTES;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -232,6 +234,36 @@ pub(crate) fn logs(
     })())
 }
 
+/// The file's bytes, if they are not too many.
+fn read_spec(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = SPEC_BYTES as u64 + 1;
+    File::open(file)?.take(limit).read_to_end(&mut bytes)?;
+    if bytes.len() > SPEC_BYTES {
+        let text = format!("it has more than {} MiB", SPEC_BYTES >> 20);
+        return Err(io::Error::other(text));
+    }
+    Ok(bytes)
+}
+
+/// Brings a file into the agent's file store; it never lies in memory as a whole.
+fn send_file(client: &mut Client, path: &str) -> Result<(Hash, u64), Failure> {
+    let open = || {
+        let file = File::open(path)?;
+        let meta = file.metadata()?;
+        match meta.is_file() {
+            true => Ok((file, meta.len())),
+            false => Err(io::Error::other("it is not a regular file")),
+        }
+    };
+    let failed = |error| Failure(FAILED, format!("{path}: {error}"));
+    let (mut file, size) = open().map_err(failed)?;
+    match client.ask_with(&Request::Put { size }, &mut file, size)? {
+        Answer::Stored { hash, size } => Ok((hash, size)),
+        other => Err(unexpected(&other)),
+    }
+}
+
 /// `submit`.
 pub(crate) fn submit(
     common: &Common,
@@ -249,27 +281,18 @@ pub(crate) fn submit(
             .iter()
             .map(|item| pair(item).ok_or_else(|| usage(item)))
             .collect::<Result<_, _>>()?;
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| Failure(FAILED, format!("{}: {error}", file.display())))?;
+        let name = file.display().to_string();
+        let bytes = read_spec(file).map_err(|error| Failure(FAILED, format!("{name}: {error}")))?;
+        let text = shared::spec::utf8(&name, &bytes)
+            .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
         let mut client = Client::connect(&common.data)?;
         let mut sent: BTreeMap<String, (Hash, u64)> = BTreeMap::new();
         for item in files {
             let (name, path) = pair(item).ok_or_else(|| usage(item))?;
-            let bytes = std::fs::read(&path)
-                .map_err(|error| Failure(FAILED, format!("{path}: {error}")))?;
-            match client.ask(
-                &Request::Put {
-                    size: bytes.len() as u64,
-                },
-                &bytes,
-            )? {
-                Answer::Stored { hash, size } => sent.insert(name, (hash, size)),
-                other => return Err(unexpected(&other)),
-            };
+            sent.insert(name, send_file(&mut client, &path)?);
         }
         let now = crate::clock::now().wall;
-        let name = file.display().to_string();
-        let workflow = shared::spec::submission(&name, &text, &params, &sent, now)
+        let workflow = shared::spec::submission(&name, text, &params, &sent, now)
             .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
         let (packed, _) = shared::codec::pack(&workflow);
         match client.ask(

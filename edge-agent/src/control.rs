@@ -193,6 +193,31 @@ impl Client {
         }
     }
 
+    /// Asks with the `size` bytes of `body`, which are sent as they are read.
+    ///
+    /// # Errors
+    /// [`AskError::Broken`], also when `body` has fewer bytes.
+    pub fn ask_with(
+        &mut self,
+        request: &Request,
+        body: &mut dyn Read,
+        size: u64,
+    ) -> Result<Answer, AskError> {
+        self.send(request, &[])?;
+        let sent = io::copy(&mut body.take(size), self.stream.get_mut());
+        let whole = sent.and_then(|sent| match sent == size {
+            true => Ok(()),
+            false => Err(io::Error::other(
+                "what was to be sent became shorter meanwhile",
+            )),
+        });
+        whole.map_err(|source| AskError::Broken {
+            dir: self.dir.clone(),
+            source,
+        })?;
+        self.next_answer()
+    }
+
     /// Asks and takes a one-line answer.
     ///
     /// # Errors
