@@ -113,34 +113,35 @@ pub fn enrol(
     pki: &Path,
 ) -> Result<NodeId, String> {
     let token = Token::parse(token).map_err(|error| format!("--token: {error}"))?;
-    let key = NodeKey::open_or_create(pki).map_err(|error| error.to_string())?;
+    let key = NodeKey::open_or_create(pki).map_err(|error| text(&error))?;
     let request = EnrolRequest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         token: token.presented.clone(),
         name: name.to_owned(),
-        request: key.request().map_err(|error| error.to_string())?,
+        request: key.request().map_err(|error| text(&error))?,
         labels: labels.clone(),
     };
     let reply = runtime()?.block_on(async {
         let address = resolve(coordinator).await?;
-        let text = |error: &dyn std::fmt::Display| format!("enrolling at {coordinator}: {error}");
+        let failed =
+            |error: &dyn std::error::Error| format!("enrolling at {coordinator}: {}", text(error));
         let endpoint = Endpoint::client(address, &settings(Duration::from_secs(20)))
-            .map_err(|error| text(&error))?;
+            .map_err(|error| failed(&error))?;
         let tls = certs::enrol_client(token.authority, certificate_clock())
-            .map_err(|error| text(&error))?;
+            .map_err(|error| failed(&error))?;
         let connection = endpoint
             .dial(address, tls)
             .await
-            .map_err(|error| text(&error))?;
+            .map_err(|error| failed(&error))?;
         let reply = connection.enrol(&EnrolAsk::Enrol(request)).await;
-        reply.map_err(|error| text(&error))
+        reply.map_err(|error| failed(&error))
     })?;
     match reply {
         EnrolReply::Refused(refusal) => Err(refusal.to_string()),
         EnrolReply::Enrolled { issued, .. } => key
             .keep(pki, &issued, token.authority)
             .map(|enrolled| enrolled.id)
-            .map_err(|error| error.to_string()),
+            .map_err(|error| text(&error)),
     }
 }
 
@@ -305,7 +306,7 @@ impl Link {
                 None => missing("no link".to_owned()),
                 Some(connection) => match bulk::get(&connection, hash, size, &files).await {
                     Ok(_) => Event::FileHere { hash },
-                    Err(error) => missing(error.to_string()),
+                    Err(error) => missing(text(&error)),
                 },
             };
             tell(&handle, event);
@@ -381,13 +382,13 @@ impl Talk {
         let address = resolve(coordinator).await?;
         let endpoint = self.socket(address)?;
         let enrolled = enrolled(&self.options.pki)?;
-        let holder = Holder::new(&enrolled.credential).map_err(|error| error.to_string())?;
+        let holder = Holder::new(&enrolled.credential).map_err(|error| text(&error))?;
         let tls = certs::session_client(&enrolled.authority, &holder, certificate_clock())
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| text(&error))?;
         endpoint
             .dial(address, tls)
             .await
-            .map_err(|error| error.to_string())
+            .map_err(|error| text(&error))
     }
 
     fn socket(&self, address: SocketAddr) -> Result<Endpoint, String> {
@@ -396,7 +397,7 @@ impl Talk {
             Some((v4, endpoint)) if *v4 == address.is_ipv4() => Ok(endpoint.clone()),
             _ => {
                 let endpoint = Endpoint::client(address, &settings(self.options.idle_timeout))
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| text(&error))?;
                 *shared = Some((address.is_ipv4(), endpoint.clone()));
                 Ok(endpoint)
             }
@@ -406,7 +407,7 @@ impl Talk {
     async fn talk(&mut self, connection: Connection) -> String {
         let (mut tx, mut rx) = match connection.open_session().await {
             Ok(ends) => ends,
-            Err(error) => return error.to_string(),
+            Err(error) => return text(&error),
         };
         // Set once: this session makes one connection.
         let _ = self.connection.set(connection.clone());
@@ -419,7 +420,7 @@ impl Talk {
         let send = async {
             while let Some(message) = self.from.recv().await {
                 if let Err(error) = tx.send(&message).await {
-                    return error.to_string();
+                    return text(&error);
                 }
             }
             "hung up".to_owned()
@@ -435,7 +436,7 @@ impl Talk {
                         }
                         tell(&handle, Event::Heard { session, message });
                     }
-                    Err(error) => return error.to_string(),
+                    Err(error) => return text(&error),
                 }
             }
         };
@@ -451,7 +452,7 @@ async fn serve_logs(connection: Connection, data: PathBuf) -> String {
     loop {
         let stream = match connection.accept_log().await {
             Ok(stream) => stream,
-            Err(error) => return error.to_string(),
+            Err(error) => return text(&error),
         };
         let data = data.clone();
         // At most as many at once as the transport permits streams.
@@ -498,8 +499,8 @@ fn read_log(data: &Path, ask: &LogAsk) -> LogAnswer {
 }
 
 fn enrolled(pki: &Path) -> Result<Enrolled, String> {
-    let key = NodeKey::open_or_create(pki).map_err(|error| error.to_string())?;
+    let key = NodeKey::open_or_create(pki).map_err(|error| text(&error))?;
     key.enrolled(pki)
-        .map_err(|error| error.to_string())?
+        .map_err(|error| text(&error))?
         .ok_or_else(|| format!("{} holds no certificate; enrol with --token", pki.display()))
 }
