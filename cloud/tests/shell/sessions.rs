@@ -120,6 +120,7 @@ struct Agent {
     facts: Head,
     directives: Head,
     endpoint: Endpoint,
+    secret: [u8; 16],
 }
 
 fn hello(node: &Enrolled, facts: Head, directives: Head) -> Hello {
@@ -174,11 +175,13 @@ impl Agent {
         tx.send(&Up::Hello(Box::new(hello(node, facts, directives))))
             .await
             .unwrap();
-        match rx.recv().await.unwrap() {
-            Down::Welcome(_) => rx.accepted(),
+        let secret = match rx.recv().await.unwrap() {
+            Down::Welcome(welcome) => welcome.secret,
             other => panic!("{other:?}"),
-        }
+        };
+        rx.accepted();
         Self {
+            secret,
             connection,
             tx,
             rx,
@@ -186,6 +189,11 @@ impl Agent {
             directives,
             endpoint,
         }
+    }
+
+    /// What the coordinator says next.
+    async fn next(&mut self) -> Down {
+        self.rx.recv().await.unwrap()
     }
 
     /// The slice that is assigned next.
@@ -416,6 +424,49 @@ fn strangers_and_odd_peers_are_refused_and_change_nothing() {
     });
     assert_eq!(ours.lines("/nodes").len(), 1);
     assert_ne!(ours.json("/nodes/gw-8").1["state"], "online");
+}
+
+/// The hello of a session that lives, said once more: by the node itself, and by somebody who has
+/// its key and not its secret.
+#[test]
+fn a_replayed_session_is_refused_and_the_one_that_lives_goes_on() {
+    let coordinator = Coordinator::start();
+    let (_, run) = coordinator.submit(&packed(TWO, &SentFiles::new()), &[]);
+    agent(async {
+        let node = new_node(&coordinator, "gw-7").await;
+        let mut first = Agent::welcome(&coordinator, &node).await;
+        let assign = first.assigned().await;
+        for proof in [Some(first.secret), None] {
+            let (_endpoint, connection) = dial(&coordinator, &node).await;
+            let (mut tx, mut rx) = connection.open_session().await.unwrap();
+            let again = Hello {
+                proof,
+                ..hello(&node, first.facts, first.directives)
+            };
+            tx.send(&Up::Hello(Box::new(again))).await.unwrap();
+            if proof.is_none() {
+                let Down::Ping { nonce } = first.next().await else {
+                    panic!("the one that lives is asked whether it lives")
+                };
+                first.tx.send(&Up::Pong { nonce }).await.unwrap();
+            }
+            let Down::Refuse(refuse) = rx.recv().await.unwrap() else {
+                panic!("it is refused")
+            };
+            let wanted = match proof {
+                Some(_) => Refusal::OldSession,
+                None => Refusal::Quarantined,
+            };
+            assert_eq!(refuse.reason, wanted, "{}", refuse.text);
+        }
+        let output = OutputFile {
+            hash: Hash::of(b"x"),
+            size: 1,
+        };
+        do_both(&mut first, &assign, output).await;
+    });
+    let path = format!("/runs/{}", run["id"].as_str().unwrap());
+    coordinator.until(&path, |run| run["state"] == "succeeded");
 }
 
 #[test]

@@ -52,7 +52,11 @@ fn a_wrong_a_reused_and_an_expired_token_enrol_nobody() {
         ("malformed", "nonsense".to_owned(), "token"),
         ("for another name", fleet.token(&["--name", "gw-8"]), "gw-8"),
         ("expired", fleet.token(&["--expires", "1ms"]), "expired"),
-        ("of another fleet", Fleet::enrolling(&[]).token(&[]), ""),
+        (
+            "of another fleet",
+            Fleet::enrolling(&[]).token(&[]),
+            "fingerprint",
+        ),
     ];
     for (what, token, says) in cases {
         let (code, said) = enrol(&fleet, &data, "gw-7", &token);
@@ -107,7 +111,7 @@ fn serve(data: &Path, listen: SocketAddr, api: SocketAddr) -> Output {
 }
 
 #[test]
-fn a_busy_port_a_directory_in_use_and_a_foreign_one_stop_a_coordinator_at_once() {
+fn a_busy_port_or_a_directory_that_cannot_be_its_own_stops_a_coordinator_at_once() {
     let fleet = Fleet::enrolling(&[]);
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let (udp, tcp) = (
@@ -122,6 +126,11 @@ fn a_busy_port_a_directory_in_use_and_a_foreign_one_stop_a_coordinator_at_once()
     let foreign = fleet.base().join("home");
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("photo"), b"").unwrap();
+    let newer = fleet.base().join("newer");
+    std::fs::create_dir(&newer).unwrap();
+    std::fs::write(newer.join("format"), "driftless coordinator 99\n").unwrap();
+    let file = fleet.base().join("file");
+    std::fs::write(&file, "").unwrap();
     let fresh = |name: &str| fleet.base().join(name);
     for (what, ended, says) in [
         (
@@ -140,6 +149,18 @@ fn a_busy_port_a_directory_in_use_and_a_foreign_one_stop_a_coordinator_at_once()
             "another coordinator runs on".to_owned(),
         ),
         ("foreign", serve(&foreign, any, any), "photo".to_owned()),
+        ("newer", serve(&newer, any, any), "layout 99".to_owned()),
+        (
+            "below a file",
+            serve(&file.join("data"), any, any),
+            "the data directory".to_owned(),
+        ),
+        (
+            // Not even root may make a directory there.
+            "unwritable",
+            serve(Path::new("/proc/self/data"), any, any),
+            "the data directory".to_owned(),
+        ),
     ] {
         assert_eq!(ended.status.code(), Some(1), "{what}: {}", stderr(&ended));
         assert!(stderr(&ended).contains(&says), "{what}: {}", stderr(&ended));
@@ -195,4 +216,92 @@ fn work_that_fits_nowhere_waits_and_says_so() {
     });
     assert!(said.contains("64"), "{said}");
     assert_eq!(fleet.task(&run, "a")["attempts"], 0);
+}
+
+/// A file that has no end, or is as large as a disk image, must not fill the memory.
+#[test]
+fn a_specification_of_100_mb_or_without_an_end_is_refused_by_its_size() {
+    let fleet = Fleet::start(&[&[]]);
+    let large = fleet.base().join("large.yaml");
+    let file = std::fs::File::create(&large).unwrap();
+    file.set_len(100_000_000).unwrap();
+    let (coordinator, gateway) = (fleet.data(), fleet.agent_data(0));
+    for path in [&large, Path::new("/dev/zero")] {
+        for (name, command, data) in [
+            ("driftless", "lint", None),
+            ("driftless", "graph", None),
+            ("driftless", "submit", Some(coordinator.as_path())),
+            ("driftless-agent", "submit", Some(gateway)),
+        ] {
+            let mut asked = program(name);
+            asked.arg(command).arg(path);
+            if let Some(data) = data {
+                asked.arg("--data").arg(data);
+            }
+            let ended = output(&mut asked);
+            let said = stderr(&ended);
+            assert_eq!(ended.status.code(), Some(1), "{name} {command}: {said}");
+            assert!(
+                said.contains("more than 32 MiB"),
+                "{name} {command}: {said}"
+            );
+        }
+    }
+    assert_eq!(fleet.json(&["run", "list"]).len(), 0);
+    assert_eq!(fleet.local_tasks(0).len(), 0);
+}
+
+#[test]
+fn what_is_no_quic_at_all_disturbs_no_coordinator() {
+    let fleet = Fleet::start(&[&[]]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut state = 5u64;
+    let mut random = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    for size in (0..1500).step_by(7) {
+        let mut packet: Vec<u8> = (0..size).map(|_| random()).collect();
+        if let Some(first) = packet.first_mut() {
+            // every other one looks like a long header
+            *first |= if size % 2 == 0 { 0xc0 } else { 0 };
+        }
+        // A full buffer of the system is no matter here.
+        let _ = socket.send_to(&packet, fleet.listen());
+    }
+    let run = fleet.submit("name: goes-on\ntasks: {one: {command: 'true'}}");
+    let _ = fleet.wait_run(&run, "succeeded");
+}
+
+#[test]
+fn a_certificate_of_another_fleet_is_refused_and_local_work_goes_on() {
+    let (ours, theirs) = (Fleet::enrolling(&[]), Fleet::start(&[&[]]));
+    let data = theirs.base().join("moved");
+    let mut theirs = theirs;
+    theirs.stop_agent(0);
+    std::fs::rename(theirs.agent_data(0), &data).unwrap();
+    let mut command = program("driftless-agent");
+    command.args(["run", "--redial-max", "1", "--coordinator"]);
+    command
+        .arg(ours.listen().to_string())
+        .arg("--data")
+        .arg(&data);
+    let _running = Running(command.spawn().unwrap());
+    let status = wait_for("the trouble of the link", || {
+        let mut command = program("driftless-agent");
+        command.args(["status", "--json", "--data"]).arg(&data);
+        let said = stdout(&output(&mut command));
+        let status: serde_json::Value = serde_json::from_str(&said).ok()?;
+        status["trouble"].is_string().then_some(status)
+    });
+    let trouble = status["trouble"].to_string();
+    assert!(trouble.contains("certificate"), "{status}");
+    let spec = theirs.base().join("local.yaml");
+    std::fs::write(&spec, "name: local\ntasks: {one: {command: 'true'}}").unwrap();
+    let mut submit = program("driftless-agent");
+    submit.arg("submit").arg(&spec).arg("--data").arg(&data);
+    assert!(output(&mut submit).status.success());
+    assert_eq!(ours.json(&["node", "list"]).len(), 0);
 }

@@ -248,3 +248,40 @@ tasks:
     let log = fleet.log_text("gw-0");
     assert_eq!(log.matches("the link is up").count(), 1, "{log}");
 }
+
+#[test]
+fn a_terminal_fact_that_was_acknowledged_survives_ten_restarts_unchanged() {
+    let mut fleet = Fleet::start(&[&["--cpus", "2"]]);
+    let run = fleet.submit(
+        "name: ends
+tasks:
+  good: {shell: echo good >> @M/ran; echo x > out, outputs: [out]}
+  bad: {shell: echo bad >> @M/ran; exit 3, retry: {max_attempts: 1}}
+  after: {command: 'true', needs: [bad]}
+  never: {command: 'true', when: 1 == 2}",
+    );
+    let _ = fleet.wait_run(&run, "failed");
+    fleet.wait_delivered(0);
+    let there = fleet.json(&["task", "list", &run]);
+    let here = fleet.local_tasks(0);
+    assert_eq!((there.len(), here.len()), (4, 4));
+    for round in 0..10 {
+        if round % 2 == 0 {
+            fleet.kill_agent(0);
+        } else {
+            fleet.stop_agent(0);
+        }
+        if round == 5 {
+            fleet.kill_coordinator();
+            fleet.start_coordinator();
+        }
+        fleet.start_agent(0);
+        fleet.wait_online(0);
+        assert_eq!(fleet.local_tasks(0), here, "after restart {round}");
+        assert_eq!(fleet.json(&["task", "list", &run]), there, "{round}");
+    }
+    fleet.wait_delivered(0);
+    let conflicts = fleet.run(&run)["conflicts"].clone();
+    assert_eq!(conflicts.as_array().map(Vec::len), Some(0), "{conflicts}");
+    assert_eq!(fleet.mark("ran").lines().count(), 2, "nothing ran again");
+}

@@ -4,6 +4,7 @@ use super::*;
 use crate::Close;
 use crate::frame::{self, FrameError, Kind};
 use shared::limits::HELLO_BYTES;
+use shared::wire::Down;
 
 /// What the coordinator makes of `bytes` on a control stream, and what the sender is told.
 async fn send_raw(fleet: &Fleet, bytes: &[u8]) -> (LinkError, String) {
@@ -69,6 +70,44 @@ async fn bad_frames_are_named_to_both_sides_and_the_coordinator_goes_on() {
             .unwrap(),
         hello()
     );
+}
+
+/// The same the other way round: what the agent makes of a coordinator that has gone mad.
+#[tokio::test]
+async fn bad_frames_of_a_coordinator_are_named_to_both_sides_and_the_agent_dials_again() {
+    let fleet = Fleet::new();
+    let good = frame::encode(Kind::Control, &Down::Ping { nonce: 1 }).unwrap();
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let mut cases = vec![
+        (changed(3, 0xff), "at this point 65536 are allowed"),
+        (good[..good.len() - 1].to_vec(), "the stream ended after"),
+        (changed(4, 0x21), "version 2"),
+        (changed(4, 0x12), "kind 2 where kind 1"),
+        (changed(5, 0x7f), "malformed"),
+    ];
+    cases.extend((0..20u8).map(|n| ([[n; 4], [0xee; 4]].concat(), "")));
+    for (bytes, wanted) in cases {
+        let (_client, agent, theirs) = fleet.connect(&Settings::agent()).await;
+        let (mut tx, mut rx) = agent.open_session().await.unwrap();
+        tx.send(&hello()).await.unwrap();
+        let (mut send, _receive) = theirs.quic.accept_bi().await.unwrap();
+        send.write_all(&bytes).await.unwrap();
+        send.finish().unwrap();
+        let error = rx.recv().await.unwrap_err();
+        let LinkError::Frame(error) = error else {
+            panic!("{bytes:?}: {error}")
+        };
+        assert!(error.to_string().contains(wanted), "{error}: {wanted}");
+        let told = theirs.closed().await;
+        let LinkError::Closed { close, text } = told else {
+            panic!("{told}")
+        };
+        assert_eq!((close, text), (Close::Protocol, error.to_string()));
+    }
 }
 
 #[tokio::test]
