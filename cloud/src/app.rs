@@ -3,7 +3,7 @@
 use crate::host::Handle;
 use crate::sessions::Sessions;
 use certs::{Authority, Clock};
-use link::files::Dir;
+use contents::Dir;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;

@@ -11,7 +11,7 @@ use certs::{Authority, AuthorityError, Clock, Holder, TlsError};
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Input};
 use cloud_core::store::StoreError;
-use link::files::{Dir, FilesError};
+use contents::{Dir, FilesError};
 use link::{Close, Endpoint, LinkError, Settings};
 use serde::Serialize;
 use shared::time::Span;

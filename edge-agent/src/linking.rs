@@ -4,10 +4,10 @@
 use crate::clock;
 use crate::looping::{Handle, Message};
 use certs::{Clock, Enrolled, Holder, NodeKey, Token};
+use contents::{Dir as FileDir, FilesError};
 use edge_core::event::Event;
 use link::bulk::{self, BulkError};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
-use link::files::{Dir as FileDir, FilesError};
 use link::logs::{self, LogAnswer, LogAsk};
 use link::{Close, Connection, Endpoint, Settings};
 use shared::ids::{AttemptRef, Epoch, Hash, NodeId, SliceRef, TaskIdx};

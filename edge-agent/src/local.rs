@@ -3,7 +3,7 @@
 
 use crate::control::{Answer, LINE_BYTES, Request, short_path};
 use crate::looping::{Ask, Handle, Order};
-use link::files::Dir as FileDir;
+use contents::Dir as FileDir;
 use serde_json::{Value, json};
 use shared::ids::{Hash, RunId};
 use std::fs::{self, File};
@@ -181,25 +181,19 @@ fn submit(handle: &Handle, workflow: Vec<u8>, by: String) -> io::Result<Answer> 
 }
 
 fn put(service: &Service, size: u64, reader: &mut impl Read) -> io::Result<Answer> {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     if size > PUT_BYTES {
         return Err(io::Error::other("the file is too large"));
     }
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let aside = service
-        .data
-        .join("files")
-        .join("aside")
-        .join(format!("put-{number}"));
-    let mut file = File::create(&aside)?;
-    let taken = io::copy(&mut reader.take(size), &mut file);
-    let stored = match taken {
-        Ok(taken) if taken == size => service.files.insert(&aside),
-        Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
-        Err(error) => return Err(error),
-    };
-    // The file may be gone already: it may have been moved into the store.
-    let _ = fs::remove_file(&aside);
+    let mut whole = Whole { left: size, reader };
+    let stored = service.files.add(&mut whole).and_then(|stored| {
+        service.files.sync([stored.0])?;
+        Ok(stored)
+    });
+    // Whoever sends it listens to the answer behind its last byte only.
+    let left = whole.left;
+    if io::copy(&mut reader.take(left), &mut io::sink())? < left {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(match stored {
         Ok((hash, size)) => {
             freshen(service, hash);
@@ -207,6 +201,24 @@ fn put(service: &Service, size: u64, reader: &mut impl Read) -> io::Result<Answe
         }
         Err(error) => refused(format!("the file cannot be stored: {error}")),
     })
+}
+
+/// Exactly so many bytes of a reader; fewer are an error.
+struct Whole<'a, R> {
+    left: u64,
+    reader: &'a mut R,
+}
+
+impl<R: Read> Read for Whole<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let len = self.reader.read(&mut buffer[..most])?;
+        if len == 0 && most > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= len as u64;
+        Ok(len)
+    }
 }
 
 /// A content that was here before counts as new: a submission is about to name it.

@@ -14,7 +14,6 @@ use edge_core::driver::Driver;
 use edge_core::event::{Boot, Config};
 use edge_exec as exec;
 use edge_store::RedbStore;
-use link::files::Dir as FileDir;
 use shared::ids::{Incarnation, NodeId};
 use shared::time::Span;
 use shared::workflow::Resources;
@@ -191,8 +190,7 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
         .map_err(|error| other("the store cannot be opened")(&error))?;
     driver.keep_runs(Span::secs(u64::from(args.keep_runs) * 24 * 3600));
     let (link, commands) = unbounded_channel();
-    let files = FileDir::open(&data.path().join("files"), settings.file_budget)
-        .map_err(|error| other("the file store cannot be opened")(&error))?;
+    let files = executor.files().clone();
     local::serve(data.path(), handle.clone(), files.clone())
         .map_err(|error| other("cannot listen for local commands")(&error))?;
     let sweep = Sweep::new(files.clone());
@@ -450,6 +448,7 @@ impl Settings {
             run_as: (is_root && !self.allow_root).then_some(self.run_as),
             allow_root: self.allow_root,
             read_roots: self.allow_read.clone(),
+            file_budget: self.file_budget,
             ..exec::Options::new(data.path().to_owned(), store_id)
         }
     }

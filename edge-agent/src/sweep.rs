@@ -1,6 +1,6 @@
 //! Files that nobody names any more go: outputs and inputs of runs that were forgotten or released.
 
-use link::files::Dir;
+use contents::Dir;
 use shared::ids::Hash;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -84,12 +84,7 @@ mod tests {
         for hash in [named, old] {
             let (path, _) = files.find(hash).unwrap();
             let before = SystemTime::now() - 2 * YOUNG;
-            File::options()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_modified(before)
-                .unwrap();
+            File::open(path).unwrap().set_modified(before).unwrap();
         }
         let mut sweep = Sweep::new(files.clone());
         assert!(sweep.is_due());

@@ -10,7 +10,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use cloud_core::event::Input;
-use link::files::{Begin, FilesError, Reader, Writer};
+use contents::{Begin, FilesError, Reader, Writer};
 use shared::ids::Hash;
 use std::io;
 use tokio::sync::mpsc;

@@ -2,8 +2,8 @@
 
 use crate::common::{Coordinator, PATIENCE, TWO, options, packed};
 use certs::{Clock, Enrolled, Holder, NodeKey, Token, TokenRefusal};
+use contents::Dir;
 use link::enrol::{EnrolAsk, EnrolRefusal, EnrolReply, EnrolRequest};
-use link::files::Dir;
 use link::logs::{LogAnswer, LogAsk, Stream};
 use link::session::{AgentRx, AgentTx};
 use link::{Close, Connection, Endpoint, LinkError, Settings, bulk};

@@ -3,11 +3,12 @@
 use crate::bench::{Bench, Place};
 use crate::creds::Identity;
 use crate::environ::{below, environment, program};
-use crate::files::{FileStore, open_dir, open_regular};
+use crate::files::{open_dir, open_regular, take};
 use crate::logs::{Capture, Logs, Stream};
 use crate::mark;
 use crate::model::{Ended, Event, Launch, Options};
 use crate::procs::{Remains, Whose, group_of, look_everywhere};
+use contents::Dir;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -38,7 +39,7 @@ pub(crate) struct Node {
     pub(crate) work: PathBuf,
     pub(crate) store: String,
     pub(crate) identity: Identity,
-    pub(crate) files: FileStore,
+    pub(crate) files: Dir,
     pub(crate) logs: Logs,
     /// Main processes of running attempts.
     pub(crate) mains: Mutex<BTreeSet<i32>>,
@@ -490,15 +491,15 @@ impl<'a> Running<'a> {
                     "output '{name}' is not a plain file below the directory: {e}"
                 ))
             })?;
-            taken.push(self.node.files.add(&mut file).map_err(|e| {
+            taken.push(take(&self.node.files, &mut file).map_err(|e| {
                 let reason = io_reason(&e, Reason::OutputMissing);
                 Trouble::new(reason, format!("cannot keep output '{name}': {e}"))
             })?);
         }
         self.node
             .files
-            .sync(&taken)
-            .map_err(|e| Trouble::io("cannot make outputs durable", e))?;
+            .sync(taken.iter().map(|file| file.hash))
+            .map_err(|e| Trouble::io("cannot make outputs durable", e.into()))?;
         Ok(taken)
     }
 

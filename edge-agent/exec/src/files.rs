@@ -1,126 +1,18 @@
-//! The content store (`files/XX/REST` named by BLAKE3) and the safe ways in and out of an attempt's
-//! directory.
-//!
-//! Files come in by being copied aside while they are hashed, made durable, and renamed when
-//! complete, so what a hash names is always that content and whole. They are read-only for
-//! everybody.
+//! The safe ways in and out of an attempt's directory, and from there into the content store.
 
-use crate::model::Error;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fchmod, openat, openat2};
+use contents::Dir;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use shared::fact::OutputFile;
-use shared::ids::Hash;
-use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes copied at once.
-const CHUNK: usize = 128 * 1024;
-
-/// Files by the hash of their content.
-#[derive(Debug)]
-pub struct FileStore {
-    dir: PathBuf,
-    next: AtomicU64,
-}
-
-impl FileStore {
-    /// Opens the store below the data directory and clears what an earlier agent left half done.
-    ///
-    /// # Errors
-    /// [`Error::Path`] if its directories cannot be made.
-    pub fn open(data: &Path) -> Result<Self, Error> {
-        let dir = data.join("files");
-        let aside = dir.join("aside");
-        if let Err(source) = fs::remove_dir_all(&aside)
-            && source.kind() != io::ErrorKind::NotFound
-        {
-            return Err(Error::Path {
-                what: "clear",
-                path: aside,
-                source,
-            });
-        }
-        fs::create_dir_all(&aside).map_err(|source| Error::Path {
-            what: "create",
-            path: aside,
-            source,
-        })?;
-        Ok(Self {
-            dir,
-            next: AtomicU64::new(0),
-        })
-    }
-
-    /// Where the content `hash` is, if it is there.
-    #[must_use]
-    pub fn path(&self, hash: &Hash) -> PathBuf {
-        let hex = hash.hex();
-        self.dir.join(&hex[..2]).join(&hex[2..])
-    }
-
-    /// Takes everything `from` gives into the store. It is durable after [`FileStore::sync`].
-    ///
-    /// # Errors
-    /// What reading or writing said; nothing is left then.
-    pub fn add(&self, from: &mut dyn Read) -> io::Result<OutputFile> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let aside = self.dir.join("aside").join(number.to_string());
-        let added = self.copy_in(from, &aside);
-        if added.is_err() {
-            let _ = fs::remove_file(&aside);
-        }
-        added
-    }
-
-    fn copy_in(&self, from: &mut dyn Read, aside: &Path) -> io::Result<OutputFile> {
-        let mut file = File::create_new(aside)?;
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; CHUNK];
-        let mut size = 0;
-        loop {
-            let len = match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(len) => len,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            hasher.update(&buffer[..len]);
-            file.write_all(&buffer[..len])?;
-            size += len as u64;
-        }
-        let hash = Hash(*hasher.finalize().as_bytes());
-        let path = self.path(&hash);
-        if fs::metadata(&path).is_ok_and(|meta| meta.len() == size) {
-            fs::remove_file(aside)?;
-            return Ok(OutputFile { hash, size });
-        }
-        fchmod(&file, Mode::from_raw_mode(0o444))?;
-        file.sync_all()?;
-        let parent = path.parent().expect("paths of the store have a parent");
-        match fs::create_dir(parent) {
-            Ok(()) => File::open(&self.dir)?.sync_all()?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-        fs::rename(aside, &path)?;
-        Ok(OutputFile { hash, size })
-    }
-
-    /// Makes the names of `files` durable.
-    ///
-    /// # Errors
-    /// What the system said; the files may be gone after a power loss then.
-    pub fn sync(&self, files: &[OutputFile]) -> io::Result<()> {
-        let dirs: BTreeSet<PathBuf> = files
-            .iter()
-            .filter_map(|f| Some(self.path(&f.hash).parent()?.to_owned()))
-            .collect();
-        dirs.iter().try_for_each(|dir| File::open(dir)?.sync_all())
-    }
+/// Takes an output into the store; its name is durable after a sync of the store.
+pub(crate) fn take(files: &Dir, from: &mut File) -> io::Result<OutputFile> {
+    let (hash, size) = files.add(from)?;
+    Ok(OutputFile { hash, size })
 }
 
 /// Opens `path` below `dir`, never through a symbolic link and never out of `dir`.
@@ -188,29 +80,6 @@ pub(crate) fn open_node_file(path: &str, roots: &[PathBuf]) -> Result<File, Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn content_is_found_by_its_hash_and_kept_once() {
-        let data = tempfile::tempdir().unwrap();
-        let store = FileStore::open(data.path()).unwrap();
-        let added = store.add(&mut &b"hello"[..]).unwrap();
-        assert_eq!(
-            added,
-            OutputFile {
-                hash: Hash::of(b"hello"),
-                size: 5
-            }
-        );
-        assert_eq!(store.add(&mut &b"hello"[..]).unwrap(), added);
-        store.sync(&[added]).unwrap();
-        assert_eq!(fs::read(store.path(&added.hash)).unwrap(), b"hello");
-        assert_eq!(
-            fs::read_dir(data.path().join("files/aside"))
-                .unwrap()
-                .count(),
-            0
-        );
-    }
 
     #[test]
     fn both_ways_of_opening_refuse_links_and_escapes() {

@@ -24,7 +24,6 @@ mod model;
 mod pool;
 mod procs;
 
-pub use files::FileStore;
 pub use logs::{Stream, log_path};
 pub use model::{Command, Ended, Error, Event, InputFile, Launch, LeftOver, Options, Report};
 pub use pool::Executor;

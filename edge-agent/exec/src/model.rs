@@ -29,6 +29,8 @@ pub struct Options {
     pub log_quota_per_attempt: u64,
     /// Bytes of output kept on this node; the oldest logs go first.
     pub log_quota_node: u64,
+    /// Most bytes of the content store.
+    pub file_budget: u64,
     /// Directories that tasks may name files of as inputs.
     pub read_roots: Vec<PathBuf>,
     /// `PATH` of tasks that set none.
@@ -41,7 +43,7 @@ pub struct Options {
 
 impl Options {
     /// The defaults for the data directory `data`: as `nobody` when the agent is root, 2 slots, 1
-    /// MiB of log an attempt, 256 MiB a node, no files of the node.
+    /// MiB of log an attempt, 256 MiB a node, no bound of the content store, no files of the node.
     #[must_use]
     pub fn new(data: PathBuf, store_id: Incarnation) -> Self {
         let nobody = (65_534, 65_534);
@@ -53,6 +55,7 @@ impl Options {
             store_id,
             log_quota_per_attempt: 1 << 20,
             log_quota_node: 256 << 20,
+            file_budget: u64::MAX,
             read_roots: Vec::new(),
             path: DEFAULT_PATH.to_owned(),
             list_orphans: true,
@@ -196,6 +199,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The content store is not usable.
+    #[error("the content store cannot be opened: {0}")]
+    Files(#[from] contents::FilesError),
     /// Tasks would run as root.
     #[error("the agent is root: name a user for tasks to run as, or allow tasks to be root")]
     WouldBeRoot,

@@ -3,11 +3,11 @@
 use crate::attempt::{Control, Node, Order, not_begun, run};
 use crate::bench::{Bench, make_parent, remove};
 use crate::creds::Identity;
-use crate::files::FileStore;
 use crate::logs::Logs;
 use crate::mark;
 use crate::model::{Command, Ended, Error, Event, Launch, LeftOver, Options, Report};
 use crate::procs::{Orphans, Whose, look_everywhere};
+use contents::Dir;
 use rustix::process::Signal;
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, RunId};
@@ -153,7 +153,7 @@ impl Executor {
 
     /// The content store that inputs come from and outputs go to.
     #[must_use]
-    pub fn files(&self) -> &FileStore {
+    pub fn files(&self) -> &Dir {
         &self.shared.node.files
     }
 
@@ -583,7 +583,7 @@ fn prepare(mut options: Options) -> Result<(Node, HashMap<AttemptRef, usize>), E
     if let Some((uid, gid)) = options.run_as {
         make_reachable(&options.data, uid, gid)?;
     }
-    let files = FileStore::open(&options.data)?;
+    let files = Dir::open(&options.data.join("files"), options.file_budget)?;
     let logs = Logs::open(
         &options.data,
         options.log_quota_per_attempt,

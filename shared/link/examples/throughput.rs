@@ -2,7 +2,7 @@
 //! -p link --example throughput`.
 
 use certs::{Authority, Clock, Holder, NodeKey, WRITTEN, session_client};
-use link::files::Dir;
+use contents::Dir;
 use link::{Connection, Endpoint, Settings, bulk};
 use shared::ids::{Hash, NodeId};
 use shared::log::{Batch, Head};

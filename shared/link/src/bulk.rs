@@ -4,8 +4,8 @@
 
 use crate::endpoint::Connection;
 use crate::error::LinkError;
-use crate::files::{Begin, Dir, FilesError, Reader, Writer};
 use crate::frame::{self, FrameReader, Kind};
+use contents::{Begin, Dir, FilesError, Reader, Writer};
 use quinn::{RecvStream, SendStream, VarInt};
 use serde::{Deserialize, Serialize};
 use shared::ids::Hash;

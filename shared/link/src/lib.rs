@@ -12,7 +12,6 @@ pub mod bulk;
 pub mod endpoint;
 pub mod enrol;
 pub mod error;
-pub mod files;
 pub mod frame;
 pub mod logs;
 pub mod session;

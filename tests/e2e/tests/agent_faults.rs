@@ -1,6 +1,7 @@
 //! Tasks that go wrong, and specifications that cannot be kept: each fault stays where it is.
 
 use e2e::agent::{Gateway, stderr};
+use std::fs;
 
 #[test]
 fn a_hung_task_holds_its_slot_and_nothing_else() {
@@ -208,4 +209,31 @@ tasks:
     }
     assert!(said.contains("command"), "no hint in: {said}");
     assert!(gateway.json(&["ps", "--all"]).is_empty());
+}
+
+#[test]
+fn an_output_beyond_the_budget_of_the_file_store_fails_its_task_alone() {
+    let gateway = Gateway::started(&["--cpus", "1", "--file-budget", "1"]);
+    let run = gateway.submit(
+        "name: budget
+defaults: {retry: {max_attempts: 1}}
+tasks:
+  small: {shell: head -c 600000 /dev/zero > a, outputs: [a]}
+  large: {shell: head -c 600000 /dev/urandom > b, outputs: [b], needs: [small]}
+  reads: {inputs: [a], shell: test $(wc -c < a) = 600000}",
+    );
+    let tasks = gateway.settled(&run);
+    assert_eq!(tasks["small"]["state"], "succeeded", "{tasks:?}");
+    assert_eq!(tasks["reads"]["state"], "succeeded", "{tasks:?}");
+    assert_eq!(tasks["large"]["state"], "failed", "{tasks:?}");
+    let said = gateway.explain(&run, "large").to_string();
+    assert!(said.contains("no_room"), "{said}");
+    let file = gateway.base().join("large");
+    fs::write(&file, vec![7; 2 << 20]).unwrap();
+    let output = gateway.try_submit(
+        "name: sent\ntasks: {one: {inputs: [{name: x, path: x}], command: 'true'}}",
+        &["--file", &format!("x={}", file.display())],
+    );
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(stderr(&output).contains("no room"), "{output:?}");
 }

@@ -15,7 +15,6 @@ mod world;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use figures::Sources;
-use link::files::Dir as FileDir;
 use process::Scratch;
 use screen::Screen;
 use std::fs;
@@ -172,13 +171,9 @@ fn comparison(scratch: &Scratch, told: &Told) -> Result<String, Failure> {
         )
     };
     let (node, hash) = &told.comparison;
-    let files = FileDir::open(&scratch.path().join(node).join("files"), u64::MAX)
-        .map_err(|e| failed(&e))?;
     let hash = hash.parse().map_err(|error| failed(&error))?;
-    let (path, _) = files
-        .find(hash)
-        .ok_or_else(|| failed(&format!("it is not on {node}")))?;
-    fs::read_to_string(path).map_err(|error| failed(&error))
+    let path = contents::place(&scratch.path().join(node).join("files"), hash);
+    fs::read_to_string(path).map_err(|error| failed(&format!("{error} on {node}")))
 }
 
 /// Written aside and renamed: a link that somebody put there is replaced and not followed.

@@ -3,8 +3,8 @@
 use super::*;
 use crate::Close;
 use crate::bulk::{self, BulkError, FileRefusal, Wish};
-use crate::files::{Dir, FilesError};
 use crate::frame::{self, FrameReader, Kind};
+use contents::{Dir, FilesError};
 use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -103,7 +103,7 @@ async fn an_upload_goes_on_behind_what_the_other_side_has() {
     let (_home, ours, theirs) = stores();
     let bytes = content(3 * MB);
     let hash = ours.insert_bytes(&bytes).unwrap();
-    let crate::files::Begin::From(mut part) = theirs.begin_write(hash, 3 * MB).unwrap() else {
+    let contents::Begin::From(mut part) = theirs.begin_write(hash, 3 * MB).unwrap() else {
         panic!("it is not there yet")
     };
     part.append(&bytes[..MB as usize]).unwrap();

@@ -186,8 +186,13 @@ pub(crate) const LAYERS: &[Layer] = &[
         never: NO_IO,
     },
     Layer {
+        package: "contents",
+        may_use: &["shared"],
+        never: &["tokio", "quinn", "rustls", "redb"],
+    },
+    Layer {
         package: "link",
-        may_use: &["shared", "certs"],
+        may_use: &["shared", "certs", "contents"],
         never: NOTHING,
     },
     Layer {
@@ -207,13 +212,14 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         package: "edge-exec",
-        may_use: EDGE,
+        may_use: &["shared", "contents", "edge-core"],
         never: &["quinn", "redb", "rustls"],
     },
     Layer {
         package: "edge-agent",
         may_use: &[
             "shared",
+            "contents",
             "link",
             "certs",
             "edge-core",
@@ -234,13 +240,21 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         package: "cloud",
-        may_use: &["shared", "link", "certs", "cloud-core", "cloud-store"],
+        may_use: &[
+            "shared",
+            "contents",
+            "link",
+            "certs",
+            "cloud-core",
+            "cloud-store",
+        ],
         never: NOTHING,
     },
     Layer {
         package: "driftless",
         may_use: &[
             "shared",
+            "contents",
             "link",
             "certs",
             "edge-core",
@@ -288,6 +302,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         package: "bench",
         may_use: &[
             "shared",
+            "contents",
             "link",
             "certs",
             "edge-core",

@@ -1,18 +1,22 @@
-//! A directory of files named by their content: what tasks hand to tasks on other nodes. Both sides
-//! keep one.
+//! A directory of files named by their content: what tasks hand to tasks, on this node and on
+//! others. Both sides keep one.
 //!
 //! `ab/cdef…` is a whole and verified file; `ab/cdef….part` one that is on its way, kept over
-//! restarts so that its transfer goes on where it stopped.
+//! restarts so that its transfer goes on where it stopped; `aside/N` one whose content is not known
+//! yet, gone with the process that wrote it.
 //!
 //! Invariant: a file without `.part` has the content that its name says, durably. The sum of all
 //! files, with those on their way counted whole, stays within the budget.
 //! All calls block on the disk.
+
+mod taking;
 
 use blake3::Hasher;
 use shared::ids::Hash;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -87,6 +91,30 @@ pub enum FilesError {
     },
 }
 
+impl From<FilesError> for io::Error {
+    /// The kind says whether there was no room.
+    fn from(error: FilesError) -> Self {
+        let kind = match &error {
+            FilesError::Io { source, .. } => source.kind(),
+            FilesError::NoRoom { .. } => io::ErrorKind::StorageFull,
+            FilesError::Missing(_) => io::ErrorKind::NotFound,
+            _ => io::ErrorKind::Other,
+        };
+        let source = match error {
+            FilesError::Io { source, .. } if source.raw_os_error().is_some() => return source,
+            other => other,
+        };
+        Self::new(kind, source)
+    }
+}
+
+/// Where in `root` the content `hash` lies, if it is there.
+#[must_use]
+pub fn place(root: &Path, hash: Hash) -> PathBuf {
+    let digits = hash.hex();
+    root.join(&digits[..2]).join(&digits[2..])
+}
+
 fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FilesError + 'a {
     move |source| FilesError::Io {
         doing,
@@ -110,6 +138,8 @@ struct Inner {
 struct State {
     used: u64,
     writing: BTreeSet<Hash>,
+    /// Number of the next file whose content is not known yet.
+    next: u64,
 }
 
 /// How storing begins.
@@ -128,6 +158,7 @@ impl Dir {
     /// [`FilesError::Io`].
     pub fn open(root: &Path, budget: u64) -> Result<Self, FilesError> {
         fs::create_dir_all(root).map_err(io_error("make directory", root))?;
+        taking::clear(root)?;
         let state = Mutex::default();
         let dir = Self(Arc::new(Inner {
             root: root.to_path_buf(),
@@ -172,8 +203,7 @@ impl Dir {
     }
 
     fn at(&self, hash: Hash) -> PathBuf {
-        let digits = hash.hex();
-        self.0.root.join(&digits[..2]).join(&digits[2..])
+        place(&self.0.root, hash)
     }
 
     /// The whole files and their sizes.
@@ -189,6 +219,16 @@ impl Dir {
         })?;
         found.sort();
         Ok(found)
+    }
+
+    /// Makes the directory that `path` lies in, durably.
+    fn make_shelf(&self, path: &Path) -> Result<(), FilesError> {
+        let shelf = path.parent().unwrap_or(&self.0.root);
+        match fs::create_dir(shelf) {
+            Ok(()) => sync_dir(&self.0.root),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(io_error("make directory", shelf)(error)),
+        }
     }
 
     /// Bytes in use, with those that files on their way will need.
@@ -238,12 +278,12 @@ impl Dir {
     /// # Errors
     /// [`FilesError::NoRoom`], [`FilesError::Busy`] or [`FilesError::Io`].
     pub fn begin_write(&self, hash: Hash, size: u64) -> Result<Begin, FilesError> {
-        if self.find(hash).is_some() {
-            return Ok(Begin::Complete);
-        }
         let path = self.at(hash);
         let part = path.with_extension(PART);
         let mut state = self.state();
+        if self.find(hash).is_some() {
+            return Ok(Begin::Complete);
+        }
         if state.writing.contains(&hash) {
             return Err(FilesError::Busy(hash));
         }
@@ -396,11 +436,7 @@ pub struct Writer {
 
 impl Writer {
     fn open(&mut self) -> Result<(), FilesError> {
-        let shelf = self.path.parent().unwrap_or(&self.dir.0.root);
-        if !shelf.is_dir() {
-            fs::create_dir_all(shelf).map_err(io_error("make directory", shelf))?;
-            sync_dir(&self.dir.0.root)?;
-        }
+        self.dir.make_shelf(&self.path)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -482,6 +518,8 @@ impl Writer {
         }
         file.sync_all().map_err(io_error("sync", &self.part))?;
         fs::rename(&self.part, &self.path).map_err(io_error("rename to", &self.path))?;
+        // Not before: a part that nobody may write could not go on after a crash.
+        close_to_writers(&file).map_err(io_error("protect", &self.path))?;
         sync_dir(self.path.parent().unwrap_or(&self.dir.0.root))
     }
 }
@@ -496,6 +534,11 @@ impl Drop for Writer {
         };
         state.used = (state.used + kept).saturating_sub(self.size);
     }
+}
+
+/// Contents are read-only for everybody.
+fn close_to_writers(file: &File) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(0o444))
 }
 
 fn sync_dir(path: &Path) -> Result<(), FilesError> {
