@@ -14,13 +14,15 @@ mod requests;
 mod timers;
 mod views;
 
+pub use forget::UNNAMED;
+
 use crate::effects::Effects;
 use crate::event::{Config, Conn, Input, Output, Refused, Reply, RequestId};
 use crate::fleet::Fleet;
 use crate::inbox::Message;
 use crate::node::{Decoded, Node};
 use crate::run::{At, Run};
-use crate::store::{AggregateId, EventId, Outcome, Store, StoreError, Transaction};
+use crate::store::{AggregateId, EventId, Outcome, Prune, Store, StoreError, Transaction};
 use shared::ids::{Hash, NodeId, RunId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
 use shared::log::{Batch, Direction, Head};
@@ -32,6 +34,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const DRAIN: usize = 512;
 /// Directives sent ahead of what a node confirmed.
 const WINDOW: u64 = 4 * ENTRIES_PER_COMMIT as u64;
+/// Forgotten runs that are remembered; a late fact of an older one makes a run that is not known.
+pub const TOMBSTONES: usize = 2000;
 /// Pause before nodes that refused a slice are offered the run again.
 pub const REFUSED_AGAIN: Span = Span::secs(60);
 /// Bodies of final runs that stay in memory.
@@ -110,15 +114,24 @@ pub struct Engine<S: Store> {
     lost_after: BTreeMap<RunId, Vec<(NodeId, Span)>>,
     /// Runs that wait although a node is left which refused: when it is offered them again.
     refused: BTreeMap<RunId, Mono>,
+    /// Number of the last request of this life.
+    requests: u32,
+    /// Ids of requests that this run of the engine answers, and those that earlier ones did.
+    asked: Vec<EventId>,
+    settled: Vec<EventId>,
     watch: u64,
     changed: BTreeMap<RunId, u64>,
     /// Runs that are over, by when they ended.
     ended: BTreeSet<(Unix, RunId)>,
+    /// Forgotten runs, by when they went.
+    tombstones: BTreeSet<(Unix, RunId)>,
     /// Contents that forgotten runs named, and whether to look for those that nobody else names.
     orphans: BTreeSet<Hash>,
     collect: bool,
-    /// When files arrived, lately.
+    /// Files that arrived and were not looked at since, with when they came.
     stored: BTreeMap<Hash, Mono>,
+    /// When they are looked at again, if that was in vain.
+    collect_after: Mono,
 }
 
 /// What a run's step looks at, from fields of the engine that the step does not change.
@@ -164,16 +177,22 @@ impl<S: Store> Engine<S> {
             plan_all: true,
             lost_after: BTreeMap::new(),
             refused: BTreeMap::new(),
+            requests: 0,
+            asked: Vec::new(),
+            settled: Vec::new(),
             watch: 1,
             changed: BTreeMap::new(),
             ended: BTreeSet::new(),
+            tombstones: BTreeSet::new(),
             orphans: BTreeSet::new(),
             collect: false,
             stored: BTreeMap::new(),
+            collect_after: Mono(0),
         };
         engine.load()?;
         engine.fleet.draw_generation(now.wall);
-        engine.effects.entry(AggregateId::Fleet).or_default();
+        let fx = engine.effects.entry(AggregateId::Fleet).or_default();
+        fx.prune.push(Prune::Requests(engine.fleet.generation));
         engine.begin_restored_hold()?;
         engine.seal_round();
         engine.commit()?;
@@ -192,6 +211,7 @@ impl<S: Store> Engine<S> {
         out: &mut dyn FnMut(Output),
     ) -> Result<(), EngineError> {
         self.now = now;
+        self.settled.append(&mut self.asked);
         match self.work(inputs, out) {
             Ok(()) => {}
             Err(StoreError::NotDone(why) | StoreError::Unknown(why)) => self.rebuild(&why)?,
@@ -290,6 +310,7 @@ impl<S: Store> Engine<S> {
                 prune: fx.prune,
             });
             *version += 1;
+            self.end_aggregate(id);
         }
     }
 
@@ -301,6 +322,9 @@ impl<S: Store> Engine<S> {
         let Some(run) = self.runs.get(&id) else {
             return;
         };
+        if let Some(at) = run.head.gone {
+            self.tombstones.insert((at, id));
+        }
         if let Some(at) = run.head.ended {
             match run.may_age() {
                 true => self.ended.insert((at, id)),
@@ -367,6 +391,7 @@ impl<S: Store> Engine<S> {
             }
         }
         self.decoded.clear();
+        self.drop_tombstones();
         self.collect_files()?;
         self.seal_round();
         self.commit()

@@ -61,6 +61,8 @@ impl Node {
                 fx.prune.push(Prune::Facts(log, needed.unwrap_or(u64::MAX)));
             }
         }
+        // What it may say again is numbered higher.
+        self.post.cursors.remove(&AggregateId::Run(run));
     }
 
     /// Asks the node to forget a run, or answers for it if there is nobody to ask.

@@ -5,9 +5,9 @@
 
 use crate::store::{
     AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Prune, Segment, Store,
-    StoreError, Transaction,
+    StoreError, Transaction, request_event,
 };
-use shared::ids::Hash;
+use shared::ids::{Generation, Hash};
 use shared::wire::LogId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,12 +118,12 @@ impl Disk {
                 .insert((*log, entry.head.number), entry.clone());
         }
         for prune in &tx.prune {
-            self.prune(prune);
+            self.prune(tx.aggregate, prune);
         }
         Outcome::Done
     }
 
-    fn prune(&mut self, prune: &Prune) {
+    fn prune(&mut self, own: AggregateId, prune: &Prune) {
         match *prune {
             Prune::Facts(log, upto) => self
                 .facts
@@ -132,6 +132,15 @@ impl Disk {
                 .directives
                 .retain(|(l, number), _| *l != log || *number > upto),
             Prune::Event(id) => drop(self.events.remove(&id)),
+            Prune::Requests(generation) => {
+                let gone = request_event(Generation(0), 0)..request_event(generation, 0);
+                self.events.retain(|id, _| !gone.contains(id));
+            }
+            Prune::Aggregate => {
+                self.aggregates.remove(&own);
+                self.rows.retain(|(id, _), _| *id != own);
+                self.inboxes.retain(|(to, ..), _| *to != own);
+            }
         }
     }
 }

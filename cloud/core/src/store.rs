@@ -6,7 +6,7 @@
 //! durable at once.
 
 use serde::{Deserialize, Serialize};
-use shared::ids::{Hash, NodeId, RunId};
+use shared::ids::{Generation, Hash, NodeId, RunId};
 use shared::log::Head;
 use shared::wire::LogId;
 
@@ -55,6 +55,20 @@ impl AggregateId {
 /// Id of the event that a transaction answers: looked for after a commit whose end is not known.
 pub type EventId = [u8; 16];
 
+/// What ids of requests begin with that nobody repeats under the same id.
+pub const REQUEST: [u8; 8] = *b"request\0";
+
+/// Id of the request `number` of a life of the store.
+#[must_use]
+pub fn request_event(generation: Generation, number: u32) -> EventId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&REQUEST);
+    let life = u32::try_from(generation.0).unwrap_or(u32::MAX);
+    id[8..12].copy_from_slice(&life.to_be_bytes());
+    id[12..].copy_from_slice(&number.to_be_bytes());
+    id
+}
+
 /// Consecutive facts of one node as they were received.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Segment {
@@ -86,6 +100,10 @@ pub enum Prune {
     Directives(LogId, u64),
     /// The id of an event.
     Event(EventId),
+    /// The ids of requests of earlier lives of the store.
+    Requests(Generation),
+    /// The transaction's own aggregate, with its rows and the messages to it.
+    Aggregate,
 }
 
 /// One aggregate's change.

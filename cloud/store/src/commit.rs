@@ -7,10 +7,10 @@ use crate::{
 };
 use cloud_core::store::{
     AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Prune, Store, StoreError,
-    Transaction,
+    Transaction, request_event,
 };
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, Table, WriteTransaction};
-use shared::ids::Hash;
+use shared::ids::{Generation, Hash};
 use shared::wire::LogId;
 
 type Bytes = &'static [u8];
@@ -211,6 +211,7 @@ fn apply(tx: &WriteTransaction, change: &Transaction) -> Result<Outcome, StoreEr
     }
     let next = (version + 1).to_le_bytes();
     put(&mut aggregates, &key, &[&next[..], &change.head].concat())?;
+    drop(aggregates);
     if !change.events.is_empty() {
         let mut events = open(EVENTS)?;
         for event in &change.events {
@@ -232,7 +233,7 @@ fn apply(tx: &WriteTransaction, change: &Transaction) -> Result<Outcome, StoreEr
     change
         .prune
         .iter()
-        .try_for_each(|prune| apply_prune(tx, prune))?;
+        .try_for_each(|prune| apply_prune(tx, change.aggregate, prune))?;
     Ok(Outcome::Done)
 }
 
@@ -278,13 +279,24 @@ fn apply_logs(tx: &WriteTransaction, change: &Transaction) -> Result<(), StoreEr
     Ok(())
 }
 
-fn apply_prune(tx: &WriteTransaction, prune: &Prune) -> Result<(), StoreError> {
+fn apply_prune(tx: &WriteTransaction, own: AggregateId, prune: &Prune) -> Result<(), StoreError> {
     match *prune {
         Prune::Event(id) => {
             let mut events = tx.open_table(EVENTS).map_err(|e| unknown(&e))?;
             events.remove(&id[..]).map_err(|e| unknown(&e))?;
             Ok(())
         }
+        Prune::Requests(generation) => {
+            let mut events = tx.open_table(EVENTS).map_err(|e| unknown(&e))?;
+            let (low, high) = (
+                request_event(Generation(0), 0),
+                request_event(generation, 0),
+            );
+            events
+                .retain_in(&low[..]..&high[..], |_, _| false)
+                .map_err(|e| unknown(&e))
+        }
+        Prune::Aggregate => apply_end(tx, own),
         Prune::Directives(log, upto) => {
             let mut table = tx.open_table(DIRECTIVES).map_err(|e| unknown(&e))?;
             remove_range(&mut table, &log_key(log, 0), &log_key(log, upto))
@@ -309,4 +321,20 @@ fn apply_prune(tx: &WriteTransaction, prune: &Prune) -> Result<(), StoreError> {
                 .map_err(|e| unknown(&e))
         }
     }
+}
+
+/// An aggregate goes with all that is kept for it.
+fn apply_end(tx: &WriteTransaction, id: AggregateId) -> Result<(), StoreError> {
+    let key = id.key();
+    let mut aggregates = tx.open_table(AGGREGATES).map_err(|e| unknown(&e))?;
+    drop(aggregates.remove(&key[..]).map_err(|e| unknown(&e))?);
+    for table in [ROWS, INBOXES] {
+        let mut table = tx.open_table(table).map_err(|e| unknown(&e))?;
+        let of_it = |k: &[u8], _: &[u8]| !k.starts_with(&key);
+        let end = [&key[..], &[u8::MAX; 64]].concat();
+        table
+            .retain_in(&key[..]..=&end[..], of_it)
+            .map_err(|e| unknown(&e))?;
+    }
+    Ok(())
 }

@@ -4,11 +4,11 @@
 
 use cloud_core::memory::MemStore;
 use cloud_core::store::{
-    AggregateId, Entry, Outcome, Prune, Segment, Store, StoreError, Transaction,
+    AggregateId, Entry, Outcome, Prune, Segment, Store, StoreError, Transaction, request_event,
 };
 use cloud_store::open_file;
 use cloud_store::reader::Reader;
-use shared::ids::{Incarnation, NodeId, RunId};
+use shared::ids::{Generation, Incarnation, NodeId, RunId};
 use shared::log::{Direction, Head};
 use shared::wire::LogId;
 use std::path::Path;
@@ -40,9 +40,11 @@ impl Random {
         }
     }
     fn prune(&mut self) -> Prune {
-        match self.below(3) {
+        match self.below(5) {
             0 => Prune::Facts(self.log(), self.below(60)),
             1 => Prune::Directives(self.log(), self.below(6)),
+            2 => Prune::Requests(Generation(self.below(4))),
+            3 if self.below(4) == 0 => Prune::Aggregate,
             _ => Prune::Event([self.below(9) as u8; 16]),
         }
     }
@@ -57,7 +59,10 @@ impl Random {
         Transaction {
             aggregate: self.aggregate(),
             expected: self.below(3),
-            events: vec![[self.below(9) as u8; 16]],
+            events: vec![
+                [self.below(9) as u8; 16],
+                request_event(Generation(self.below(4)), self.below(3) as u32),
+            ],
             head: self.bytes(),
             rows: vec![(format!("t{}", self.below(4)), value)],
             sends: vec![(self.aggregate(), self.below(9), self.bytes())],
@@ -108,6 +113,12 @@ fn all(store: &mut dyn Store) -> Vec<String> {
     }
     for n in 0..9 {
         out.push(format!("{:?}", store.event(&[n; 16]).unwrap()));
+    }
+    for life in 0..4 {
+        for n in 0..3 {
+            let id = request_event(Generation(life), n);
+            out.push(format!("{:?}", store.event(&id).unwrap()));
+        }
     }
     for (node, incarnation) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let log = LogId {

@@ -2,19 +2,23 @@
 //! the store, then the files that nobody else names.
 
 use super::requests::{Answered, no_run};
-use super::{At, Engine, at};
+use super::{At, Engine, TOMBSTONES, at};
 use crate::event::{Output, Refused, Reply};
-use crate::run::{Asked, TaskRow};
-use crate::store::{AggregateId, Store, StoreError};
+use crate::run::{Asked, Run, TaskRow};
+use crate::store::{AggregateId, Prune, Store, StoreError};
 use shared::ids::{Hash, RunId};
 use shared::time::{Mono, Span, Unix};
 use shared::workflow::Source;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 /// Runs whose time has come that are taken up at once.
 const AGED: usize = 64;
-/// A file that has just arrived may belong to a submission that comes next.
+/// A file that has just arrived may belong to a submission that comes next, or to a fact that is
+/// still on its way.
 const FRESH: Span = Span::secs(3600);
+/// After this time a file that came and that no run names is looked at.
+pub const UNNAMED: Span = Span::secs(24 * 3600);
 
 impl<S: Store> Engine<S> {
     /// Whether a run is known and not forgotten.
@@ -92,20 +96,16 @@ impl<S: Store> Engine<S> {
         if !std::mem::take(&mut self.collect) {
             return Ok(());
         }
-        let now = self.now.mono;
-        self.stored.retain(|_, at| *at + FRESH > now);
         let mut doomed = std::mem::take(&mut self.orphans);
         doomed.retain(|hash| self.files.contains_key(hash));
-        let runs: Vec<RunId> = self.runs.keys().copied().collect();
-        for id in runs {
+        for id in self.by_change() {
             if doomed.is_empty() {
                 break;
             }
             self.spare(id, &mut doomed)?;
         }
-        let (later, gone): (BTreeSet<Hash>, BTreeSet<Hash>) = doomed
-            .into_iter()
-            .partition(|hash| self.stored.contains_key(hash));
+        let (later, gone): (BTreeSet<Hash>, BTreeSet<Hash>) =
+            doomed.into_iter().partition(|hash| self.is_fresh(hash));
         self.orphans = later;
         if gone.is_empty() {
             return Ok(());
@@ -113,11 +113,94 @@ impl<S: Store> Engine<S> {
         let fx = self.effects.entry(AggregateId::Fleet).or_default();
         for hash in &gone {
             self.files.remove(hash);
+            self.stored.remove(hash);
             fx.rows.push((format!("f{hash}"), None));
         }
         self.outputs
             .push(Output::DropFiles(gone.into_iter().collect()));
         Ok(())
+    }
+
+    fn is_fresh(&self, hash: &Hash) -> bool {
+        let arrived = self.stored.get(hash);
+        arrived.is_some_and(|at| *at + FRESH > self.now.mono)
+    }
+
+    /// Runs, those in memory and those that changed last first: they name what came lately.
+    fn by_change(&self) -> Vec<RunId> {
+        let age = |(id, run): (&RunId, &Run)| {
+            let changed = self.changed.get(id).copied().unwrap_or(0);
+            (run.body.is_none(), Reverse(changed), *id)
+        };
+        let mut runs: Vec<_> = self.runs.iter().map(age).collect();
+        runs.sort_unstable();
+        runs.into_iter().map(|(.., id)| id).collect()
+    }
+
+    /// When files are looked at that came and may have been named by nobody.
+    pub(super) fn next_collection(&self) -> Option<Mono> {
+        let first = self.stored.values().min()?;
+        Some((*first + UNNAMED).max(self.collect_after))
+    }
+
+    /// Files that came and that no run names in time go; those of nodes only when what the nodes
+    /// did is known: their facts may still name them.
+    pub(super) fn look_at_files(&mut self) {
+        let now = self.now.mono;
+        if self.next_collection().is_none_or(|due| due > now) {
+            return;
+        }
+        if !self.all_is_heard() {
+            self.collect_after = now + FRESH;
+            return;
+        }
+        let due = |(hash, at): (&Hash, &Mono)| (*at + UNNAMED <= now).then_some(*hash);
+        let due: Vec<Hash> = self.stored.iter().filter_map(due).collect();
+        for hash in due {
+            self.stored.remove(&hash);
+            self.orphans.insert(hash);
+        }
+        self.collect = true;
+    }
+
+    /// Whether every node is here with all its facts, and all of them are folded.
+    fn all_is_heard(&self) -> bool {
+        let nodes = self.nodes.iter();
+        let heard = nodes
+            .filter(|(_, n)| n.forgotten.is_none() && n.incarnation.is_some())
+            .all(|(id, node)| {
+                let link = self.links.get(id);
+                link.is_some_and(|l| l.live.is_some() && l.ahead <= node.facts.number)
+            });
+        heard && self.fleet.hold.is_none() && self.runs.values().all(|r| r.head.kept.is_empty())
+    }
+
+    /// The oldest tombstones beyond the bound go.
+    pub(super) fn drop_tombstones(&mut self) {
+        while self.tombstones.len() > TOMBSTONES {
+            let Some((_, run)) = self.tombstones.pop_first() else {
+                break;
+            };
+            let id = AggregateId::Run(run);
+            let fx = self.effects.entry(id).or_default();
+            fx.prune.push(Prune::Aggregate);
+        }
+    }
+
+    /// Takes out of memory what the transaction that was decided last takes out of the store.
+    pub(super) fn end_aggregate(&mut self, id: AggregateId) {
+        let ends = self
+            .batch
+            .last()
+            .is_some_and(|tx| tx.prune.contains(&Prune::Aggregate));
+        let (true, AggregateId::Run(run)) = (ends, id) else {
+            return;
+        };
+        if let Some(at) = self.runs.remove(&run).and_then(|run| run.head.gone) {
+            self.tombstones.remove(&(at, run));
+        }
+        self.versions.remove(&id);
+        self.changed.remove(&run);
     }
 
     /// Takes what a run names out of the files that shall go.

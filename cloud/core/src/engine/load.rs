@@ -88,6 +88,7 @@ impl<S: Store> Engine<S> {
         self.lost_after.clear();
         self.refused.clear();
         self.ended.clear();
+        self.tombstones.clear();
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {
             let mut named = BTreeMap::new();

@@ -5,7 +5,7 @@ use crate::audit;
 use crate::event::{Output, Refused, Reply, Request, RequestId};
 use crate::fleet::Token;
 use crate::run::{Asked, Run};
-use crate::store::{AggregateId, EventId, Store, StoreError};
+use crate::store::{AggregateId, EventId, Prune, Store, StoreError, request_event};
 use shared::ids::{Hash, NodeId, RunId};
 use shared::limits::ENTRY_BYTES;
 use shared::state::TaskState;
@@ -58,12 +58,12 @@ impl<S: Store> Engine<S> {
                 name,
                 labels,
             } => {
-                let event = event_id("enrol", token.as_bytes());
+                let event = self.next_request();
                 let fx = self.effects.entry(AggregateId::Fleet).or_default();
                 let wall = self.now.wall;
                 let answer = self.fleet.enrol(&token, node, &name, labels, wall, fx);
                 if answer.is_ok() {
-                    fx.events.push(event);
+                    self.answers_by(AggregateId::Fleet, event);
                 }
                 (Some(event), answer)
             }
@@ -79,13 +79,10 @@ impl<S: Store> Engine<S> {
             | Request::Waits
             | Request::RunsChangedSince { .. }) => (None, self.read(read)?),
             write => {
-                let mut what = self.fleet.generation.0.to_le_bytes().to_vec();
-                what.extend(self.draw().to_le_bytes());
-                let event = event_id("request", &what);
+                let event = self.next_request();
                 let (aggregate, answer) = self.write(write)?;
                 if answer.is_ok() {
-                    let fx = self.effects.entry(aggregate).or_default();
-                    fx.events.push(event);
+                    self.answers_by(aggregate, event);
                 }
                 (Some(event), answer)
             }
@@ -93,6 +90,21 @@ impl<S: Store> Engine<S> {
         let reply = answer.unwrap_or_else(Reply::Refused);
         self.answers.push(Answer { id, event, reply });
         Ok(())
+    }
+
+    fn next_request(&mut self) -> EventId {
+        self.requests = self.requests.wrapping_add(1);
+        request_event(self.fleet.generation, self.requests)
+    }
+
+    /// The step of `aggregate` answers a request. Its id is looked for only if the end of this very
+    /// commit is not known, so those of earlier commits go.
+    fn answers_by(&mut self, aggregate: AggregateId, event: EventId) {
+        let settled = std::mem::take(&mut self.settled);
+        let fx = self.effects.entry(aggregate).or_default();
+        fx.events.push(event);
+        fx.prune.extend(settled.into_iter().map(Prune::Event));
+        self.asked.push(event);
     }
 
     fn submit(

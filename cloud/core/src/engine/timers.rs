@@ -17,6 +17,7 @@ impl<S: Store> Engine<S> {
             .chain(silences)
             .chain(self.refused.values().copied())
             .chain(self.next_aged())
+            .chain(self.next_collection())
             .min()
     }
 
@@ -50,6 +51,7 @@ impl<S: Store> Engine<S> {
             self.step_run(run, |run, at, fx| run.node_silent(at, node, silence, fx))?;
         }
         self.offer_again(None)?;
+        self.look_at_files();
         self.age()
     }
 

@@ -1,9 +1,14 @@
 //! What is kept in memory and in the store stays bounded.
 
-use crate::common::{Env, all_done, ended, started, task};
-use cloud_core::event::{Reply, Request};
+use crate::common::{Env, all_done, ended, output, started, task};
+use cloud_core::engine::{TOMBSTONES, UNNAMED};
+use cloud_core::event::{Input, Reply, Request, RequestId};
+use cloud_core::store::{AggregateId, Store, request_event};
 use shared::fact::Body;
-use shared::ids::RunId;
+use shared::ids::{Epoch, Hash, RunId, SliceRef, TaskIdx};
+use shared::limits::ENTRIES_PER_COMMIT;
+use shared::time::{Span, Unix};
+use shared::wire::Up;
 
 /// Bodies of runs that are over which may stay in memory.
 const BODIES: usize = 32;
@@ -67,4 +72,152 @@ fn a_run_whose_body_was_put_away_takes_late_facts_and_requests_as_before() {
     let in_doubt = Vec::new();
     env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
     assert_eq!(env.run(first).conflicts.len(), 3);
+}
+
+/// Which requests of this life of the store are remembered, of the first hundred.
+fn remembered(env: &mut Env, life: shared::ids::Generation) -> Vec<u32> {
+    let known = |n: &u32| {
+        let found = env.engine.store().event(&request_event(life, *n));
+        found.unwrap().is_some()
+    };
+    (0..100).filter(known).collect()
+}
+
+#[test]
+fn ids_of_requests_go_when_their_end_is_known_and_those_of_submissions_stay() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let packed = shared::codec::pack(&crate::common::workflow(vec![task("a", &[])])).0;
+    let submit = |run: u8| Request::Submit {
+        run: RunId([run; 16]),
+        workflow: packed.clone(),
+        by: "ann".to_owned(),
+        idempotency_key: Some("monthly".to_owned()),
+    };
+    let run = RunId([5; 16]);
+    assert_eq!(env.ask(submit(5)), Reply::Submitted(run));
+    let life = env.engine.generation();
+    for n in 0..20 {
+        let (on, by) = (n % 2 == 0, "ann".to_owned());
+        assert_eq!(env.ask(Request::Pause { run, on, by }), Reply::Done);
+        assert_eq!(remembered(&mut env, life).len(), 1, "only the last one");
+    }
+    let store = env.store.clone();
+    env.restart(store);
+    assert!(remembered(&mut env, life).is_empty(), "of an earlier life");
+    assert_eq!(env.ask(submit(6)), Reply::Submitted(run), "the first one");
+}
+
+fn bytes_of(env: &mut Env, id: AggregateId) -> Option<usize> {
+    let mut found = None;
+    let each = &mut |other, _, head: &[u8]| {
+        if other == id {
+            found = Some(head.len());
+        }
+    };
+    env.engine.store().aggregates(each).unwrap();
+    found
+}
+
+fn unknown(n: usize) -> SliceRef {
+    let mut run = RunId([0x77; 16]);
+    run.0[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    SliceRef {
+        run,
+        slice: 0,
+        epoch: Epoch(5),
+    }
+}
+
+/// Runs known from one fact each, forgotten at the node's confirmation.
+fn forgotten(env: &mut Env, runs: std::ops::Range<usize>) {
+    let facts = runs.clone().map(|n| started(unknown(n), 0, 1));
+    env.tell("gw-1", facts.collect());
+    let forget = |n: usize| Input::Request {
+        id: RequestId(1_000_000 + n as u64),
+        request: Box::new(Request::ForgetRun {
+            run: unknown(n).run,
+            by: "ann".to_owned(),
+        }),
+    };
+    env.give_all(runs.map(forget).collect());
+    env.pass(Span(1));
+    let head = env.agent("gw-1").directives;
+    env.say("gw-1", Up::Applied(head));
+}
+
+#[test]
+fn the_oldest_tombstones_go_and_nothing_of_them_is_left() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let node = AggregateId::Node(env.agent("gw-1").node);
+    let batch = ENTRIES_PER_COMMIT;
+    for from in (0..TOMBSTONES).step_by(batch) {
+        forgotten(&mut env, from..from + batch);
+    }
+    let tombstone = |n| AggregateId::Run(unknown(n).run);
+    assert!(bytes_of(&mut env, tombstone(0)).is_some());
+    forgotten(&mut env, TOMBSTONES..TOMBSTONES + batch);
+    assert_eq!(bytes_of(&mut env, tombstone(0)), None, "the oldest is gone");
+    assert_eq!(bytes_of(&mut env, tombstone(batch - 1)), None);
+    assert!(
+        bytes_of(&mut env, tombstone(batch)).is_some(),
+        "no more than needed"
+    );
+    let size = bytes_of(&mut env, node).unwrap();
+    assert!(size < 4096, "{size} bytes are kept of the node");
+    let store = env.store.clone();
+    env.restart(store);
+    env.hello("gw-1").unwrap();
+    let acknowledged = env.agent("gw-1").ack.unwrap().head.number;
+    env.tell("gw-1", vec![started(unknown(batch), 0, 2)]);
+    assert!(matches!(
+        env.ask(Request::Run {
+            run: unknown(batch).run
+        }),
+        Reply::Refused(_)
+    ));
+    env.tell("gw-1", vec![started(unknown(0), 0, 2)]);
+    let again = env.run(unknown(0).run);
+    assert_eq!(again.state, "unknown_run", "it does not come back as a run");
+    assert_eq!(env.agent("gw-1").ack.unwrap().head.number, acknowledged + 2);
+    let (run, by) = (unknown(0).run, "ann".to_owned());
+    assert_eq!(env.ask(Request::ForgetRun { run, by }), Reply::Done);
+    let head = env.agent("gw-1").directives;
+    env.say("gw-1", Up::Applied(head));
+    let gone = env.ask(Request::Run { run });
+    assert!(matches!(gone, Reply::Refused(_)), "{gone:?}");
+}
+
+#[test]
+fn files_that_were_sent_and_never_named_go_after_a_day() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    env.submit(vec![task("a", &[])]);
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    env.tell("gw-1", all_done(&assign));
+    let (named, unnamed) = (output(TaskIdx(0)).hash, Hash::of(b"never submitted"));
+    for hash in [named, unnamed] {
+        env.give(Input::FileStored { hash, size: 4 });
+    }
+    env.hang_up("gw-2");
+    let due = env.engine.next_wakeup().unwrap();
+    assert_eq!(due, env.now.mono + UNNAMED);
+    env.pass(UNNAMED);
+    assert!(env.dropped.is_empty(), "gw-2 may still name it");
+    env.hello("gw-2").unwrap();
+    let due = env.engine.next_wakeup().unwrap();
+    env.pass(due - env.now.mono);
+    assert_eq!(env.dropped, [unnamed]);
+    let late = Request::AddToken {
+        record: Vec::new(),
+        id: "t".to_owned(),
+        name: None,
+        replace: false,
+        expires: Unix(0),
+    };
+    assert_eq!(env.ask(late), Reply::Done);
+    env.pass(UNNAMED);
+    assert_eq!(env.dropped, [unnamed], "what a run names stays");
 }

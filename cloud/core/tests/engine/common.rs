@@ -285,9 +285,13 @@ impl Env {
     }
 
     pub(crate) fn give(&mut self, input: Input) {
+        self.give_all(vec![input]);
+    }
+
+    pub(crate) fn give_all(&mut self, inputs: Vec<Input>) {
         let mut outputs = Vec::new();
         self.engine
-            .run(self.now, vec![input], &mut |output| outputs.push(output))
+            .run(self.now, inputs, &mut |output| outputs.push(output))
             .unwrap();
         for output in outputs {
             match output {
