@@ -87,7 +87,7 @@ pub struct Assign {
     pub done: Vec<Upstream>,
     /// Final tasks of other slices that this one needs.
     pub upstream: Vec<Upstream>,
-    /// The run is paused from the start.
+    /// The coordinator's pause mark on the run; it replaces what the node was told before.
     pub paused: bool,
 }
 

@@ -312,15 +312,26 @@ impl State {
             return;
         };
         touch.rows.insert(Row::Core);
-        if self.slice_at(id).is_some() {
-            return;
-        }
-        if let Ok(slice) = self.build(&assign) {
+        if self.slice_at(id).is_none() {
+            let Ok(slice) = self.build(&assign) else {
+                return;
+            };
             if self.slices.contains_key(&key(id)) {
                 self.drop_slice(key(id), touch);
             }
-            self.runs.entry(id.run).or_default().paused_there |= assign.paused;
+            self.runs.entry(id.run).or_default();
             self.take(slice, touch);
+        }
+        self.mark(id.run, assign.paused, touch);
+    }
+
+    /// The coordinator's pause mark as its last word has it: a node whose slices were all over or
+    /// lost was not told of every change since.
+    fn mark(&mut self, run: RunId, on: bool, touch: &mut Touch) {
+        if let Some(held) = self.runs.get_mut(&run)
+            && std::mem::replace(&mut held.paused_there, on) != on
+        {
+            self.pause_changed(run, touch);
         }
     }
 
@@ -507,6 +518,14 @@ impl State {
     }
 
     fn pause(&mut self, run: RunId, on: bool, touch: &mut Touch) -> Option<Open> {
+        for open in self.open.values_mut() {
+            if let Open::Assign(assign) = open
+                && assign.slice.run == run
+            {
+                assign.paused = on;
+                touch.rows.insert(Row::Core);
+            }
+        }
         let Some(held) = self.runs.get_mut(&run) else {
             return Some(unknown_run(run));
         };

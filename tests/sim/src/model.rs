@@ -99,9 +99,21 @@ impl Model {
                 self.waiting.insert(number, directive.body);
             }
             Wanted::Cancel { run, .. } => self.marks(*run).cancelled = true,
-            Wanted::Pause { run, on, .. } => self.marks(*run).paused_there = *on,
+            Wanted::Pause { run, on, .. } => self.pause(*run, *on),
             Wanted::Forget { run } => self.marks(*run).forgotten = true,
             Wanted::Release { .. } | Wanted::Reset { .. } => {}
+        }
+    }
+
+    /// The mark changes for what is here and for what waits to be taken over.
+    fn pause(&mut self, run: RunId, on: bool) {
+        self.marks(run).paused_there = on;
+        for wanted in self.waiting.values_mut() {
+            if let Wanted::Assign(assign) = wanted
+                && assign.slice.run == run
+            {
+                assign.paused = on;
+            }
         }
     }
 
@@ -168,6 +180,7 @@ impl Model {
             return;
         };
         self.waiting.remove(&number);
+        self.marks(slice.run).paused_there = assign.paused;
         let here = self.slices.get(&(slice.run, slice.slice));
         if here.is_some_and(|model| model.slice == slice) {
             // the same assignment again, after a reset of the log
@@ -197,7 +210,6 @@ impl Model {
             }
             _ => true,
         });
-        self.marks(slice.run).paused_there |= assign.paused;
         self.slices.insert((slice.run, slice.slice), model);
     }
 
