@@ -126,5 +126,6 @@ impl Run {
                 Stage::Released | Stage::Done => {}
             }
         }
+        self.repeat_marks(log, fx);
     }
 }

@@ -398,6 +398,7 @@ impl Run {
                 self.tell_again(number, fx);
             }
         }
+        self.repeat_marks(log, fx);
         self.refresh(at.wall);
         kept
     }
@@ -430,7 +431,7 @@ impl Run {
         self.time_slice(state.slice.slice);
     }
 
-    /// Repeats what a slice's node may have missed: ends of other slices' tasks, and requests.
+    /// Repeats what a slice's node may have missed: ends of other slices' tasks.
     pub(super) fn tell_again(&mut self, number: u32, fx: &mut Effects) {
         let node = self.head.slices[number as usize].node;
         let open = self.open_tasks(number);
@@ -449,7 +450,6 @@ impl Run {
         for upstream in news {
             self.send(node, Message::Upstream { slice, upstream }, fx);
         }
-        self.repeat_requests(node, fx);
     }
 
     /// Stands still after a restore, or goes on.

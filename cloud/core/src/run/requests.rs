@@ -8,6 +8,7 @@ use shared::explain::Reason;
 use shared::ids::{NodeId, TaskIdx};
 use shared::state::TaskState;
 use shared::time::Unix;
+use shared::wire::LogId;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Run {
@@ -100,6 +101,21 @@ impl Run {
         if let Some(Asked { by, .. }) = self.head.pause.clone() {
             let on = true;
             self.send(node, Message::Pause { run, on, by }, fx);
+        }
+    }
+
+    /// After a hole in the directives: what the run asks of a node, and that it does not stand
+    /// still if it does not.
+    pub(super) fn repeat_marks(&mut self, log: LogId, fx: &mut Effects) {
+        let there = |s: &Slice| s.live() && s.node == log.node && s.incarnation == log.incarnation;
+        if !self.head.slices.iter().any(there) {
+            return;
+        }
+        self.repeat_requests(log.node, fx);
+        if self.head.pause.is_none() {
+            let (run, by) = (self.id, "the coordinator".to_owned());
+            let on = false;
+            self.send(log.node, Message::Pause { run, on, by }, fx);
         }
     }
 
