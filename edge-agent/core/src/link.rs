@@ -8,7 +8,6 @@ use shared::fact::{Body, SliceState, TaskStatus};
 use shared::ids::Generation;
 use shared::limits::{IDLE_COMMIT_MS, SESSION_BLOCK};
 use shared::log::{Batch, Head, Offer};
-use shared::state::TaskState;
 use shared::time::{Mono, Span};
 use shared::wire::{
     self, Ack, DirectiveSeal, Down, Hello, Inventory, Refusal, Refuse, Up, Welcome,
@@ -434,12 +433,10 @@ impl Agent {
 
     /// The slices as this node sees them.
     pub(crate) fn slice_states(&self) -> Vec<SliceState> {
+        // those that have no history yet, too: what is named by nobody would be placed once more
         let tasks = |slice: &crate::slice::Slice| {
             let known = slice.slots.iter().zip(&slice.index);
-            let told = known.filter(|(slot, _)| {
-                slot.attempts > 0 || !matches!(slot.state, TaskState::Blocked | TaskState::Ready)
-            });
-            let status = told.map(|(slot, task)| TaskStatus {
+            let status = known.map(|(slot, task)| TaskStatus {
                 task: *task,
                 state: slot.state,
                 attempts: slot.attempts,
