@@ -1,10 +1,10 @@
 //! Slices that leave their node: lost, released, refused, found again in an inventory.
 
-use super::{At, NONE, Run, Slice, Stage};
+use super::{At, AttemptRow, NONE, Run, Slice, Stage};
 use crate::effects::Effects;
 use crate::inbox::Message;
 use shared::explain::{DecisionKind, Evidence, Reason};
-use shared::fact::SliceState;
+use shared::fact::{Outcome, SliceState};
 use shared::ids::{Epoch, Incarnation, NodeId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use shared::time::{Span, Unix};
@@ -121,16 +121,25 @@ impl Run {
     ) {
         let mut turned = Vec::new();
         let mut again = Vec::new();
-        for task in tasks {
-            match self.fate(*task, policy) {
+        // all are judged before the first one leaves: what may have begun depends on the others
+        let idle = match policy {
+            Policy::Gone(_) => self.surely_idle(slice),
+            _ => BTreeSet::new(),
+        };
+        let fates: Vec<_> = tasks
+            .iter()
+            .map(|t| (*t, self.fate(*t, policy, &idle)))
+            .collect();
+        for (task, fate) in fates {
+            match fate {
                 Some((state, why)) => {
-                    self.set(*task, state, Some(why), at.wall);
-                    turned.push(*task);
+                    self.set(task, state, Some(why), at.wall);
+                    turned.push(task);
                 }
                 None => {
-                    self.set(*task, TaskState::Blocked, None, at.wall);
-                    self.own(*task, NONE);
-                    again.push(*task);
+                    self.set(task, TaskState::Blocked, None, at.wall);
+                    self.own(task, NONE);
+                    again.push(task);
                 }
             }
         }
@@ -180,7 +189,12 @@ impl Run {
     }
 
     /// How an open task ends when it is taken away; none if it is placed again.
-    fn fate(&self, task: TaskIdx, policy: Policy) -> Option<(TaskState, Reason)> {
+    fn fate(
+        &self,
+        task: TaskIdx,
+        policy: Policy,
+        idle: &BTreeSet<TaskIdx>,
+    ) -> Option<(TaskState, Reason)> {
         let body = self.body.as_ref()?;
         let spec = &body.workflow.tasks[task.0 as usize];
         if self.head.cancel.is_some() {
@@ -196,7 +210,7 @@ impl Run {
                 let why = if once && began { Reason::InDoubt } else { why };
                 Some((TaskState::Lost, why))
             }
-            Policy::Gone(_) if once && (began || self.may_have_begun(task)) => {
+            Policy::Gone(_) if once && (began || !idle.contains(&task)) => {
                 Some((TaskState::Lost, Reason::InDoubt))
             }
             Policy::Gone(_) => None,
@@ -206,15 +220,29 @@ impl Run {
         }
     }
 
-    /// Whether the owner could have begun it without being heard: all it needs from elsewhere was
-    /// there.
-    fn may_have_begun(&self, task: TaskIdx) -> bool {
-        let Some(body) = &self.body else { return false };
-        let own = body.tasks[task.0 as usize].slice;
-        body.deps[task.0 as usize].iter().all(|dep| {
-            let row = &body.tasks[dep.0 as usize];
-            row.slice == own || row.state.is_final()
-        })
+    /// Tasks of a slice that its owner cannot have begun without being heard: something that they
+    /// need from elsewhere, themselves or through others of the slice, never was there.
+    fn surely_idle(&self, slice: u32) -> BTreeSet<TaskIdx> {
+        let mut idle = BTreeSet::new();
+        let Some(body) = &self.body else { return idle };
+        let never_ended = |t: &TaskIdx| {
+            let row = &body.tasks[t.0 as usize];
+            let ended = |a: &AttemptRow| a.outcome == Some(Outcome::Succeeded);
+            row.slice != slice && !row.state.is_final() && !row.history.iter().any(ended)
+        };
+        let waits = |t: &TaskIdx| body.deps[t.0 as usize].iter().any(never_ended);
+        let mut work = self.open_tasks(slice);
+        work.retain(waits);
+        while let Some(task) = work.pop() {
+            if idle.insert(task) {
+                let readers = body.dependents[task.0 as usize].iter().copied();
+                work.extend(readers.filter(|t| {
+                    let row = &body.tasks[t.0 as usize];
+                    row.slice == slice && !row.state.is_final()
+                }));
+            }
+        }
+        idle
     }
 
     /// Tasks whose outputs lie only on the node that is gone are done again where others need them.
