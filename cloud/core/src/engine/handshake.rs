@@ -147,7 +147,9 @@ impl<S: Store> Engine<S> {
                 let follows = hello.succeeds == Some(current) && fenced == Some(current);
                 // an agent may see a fork that this side cannot: then a person decides, once
                 let freed = hello.succeeds == Some(current) && known.believed;
-                if closed || !(replaceable || follows || freed) {
+                // this side took it in before its store went back
+                let proven = self.sealed(node, &hello);
+                if closed || !(replaceable || follows || freed || proven) {
                     let why = format!(
                         "incarnation {} calls, {current} is the one that counts",
                         hello.incarnation
@@ -160,10 +162,22 @@ impl<S: Store> Engine<S> {
                     known.succeed(node, hello.incarnation, fx);
                 }
             }
-            Some(current) if !self.logs_agree(conn, node, current, &hello)? => return Ok(()),
             _ => {}
         }
+        if current.is_some() && !self.logs_agree(conn, node, hello.incarnation, &hello)? {
+            return Ok(());
+        }
         self.welcome(conn, node, hello, secret)
+    }
+
+    /// Whether a seal of this coordinator names the incarnation that calls.
+    fn sealed(&self, node: NodeId, hello: &Hello) -> bool {
+        let (key, incarnation) = (&self.config.seal_key, hello.incarnation);
+        let log = LogId { node, incarnation };
+        let ack = hello.ack.is_some_and(|ack| seal::verify(key, log, &ack));
+        ack || hello
+            .directive_seal
+            .is_some_and(|head| seal::verify_directives(key, log, &head))
     }
 
     /// Compares both logs. False if the newcomer was refused. A store that went back is noticed
