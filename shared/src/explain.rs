@@ -105,6 +105,9 @@ states! {
         ResumedByPerson = "resumed_by_person",
         /// The run is over and was forgotten.
         ForgottenRun = "forgotten_run",
+        /// What it made lay only on a node that is gone, others need it, and it may not be done
+        /// again.
+        OutputLost = "output_lost",
     }
 }
 

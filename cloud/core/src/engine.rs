@@ -466,7 +466,14 @@ impl<S: Store> Engine<S> {
         self.batch.clear();
         self.decoded.clear();
         self.outputs.clear();
+        let files = std::mem::take(&mut self.files);
         self.load()?;
+        // that a file is in the file store is said once; it is there whatever became of the commit
+        for (hash, size) in files {
+            if !self.files.contains_key(&hash) {
+                self.file_stored(hash, size);
+            }
+        }
         let conns = std::mem::take(&mut self.conns);
         self.outputs
             .extend(conns.into_keys().map(|conn| Output::Close {

@@ -170,7 +170,15 @@ impl Node {
     }
 
     fn lose(&mut self, node: NodeId, incarnation: Incarnation, why: Reason, fx: &mut Effects) {
-        let runs: BTreeSet<RunId> = self.slices.keys().map(|(run, _)| *run).collect();
+        // also the runs whose slices are over here: what they made may lie nowhere else
+        let named = self.named.keys().filter(|(life, _)| *life == incarnation);
+        let named = named.map(|(_, run)| *run);
+        let runs: BTreeSet<RunId> = self
+            .slices
+            .keys()
+            .map(|(run, _)| *run)
+            .chain(named)
+            .collect();
         for run in runs {
             let message = Message::NodeLost {
                 node,

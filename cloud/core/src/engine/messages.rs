@@ -96,6 +96,8 @@ impl<S: Store> Engine<S> {
                     }
                 })?;
             }
+            // nobody reads what a run made that is over
+            Message::NodeLost { .. } if self.is_over(id) => {}
             Message::NodeLost {
                 node,
                 incarnation,
@@ -128,6 +130,11 @@ impl<S: Store> Engine<S> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn is_over(&self, id: RunId) -> bool {
+        let run = self.runs.get(&id);
+        run.is_some_and(|run| run.head.state.is_final())
     }
 
     /// A forgotten run takes nothing in; a node that still has something of it is asked again to

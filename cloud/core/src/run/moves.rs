@@ -1,6 +1,6 @@
 //! Slices that leave their node: lost, released, refused, found again in an inventory.
 
-use super::{At, AttemptRow, NONE, Run, Slice, Stage};
+use super::{At, AttemptRow, NONE, Run, Slice, Stage, TaskRow};
 use crate::effects::Effects;
 use crate::inbox::Message;
 use shared::explain::{DecisionKind, Evidence, Reason};
@@ -88,7 +88,38 @@ impl Run {
             self.take(at, number, &open, policy, fx);
             self.close(number, Stage::Lost, fx);
         }
+        self.bereave(at, LogId { node, incarnation }, fx);
         self.refresh(at.wall);
+    }
+
+    /// What tasks made on a node that is gone for good, and did not reach the file store, is
+    /// nowhere: nobody owns those tasks any more, and who still waits for one of them is helped.
+    fn bereave(&mut self, at: At<'_>, log: LogId, fx: &mut Effects) {
+        let Some(body) = &self.body else { return };
+        let there = |slice: u32| {
+            let slice = self.head.slices.get(slice as usize);
+            slice.is_some_and(|s| s.node == log.node && s.incarnation == log.incarnation)
+        };
+        let nowhere = |row: &TaskRow| {
+            let missing = row.outputs.iter().any(|f| !at.files.contains_key(&f.hash));
+            row.state == TaskState::Succeeded && missing && there(row.slice)
+        };
+        let rows = || (0u32..).zip(&body.tasks);
+        let orphans: Vec<u32> = rows().filter(|(_, r)| nowhere(r)).map(|(t, _)| t).collect();
+        // who began has its input beside it
+        let waits = |row: &TaskRow| !row.state.is_final() && row.attempts == 0;
+        let readers: Vec<TaskIdx> = rows()
+            .filter(|(_, row)| waits(row))
+            .map(|(t, _)| TaskIdx(t))
+            .collect();
+        for task in &orphans {
+            self.own(TaskIdx(*task), NONE);
+        }
+        if !orphans.is_empty() && self.head.cancel.is_none() {
+            let turned = self.redo(at, NONE, readers);
+            self.tell(&turned, fx);
+            self.settle(at.wall, fx);
+        }
     }
 
     fn live_slices(&self, wanted: impl Fn(&Slice) -> bool) -> Vec<u32> {
@@ -245,40 +276,54 @@ impl Run {
         idle
     }
 
-    /// Tasks whose outputs lie only on the node that is gone are done again where others need them.
+    /// Tasks whose outputs lie only on the node of a slice that was taken away, or nowhere any
+    /// more, are done again where `work` needs them. What must not be done again is lost if it is
+    /// nowhere, and may come back with its node else.
     fn redo(&mut self, at: At<'_>, gone: u32, mut work: Vec<TaskIdx>) -> Vec<TaskIdx> {
         let mut undone = Vec::new();
         while let Some(task) = work.pop() {
-            let Some(body) = &self.body else { break };
-            let missing: BTreeSet<TaskIdx> = body.workflow.tasks[task.0 as usize]
-                .inputs
-                .iter()
-                .filter_map(|input| match input.source {
-                    Source::Task { task, output } => Some((task, output)),
-                    _ => None,
-                })
-                .filter(|(dep, output)| {
-                    let row = &body.tasks[dep.0 as usize];
-                    let spec = &body.workflow.tasks[dep.0 as usize];
-                    let file = row.outputs.get(*output as usize);
-                    row.state == TaskState::Succeeded
-                        && row.slice == gone
-                        && spec.side_effects != SideEffects::AtMostOnce
-                        && file.is_some_and(|f| !at.files.contains_key(&f.hash))
-                })
-                .map(|(dep, _)| dep)
-                .collect();
-            for dep in missing {
-                self.set(dep, TaskState::Blocked, None, at.wall);
-                self.own(dep, NONE);
-                if let Some(body) = &mut self.body {
-                    body.tasks[dep.0 as usize].outputs.clear();
+            for dep in self.missing_inputs(at, task, gone) {
+                let Some(body) = &mut self.body else { break };
+                let row = &mut body.tasks[dep.0 as usize];
+                let once = body.workflow.tasks[dep.0 as usize].side_effects;
+                let once = once == SideEffects::AtMostOnce;
+                if once && row.slice != NONE {
+                    continue;
                 }
                 undone.push(dep);
-                work.push(dep);
+                if once {
+                    self.set(dep, TaskState::Lost, Some(Reason::OutputLost), at.wall);
+                } else {
+                    row.outputs.clear();
+                    self.set(dep, TaskState::Blocked, None, at.wall);
+                    self.own(dep, NONE);
+                    work.push(dep);
+                }
             }
         }
         undone
+    }
+
+    /// The tasks whose outputs a task reads that are not in the file store and not on a node
+    /// either, or only on that of slice `gone`.
+    fn missing_inputs(&self, at: At<'_>, task: TaskIdx, gone: u32) -> BTreeSet<TaskIdx> {
+        let Some(body) = &self.body else {
+            return BTreeSet::new();
+        };
+        let inputs = body.workflow.tasks[task.0 as usize].inputs.iter();
+        let made = inputs.filter_map(|input| match input.source {
+            Source::Task { task, output } => Some((task, output)),
+            _ => None,
+        });
+        made.filter(|(dep, output)| {
+            let row = &body.tasks[dep.0 as usize];
+            let file = row.outputs.get(*output as usize);
+            row.state == TaskState::Succeeded
+                && (row.slice == gone || row.slice == NONE)
+                && file.is_some_and(|f| !at.files.contains_key(&f.hash))
+        })
+        .map(|(dep, _)| dep)
+        .collect()
     }
 
     /// The node confirmed that it gave a slice up.

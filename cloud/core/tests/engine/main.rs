@@ -9,6 +9,7 @@ mod common;
 mod details;
 mod forgetting;
 mod logs;
+mod losses;
 mod medium;
 mod moves;
 mod refusals;
