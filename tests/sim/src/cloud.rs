@@ -15,7 +15,7 @@ use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Input, Output};
 use shared::ids::Hash;
 use shared::time::Span;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// A copy of the coordinator's disk.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct CloudImage {
     /// The truth about it.
     pub truth: CloudTruth,
     /// The files.
-    pub files: BTreeSet<Hash>,
+    pub files: BTreeMap<Hash, u64>,
 }
 
 /// The coordinator's machine.
@@ -51,7 +51,7 @@ pub struct Cloud {
     /// When it will be woken.
     pub wake_at: Option<Time>,
     /// The file store.
-    pub files: BTreeSet<Hash>,
+    pub files: BTreeMap<Hash, u64>,
     /// So many reasons not to answer dials.
     pub deaf: u32,
     /// The disk is full.
@@ -102,7 +102,7 @@ impl Cloud {
             step_at: None,
             free_at: 0,
             wake_at: None,
-            files: BTreeSet::new(),
+            files: BTreeMap::new(),
             deaf: 0,
             full: false,
             doom: None,
@@ -166,6 +166,7 @@ impl World {
                 self.cloud.wake_at = None;
                 self.cloud.free_at = self.t;
                 self.reset_old_sessions();
+                self.tell_files();
                 self.tell_cloud(Input::Wake);
                 self.ask_all_again();
             }
@@ -177,6 +178,15 @@ impl World {
                 }
                 self.cloud_pause();
             }
+        }
+    }
+
+    /// The engine learns at every start what is in the file store.
+    fn tell_files(&mut self) {
+        let files = self.cloud.files.iter();
+        let files: Vec<(Hash, u64)> = files.map(|(hash, size)| (*hash, *size)).collect();
+        for (hash, size) in files {
+            self.tell_cloud(Input::FileStored { hash, size });
         }
     }
 
@@ -324,12 +334,22 @@ impl World {
         };
         self.count_failed_syncs(None);
         for note in notes {
-            match note.ended {
-                Ended::Done => crate::check::on_cloud_commit(self, &note.transactions),
+            let (ended, transactions) = match note {
+                CloudNote::Loaded(found) => {
+                    crate::check::acknowledged_is_durable::settle_open(self, &found);
+                    continue;
+                }
+                CloudNote::Commit {
+                    ended,
+                    transactions,
+                } => (ended, transactions),
+            };
+            match ended {
+                Ended::Done => crate::check::on_cloud_commit(self, &transactions),
                 Ended::Refused => self.happened(Kind::CoordinatorDiskFull),
                 Ended::Unknown => self.happened(Kind::CoordinatorCommitFailed),
             }
-            let wrongs = self.cloud.truth.commit(note.ended, note.transactions);
+            let wrongs = self.cloud.truth.commit(ended, transactions);
             self.fail_all(Lane::Cloud, wrongs);
             self.watch_moves();
         }

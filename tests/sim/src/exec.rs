@@ -304,7 +304,7 @@ impl World {
             return;
         }
         let reachable = self.machines[m].link.whole() && self.cloud.engine.is_some();
-        let there = self.cloud.files.contains(&hash);
+        let there = self.cloud.files.contains_key(&hash);
         let Some(agent) = &mut self.machines[m].agent else {
             return;
         };
@@ -358,7 +358,7 @@ impl World {
             self.tell(m, Event::NotUploaded { hash, here, why });
             return;
         }
-        self.cloud.files.insert(hash);
+        self.cloud.files.insert(hash, size);
         self.tell_cloud(Input::FileStored { hash, size });
         self.tell(m, Event::Uploaded { hash });
     }

@@ -6,7 +6,7 @@
 //! then.
 
 use crate::queue::Time;
-use shared::wire::{Down, Up};
+use shared::wire::{Down, LogId, Up};
 use std::collections::VecDeque;
 
 /// A stream of a session.
@@ -158,6 +158,8 @@ impl Side {
 pub struct Connection {
     /// The machine that dialled.
     pub machine: usize,
+    /// The log of that machine's disk when it dialled.
+    pub log: LogId,
     /// The life of the agent process that dialled.
     pub life: u64,
     /// The life of the coordinator's process that took it.

@@ -4,6 +4,7 @@
 use cloud_core::store as cloud;
 use edge_core::store as edge;
 use shared::log::{Batch, Head};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How the next commits go.
@@ -272,11 +273,16 @@ impl edge::Store for EdgeTap {
 
 /// What went through the tap of the coordinator's store.
 #[derive(Debug, Clone)]
-pub struct CloudNote {
-    /// How the commit ended.
-    pub ended: Ended,
-    /// Its transactions that met no conflict.
-    pub transactions: Vec<cloud::Transaction>,
+pub enum CloudNote {
+    /// The store was read from the start: the version of each aggregate.
+    Loaded(BTreeMap<cloud::AggregateId, u64>),
+    /// A commit.
+    Commit {
+        /// How it ended.
+        ended: Ended,
+        /// Its transactions that met no conflict.
+        transactions: Vec<cloud::Transaction>,
+    },
 }
 
 /// The coordinator's store behind its tap.
@@ -309,7 +315,7 @@ impl CloudTap {
         if ended == Ended::Done {
             self.handle.lock().done += 1;
         }
-        self.handle.note(CloudNote {
+        self.handle.note(CloudNote::Commit {
             ended,
             transactions,
         });
@@ -330,7 +336,13 @@ impl cloud::Store for CloudTap {
         each: &mut dyn FnMut(cloud::AggregateId, u64, &[u8]),
     ) -> Result<(), cloud::StoreError> {
         self.alive()?;
-        self.inner.aggregates(each)
+        let mut found = BTreeMap::new();
+        self.inner.aggregates(&mut |id, version, head| {
+            found.insert(id, version);
+            each(id, version, head);
+        })?;
+        self.handle.note(CloudNote::Loaded(found));
+        Ok(())
     }
 
     fn row(

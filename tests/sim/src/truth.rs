@@ -277,18 +277,6 @@ impl CloudTruth {
         let mut out = Vec::new();
         let version = self.versions.get(&tx.aggregate).copied().unwrap_or(0);
         if tx.expected != version {
-            let open = std::mem::take(&mut self.open);
-            let fits = open
-                .iter()
-                .any(|was| was.aggregate == tx.aggregate && was.expected == version);
-            if fits {
-                for was in &open {
-                    out.extend(self.apply(was));
-                }
-            }
-        }
-        let version = self.versions.get(&tx.aggregate).copied().unwrap_or(0);
-        if tx.expected != version {
             let text = format!(
                 "{:?} has version {} in the store, {version} was durable",
                 tx.aggregate, tx.expected

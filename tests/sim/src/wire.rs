@@ -27,6 +27,7 @@ impl World {
         self.last_conn += 1;
         let connection = Connection {
             machine: m,
+            log: self.machines[m].log(),
             life: u64::MAX,
             cloud_life: self.cloud.process,
             session: 0,
@@ -77,6 +78,7 @@ impl World {
         let conn = self.last_conn;
         let connection = Connection {
             machine: m,
+            log: self.machines[m].log(),
             life: self.machines[m].process,
             cloud_life: self.cloud.process,
             session,

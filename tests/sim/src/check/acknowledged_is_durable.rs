@@ -9,6 +9,7 @@ use shared::fact::Body;
 use shared::ids::RunId;
 use shared::log::{Direction, Head};
 use shared::wire::{Down, LogId, Up};
+use std::collections::BTreeMap;
 
 /// What it means.
 pub const DEFINITION: &str = "Whatever a side acknowledged (facts and directives by number and hash, submissions at \
@@ -54,10 +55,9 @@ pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
         Down::Welcome(welcome) => welcome.facts.head,
         _ => return,
     };
-    let Some(machine) = world.conns.get(&conn).map(|one| one.machine) else {
+    let Some(log) = world.conns.get(&conn).map(|one| one.log) else {
         return;
     };
-    let log = world.machines[machine].log();
     let durable = world
         .cloud
         .truth
@@ -94,7 +94,7 @@ pub fn on_local_submit(world: &mut World, m: usize, run: RunId) {
 /// The coordinator is about to start: what is on its disk is compared with what must be there.
 pub fn inspect_cloud(world: &mut World, store: &mut dyn Store) {
     let thorough = world.on_disk() || mix(world.t).is_multiple_of(4);
-    let mut found = std::collections::BTreeMap::new();
+    let mut found = BTreeMap::new();
     let read = store.aggregates(&mut |id, version, _| {
         found.insert(id, version);
     });
@@ -128,18 +128,13 @@ pub fn inspect_cloud(world: &mut World, store: &mut dyn Store) {
     world.fail_all(Lane::Cloud, wrongs);
 }
 
-/// A commit without a known end is there as a whole, or not at all.
-fn settle_open(world: &mut World, found: &std::collections::BTreeMap<AggregateId, u64>) {
+/// The coordinator read its store: a commit without a known end is there as a whole, or not at all.
+pub fn settle_open(world: &mut World, found: &BTreeMap<AggregateId, u64>) {
     let open = std::mem::take(&mut world.cloud.truth.open);
+    let version = |all: &BTreeMap<_, u64>, id| all.get(&id).copied().unwrap_or(0);
     let there = open.iter().any(|tx| {
-        let known = world
-            .cloud
-            .truth
-            .versions
-            .get(&tx.aggregate)
-            .copied()
-            .unwrap_or(0);
-        tx.expected == known && found.get(&tx.aggregate).copied().unwrap_or(0) > known
+        let known = version(&world.cloud.truth.versions, tx.aggregate);
+        tx.expected == known && version(found, tx.aggregate) > known
     });
     if there {
         let applied = world
