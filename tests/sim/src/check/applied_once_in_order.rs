@@ -41,12 +41,17 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
 /// The history of the owner of a task, and the task in its fold.
 fn at_owner(world: &World, run: RunId, task: TaskIdx) -> Option<(&EdgeTruth, &TaskModel)> {
     let flow = world.flows.get(&run)?;
-    if let Some(m) = flow.local {
-        let truth = world.lives.iter().rev().find(|truth| {
-            truth.promised.contains(&run) || truth.model.slices.contains_key(&(run, 0))
-        });
-        let _ = m;
-        let truth = truth?;
+    // of a disk that was copied or put back, the branch that the coordinator holds counts
+    let counts = |truth: &&EdgeTruth| {
+        let head = world.cloud.truth.heads.get(&truth.log);
+        let last = head.and_then(|head| (head.number as usize).checked_sub(1));
+        let row = last.and_then(|last| truth.facts.get(last));
+        head.zip(row)
+            .is_some_and(|(head, row)| row.hash == head.hash)
+    };
+    if flow.local.is_some() {
+        let has = |truth: &&EdgeTruth| truth.model.slices.contains_key(&(run, 0));
+        let truth = world.lives.iter().rev().filter(has).find(counts)?;
         let model = truth.model.slices.get(&(run, 0))?;
         return Some((truth, model.tasks.get(&task)?));
     }
@@ -54,17 +59,8 @@ fn at_owner(world: &World, run: RunId, task: TaskIdx) -> Option<(&EdgeTruth, &Ta
     // what a closed incarnation did may be done again where its files are missing
     let current = |one: &crate::machine::Machine| !one.destroyed && one.log() == owner.log;
     world.machines.iter().any(current).then_some(())?;
-    // of a disk that was copied or put back, the branch that the coordinator holds counts
-    let head = world.cloud.truth.heads.get(&owner.log)?;
-    let last = (head.number as usize).checked_sub(1)?;
-    let counts = |truth: &&EdgeTruth| {
-        truth.log == owner.log
-            && truth
-                .facts
-                .get(last)
-                .is_some_and(|row| row.hash == head.hash)
-    };
-    let truth = world.lives.iter().rev().find(counts)?;
+    let theirs = |truth: &&EdgeTruth| truth.log == owner.log;
+    let truth = world.lives.iter().rev().filter(theirs).find(counts)?;
     let model = truth.model.slices.get(&(run, owner.slice.slice))?;
     (model.slice == owner.slice && !model.released).then_some(())?;
     Some((truth, model.tasks.get(&task)?))
