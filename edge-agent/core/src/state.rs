@@ -460,6 +460,9 @@ impl State {
             let text = format!("no task of the slice needs task {}", told.task.0);
             return Some(Open::Refuse(Some(id), Reason::ImpossibleTransition, text));
         };
+        if external.known.as_ref() == Some(told) {
+            return None;
+        }
         let was = external
             .known
             .as_ref()
@@ -700,13 +703,15 @@ fn count(slice: &mut Slice, at: TaskKey, was: bool, is: bool, touch: &mut Touch)
         (true, false) => *waits += 1,
         _ => {}
     }
-    if *waits == 0 {
-        reconsider(slice, at, touch);
-    } else if slice.slots[at.pos as usize].state == TaskState::Ready {
-        slice.slots[at.pos as usize].state = TaskState::Blocked;
+    let waiting = *waits > 0;
+    // what is ready is judged again, too, if the end of a task that it needs is another one now
+    let state = &mut slice.slots[at.pos as usize].state;
+    if *state == TaskState::Ready && (waiting || was && is) {
+        *state = TaskState::Blocked;
         touch.unready.push(at);
         touch.rows.insert(Row::Chunk(at.slice, at.pos / CHUNK));
     }
+    reconsider(slice, at, touch);
 }
 
 /// A blocked task that waits for nothing becomes ready, or is reported as ending without an

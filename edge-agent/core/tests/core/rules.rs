@@ -612,6 +612,36 @@ fn a_task_waits_for_a_file_of_another_slice_and_asks_again() {
     env.check_replay();
 }
 
+/// Found by seed 2271: what a task needs was lost with its output after it had been told as done.
+#[test]
+fn what_is_ready_is_judged_again_when_the_end_of_its_need_changes() {
+    let mut env = Env::new();
+    let mut flow = workflow(vec![
+        task("a", &[]),
+        task("b", &[0]),
+        task("x", &[]),
+        task("y", &[]),
+    ]);
+    // so that it is not started ahead
+    flow.tasks[1].side_effects = SideEffects::AtMostOnce;
+    env.assigned(assign(slice(1, 1), &flow, &[1, 2, 3]));
+    let tell = |state, files: &[u8]| Wish::Upstream {
+        slice: slice(1, 1),
+        upstream: upstream(0, state, files),
+    };
+    env.tell(vec![tell(TaskState::Succeeded, &[50])]);
+    env.event(Event::FileHere {
+        hash: file(50).hash,
+    });
+    assert_eq!(env.states(), "b=ready x=running y=running");
+    env.tell(vec![tell(TaskState::Succeeded, &[51])]);
+    env.end("x", 0);
+    assert_eq!(env.held_ids(), "y", "the file that is read now is not here");
+    env.tell(vec![tell(TaskState::Lost, &[])]);
+    assert_eq!(env.states(), "b=aborted x=succeeded y=running");
+    env.check_replay();
+}
+
 #[test]
 fn a_forgotten_run_leaves_nothing_and_unknown_ones_are_refused() {
     let mut env = Env::new();
