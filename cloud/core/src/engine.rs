@@ -376,9 +376,14 @@ impl<S: Store> Engine<S> {
     /// Folds all messages and places what can be placed, until nothing is left to do.
     fn drain(&mut self) -> Result<(), StoreError> {
         loop {
-            self.place()?;
             self.seal_round();
-            let inbox = std::mem::take(&mut self.inbox);
+            let mut inbox = std::mem::take(&mut self.inbox);
+            if inbox.is_empty() {
+                // only when all that is known is folded
+                self.place()?;
+                self.seal_round();
+                inbox = std::mem::take(&mut self.inbox);
+            }
             if inbox.is_empty() {
                 break;
             }

@@ -257,7 +257,8 @@ impl Model {
         let verdict = model.verdict(&flow.workflow, attempt.task);
         if verdict != Verdict::Run {
             return Err(format!(
-                "{attempt:?} started although its needs say {verdict:?}"
+                "{attempt:?} started although its needs say {verdict:?}: {}",
+                model.needs(&flow.workflow, attempt.task)
             ));
         }
         let Some(task) = self.task(slice, attempt.task) else {
