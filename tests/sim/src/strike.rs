@@ -15,6 +15,7 @@ use cloud_core::store::{AggregateId, Entry, Transaction};
 use edge_core::store::Commit;
 use shared::ids::Incarnation;
 use shared::time::Stamp;
+use shared::wire::LogId;
 
 impl World {
     /// A fault of the plan strikes.
@@ -563,7 +564,8 @@ impl World {
         let name = machine.name.clone();
         self.happened(Kind::ReplayedHello);
         // a number that no message can be sent on: the replayer only listens
-        let conn = Conn(self.replayed_connection(m));
+        let incarnation = hello.incarnation;
+        let conn = Conn(self.replayed_connection(m, LogId { node, incarnation }));
         let secret = self.dice.ids.id();
         self.tell_cloud(Input::Hello {
             conn,

@@ -7,7 +7,7 @@ use crate::trace::Lane;
 use crate::world::{Ev, World};
 use cloud_core::event::{Conn, Input};
 use edge_core::event::Event;
-use shared::wire::{Down, Refusal, Up};
+use shared::wire::{Down, LogId, Refusal, Up};
 
 impl World {
     /// The time a message of machine `m` takes now.
@@ -23,11 +23,11 @@ impl World {
     }
 
     /// A connection with nobody at the other end: on it an old hello is said again.
-    pub fn replayed_connection(&mut self, m: usize) -> u64 {
+    pub fn replayed_connection(&mut self, m: usize, log: LogId) -> u64 {
         self.last_conn += 1;
         let connection = Connection {
             machine: m,
-            log: self.machines[m].log(),
+            log,
             life: u64::MAX,
             cloud_life: self.cloud.process,
             session: 0,
