@@ -17,6 +17,8 @@ mod details;
 mod forgetting;
 #[path = "../../../core/tests/engine/logs.rs"]
 mod logs;
+#[path = "../../../core/tests/engine/losses.rs"]
+mod losses;
 #[path = "../../../core/tests/engine/moves.rs"]
 mod moves;
 #[path = "../../../core/tests/engine/refusals.rs"]
