@@ -2,7 +2,8 @@
 //! files, enrols. It decides nothing; whatever goes wrong is told to the loop as an event.
 
 use crate::clock;
-use crate::looping::{Handle, Message};
+use crate::looping::Message;
+use crate::mailbox::Handle;
 use certs::{Clock, Enrolled, Holder, NodeKey, Token};
 use contents::{Dir as FileDir, FilesError};
 use edge_core::event::Event;

@@ -2,7 +2,8 @@
 //! loop from committed state, orders once they are durable.
 
 use crate::control::{Answer, LINE_BYTES, Request, short_path};
-use crate::looping::{Ask, Handle, Order};
+use crate::looping::{Ask, Order};
+use crate::mailbox::Handle;
 use contents::Dir as FileDir;
 use serde_json::{Value, json};
 use shared::ids::{Hash, RunId};

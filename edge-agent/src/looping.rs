@@ -1,10 +1,11 @@
 //! The loop of the agent: takes what happened, lets the driver decide and commit, and does what it
 //! asks for. Everything else (link, executor, local commands) speaks to it through one bounded
-//! queue.
+//! queue. One thread at a time takes a turn: the loop's own, or one that is lent to it.
 
 use crate::clock;
 use crate::control::Answer;
 use crate::linking::LinkCommand;
+use crate::mailbox::{Handle, Next};
 use crate::sweep::Sweep;
 use edge_core::agent::Agent;
 use edge_core::driver::{Driver, DriverError};
@@ -18,11 +19,10 @@ use shared::time::{Mono, Now, Span, Stamp};
 use shared::workflow::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Events that wait for the loop; whoever brings more waits with them.
-const QUEUE: usize = 4096;
 /// Events that are decided on at once.
 const GROUP: usize = 512;
 /// How long an end by a signal that nobody here sent waits for the stop that may have come with it.
@@ -33,6 +33,8 @@ const ROOM_INTERVAL: Duration = Duration::from_secs(2);
 const COMPANY: Duration = Duration::from_millis(2);
 /// So many attempts that wait for a slot are enough.
 const ENOUGH: usize = 8;
+/// Longest sleep.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// What a stop may take beyond the grace of the tasks.
 const STOP_MARGIN: Duration = Duration::from_secs(15);
 /// Pause after a commit that failed, so that a broken disk is not asked in a tight loop.
@@ -129,47 +131,6 @@ pub enum Message {
     Stop,
 }
 
-/// The way to the loop.
-#[derive(Debug, Clone)]
-pub struct Handle(SyncSender<Message>);
-
-impl Handle {
-    /// A queue and the way to it.
-    #[must_use]
-    pub fn new() -> (Self, Receiver<Message>) {
-        let (to, from) = sync_channel(QUEUE);
-        (Self(to), from)
-    }
-
-    /// Brings a message; waits while the queue is full. A loop that has ended takes nothing more.
-    pub fn tell(&self, message: Message) {
-        let _ = self.0.send(message);
-    }
-
-    /// Asks and waits.
-    #[must_use]
-    pub fn ask(&self, ask: Ask) -> Answer {
-        self.wait(|reply| Message::Ask(ask, reply))
-    }
-
-    /// Orders and waits until it is durable.
-    #[must_use]
-    pub fn order(&self, order: Order) -> Answer {
-        self.wait(|reply| Message::Order(order, reply))
-    }
-
-    fn wait(&self, message: impl FnOnce(SyncSender<Answer>) -> Message) -> Answer {
-        let (reply, answer) = sync_channel(1);
-        self.tell(message(reply));
-        answer
-            .recv_timeout(Duration::from_secs(50))
-            .unwrap_or_else(|_| Answer::Refused {
-                why: "the agent is stopping or too busy; whether it was done is not known"
-                    .to_owned(),
-            })
-    }
-}
-
 /// Why the loop ended.
 #[derive(Debug)]
 pub enum Ending {
@@ -198,6 +159,7 @@ struct Hands {
 
 /// The loop and all it works with.
 pub struct Loop<S: Store> {
+    mailbox: Handle,
     driver: Driver<S>,
     hands: Hands,
     data: PathBuf,
@@ -230,6 +192,8 @@ impl<S: Store> std::fmt::Debug for Loop<S> {
 /// What a loop is made of.
 #[derive(Debug)]
 pub struct Parts<S: Store> {
+    /// Brings messages to it.
+    pub mailbox: Handle,
     /// Decides and commits.
     pub driver: Driver<S>,
     /// Runs attempts.
@@ -248,11 +212,12 @@ pub struct Parts<S: Store> {
     pub slots: usize,
 }
 
-impl<S: Store> Loop<S> {
+impl<S: Store + Send + 'static> Loop<S> {
     /// A loop that has not begun.
     #[must_use]
     pub fn new(parts: Parts<S>) -> Self {
         let Parts {
+            mailbox,
             driver,
             executor,
             link,
@@ -272,6 +237,7 @@ impl<S: Store> Loop<S> {
             ending: None,
         };
         Self {
+            mailbox,
             driver,
             hands,
             data,
@@ -289,20 +255,64 @@ impl<S: Store> Loop<S> {
     }
 
     /// Resumes all work, then goes on until it is stopped.
-    pub fn run(mut self, from: &Receiver<Message>) -> Ending {
+    pub fn run(mut self) -> Ending {
         let mut events = vec![Event::Boot(self.boot.clone())];
         self.measure_room(&mut events);
         self.decide(events);
         self.boot_number = self.driver.agent().status().boots;
         self.settle_former();
-        while self.hands.ending.is_none() {
-            let events = self.gather(from);
-            if self.hands.ending.is_none() {
-                self.decide(events);
-                self.answer_asked();
-                self.sweep();
+        let mailbox = self.mailbox.clone();
+        let shared = Arc::new(Mutex::new(self));
+        let lent = Arc::clone(&shared);
+        mailbox.open(Arc::new(move || lend(&lent)));
+        loop {
+            let this = lock(&shared);
+            let (next, seen) = (this.next(), mailbox.turns());
+            let crowded = this.hands.waiting() > ENOUGH;
+            drop(this);
+            if next.over {
+                break;
             }
+            mailbox.wait(next.due, seen);
+            if crowded {
+                // Waking up for each end would cost CPU that tasks need.
+                std::thread::sleep(COMPANY);
+            }
+            lock(&shared).turn();
         }
+        mailbox.lend_no_more();
+        let ending = lock(&shared).wind_down();
+        mailbox.close();
+        ending
+    }
+
+    /// Decides on all messages that are there, and acts.
+    fn turn(&mut self) {
+        let mut events = Vec::new();
+        for message in self.mailbox.take(GROUP) {
+            self.take(message, &mut events);
+        }
+        if events.is_empty() {
+            events.push(Event::Wake);
+        }
+        self.release_signalled(&mut events);
+        self.measure_room(&mut events);
+        if self.hands.ending.is_none() {
+            self.decide(events);
+            self.answer_asked();
+            self.sweep();
+        }
+    }
+
+    fn next(&self) -> Next {
+        Next {
+            due: Instant::now() + self.patience(),
+            over: self.hands.ending.is_some(),
+        }
+    }
+
+    /// Ends what runs. Why the loop ended.
+    fn wind_down(&mut self) -> Ending {
         let ending = self.hands.ending.take().unwrap_or(Ending::Stopped);
         if !matches!(ending, Ending::NewIncarnation(_)) {
             bound_the_stop(self.stop_grace);
@@ -339,35 +349,12 @@ impl<S: Store> Loop<S> {
             .command(exec::Command::Settled(former.copied().collect()));
     }
 
-    /// Waits for messages up to the next wake-up and turns them into events.
-    fn gather(&mut self, from: &Receiver<Message>) -> Vec<Event> {
-        let mut events = Vec::new();
-        match from.recv_timeout(self.patience()) {
-            Ok(message) => {
-                self.take(message, &mut events);
-                if self.hands.waiting() > ENOUGH {
-                    // Waking up for each end would cost CPU that tasks need.
-                    std::thread::sleep(COMPANY);
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => events.push(Event::Wake),
-            Err(RecvTimeoutError::Disconnected) => self.hands.ending = Some(Ending::Stopped),
-        }
-        while events.len() < GROUP {
-            let Ok(message) = from.try_recv() else { break };
-            self.take(message, &mut events);
-        }
-        self.release_signalled(&mut events);
-        self.measure_room(&mut events);
-        events
-    }
-
     fn patience(&self) -> Duration {
         let now = clock::now().mono;
         let wake = self
             .driver
             .next_wakeup()
-            .map_or(Duration::MAX, |at| until(now, at));
+            .map_or(LONGEST, |at| until(now, at));
         let signal = self
             .signalled
             .iter()
@@ -581,6 +568,23 @@ impl Hands {
         // The link ends after the loop; before that it takes everything.
         let _ = self.link.send(command);
     }
+}
+
+/// Takes a turn with a thread that is lent, unless another one is taking one.
+fn lend<S: Store + Send + 'static>(shared: &Mutex<Loop<S>>) -> bool {
+    let Ok(mut this) = shared.try_lock() else {
+        return false;
+    };
+    if this.hands.ending.is_none() {
+        this.turn();
+    }
+    this.mailbox.turned(this.next());
+    true
+}
+
+/// A turn that panics ends the process.
+fn lock<S: Store>(shared: &Mutex<Loop<S>>) -> MutexGuard<'_, Loop<S>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A stop ends within the grace of its tasks and a little more, whatever hangs: what is left is

@@ -7,7 +7,8 @@ use crate::clock;
 use crate::data::{self, DataDir, DataError, Identity};
 use crate::linking::{self, LinkCommand, LinkOptions};
 use crate::local;
-use crate::looping::{self, Ending, Handle, Loop, Message, Parts};
+use crate::looping::{self, Ending, Loop, Message, Parts};
+use crate::mailbox::Handle;
 use crate::sweep::Sweep;
 use clap::Args;
 use edge_core::driver::Driver;
@@ -170,7 +171,7 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
     let executor_options = settings.executor(&data, Incarnation::default());
     let (identity, fresh) = identify(&data, args, &settings)?;
     let incarnation = identity.incarnation();
-    let (handle, from) = Handle::new();
+    let handle = Handle::default();
     let options = exec::Options {
         store_id: mark_of(&identity),
         ..executor_options
@@ -201,9 +202,10 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
         files,
         idle_timeout: settings.idle_timeout,
     };
-    let threads = spawn_link(link_options, handle, commands)?;
+    let threads = spawn_link(link_options, handle.clone(), commands)?;
     let boot = boot(&data, left.directories.into_iter().collect())?;
     let parts = Parts {
+        mailbox: handle,
         driver,
         executor,
         link,
@@ -219,9 +221,8 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
         coordinator = identity.coordinator.as_deref().unwrap_or("none"),
         "the agent runs"
     );
-    let ending = Loop::new(parts).run(&from);
-    // The link's runtime ends with the loop's end of its queue.
-    drop(from);
+    let ending = Loop::new(parts).run();
+    // The loop is gone, and with it its end of the link's queue.
     let _ = threads.join();
     if let Ending::NewIncarnation(_) = &ending {
         succeed(&data, &identity, incarnation)?;
@@ -232,6 +233,7 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
 /// An executor that reports to the loop.
 fn start_executor(options: exec::Options, to_loop: Handle) -> Result<exec::Executor, StartError> {
     exec::Executor::start(options, move |event| match event {
+        exec::Event::Ended(ended) if ended.idle => to_loop.tell_and_lend(Message::Ended(*ended)),
         exec::Event::Ended(ended) => to_loop.tell(Message::Ended(*ended)),
         exec::Event::Began { attempt, at, .. } => to_loop.tell(Message::Began { attempt, at }),
         exec::Event::LogsDropped { files, bytes } => {

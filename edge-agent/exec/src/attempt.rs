@@ -140,10 +140,11 @@ pub(crate) fn not_begun(launch: &Launch, reason: Reason, text: String) -> Ended 
         peak_memory: 0,
         log_dropped: 0,
         text,
+        idle: false,
     }
 }
 
-/// Open files of an attempt that is over. Closing them costs more than its end should wait for.
+/// Open files of an attempt that is over. Whoever waits for its end need not wait for their closing.
 #[derive(Debug)]
 pub(crate) struct Debris {
     _files: [OwnedFd; 3],
@@ -157,17 +158,18 @@ pub(crate) fn run(
     control: &Control,
     launch: &Launch,
     sink: &dyn Fn(Event),
-) -> (Ended, Option<Debris>) {
+) -> Ended {
     if let Some(order) = control.take() {
-        let text = "stopped before it began".to_owned();
-        return (not_begun(launch, order.why, text), None);
+        return not_begun(launch, order.why, "stopped before it began".to_owned());
     }
     let mark = mark::of(&launch.attempt);
     let begun = Running::begin(node, bench, control, launch, &mark);
     let (mut running, place) = match begun {
         Ok(begun) => begun,
-        Err(trouble) => return (not_begun(launch, trouble.reason, trouble.text), None),
+        Err(trouble) => return not_begun(launch, trouble.reason, trouble.text),
     };
+    // while it runs
+    bench.prepare();
     running.watch(bench, sink);
     let used = running.reap(bench, &mark);
     running.drain(bench);
@@ -197,12 +199,13 @@ pub(crate) fn run(
         peak_memory: used.peak_memory,
         log_dropped: captured.dropped,
         text,
+        idle: false,
     };
-    let debris = Debris {
+    bench.debris = Some(Debris {
         _files: [running.fd, running.out, running.err],
         _command: running.command,
-    };
-    (ended, Some(debris))
+    });
+    ended
 }
 
 /// How a main process ended and what it used.

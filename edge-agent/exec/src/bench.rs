@@ -6,7 +6,7 @@
 //! whatever is made or removed in it sets to the present. Each worker has a parent directory of its
 //! own: two workers in one would wait for each other.
 
-use crate::attempt::{Node, Trouble};
+use crate::attempt::{Debris, Node, Trouble};
 use crate::creds::Home;
 use crate::environ::below;
 use crate::files::{open_dir, open_node_file, open_regular};
@@ -45,6 +45,8 @@ pub(crate) struct Bench {
     tag: i64,
     /// Pipes for the next attempt's output and errors, if they are made already.
     pipes: Option<[Pipe; 2]>,
+    /// What is left of the attempt before.
+    pub(crate) debris: Option<Debris>,
     /// What the worker's thread is when it is not somebody else.
     pub(crate) home: Home,
     pub(crate) null: File,
@@ -80,6 +82,7 @@ impl Bench {
             spare: Vec::new(),
             tag: 1000 + i64::from(u32::from_ne_bytes(drawn) >> 2),
             pipes: None,
+            debris: None,
             home: Home::of_this_thread()?,
             null,
             buffer,
@@ -88,9 +91,10 @@ impl Bench {
         })
     }
 
-    /// Makes what the next attempt needs whatever it is, while there is nothing else to do. Whether
-    /// anything was to be made.
+    /// Clears up after the attempt before and makes what the next one needs whatever it is, while
+    /// nobody waits for this worker. Whether anything was made.
     pub(crate) fn prepare(&mut self) -> bool {
+        self.debris = None;
         let wanting = self.pipes.is_none();
         if wanting {
             // what fails here fails again when it is needed, and is told then

@@ -164,6 +164,9 @@ pub struct Ended {
     pub log_dropped: u64,
     /// What went wrong, for people; empty when nothing did.
     pub text: String,
+    /// The thread that tells this has nothing else to do: whoever hears it may use it for as long
+    /// as it likes. What is begun meanwhile is run by this thread first.
+    pub idle: bool,
 }
 
 /// What the agent before this one left.

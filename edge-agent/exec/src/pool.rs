@@ -70,6 +70,8 @@ struct State {
     settled: BTreeMap<usize, Vec<String>>,
     workers: BTreeSet<usize>,
     idle: usize,
+    /// Workers that tell of an end and come back for work.
+    returning: usize,
     closing: bool,
     errands: Option<mpsc::Sender<Errand>>,
 }
@@ -206,7 +208,7 @@ impl Executor {
 
     /// Ends everything (TERM, after `grace` KILL, reason `why`) and returns when all ends are
     /// reported and every thread has left. What is still commanded meanwhile never begins.
-    pub fn shutdown(mut self, grace: Span, why: Reason) {
+    pub fn shutdown(&mut self, grace: Span, why: Reason) {
         self.close(Order { grace, why });
     }
 
@@ -284,6 +286,12 @@ impl State {
         }
     }
 
+    /// Whether nothing waits for the worker that ran this one.
+    fn has_nothing_after(&self, attempt: &AttemptRef) -> bool {
+        let waiting = self.queue.len() + self.urgent.len();
+        waiting == 0 && !self.followers.contains_key(attempt) && !self.closing
+    }
+
     fn known(&self, attempt: &AttemptRef) -> bool {
         let mut waiting = self.queue.iter().chain(&self.urgent);
         self.running.contains_key(attempt)
@@ -350,10 +358,10 @@ impl Shared {
         }
         let waiting = state.queue.len() + state.urgent.len();
         let wanted = urgent || state.workers.len() < self.node.options.slots.max(1);
-        if state.idle < waiting && wanted && state.workers.len() < WORKERS {
+        if state.idle + state.returning < waiting && wanted && state.workers.len() < WORKERS {
             self.hire(state);
         }
-        state.idle > 0
+        state.idle > 0 && waiting > state.returning
     }
 
     /// Starts another worker.
@@ -421,10 +429,8 @@ impl Shared {
         match made {
             Ok((mut bench, control)) => {
                 while let Some(launch) = self.next(number, &mut bench, &control) {
-                    let (ended, debris) =
-                        run(&self.node, &mut bench, &control, &launch, &*self.sink);
-                    self.finish(&control, ended);
-                    drop(debris);
+                    let ended = run(&self.node, &mut bench, &control, &launch, &*self.sink);
+                    self.finish(number, &control, ended);
                 }
                 bench.tidy(0);
             }
@@ -448,7 +454,8 @@ impl Shared {
         self.left.notify_all();
     }
 
-    fn finish(&self, control: &Control, ended: Ended) {
+    /// Tells of an end of worker `number`.
+    fn finish(&self, number: usize, control: &Control, mut ended: Ended) {
         let mut state = self.lock();
         state.running.remove(&ended.attempt);
         if ended.began.is_none() {
@@ -456,14 +463,22 @@ impl Shared {
         }
         // an order that came too late is not meant for the next attempt
         control.take();
+        ended.idle = !self.is_extra(number) && state.has_nothing_after(&ended.attempt);
+        state.returning += usize::from(ended.idle);
         drop(state);
-        let attempt = ended.attempt;
+        let (attempt, idle) = (ended.attempt, ended.idle);
         (self.sink)(Event::Ended(Box::new(ended)));
         // Only now: nobody may hear that the next one began before this one's end.
         let mut state = self.lock();
+        state.returning -= usize::from(idle);
         if let Some(next) = state.followers.remove(&attempt) {
             state.urgent.push_front(next);
         }
+    }
+
+    /// Whether a worker is there only for what does not wait for a slot.
+    fn is_extra(&self, number: usize) -> bool {
+        number >= self.node.options.slots.max(1)
     }
 
     /// The next attempt for this worker; none when it is to leave.
@@ -473,7 +488,7 @@ impl Shared {
         bench: &mut Bench,
         control: &Arc<Control>,
     ) -> Option<Box<Launch>> {
-        let extra = number >= self.node.options.slots.max(1);
+        let extra = self.is_extra(number);
         let mut state = self.lock();
         loop {
             bench.settled(state.settled.remove(&number).unwrap_or_default());

@@ -147,7 +147,7 @@ fn a_stop_that_comes_too_late_hits_nobody_else() {
 
 #[test]
 fn shutting_down_ends_everything_and_reports_it() {
-    let world = World::with(6, |options| options.slots = 2);
+    let mut world = World::with(6, |options| options.slots = 2);
     (0..4).for_each(|number| world.begin(shell(number, "sleep 1000")));
     world.began();
     world.began();
@@ -210,7 +210,7 @@ fn directories_that_are_left_are_found_and_settled() {
     let world = World::new(8);
     let attempt = world.run(argv(1, &["true"])).attempt;
     let options = Options::new(world.data.clone(), store_id(8));
-    let next = Executor::start(options, |_| {}).unwrap();
+    let mut next = Executor::start(options, |_| {}).unwrap();
     assert_eq!(next.reap_strangers(Span(0)).unwrap().directories, [attempt]);
     next.command(Command::Settled(vec![attempt]));
     next.shutdown(Span(0), Reason::AgentDied);

@@ -13,7 +13,7 @@ fn root() -> bool {
 
 #[test]
 fn a_success_yields_its_outputs_by_hash_and_leaves_no_files() {
-    let world = World::new(1);
+    let mut world = World::new(1);
     let launch = with_outputs(
         shell(1, "echo a > a; mkdir d; echo b > d/b; echo junk > c"),
         &["a", "d/b"],
@@ -216,7 +216,7 @@ fn tasks_of_a_root_agent_run_as_nobody_without_groups_and_capabilities() {
 
 #[test]
 fn output_beyond_the_quota_is_dropped_and_blocks_nobody() {
-    let world = World::with(8, |options| {
+    let mut world = World::with(8, |options| {
         options.log_quota_per_attempt = 10_000;
         options.log_quota_node = 25_000;
     });
@@ -255,7 +255,7 @@ fn output_beyond_the_quota_is_dropped_and_blocks_nobody() {
 
 #[test]
 fn two_hundred_at_once_all_end_well() {
-    let world = World::new(9);
+    let mut world = World::new(9);
     for number in 0..200 {
         let mut launch = with_outputs(
             shell(number, "echo $DRIFTLESS_ATTEMPT > o; sleep 0.05"),

@@ -7,13 +7,15 @@ use crate::raw::Raw;
 use crate::{spawn, stats, workload};
 use anyhow::Result;
 use shared::fact::Body;
+use shared::limits::LINGER_MS;
 use std::time::Instant;
 
 const COUNT: usize = 1000;
 
 pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
     let workflow = workload::chain(COUNT)?;
-    let (_, facts) = run(place, &workflow)?;
+    // In a chain nothing is started ahead.
+    let (_, facts) = run(place, &workflow, LINGER_MS)?;
     let entries: Vec<Vec<u8>> = facts
         .into_iter()
         .filter(|(fact, _)| matches!(fact.body, Body::Started { .. } | Body::Ended { .. }))
@@ -22,7 +24,7 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
     let mut rounds = Vec::new();
     for _ in 0..2 * place.rounds {
         let before = reference(place, &entries[..COUNT])?;
-        let (ours, _) = run(place, &workflow)?;
+        let (ours, _) = run(place, &workflow, LINGER_MS)?;
         let after = reference(place, &entries[COUNT..])?;
         rounds.push((ours, f64::midpoint(before, after)));
     }
