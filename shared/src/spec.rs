@@ -30,7 +30,7 @@ pub use units::{duration, size};
 
 use crate::time::Unix;
 use crate::workflow::Workflow;
-use assemble::{Given, assemble};
+use assemble::{Given, assemble, decode};
 use mistake::{Pos, Sink};
 use std::collections::BTreeMap;
 use value::Block;
@@ -121,13 +121,22 @@ pub fn submission(
         complete: true,
         submitted_at,
     };
-    process(file_name, text, given).map(|(_, workflow)| workflow)
+    let mut sink = Sink::default();
+    let workflow = yaml::parse(text, &mut sink).map(|root| {
+        let decoded = decode(&root, given, &mut sink);
+        // A large tree leaves its memory to what is made of it.
+        drop(root);
+        assemble(decoded, given, &mut sink).workflow
+    });
+    let workflow = sink.settle(file_name, workflow)?;
+    Ok(workflow.expect("a file that could not be read has a mistake"))
 }
 
 fn process(file: &str, text: &str, given: Given<'_>) -> Result<(Spec, Workflow), Mistakes> {
     let mut sink = Sink::default();
     let read = yaml::parse(text, &mut sink).map(|root| {
-        let assembled = assemble(&root, given, &mut sink);
+        let decoded = decode(&root, given, &mut sink);
+        let assembled = assemble(decoded, given, &mut sink);
         let (block, params) = (assembled.block, assembled.params);
         (
             Spec {
@@ -168,7 +177,8 @@ impl Spec {
             submitted_at,
         };
         let mut sink = Sink::default();
-        let assembled = assemble(&self.root, given, &mut sink);
+        let decoded = decode(&self.root, given, &mut sink);
+        let assembled = assemble(decoded, given, &mut sink);
         sink.settle(&self.file, assembled.workflow)
     }
 

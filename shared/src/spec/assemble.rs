@@ -44,9 +44,15 @@ pub(crate) struct Assembled {
     pub(crate) workflow: Workflow,
 }
 
-/// Reads the tree. The workflow means something only if no mistake was noted and all parameters
-/// had values.
-pub(crate) fn assemble(root: &Node, given: Given<'_>, sink: &mut Sink) -> Assembled {
+/// What stands in the tree, before it is compiled. The tree is not needed any more.
+pub(crate) struct Decoded {
+    block: Block,
+    params: Vec<Param>,
+    values: Values,
+}
+
+/// Reads the tree.
+pub(crate) fn decode(root: &Node, given: Given<'_>, sink: &mut Sink) -> Decoded {
     let declared = declared(root, sink);
     let values = values(&declared, given, sink);
     let mut decoder = Decoder {
@@ -55,10 +61,22 @@ pub(crate) fn assemble(root: &Node, given: Given<'_>, sink: &mut Sink) -> Assemb
         filled: 0,
     };
     let block = decoder.block(schema::WORKFLOW, root, "the workflow");
-    let params = declared
-        .into_iter()
-        .map(|declared| declared.param)
-        .collect();
+    let params = declared.into_iter().map(|declared| declared.param);
+    Decoded {
+        block,
+        params: params.collect(),
+        values,
+    }
+}
+
+/// Compiles what was read. The workflow means something only if no mistake was noted and all
+/// parameters had values.
+pub(crate) fn assemble(decoded: Decoded, given: Given<'_>, sink: &mut Sink) -> Assembled {
+    let Decoded {
+        block,
+        params,
+        values,
+    } = decoded;
     let tasks = tasks(&block, given, sink);
     let text = |name| match block.get(name) {
         Some((_, Value::Text(text) | Value::Open(text))) => text.clone(),

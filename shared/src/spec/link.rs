@@ -3,10 +3,11 @@
 
 use super::mistake::{Pos, Sink, brief, nearest};
 use super::units;
-use super::value::{File, Named, Word};
+use super::value::{File, Named, Word, by_text};
 use crate::graph;
 use crate::ids::{Hash, TaskIdx};
 use crate::workflow::{Input, Output, Source, Task};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Files sent along with a submission, by name: content and bytes.
@@ -16,6 +17,9 @@ pub type SentFiles = BTreeMap<String, (Hash, u64)>;
 const SUGGESTIONS: usize = 50;
 /// Names shown of one cycle.
 const CYCLE_NAMES: usize = 1000;
+
+/// What is found by a text.
+type Index<'a, V> = BTreeMap<(u128, Cow<'a, str>), V>;
 
 /// Where an output is written.
 #[derive(Clone, Copy)]
@@ -33,8 +37,8 @@ pub(crate) struct Linker<'a> {
     /// `None` while it is not known what will be sent.
     sent: Option<&'a SentFiles>,
     used: BTreeSet<&'a str>,
-    by_name: BTreeMap<String, Writer>,
-    by_path: BTreeMap<String, Writer>,
+    by_name: Index<'a, Writer>,
+    by_path: Index<'a, Writer>,
     /// A name or path depends on a parameter without a value.
     open: bool,
 }
@@ -58,7 +62,7 @@ pub(crate) fn link(named: &[Named], tasks: &mut [Task], sent: Option<&SentFiles>
     let ids = named
         .iter()
         .enumerate()
-        .map(|(i, task)| (task.name.as_str(), i))
+        .map(|(i, task)| (by_text(task.name.as_str()), i))
         .collect();
     for index in 0..named.len() {
         linker.inputs(index);
@@ -84,7 +88,7 @@ impl<'a> Linker<'a> {
                 output: self.tasks[index].outputs.len(),
                 writers: 1,
             };
-            if let Some(first) = self.by_name.get(&name) {
+            if let Some(first) = self.by_name.get(&by_text(name.as_str())) {
                 let other = &self.named[first.task];
                 let what = if first.task == index {
                     format!("task '{}' writes '{}' twice", named.name, brief(&name))
@@ -105,10 +109,10 @@ impl<'a> Linker<'a> {
                 continue;
             }
             self.by_path
-                .entry(path.clone())
+                .entry(by_text(path.clone()))
                 .and_modify(|w| w.writers += 1)
                 .or_insert(writer);
-            self.by_name.insert(name.clone(), writer);
+            self.by_name.insert(by_text(name.clone()), writer);
             self.tasks[index].outputs.push(Output { name, path });
         }
         let paths = self.tasks[index]
@@ -211,11 +215,11 @@ impl<'a> Linker<'a> {
 
     /// Who writes what is called `word`; `None` if it cannot be known yet.
     fn writer(&mut self, index: usize, word: &Word) -> Option<Result<Option<Writer>, ()>> {
-        if let Some(writer) = self.by_name.get(&word.text) {
+        if let Some(writer) = self.by_name.get(&by_text(word.text.as_str())) {
             return Some(Ok(Some(*writer)));
         }
         let path = units::inner_path(&word.text).ok();
-        match path.and_then(|path| self.by_path.get(&path)) {
+        match path.and_then(|path| self.by_path.get(&by_text(path))) {
             Some(writer) if writer.writers > 1 => {
                 let what = format!(
                     "input '{}' of task '{}' is a path that {} tasks write",
@@ -277,7 +281,7 @@ impl<'a> Linker<'a> {
         let near = if self.sink.count() > SUGGESTIONS {
             None
         } else {
-            nearest(&word.text, self.by_name.keys().map(String::as_str))
+            nearest(&word.text, self.by_name.keys().map(|(_, name)| &**name))
         };
         let mend = near.map_or_else(
             || {
@@ -297,10 +301,10 @@ impl<'a> Linker<'a> {
         None
     }
 
-    fn needs(&mut self, index: usize, ids: &BTreeMap<&str, usize>) {
+    fn needs(&mut self, index: usize, ids: &Index<'_, usize>) {
         let named = &self.named[index];
         for word in named.block.texts("needs").iter().filter(|word| !word.open) {
-            match ids.get(word.text.as_str()) {
+            match ids.get(&by_text(word.text.as_str())) {
                 Some(need) if *need == index => {
                     let what = format!("task '{}' waits for itself", named.name);
                     self.sink.add(word.at, what, "remove it from `needs`");
@@ -311,7 +315,7 @@ impl<'a> Linker<'a> {
                     let near = if self.sink.count() > SUGGESTIONS {
                         None
                     } else {
-                        nearest(&word.text, ids.keys().copied())
+                        nearest(&word.text, ids.keys().map(|(_, id)| &**id))
                     };
                     let mend = near.map_or_else(
                         || "`needs` takes ids of tasks of this file".to_owned(),
@@ -336,7 +340,7 @@ impl<'a> Linker<'a> {
             .keys()
             .filter(|name| !self.used.contains(name.as_str()))
         {
-            let what = match self.by_name.get(name) {
+            let what = match self.by_name.get(&by_text(name.as_str())) {
                 Some(writer) => {
                     let task = &self.named[writer.task].name;
                     format!(
@@ -378,6 +382,9 @@ impl<'a> Linker<'a> {
 
 /// Refuses paths of one task that are the same, or of which one is a directory of another.
 fn check_paths(sink: &mut Sink, at: Pos, sort: &str, mut paths: Vec<&str>) {
+    if paths.len() < 2 {
+        return;
+    }
     // By parts, so that what lies below a path follows it.
     paths.sort_by(|a, b| a.split('/').cmp(b.split('/')));
     for pair in paths.windows(2) {

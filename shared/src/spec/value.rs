@@ -4,6 +4,7 @@ use super::mistake::Pos;
 use super::schema::{Field, Kind};
 use super::units::Deadline;
 use crate::time::Span;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The value of a field.
@@ -38,6 +39,16 @@ pub(crate) struct Word {
     pub(crate) text: String,
     /// It depends on a parameter without a value; `text` is as written.
     pub(crate) open: bool,
+}
+
+/// A text as a key of a map: to compare the beginning of texts as a number is much cheaper than to
+/// follow a reference, and mostly enough.
+pub(crate) fn by_text<'a>(text: impl Into<Cow<'a, str>>) -> (u128, Cow<'a, str>) {
+    let text = text.into();
+    let len = text.len().min(16);
+    let mut first = [0; 16];
+    first[..len].copy_from_slice(&text.as_bytes()[..len]);
+    (u128::from_be_bytes(first), text)
 }
 
 /// A map under its key.

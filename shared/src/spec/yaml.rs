@@ -3,6 +3,7 @@
 //! mistakes.
 
 use super::mistake::{Pos, Sink, brief};
+use super::value::by_text;
 use crate::limits::SPEC_BYTES;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 use std::borrow::Cow;
@@ -253,8 +254,7 @@ impl<'s> Builder<'s> {
 
     /// Keeps the first of entries with the same key.
     fn drop_repeated(&mut self, entries: &mut Vec<Entry>) {
-        let keys: BTreeSet<&str> = entries.iter().map(|e| &*e.key).collect();
-        if keys.len() == entries.len() {
+        if are_unique(entries) {
             return;
         }
         let mut first: BTreeMap<Box<str>, Pos> = BTreeMap::new();
@@ -362,6 +362,22 @@ impl<'s> Builder<'s> {
         }
         self.root
     }
+}
+
+/// Whether no key stands twice. Most maps are small and need no set for that.
+fn are_unique(entries: &[Entry]) -> bool {
+    if entries.len() <= 8 {
+        let mut rest = entries;
+        while let Some((first, others)) = rest.split_first() {
+            if others.iter().any(|other| other.key == first.key) {
+                return false;
+            }
+            rest = others;
+        }
+        return true;
+    }
+    let keys: BTreeSet<_> = entries.iter().map(|e| by_text(&*e.key)).collect();
+    keys.len() == entries.len()
 }
 
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, no_width: bool) -> Kind {
