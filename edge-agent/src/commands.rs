@@ -112,6 +112,25 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// A field of the status as it is read aloud: `0 of 2` slots, `3 succeeded, 1 failed`.
+fn for_people(name: &str, value: &Value) -> String {
+    match value {
+        Value::Array(pair) if name == "slots" => {
+            let parts: Vec<String> = pair.iter().map(text).collect();
+            parts.join(" of ")
+        }
+        Value::Object(counts) if counts.is_empty() => "-".to_owned(),
+        Value::Object(counts) => {
+            let parts: Vec<String> = counts
+                .iter()
+                .map(|(what, count)| format!("{count} {what}"))
+                .collect();
+            parts.join(", ")
+        }
+        other => text(other),
+    }
+}
+
 /// `status`.
 pub(crate) fn status(common: &Common) -> ExitCode {
     finish((|| {
@@ -126,7 +145,7 @@ pub(crate) fn status(common: &Common) -> ExitCode {
                 io::stdout(),
                 "{:<width$}  {}",
                 name.replace('_', " "),
-                text(value)
+                for_people(name, value)
             )?;
         }
         Ok(())

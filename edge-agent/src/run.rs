@@ -19,7 +19,7 @@ use shared::ids::{Incarnation, NodeId};
 use shared::time::Span;
 use shared::workflow::Resources;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -152,6 +152,7 @@ fn start_log(format: &str) {
         EnvFilter::try_from_env("DRIFTLESS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     // A second start within one process keeps the first log.
     let _ = if format == "json" {
