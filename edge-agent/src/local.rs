@@ -213,8 +213,12 @@ struct Whole<'a, R> {
 impl<R: Read> Read for Whole<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if most == 0 {
+            // Not even to read nothing: a buffered reader would wait for what comes next.
+            return Ok(0);
+        }
         let len = self.reader.read(&mut buffer[..most])?;
-        if len == 0 && most > 0 {
+        if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.left -= len as u64;
