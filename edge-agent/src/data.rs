@@ -21,6 +21,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +96,8 @@ pub struct Identity {
     pub labels: BTreeMap<String, String>,
 }
 
+/// How long the lock of an agent that was killed may be held by what it left.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 const FORMAT: u32 = 1;
 const IDENTITY: &str = "identity.json";
 const NEXT: &str = "identity.next";
@@ -170,8 +173,9 @@ impl DataDir {
             .mode(0o600)
             .open(path.join("agent.lock"))
             .map_err(unusable)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| DataError::InUse(path.display().to_string()))?;
+        if !take(&lock) {
+            return Err(DataError::InUse(path.display().to_string()));
+        }
         Ok(Self { path, _lock: lock })
     }
 
@@ -270,6 +274,19 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Takes the lock. An agent that was killed may leave it for a moment to a child that has not
+/// executed its program yet; behind the lock every such child is a process that can be recognised.
+fn take(lock: &File) -> bool {
+    let until = Instant::now() + LEFT_BEHIND;
+    while flock(lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 /// The format of an identity that is later than ours. Its other fields may be others, too.
@@ -382,5 +399,19 @@ mod tests {
             DataDir::open(&foreign),
             Err(DataError::Foreign { .. })
         ));
+    }
+
+    #[test]
+    fn a_lock_that_a_killed_agent_left_to_a_child_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path()).unwrap());
+        let child = File::options()
+            .write(true)
+            .open(dir.path().join("agent.lock"))
+            .unwrap();
+        flock(&child, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let executes = std::thread::spawn(move || drop(child));
+        DataDir::open(dir.path()).unwrap();
+        executes.join().unwrap();
     }
 }
