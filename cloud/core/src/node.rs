@@ -289,8 +289,15 @@ impl Node {
             if let fact::Body::Accepted { slice } = &fact.body {
                 self.accepted.insert((slice.run, slice.slice));
             }
-            if let fact::Body::Submitted { slice, .. } = &fact.body {
-                // what a gateway runs of its own is lost with it, like what it was given
+            // what a gateway runs of its own, or again because a person said so, is lost with it
+            // like what it was given
+            if let fact::Body::Submitted { slice, .. }
+            | fact::Body::Moved {
+                slice,
+                reason: Reason::ResumedByPerson,
+                ..
+            } = &fact.body
+            {
                 self.slices.insert((slice.run, slice.slice), slice.epoch);
             }
             for run in runs_named(&fact.body) {

@@ -461,7 +461,13 @@ impl Run {
             _ => 0,
         };
         let count = match self.head.slices.get_mut(row.slice as usize) {
-            Some(slice) => &mut slice.open,
+            Some(slice) => {
+                // a person at the gateway let a task run again
+                if open > 0 && slice.stage == Stage::Done {
+                    slice.stage = Stage::Accepted;
+                }
+                &mut slice.open
+            }
             None => &mut self.head.unplaced,
         };
         *count = count.saturating_add_signed(open);

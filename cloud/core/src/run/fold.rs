@@ -287,6 +287,9 @@ impl Run {
         if was.is_final() != to.is_final() {
             turned.push(task);
         }
+        if was.is_final() && !to.is_final() {
+            self.time_slice(slice.slice);
+        }
         Ok(())
     }
 

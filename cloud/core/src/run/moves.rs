@@ -295,8 +295,8 @@ impl Run {
                     self.set(dep, TaskState::Lost, Some(Reason::OutputLost), at.wall);
                 } else {
                     row.outputs.clear();
-                    self.set(dep, TaskState::Blocked, None, at.wall);
                     self.own(dep, NONE);
+                    self.set(dep, TaskState::Blocked, None, at.wall);
                     work.push(dep);
                 }
             }
