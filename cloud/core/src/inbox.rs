@@ -67,7 +67,7 @@ pub enum Message {
         /// A new incarnation of it is welcome.
         replace: bool,
     },
-    /// fleet → node: part of the store is lost: ask for everything it has.
+    /// fleet → node, run → node: part of the store is lost: ask for everything it has.
     AskInventory,
     /// node → fleet: the node was heard since the hold.
     Heard {

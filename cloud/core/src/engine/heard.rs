@@ -167,6 +167,7 @@ impl<S: Store> Engine<S> {
             return;
         }
         known.inventory_wanted = false;
+        self.links.entry(node).or_default().asked = false;
         let mut packed = BTreeMap::new();
         for bytes in inventory.workflows {
             if let Ok((_, hash)) = shared::codec::unpack(&bytes) {

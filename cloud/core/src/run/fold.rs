@@ -24,6 +24,7 @@ impl Run {
         fx: &mut Effects,
     ) {
         let mut turned = Vec::new();
+        let kept = self.keeps(log);
         let mut last = self.head.folded.get(&log).copied().unwrap_or(0);
         for (number, fact) in facts {
             if number <= last {
@@ -40,6 +41,9 @@ impl Run {
             }
         }
         self.head.folded.insert(log, last);
+        if self.head.known && self.keeps(log) && !kept {
+            self.send(log.node, Message::AskInventory, fx);
+        }
         self.tell(&turned, fx);
         if self.head.unplaced > 0 && !turned.is_empty() {
             self.settle(at.wall, fx);
@@ -53,11 +57,16 @@ impl Run {
     fn early(&self, log: LogId, fact: &Fact) -> bool {
         let awaited = self.head.held && !self.head.heard.contains(&log);
         !self.head.known
-            || self.head.kept.iter().any(|(l, ..)| *l == log)
+            || self.keeps(log)
             || (awaited
                 && self
                     .slices_of(&fact.body)
                     .any(|slice| self.unheard_of(slice)))
+    }
+
+    /// Whether facts of this log wait for the inventory of their node.
+    fn keeps(&self, log: LogId) -> bool {
+        self.head.kept.iter().any(|(l, ..)| *l == log)
     }
 
     /// The slices of this run that a fact is about.

@@ -442,6 +442,11 @@ impl Run {
         {
             self.head.by = "rebuilt from an inventory".to_owned();
             self.define(packed, hash, workflow, fx);
+            // an inventory that came before the first fact of its node said nothing to this run
+            let others: BTreeSet<LogId> = self.head.kept.iter().map(|(l, ..)| *l).collect();
+            for other in others.into_iter().filter(|other| *other != log) {
+                self.send(other.node, Message::AskInventory, fx);
+            }
         }
         if !self.head.known {
             return Vec::new();
