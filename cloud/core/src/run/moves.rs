@@ -461,7 +461,7 @@ impl Run {
         self.head.folded.remove(&log);
         let named: BTreeSet<SliceRef> = slices.iter().map(|s| s.slice).collect();
         for state in slices {
-            self.compare(log, state);
+            self.compare(at, log, state);
         }
         for number in self.live_slices(|s| s.node == log.node && s.incarnation == log.incarnation) {
             let slice = self.slice_ref(number);
@@ -483,7 +483,7 @@ impl Run {
 
     /// Takes over what the node knows better: a slice of a newer epoch, or one that is not known
     /// here.
-    fn compare(&mut self, log: LogId, state: &SliceState) {
+    fn compare(&mut self, at: At<'_>, log: LogId, state: &SliceState) {
         let known = self.head.slices.get(state.slice.slice as usize);
         let sane = (state.slice.slice as usize) < self.head.slices.len() + 10_000;
         if !sane
@@ -497,13 +497,17 @@ impl Run {
             if status.task.0 as usize >= tasks {
                 continue;
             }
-            let owner = self
-                .body
-                .as_ref()
-                .map(|b| b.tasks[status.task.0 as usize].slice);
-            let current = owner.and_then(|o| self.head.slices.get(o as usize));
+            let Some(body) = &self.body else { return };
+            let row = &body.tasks[status.task.0 as usize];
+            // what this side ended because it was on no node was on this one
+            let ended = row.state.is_final() && row.state != TaskState::Succeeded;
+            let again = row.slice == NONE && ended;
+            let current = self.head.slices.get(row.slice as usize);
             if current.is_none_or(|s| s.epoch < state.slice.epoch) {
                 self.own(status.task, state.slice.slice);
+                if again {
+                    self.set(status.task, TaskState::Blocked, None, at.wall);
+                }
             }
         }
         self.time_slice(state.slice.slice);

@@ -511,9 +511,13 @@ impl Run {
         }
     }
 
-    /// Ends tasks on no node that can no longer start, and tells those who need them.
+    /// Ends tasks on no node that can no longer start, and tells those who need them. Not while the
+    /// run is held: they may be on a node that was not heard.
     pub fn settle(&mut self, wall: shared::time::Unix, fx: &mut Effects) {
         let mut ended = Vec::new();
+        if self.head.held {
+            return;
+        }
         loop {
             let Some(body) = &self.body else { return };
             let done: Vec<(TaskIdx, TaskState, Reason)> = (0u32..)
