@@ -300,7 +300,14 @@ impl Node {
             {
                 self.slices.insert((slice.run, slice.slice), slice.epoch);
             }
-            for run in runs_named(&fact.body) {
+            let mut named = runs_named(&fact.body);
+            if let fact::Body::Reset { .. } = &fact.body {
+                // what is not named behind a hole was given up in it
+                named.extend(self.slices.keys().map(|(run, _)| *run));
+                named.sort_unstable();
+                named.dedup();
+            }
+            for run in named {
                 self.name_run(log.incarnation, run, number, fx);
                 let ranges = rows.entry(run).or_default();
                 match ranges.last_mut() {

@@ -1,6 +1,6 @@
 //! Facts into states: in order, each once, and only where slice, epoch, owner and state agree.
 
-use super::{At, AttemptRow, Conflict, HISTORY, Run, Stage};
+use super::{At, AttemptRow, Conflict, HISTORY, Run, Slice, Stage};
 use crate::effects::Effects;
 use crate::inbox::Message;
 use shared::explain::Reason;
@@ -161,7 +161,7 @@ impl Run {
                 };
                 Ok(())
             }
-            Body::Reset { slices, .. } => self.reset(log, slices, wall, turned),
+            Body::Reset { slices, .. } => self.reset(at, log, slices, wall, turned, fx),
             Body::Booted { .. } | Body::Dropped { .. } => Ok(()),
         }
     }
@@ -369,31 +369,60 @@ impl Run {
     /// The states of slices after a hole in the facts.
     fn reset(
         &mut self,
+        at: At<'_>,
         log: LogId,
         slices: &[SliceState],
         wall: Unix,
         turned: &mut Vec<TaskIdx>,
+        fx: &mut Effects,
     ) -> Result<(), Reason> {
         let ours = |s: &&SliceState| s.slice.run == self.id;
         let slices: Vec<&SliceState> = slices.iter().filter(ours).collect();
+        for slice in self.given_up(log, &slices) {
+            self.released(at, log, slice, &[], turned, fx)?;
+        }
         for state in slices {
             for status in &state.tasks {
                 if self.mine_task(log, state.slice, status.task).is_err() {
                     continue;
                 }
                 let was = self.row(status.task).map(|r| r.state);
-                self.set(status.task, status.state, None, wall);
+                // that a task is ready is no fact, so it stands as blocked here
+                let now = match status.state {
+                    TaskState::Ready => TaskState::Blocked,
+                    other => other,
+                };
                 if let Some(body) = &mut self.body {
                     let row = &mut body.tasks[status.task.0 as usize];
                     row.attempts = row.attempts.max(status.attempts);
                     row.outputs.clone_from(&status.outputs);
+                    body.touch(status.task);
                 }
-                if was.is_some_and(TaskState::is_final) != status.state.is_final() {
-                    turned.push(status.task);
+                if was != Some(now) {
+                    // a node loses only what is in doubt
+                    let why = (now == TaskState::Lost).then_some(Reason::InDoubt);
+                    self.set(status.task, now, why, wall);
+                    if now.is_final() || was.is_some_and(TaskState::is_final) {
+                        turned.push(status.task);
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Slices that a node took over and does not name behind a hole in its facts.
+    fn given_up(&self, log: LogId, named: &[&SliceState]) -> Vec<SliceRef> {
+        let theirs = |s: &Slice| {
+            let taken = matches!(s.stage, Stage::Accepted | Stage::Releasing);
+            taken && s.node == log.node && s.incarnation == log.incarnation
+        };
+        let numbers = (0u32..).zip(&self.head.slices);
+        let slices = numbers.filter(|(_, s)| theirs(s));
+        let slices = slices.map(|(number, _)| self.slice_ref(number));
+        slices
+            .filter(|slice| named.iter().all(|state| state.slice != *slice))
+            .collect()
     }
 
     /// Tells the slices that need these tasks how they stand now.
@@ -405,7 +434,7 @@ impl Run {
             for dependent in &body.dependents[task.0 as usize] {
                 let slice = body.tasks[dependent.0 as usize].slice;
                 let live = self.head.slices.get(slice as usize);
-                if slice != own && live.is_some_and(super::Slice::live) {
+                if slice != own && live.is_some_and(Slice::live) {
                     news.insert((slice, *task));
                 }
             }

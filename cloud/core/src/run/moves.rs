@@ -347,7 +347,9 @@ impl Run {
             self.send(log.node, Message::Closed { slice }, fx);
             return Ok(());
         }
-        if stage != Some(Stage::Releasing) {
+        // also if this side does not know that it asked for it, because its store went back
+        let live = |s: Stage| matches!(s, Stage::Assigned | Stage::Accepted | Stage::Releasing);
+        if !stage.is_some_and(live) {
             return Err(Reason::Superseded);
         }
         let open = self.open_tasks(slice.slice);
@@ -467,13 +469,12 @@ impl Run {
             let slice = self.slice_ref(number);
             let older = slice.epoch < Epoch::new(at.generation, 0) && self.head.origin.is_none();
             let assigned = self.head.slices[number as usize].stage == Stage::Assigned;
-            if older && assigned && !named.contains(&slice) {
+            // what the node took over and does not name it gave up, or took over since: facts say
+            if named.contains(&slice) {
+                self.tell_again(number, fx);
+            } else if older && assigned {
                 // Its directive may still be under way, so it cannot go elsewhere.
                 self.send_assign(number, fx);
-            } else if older && !named.contains(&slice) {
-                self.hand_back(at, number, Reason::NodeReimaged, fx);
-            } else {
-                self.tell_again(number, fx);
             }
         }
         self.repeat_marks(log, fx);
