@@ -121,6 +121,7 @@ impl Node {
     pub fn accept(&mut self, node: NodeId, hello: &Hello) {
         self.claim += 1;
         self.session = hello.session;
+        self.believed = false;
         self.capacity = hello.capacity.clone();
         for (key, value) in &hello.labels {
             self.labels.insert(key.clone(), value.clone());

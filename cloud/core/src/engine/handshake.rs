@@ -139,30 +139,29 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         let current = known.incarnation;
-        let replaceable = known.replace;
-        let fenced = known.fenced;
-        let closed = known.closed.contains_key(&hello.incarnation);
-        match current {
-            Some(current) if current != hello.incarnation => {
-                let follows = hello.succeeds == Some(current) && fenced == Some(current);
-                // an agent may see a fork that this side cannot: then a person decides, once
-                let freed = hello.succeeds == Some(current) && known.believed;
-                // this side took it in before its store went back
-                let proven = self.sealed(node, &hello);
-                if closed || !(replaceable || follows || freed || proven) {
-                    let why = format!(
-                        "incarnation {} calls, {current} is the one that counts",
-                        hello.incarnation
-                    );
-                    self.doubt(conn, node, &why);
-                    return Ok(());
-                }
-                let fx = self.effects.entry(AggregateId::Node(node)).or_default();
-                if let Some(known) = self.nodes.get_mut(&node) {
-                    known.succeed(node, hello.incarnation, fx);
-                }
+        if let Some(current) = current.filter(|current| *current != hello.incarnation) {
+            let follows = hello.succeeds == Some(current) && known.fenced == Some(current);
+            let closed = known.closed.contains_key(&hello.incarnation);
+            if closed && known.believed {
+                let text = "its incarnation was closed, and a person lets it begin another one";
+                self.refuse(conn, Refusal::NewIncarnation, text);
+                return Ok(());
             }
-            _ => {}
+            // a person may let in what nothing proves, once; a seal proves that this side took it
+            // in before its store went back
+            let welcome = known.replace || follows || known.believed;
+            if closed || !(welcome || self.sealed(node, &hello)) {
+                let why = format!(
+                    "incarnation {} calls, {current} is the one that counts",
+                    hello.incarnation
+                );
+                self.doubt(conn, node, &why);
+                return Ok(());
+            }
+            let fx = self.effects.entry(AggregateId::Node(node)).or_default();
+            if let Some(known) = self.nodes.get_mut(&node) {
+                known.succeed(node, hello.incarnation, fx);
+            }
         }
         if current.is_some() && !self.logs_agree(conn, node, hello.incarnation, &hello)? {
             return Ok(());

@@ -13,6 +13,7 @@ mod losses;
 mod medium;
 mod moves;
 mod refusals;
+mod restore;
 mod runs;
 mod sessions;
 mod window;

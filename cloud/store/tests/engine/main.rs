@@ -23,6 +23,8 @@ mod losses;
 mod moves;
 #[path = "../../../core/tests/engine/refusals.rs"]
 mod refusals;
+#[path = "../../../core/tests/engine/restore.rs"]
+mod restore;
 #[path = "../../../core/tests/engine/runs.rs"]
 mod runs;
 #[path = "../../../core/tests/engine/sessions.rs"]

@@ -1,0 +1,247 @@
+//! The coordinator's store went back: what the nodes say in which order, and what follows.
+
+use crate::common::{Agent, Env, all_done, ended, on, started, task, workflow};
+use cloud_core::event::Request;
+use shared::directive::Body as Wanted;
+use shared::explain::Reason;
+use shared::fact::Body;
+use shared::ids::{Incarnation, TaskIdx};
+use shared::log::{Direction, Head};
+use shared::state::TaskState;
+use shared::wire::{Inventory, Refusal, Up};
+use shared::workflow::Task;
+
+fn origin(agent: &Agent) -> Head {
+    Head::origin(agent.node, agent.incarnation, Direction::Up)
+}
+
+/// Two gateways with one task each, the second behind the first.
+fn pair() -> Vec<Task> {
+    vec![on("gw-1", task("a", &[])), on("gw-2", task("b", &[0]))]
+}
+
+fn empty() -> Inventory {
+    Inventory {
+        slices: Vec::new(),
+        workflows: Vec::new(),
+        directives: Vec::new(),
+    }
+}
+
+/// A gateway calls, sends its inventory, and all its facts again.
+fn comes_back(env: &mut Env, name: &str, inventory: Inventory) {
+    env.hello(name).unwrap();
+    env.say(name, Up::Inventory(inventory));
+    let origin = origin(env.agent(name));
+    env.resend(name, origin);
+}
+
+/// Found by seed 7371: a gateway's inventory had nothing of the run and came before its first fact
+/// about it, which waited for that inventory for ever, and so did all that came later.
+#[test]
+fn facts_that_come_behind_an_inventory_without_their_run_are_not_kept_for_ever() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    let run = env.submit(pair());
+    let slice = env.agent("gw-2").last_slice();
+    let refused = Body::Refused {
+        directive: 1,
+        slice: Some(slice),
+        reason: Reason::NoRoom,
+        text: String::new(),
+    };
+    env.tell("gw-2", vec![refused]);
+    env.restart(backup);
+    comes_back(&mut env, "gw-2", empty());
+    let inventory = env.agent("gw-1").inventory(&workflow(pair()));
+    let first = env.agent("gw-1").assigns()[0].clone();
+    comes_back(&mut env, "gw-1", inventory);
+    env.tell("gw-1", all_done(&first));
+    let asked = env.hello("gw-2").unwrap().want_inventory;
+    assert!(asked, "what came too early is asked for again");
+    env.say("gw-2", Up::Inventory(empty()));
+    let rest = env.agent("gw-2").assigns().last().unwrap().clone();
+    assert!(rest.slice.epoch > slice.epoch);
+    env.tell("gw-2", all_done(&rest));
+    assert_eq!(env.run(run).state, "succeeded");
+}
+
+/// Found by seed 6158: tasks whose gateway had not been heard were ended here, as if they were on
+/// no node, and it was never told.
+#[test]
+fn nothing_is_ended_while_its_node_was_not_heard() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    let run = env.submit(pair());
+    let (first, second) = (
+        env.agent("gw-1").last_slice(),
+        env.agent("gw-2").last_slice(),
+    );
+    env.tell(
+        "gw-1",
+        vec![started(first, 0, 1), ended(first, 0, 1, false)],
+    );
+    env.restart(backup);
+    let inventory = env.agent("gw-1").inventory(&workflow(pair()));
+    comes_back(&mut env, "gw-1", inventory);
+    assert_eq!(env.task(run, "a").state, "failed");
+    assert_eq!(env.task(run, "b").state, "blocked");
+    let inventory = env.agent("gw-2").inventory(&workflow(pair()));
+    comes_back(&mut env, "gw-2", inventory);
+    let told = |d: &shared::directive::Directive| match &d.body {
+        Wanted::Upstream { slice, upstream } => Some((*slice, upstream.state)),
+        _ => None,
+    };
+    let seen = &env.agent("gw-2").seen;
+    let told: Vec<_> = seen.iter().filter_map(told).collect();
+    assert!(told.contains(&(second, TaskState::Failed)), "{told:?}");
+}
+
+/// Found by seed 1346: a slice that was taken over between the making of an inventory and its
+/// arrival was placed a second time.
+#[test]
+fn an_inventory_does_not_speak_of_what_was_taken_over_behind_it() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    env.submit(vec![on("gw-2", task("x", &[]))]);
+    env.restart(backup);
+    env.hello("gw-1").unwrap();
+    env.say("gw-1", Up::Inventory(empty()));
+    let run = env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    env.hello("gw-2").unwrap();
+    env.hello("gw-1").unwrap();
+    env.tell("gw-1", vec![Body::Accepted { slice }]);
+    env.say("gw-1", Up::Inventory(empty()));
+    env.say("gw-2", Up::Inventory(empty()));
+    assert_eq!(env.task(run, "a").node.as_deref(), Some("gw-1"));
+    let assign = env.agent("gw-1").assigns().last().unwrap().clone();
+    assert_eq!(assign.slice, slice);
+    env.tell("gw-1", all_done(&assign));
+    assert_eq!(env.run(run).state, "succeeded");
+}
+
+/// The node gave the slice up in the time that was lost.
+#[test]
+fn a_release_that_this_side_does_not_remember_counts() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }]);
+    let backup = env.store.image();
+    env.join("gw-2");
+    let node = env.agent("gw-1").node;
+    let (on, by) = (true, "ann".to_owned());
+    env.ask(Request::Drain { node, on, by });
+    let in_doubt = Vec::new();
+    env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
+    env.restart(backup);
+    comes_back(&mut env, "gw-1", empty());
+    let again = env.agent("gw-1").assigns().last().unwrap().clone();
+    assert!(again.slice.epoch > slice.epoch);
+    env.tell("gw-1", all_done(&again));
+    assert_eq!(env.run(run).state, "succeeded");
+}
+
+/// Found by seed 10165: a copy of a gateway's disk had taken a new incarnation while the gateway
+/// was away; when it came back and a person freed it, it was turned away again and again.
+#[test]
+fn a_closed_incarnation_that_a_person_frees_begins_a_new_one() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![on("gw-1", task("a", &[]))]);
+    let slice = env.agent("gw-1").last_slice();
+    let behind = env.agent("gw-1").clone();
+    env.tell("gw-1", vec![Body::Accepted { slice }]);
+    env.hang_up("gw-1");
+    let mut copy = behind;
+    copy.conn = env.conn();
+    (copy.proof, copy.session) = (None, 50);
+    assert_eq!(
+        env.dial(&copy, copy.conn),
+        Some(Err(Refusal::NewIncarnation))
+    );
+    copy.succeeds = Some(copy.incarnation);
+    copy.reimage(2);
+    copy.conn = env.conn();
+    assert!(env.dial(&copy, copy.conn).unwrap().is_ok());
+    let conn = copy.conn;
+    let why = "switched off".to_owned();
+    env.give(cloud_core::event::Input::Gone { conn, why });
+
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::Quarantined);
+    let node = env.agent("gw-1").node;
+    let by = "ann".to_owned();
+    env.ask(Request::ReleaseQuarantine { node, by });
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::NewIncarnation);
+    let closed = env.agent("gw-1").incarnation;
+    env.agent("gw-1").reimage(3);
+    env.agent("gw-1").succeeds = Some(closed);
+    env.hello("gw-1").unwrap();
+    assert_eq!(
+        env.node("gw-1").incarnation,
+        Incarnation([3; 16]).to_string()
+    );
+    let again = env.agent("gw-1").assigns().last().unwrap().clone();
+    env.tell("gw-1", all_done(&again));
+    assert_eq!(env.run(run).state, "succeeded");
+}
+
+/// Found by seed 5361: a person let a task run again when its slice was over; it did not end with
+/// its gateway's disk.
+#[test]
+fn a_slice_that_was_over_and_goes_on_is_lost_like_others() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let mut once = task("a", &[]);
+    once.side_effects = shared::workflow::SideEffects::AtMostOnce;
+    let run = env.submit(vec![on("gw-1", once)]);
+    let slice = env.agent("gw-1").last_slice();
+    let mut lost = ended(slice, 0, 1, false);
+    if let Body::Ended { end, .. } = &mut lost {
+        (end.task, end.reason) = (TaskState::Lost, Reason::InDoubt);
+    }
+    let done = Body::SliceDone { slice };
+    env.tell("gw-1", vec![started(slice, 0, 1), lost, done]);
+    assert_eq!(env.node("gw-1").slices, 0);
+    let again = Body::Moved {
+        slice,
+        task: TaskIdx(0),
+        to: TaskState::Ready,
+        reason: Reason::ResumedByPerson,
+    };
+    env.tell("gw-1", vec![again, started(slice, 0, 2)]);
+    assert_eq!(env.node("gw-1").slices, 1);
+    let node = env.agent("gw-1").node;
+    let by = "ann".to_owned();
+    env.ask(Request::ForgetNode { node, by });
+    assert_eq!(env.run(run).state, "partly_lost");
+    assert_eq!(env.task(run, "a").reason.as_deref(), Some("in_doubt"));
+}
+
+#[test]
+fn a_node_that_refused_for_want_of_room_is_asked_again_with_its_next_session() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![on("gw-1", task("a", &[]))]);
+    let refused = Body::Refused {
+        directive: 1,
+        slice: Some(env.agent("gw-1").last_slice()),
+        reason: Reason::NoRoom,
+        text: String::new(),
+    };
+    env.tell("gw-1", vec![refused]);
+    assert_eq!(env.agent("gw-1").assigns().len(), 1, "not at once");
+    env.hang_up("gw-1");
+    env.hello("gw-1").unwrap();
+    let again = env.agent("gw-1").assigns().last().unwrap().clone();
+    env.tell("gw-1", all_done(&again));
+    assert_eq!(env.run(run).state, "succeeded");
+}
