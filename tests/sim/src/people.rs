@@ -468,8 +468,9 @@ impl World {
         };
         if self.people.forgotten.insert(node) {
             self.happened(Kind::Forgotten);
-            let by = "operator".to_owned();
-            self.ask(Request::ForgetNode { node, by }, Purpose::Act);
         }
+        // said again where the coordinator's store may have gone back behind it
+        let by = "operator".to_owned();
+        self.ask(Request::ForgetNode { node, by }, Purpose::Act);
     }
 }

@@ -251,6 +251,9 @@ impl World {
                 if let Some(disk) = self.machines[m].medium.disk() {
                     disk.set_quota(None);
                 }
+                if let Some(agent) = &self.machines[m].agent {
+                    agent.handle.no_longer_full();
+                }
                 self.tell_room(m);
             }
             None => {
@@ -258,6 +261,7 @@ impl World {
                 if let Some(disk) = self.cloud.medium.disk() {
                     disk.set_quota(None);
                 }
+                self.cloud.handle.no_longer_full();
             }
         }
     }

@@ -116,6 +116,14 @@ impl<N> Handle<N> {
         std::mem::take(&mut self.lock().notes)
     }
 
+    /// Somebody cleaned up before a commit met the full disk.
+    pub fn no_longer_full(&self) {
+        let mut shared = self.lock();
+        if shared.ailment == Ailment::Full {
+            shared.ailment = Ailment::None;
+        }
+    }
+
     fn note(&self, note: N) {
         self.lock().notes.push(note);
     }
