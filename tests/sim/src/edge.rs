@@ -572,7 +572,7 @@ impl World {
 fn short(text: &str) -> &str {
     let end = text
         .char_indices()
-        .nth(160)
+        .nth(400)
         .map_or(text.len(), |(at, _)| at);
     &text[..end]
 }

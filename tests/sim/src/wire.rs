@@ -41,6 +41,15 @@ impl World {
         self.last_conn
     }
 
+    /// Whether the agent of `m` and the coordinator have a session.
+    #[must_use]
+    pub fn has_session(&self, m: usize) -> bool {
+        let (process, cloud) = (self.machines[m].process, self.cloud.process);
+        let theirs = |one: &&Connection| one.machine == m && one.life == process;
+        let mut open = self.conns.values().filter(theirs);
+        open.any(|one| one.greeted && one.agent_open && one.cloud_open && one.cloud_life == cloud)
+    }
+
     /// An agent dials.
     pub fn dial(&mut self, m: usize, session: u64) {
         let delay = 2 * self.delay(m);
@@ -135,10 +144,13 @@ impl World {
 
     /// The coordinator sends a message.
     pub fn send_down(&mut self, conn: u64, message: Down) {
-        if let Down::Refuse(refuse) = &message
-            && refuse.reason == Refusal::Protocol
-        {
-            self.happened(Kind::VersionSkew);
+        if let Down::Refuse(refuse) = &message {
+            self.trace.say(self.t, Lane::Cloud, || {
+                format!("refuses a caller: {}", refuse.text)
+            });
+            if refuse.reason == Refusal::Protocol {
+                self.happened(Kind::VersionSkew);
+            }
         }
         crate::check::on_send_down(self, conn, &message);
         let Some(m) = self.conns.get(&conn).map(|connection| connection.machine) else {

@@ -47,6 +47,9 @@ fn restless_node(world: &World, m: usize, waiting: &BTreeSet<RunId>) -> Vec<Stri
         return vec![format!("{name} is not enrolled again")];
     }
     let mut out = Vec::new();
+    if !world.has_session(m) {
+        out.push(format!("{name} has no session"));
+    }
     if !machine.procs.is_empty() {
         out.push(format!("{name} has {} processes", machine.procs.len()));
     }

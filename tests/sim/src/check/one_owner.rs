@@ -39,8 +39,10 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
     let mut found = None;
     for ran in world.ran_by_task.get(&key).into_iter().flatten() {
         let ran = &world.ran[*ran];
-        let broken =
-            world.lives[here].branched || world.lives[ran.life].branched || world.cloud.went_back;
+        // what the coordinator placed before it noticed that its store had gone back
+        let generation = |one: AttemptRef| one.slice.epoch.0 >> 32;
+        let again = world.cloud.went_back && generation(ran.attempt) < generation(attempt);
+        let broken = again || world.lives[here].branched || world.lives[ran.life].branched;
         let same_place = ran.machine == m;
         if ran.attempt == attempt && ran.life == here && !world.lives[here].branched {
             found = Some(format!("gw-{} begins {attempt:?} twice", m + 1));
