@@ -292,6 +292,7 @@ impl Agent {
     fn shown(&self, key: TaskKey, slice: &Slice) -> (TaskState, Reason) {
         let slot = slice.slot(key.pos);
         match slot.state {
+            TaskState::Ready if slice.releasing => (TaskState::Ready, Reason::Superseded),
             TaskState::Ready if self.state.paused(key.slice.0) => {
                 (TaskState::Paused, Reason::PausedByPerson)
             }

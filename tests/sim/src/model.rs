@@ -34,6 +34,8 @@ pub struct SliceModel {
     pub tasks: BTreeMap<TaskIdx, TaskModel>,
     /// Tasks elsewhere that are final as far as was told.
     pub upstream: BTreeMap<TaskIdx, Upstream>,
+    /// The coordinator asked for it back.
+    pub leaving: bool,
     /// It was given up.
     pub released: bool,
 }
@@ -101,7 +103,14 @@ impl Model {
             Wanted::Cancel { run, .. } => self.marks(*run).cancelled = true,
             Wanted::Pause { run, on, .. } => self.pause(*run, *on),
             Wanted::Forget { run } => self.marks(*run).forgotten = true,
-            Wanted::Release { .. } | Wanted::Reset { .. } => {}
+            Wanted::Release { slice } => {
+                if let Some(model) = self.slices.get_mut(&(slice.run, slice.slice))
+                    && model.slice == *slice
+                {
+                    model.leaving = true;
+                }
+            }
+            Wanted::Reset { .. } => {}
         }
     }
 
@@ -190,6 +199,7 @@ impl Model {
             slice,
             tasks: assign.tasks.iter().map(|task| (*task, fresh())).collect(),
             upstream: BTreeMap::new(),
+            leaving: false,
             released: false,
         };
         for done in assign.done.iter().chain(&assign.upstream) {
@@ -224,6 +234,7 @@ impl Model {
             slice,
             tasks,
             upstream: BTreeMap::new(),
+            leaving: false,
             released: false,
         };
         self.slices.insert((slice.run, slice.slice), model);
@@ -272,11 +283,13 @@ impl Model {
         Ok(())
     }
 
-    /// Tasks that may start now as far as records tell, files and resources apart.
+    /// Tasks that may start now as far as records tell, files and resources apart. What the
+    /// coordinator asked back starts no more, also while its outputs are still on the way.
     #[must_use]
     pub fn startable(&self, flows: &Flows) -> Vec<(SliceRef, TaskIdx)> {
         let mut out = Vec::new();
-        for model in self.slices.values().filter(|model| !model.released) {
+        let stays = |model: &&SliceModel| !model.released && !model.leaving;
+        for model in self.slices.values().filter(stays) {
             let run = model.slice.run;
             let marks = self.runs.get(&run).copied().unwrap_or_default();
             let Some(flow) = flows.get(&run) else {

@@ -85,6 +85,37 @@ fn a_slice_that_is_given_up_leaves_its_outputs_with_the_coordinator() {
     passes(1028, Layer::Disk);
 }
 
+/// The inventory of a gateway named only the tasks that had a history; when the coordinator's store
+/// went back, all others were placed a second time, and the first slice waited for ever.
+#[test]
+fn after_the_coordinators_store_went_back_no_task_is_placed_twice() {
+    passes(798, Layer::Cores);
+}
+
+/// A gateway that was re-imaged held the only copy of what a task had made that must not be done
+/// again: who waited for it waited for ever.
+#[test]
+fn what_lay_only_on_a_disk_that_is_gone_keeps_nobody_waiting() {
+    passes(739, Layer::Cores);
+}
+
+/// The coordinator's store went back while one gateway's facts about a run and another's inventory
+/// were on their way, in an order that left the facts unread.
+#[test]
+fn a_run_is_rebuilt_in_whatever_order_its_gateways_speak() {
+    passes(6158, Layer::Cores);
+}
+
+/// Two commits of the coordinator in a row had an unknown end; a local run went on at a disk that
+/// was put back; acknowledgements came for a disk that had been taken out; a slice waited for a full
+/// coordinator before it could be given up. Each was taken for a broken promise.
+#[test]
+fn the_checkers_know_what_may_happen() {
+    for seed in [915, 459, 835, 9530] {
+        passes(seed, Layer::Cores);
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace_in_another_process() {
     for (seed, layer) in [(1, "1"), (0, "2")] {

@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 /// What it means.
 pub const DEFINITION: &str = "What the coordinator records of a node is, entry by entry, a prefix of one history that \
     the node committed, each fact once; after both sides are at rest the state and the outputs that it shows for \
-    a task are those of an independent fold of its owner's facts, and no attempt is shown twice.";
+    a task are those of an independent fold of its owner's facts (where a disk was copied or put back: of the branch \
+    that the coordinator holds), and no attempt is shown twice.";
 
 /// A commit of the coordinator is done.
 pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {

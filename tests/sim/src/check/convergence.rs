@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 /// What it means.
 pub const DEFINITION: &str = "Faults stop, every node is back or forgotten, people free what is in quarantine: within the \
-    idle timeout, the longest backoff and the work that is left every run is final or waits for a person, each \
-    coordinator cursor equals its node's head, both sides agree, and no process, queue or request is left.";
+    idle timeout, the longest backoff and the work that is left every run is final or waits for a person, every node \
+    has a session, each cursor equals its node's head, both sides agree, and no process or request is left.";
 
 /// What is not at rest at the edge and between the sides.
 #[must_use]

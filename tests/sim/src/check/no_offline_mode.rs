@@ -7,8 +7,8 @@ use shared::workflow::Source;
 
 /// What it means.
 pub const DEFINITION: &str = "A gateway that is up, has room and has a task whose trigger rule holds by its own \
-    records and whose input files are on its disk never stands idle for two minutes, whatever its link does; \
-    this includes cold boots without a link.";
+    records, whose input files are on its disk and whose slice was not asked back never stands idle for two minutes, \
+    whatever its link does; this includes cold boots without a link.";
 
 /// Idle for longer than this with work to do is a violation.
 const PATIENCE: u64 = 2 * MIN;

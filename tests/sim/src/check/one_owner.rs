@@ -8,10 +8,10 @@ use shared::workflow::SideEffects;
 
 /// What it means.
 pub const DEFINITION: &str = "Epochs of a task only grow. An attempt has at most one process, ever; two processes of one \
-    task never overlap on one machine, nor on two unless its spec lets it be replaced or its node's disk or the \
-    coordinator's was copied, put back or emptied; a task with side effects at most once is never begun again after \
-    an attempt whose failure is not recorded, unless a person said so; nothing begins without its durable \
-    `started`, nor after the slice was given up.";
+    task never overlap on one machine, nor on two unless its spec lets it be replaced, a disk of theirs was copied, \
+    put back or emptied, or the coordinator's was put back between their generations; a task with side effects at \
+    most once is never begun again after an attempt whose failure is not recorded, unless a person said so or one of \
+    those disks did; nothing begins without its durable `started`, nor after the slice was given up.";
 
 /// An executor is asked to start an attempt.
 pub fn on_begin(world: &mut World, m: usize, launch: &Launch) {
