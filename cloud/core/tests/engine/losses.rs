@@ -35,7 +35,7 @@ fn reimage(env: &mut Env, name: &str, incarnation: u8) {
         labels: BTreeMap::new(),
     });
     assert_eq!(enrolled, Reply::Enrolled(env.agent(name).node));
-    env.hello(name).unwrap();
+    env.hello(name).expect("it is welcome");
 }
 
 /// The state of a task and its reason.

@@ -30,7 +30,7 @@ fn empty() -> Inventory {
 
 /// A gateway calls, sends its inventory, and all its facts again.
 fn comes_back(env: &mut Env, name: &str, inventory: Inventory) {
-    env.hello(name).unwrap();
+    env.hello(name).expect("it is welcome");
     env.say(name, Up::Inventory(inventory));
     let origin = origin(env.agent(name));
     env.resend(name, origin);
