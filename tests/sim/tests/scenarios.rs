@@ -107,8 +107,8 @@ fn a_run_is_rebuilt_in_whatever_order_its_gateways_speak() {
 }
 
 /// Two commits of the coordinator in a row had an unknown end; a local run went on at a disk that
-/// was put back; acknowledgements came for a disk that had been taken out; a slice waited for a full
-/// coordinator before it could be given up. Each was taken for a broken promise.
+/// was put back; acknowledgements came for a disk that had been taken out; a slice waited for a
+/// full coordinator before it could be given up. Each was taken for a broken promise.
 #[test]
 fn the_checkers_know_what_may_happen() {
     for seed in [915, 459, 835, 9530] {

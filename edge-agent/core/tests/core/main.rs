@@ -3,6 +3,7 @@
 mod batch;
 mod env;
 mod link;
+mod marks;
 mod replay;
 mod rules;
 mod tidy;
