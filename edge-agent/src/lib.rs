@@ -1,8 +1,8 @@
 //! The agent of one gateway: runs slices of workflows from its own disk, with or without a link.
 //!
 //! This crate is the shell around [`edge_core`]: one loop decides, commits and acts, on its
-//! own thread or one that is lent to it; the executor's threads run processes; one thread with a small tokio runtime carries the link; a few
-//! serve local commands.
+//! own thread or one that is lent to it; the executor's threads run processes; one thread with a
+//! small tokio runtime carries the link; a few serve local commands.
 //!
 //! Invariant: resuming work never waits for the network.
 

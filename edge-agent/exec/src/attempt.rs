@@ -144,7 +144,8 @@ pub(crate) fn not_begun(launch: &Launch, reason: Reason, text: String) -> Ended 
     }
 }
 
-/// Open files of an attempt that is over. Whoever waits for its end need not wait for their closing.
+/// Open files of an attempt that is over. Whoever waits for its end need not wait for their
+/// closing.
 #[derive(Debug)]
 pub(crate) struct Debris {
     _files: [OwnedFd; 3],
