@@ -92,15 +92,13 @@ impl Bench {
     }
 
     /// Clears up after the attempt before and makes what the next one needs whatever it is, while
-    /// nobody waits for this worker. Whether anything was made.
-    pub(crate) fn prepare(&mut self) -> bool {
+    /// nobody waits for this worker.
+    pub(crate) fn prepare(&mut self) {
         self.debris = None;
-        let wanting = self.pipes.is_none();
-        if wanting {
+        if self.pipes.is_none() {
             // what fails here fails again when it is needed, and is told then
             self.pipes = make_pipes().ok();
         }
-        wanting && self.pipes.is_some()
     }
 
     /// Pipes for an attempt's output and errors.

@@ -489,6 +489,7 @@ impl Shared {
         control: &Arc<Control>,
     ) -> Option<Box<Launch>> {
         let extra = self.is_extra(number);
+        let mut prepared = false;
         let mut state = self.lock();
         loop {
             bench.settled(state.settled.remove(&number).unwrap_or_default());
@@ -508,10 +509,11 @@ impl Shared {
             if extra || state.closing {
                 return None;
             }
-            drop(state);
-            let made = bench.prepare();
-            state = self.lock();
-            if made {
+            if !prepared {
+                drop(state);
+                bench.prepare();
+                prepared = true;
+                state = self.lock();
                 // something may have come meanwhile
                 continue;
             }

@@ -285,3 +285,13 @@ fn a_follower_of_what_is_over_takes_the_next_slot() {
     world.run(first);
     assert_eq!(world.run(late).reason, Reason::ExitedZero);
 }
+
+#[test]
+fn whatever_comes_while_a_worker_goes_to_rest_is_run() {
+    let world = World::with(22, |options| options.slots = 1);
+    // each one comes just when the worker has told of the one before
+    for number in 0..500 {
+        let ended = world.run(argv(number, &["true"]));
+        assert_eq!(ended.reason, Reason::ExitedZero, "{}", ended.text);
+    }
+}
