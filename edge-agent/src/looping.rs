@@ -31,7 +31,7 @@ const SIGNAL_PAUSE: Duration = Duration::from_millis(250);
 const ROOM_INTERVAL: Duration = Duration::from_secs(2);
 /// How long messages wait for company while the executor has enough to do without an answer.
 const COMPANY: Duration = Duration::from_millis(2);
-/// So many attempts that wait for a slot are enough.
+/// So many attempts that wait for a slot are enough, or two a slot.
 const ENOUGH: usize = 8;
 /// Longest sleep.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -268,7 +268,7 @@ impl<S: Store + Send + 'static> Loop<S> {
         loop {
             let this = lock(&shared);
             let (next, seen) = (this.next(), mailbox.turns());
-            let crowded = this.hands.waiting() > ENOUGH;
+            let crowded = this.hands.waiting() > ENOUGH.max(2 * this.hands.slots);
             drop(this);
             if next.over {
                 break;
@@ -280,7 +280,7 @@ impl<S: Store + Send + 'static> Loop<S> {
             }
             lock(&shared).turn();
         }
-        mailbox.lend_no_more();
+        mailbox.end();
         let ending = lock(&shared).wind_down();
         mailbox.close();
         ending

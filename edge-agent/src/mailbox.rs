@@ -38,6 +38,8 @@ struct State {
     /// Turns that were taken.
     turns: u64,
     turn: Option<Arc<Turn>>,
+    /// Nobody takes messages any more: who finds the queue full does not wait.
+    ending: bool,
     closed: bool,
 }
 
@@ -103,10 +105,10 @@ impl Handle {
     /// Whether the loop's thread is to be woken.
     fn push(&self, message: Message) -> bool {
         let mut state = self.0.lock();
-        while state.messages.len() >= QUEUE && !state.closed {
+        while state.messages.len() >= QUEUE && !state.ending && !state.closed {
             state = wait(&self.0.room, state);
         }
-        if !state.closed {
+        if !state.closed && state.messages.len() < QUEUE {
             state.messages.push_back(message);
         }
         state.asleep.is_some()
@@ -138,9 +140,13 @@ impl Handle {
         self.0.room.notify_all();
     }
 
-    /// Nobody takes turns any more; messages are still kept.
-    pub(crate) fn lend_no_more(&self) {
-        self.0.lock().turn = None;
+    /// Nobody takes turns any more, and nobody waits for room.
+    pub(crate) fn end(&self) {
+        let mut state = self.0.lock();
+        state.turn = None;
+        state.ending = true;
+        drop(state);
+        self.0.room.notify_all();
     }
 
     /// Turns so far. Only who takes turns may rely on it.
@@ -257,6 +263,18 @@ mod tests {
             lent.join().expect("it ends");
             assert_eq!(handle.turns(), seen + 1);
         }
+    }
+
+    #[test]
+    fn a_full_queue_holds_up_nobody_once_the_loop_ends() {
+        let handle = Handle::default();
+        (0..QUEUE).for_each(|_| handle.tell(Message::Stop));
+        let other = handle.clone();
+        let waits = std::thread::spawn(move || other.tell(Message::Stop));
+        handle.end();
+        waits.join().expect("it does not wait for ever");
+        handle.tell(Message::Stop);
+        assert_eq!(handle.take(2 * QUEUE).len(), QUEUE);
     }
 
     #[test]

@@ -25,6 +25,8 @@ const OVERTAKE: Span = Span::secs(60);
 const END_BYTES: usize = 512;
 /// Bytes of an output in a fact, or of a task in a reset, at most.
 const OUTPUT_BYTES: usize = 64;
+/// Milliseconds over which the beginning of tasks is measured at least.
+const MOMENT_MS: u64 = 10;
 /// With so much left nobody counts.
 const PLENTY: u64 = 1 << 30;
 
@@ -97,18 +99,24 @@ impl Usage {
 pub(crate) struct Ahead {
     /// So many, unless there are more slots.
     depth: usize,
-    /// Attempts that left the executor's queue since it was last filled.
+    /// Attempts that waited and began since this was last measured.
     pub(crate) left: u64,
-    filled: Mono,
+    measured: Mono,
 }
 
 impl Ahead {
-    /// The queue is about to be filled again: it gets as deep as it drains within `AHEAD_MS`.
-    fn fill(&mut self, now: Mono) {
-        let took = (now - self.filled).0.max(1);
+    /// Measures how many begin within `AHEAD_MS`. Ends that come together say nothing about how
+    /// long tasks take: what was measured over a moment only is measured on, and the depth at most
+    /// doubles at once.
+    fn measure(&mut self, now: Mono, slots: u32) {
+        let took = (now - self.measured).0;
+        if took < MOMENT_MS || self.left == 0 && took < AHEAD_MS {
+            return;
+        }
         let depth = self.left.saturating_mul(AHEAD_MS) / took;
-        self.depth = usize::try_from(depth).unwrap_or(usize::MAX);
-        (self.left, self.filled) = (0, now);
+        let depth = usize::try_from(depth).unwrap_or(usize::MAX);
+        self.depth = depth.min(2 * self.depth(slots));
+        (self.left, self.measured) = (0, now);
     }
 
     fn depth(&self, slots: u32) -> usize {
@@ -248,21 +256,24 @@ impl Agent {
     /// Commits starts ahead of a free slot: only where whatever frees is sure to fit.
     fn start_ahead(&mut self, fx: &mut Effects) -> bool {
         let slots = self.config.slots;
-        if self.queued.len() * 2 > self.ahead.depth(slots) || self.usage.slots < slots {
+        if self.waiting() * 2 > self.ahead.depth(slots) || self.usage.slots < slots {
             return false;
         }
+        self.ahead.measure(self.now.mono, slots);
         let mut any = false;
-        while let Some((key, class)) = self.next_ahead() {
-            if !any {
-                self.ahead.fill(self.now.mono);
-            }
-            if self.queued.len() >= self.ahead.depth(slots) {
-                break;
-            }
+        while self.waiting() < self.ahead.depth(slots)
+            && let Some((key, class)) = self.next_ahead()
+        {
             self.start(key, class, true, fx);
             any = true;
         }
         any
+    }
+
+    /// Attempts that have started and hold no slot yet.
+    fn waiting(&self) -> usize {
+        let running = self.usage.slots as usize;
+        self.attempts.len().saturating_sub(running)
     }
 
     /// The task that takes the next slot, if it fits whichever attempt frees one.

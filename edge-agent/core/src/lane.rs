@@ -61,7 +61,6 @@ impl Agent {
             self.lanes.remove(&before);
             self.lanes.extend(next.map(|next| (before, next)));
         } else if att.queued {
-            self.ahead.left += 1;
             let place = self.queued.iter().position(|other| *other == id);
             match (place, next) {
                 (Some(place), Some(next)) => self.queued[place] = next,

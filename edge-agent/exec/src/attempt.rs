@@ -7,7 +7,7 @@ use crate::files::{open_dir, open_regular, take};
 use crate::logs::{Capture, Logs, Stream};
 use crate::mark;
 use crate::model::{Ended, Event, Launch, Options};
-use crate::procs::{Remains, Whose, group_of, look_everywhere};
+use crate::procs::{Remains, Whose, group_of, is_want, look_everywhere};
 use contents::Dir;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
@@ -288,7 +288,7 @@ impl<'a> Running<'a> {
         };
         let (began, since) = (now(), Instant::now());
         let pid = Pid::from_child(&child);
-        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+        let fd = match watched(pid) {
             Ok(fd) => fd,
             Err(error) => {
                 // not reaped yet, so the number is still its own
@@ -424,8 +424,7 @@ impl<'a> Running<'a> {
             .map_or_else(|| Err(Errno::CHILD.into()), Wait4::wait4);
         self.node.mains().remove(&self.pid.as_raw_nonzero().get());
         if !alone {
-            let last = Some(&bench.last).filter(|_| !bench.orphans.are_listed());
-            remains.clear(last, &|pid| self.node.mains().contains(&pid));
+            remains.clear(&bench.last, &|pid| self.node.mains().contains(&pid));
         }
         match reaped {
             Ok(used) => Used {
@@ -521,6 +520,17 @@ impl<'a> Running<'a> {
             return Err(io::Error::from(io::ErrorKind::PermissionDenied));
         }
         Ok(file)
+    }
+}
+
+/// A process by its own descriptor, which is waited for if there is none to be had: the program
+/// runs already, and must not be taken for one that never began.
+fn watched(pid: Pid) -> rustix::io::Result<OwnedFd> {
+    loop {
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(error) if is_want(error) => std::thread::sleep(Duration::from_millis(10)),
+            result => return result,
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 //! Making and removing a directory costs a sixth of starting a small process, renaming one a
 //! fraction of that. So settled directories that are as new are used again, for attempts that need
 //! nothing laid into them: an empty directory is tagged by an odd time of modification, which
-//! whatever is made or removed in it sets to the present. Each worker has a parent directory of its
-//! own: two workers in one would wait for each other.
+//! whatever is made or removed in it sets to the present (a task that puts it back on purpose fools
+//! only tasks of its own user, whose directories it could write to anyway). Each worker has a
+//! parent directory of its own: two workers in one would wait for each other.
 
 use crate::attempt::{Debris, Node, Trouble};
 use crate::creds::Home;
@@ -83,7 +84,7 @@ impl Bench {
             tag: 1000 + i64::from(u32::from_ne_bytes(drawn) >> 2),
             pipes: None,
             debris: None,
-            home: Home::of_this_thread()?,
+            home: Home::of_this_thread(node.identity)?,
             null,
             buffer,
             orphans: Orphans::adopt(node.options.list_orphans),

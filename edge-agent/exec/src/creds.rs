@@ -76,10 +76,12 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// What this thread is now. It keeps its capabilities when it changes its user from here on:
-    /// the way back needs them; an exec drops them, and the flag with them.
-    pub(crate) fn of_this_thread() -> io::Result<Self> {
-        thr::set_keep_capabilities(true)?;
+    /// What this thread is now. If it will change its user for `identity`, it keeps its
+    /// capabilities then: the way back needs them; an exec drops them, and the flag with them.
+    pub(crate) fn of_this_thread(identity: Identity) -> io::Result<Self> {
+        if matches!(identity, Identity::Switched { .. }) {
+            thr::set_keep_capabilities(true)?;
+        }
         Ok(Self {
             groups: rustix::process::getgroups()?,
             capabilities: thr::capabilities(None)?,

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Most attempts at once, whatever launches say.
 const WORKERS: usize = 1024;
-/// Stack of a worker.
-const STACK: usize = 512 * 1024;
+/// Stack of a worker, which may take a turn of the agent's loop on it.
+const STACK: usize = 2 * 1024 * 1024;
 /// How long settled directories lie around for use while there is nothing to do.
 const TIDY_AFTER: Duration = Duration::from_millis(200);
 /// How often orphans that are over are let go while no attempt ends.
@@ -64,6 +64,8 @@ struct State {
     /// Launches that wait for the slot of another attempt.
     followers: BTreeMap<AttemptRef, Box<Launch>>,
     running: HashMap<AttemptRef, Arc<Control>>,
+    /// Attempts that are over, while their end is told.
+    told: BTreeSet<AttemptRef>,
     /// Number of the bench that holds the directory of an attempt that is not settled.
     places: HashMap<AttemptRef, usize>,
     /// Settled directories, by the worker that may use them again.
@@ -348,7 +350,7 @@ impl Shared {
         }
         let urgent = !launch.queue;
         match launch.behind {
-            Some(before) if state.known(&before) => {
+            Some(before) if state.known(&before) || state.told.contains(&before) => {
                 state.follow(before, launch);
                 return false;
             }
@@ -458,6 +460,7 @@ impl Shared {
     fn finish(&self, number: usize, control: &Control, mut ended: Ended) {
         let mut state = self.lock();
         state.running.remove(&ended.attempt);
+        state.told.insert(ended.attempt);
         if ended.began.is_none() {
             state.places.remove(&ended.attempt);
         }
@@ -471,6 +474,7 @@ impl Shared {
         // Only now: nobody may hear that the next one began before this one's end.
         let mut state = self.lock();
         state.returning -= usize::from(idle);
+        state.told.remove(&attempt);
         if let Some(next) = state.followers.remove(&attempt) {
             state.urgent.push_front(next);
         }

@@ -86,6 +86,8 @@ pub(crate) struct Look {
     unsure: bool,
     /// Something bore no mark of this data directory.
     unmarked: bool,
+    /// Something could not be looked at for want of descriptors or memory.
+    blind: bool,
 }
 
 /// The last process number that was given out, read from a file that stays open.
@@ -122,27 +124,26 @@ impl Orphans {
         let number = own.as_raw_nonzero();
         // They go to the first thread that is alive, which is the one with the process's number.
         let list = || {
+            let list = File::open(format!("/proc/self/task/{number}/children")).ok()?;
+            // not without a list: nobody would let them go when they are over
             set_child_subreaper(Some(own)).ok()?;
-            File::open(format!("/proc/self/task/{number}/children")).ok()
+            Some(list)
         };
         Self(use_list.then(list).flatten())
-    }
-
-    /// Whether the kernel lists them.
-    pub(crate) fn are_listed(&self) -> bool {
-        self.0.is_some()
     }
 
     /// Lets go those that are over and names the others; none if the list cannot be read or is not
     /// whole.
     pub(crate) fn reap(&self) -> Option<Vec<Pid>> {
-        let mut text = [0; 1024];
+        let mut text = [0; 4096];
         let len = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
         if len == 0 {
             return Some(Vec::new());
         }
         let whole = len < text.len();
-        let numbers = std::str::from_utf8(&text[..len])
+        // a number that is cut is another number
+        let end = text[..len].iter().rposition(|byte| *byte == b' ')?;
+        let numbers = std::str::from_utf8(&text[..end])
             .ok()?
             .split_ascii_whitespace();
         let listed = numbers.filter_map(|number| Pid::from_raw(number.parse().ok()?));
@@ -152,7 +153,7 @@ impl Orphans {
     }
 
     /// Whether nothing is left of an attempt whose main process is over and not reaped.
-    fn have_nothing_of(&self, whose: Whose<'_>, brief: bool) -> bool {
+    fn have_nothing_of(&self, whose: Whose<'_>) -> bool {
         let Some(left) = self.reap() else {
             return false;
         };
@@ -160,9 +161,8 @@ impl Orphans {
         for pid in left {
             look.at(pid.as_raw_nonzero().get(), whose, &|_| false);
         }
-        // One without a mark hides what is below it; that is worth a search only after long work.
-        let hides = look.unmarked && !brief;
-        look.found.is_empty() && !look.unsure && !hides
+        // One without a mark may hide marked ones below it.
+        look.found.is_empty() && !look.unsure && !look.blind && !look.unmarked
     }
 }
 
@@ -195,17 +195,24 @@ impl Look {
         let Some(pid) = Pid::from_raw(number) else {
             return;
         };
-        // fails for numbers without a process and for those of threads
-        let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
-            return;
+        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => fd,
+            Err(error) => {
+                // else a number without a process, or that of a thread
+                self.blind |= is_want(error);
+                return;
+            }
         };
         let in_group = whose
             .group
             .is_some_and(|group| group_of(number) == Some(group));
         let mut bytes = Vec::with_capacity(ENVIRON_USUAL);
-        if let Ok(file) = File::open(format!("/proc/{number}/environ")) {
-            let read = file.take(ENVIRON).read_to_end(&mut bytes);
-            self.unsure |= read.is_ok() && bytes.is_empty() && within_exec(number);
+        match File::open(format!("/proc/{number}/environ")) {
+            Ok(file) => {
+                let read = file.take(ENVIRON).read_to_end(&mut bytes);
+                self.unsure |= read.is_ok() && bytes.is_empty() && within_exec(number);
+            }
+            Err(error) => self.blind |= Errno::from_io_error(&error).is_some_and(is_want),
         }
         let store = mark::value(&bytes, mark::STORE) == Some(whose.store.as_bytes());
         let found_mark = mark::value(&bytes, mark::MARK).filter(|_| store);
@@ -221,6 +228,11 @@ impl Look {
             self.found.push(found);
         }
     }
+}
+
+/// Whether the system lacks what a look needs, so that it shows nothing.
+pub(crate) fn is_want(error: Errno) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&error)
 }
 
 /// What `read` makes of the fields of `/proc/PID/stat` behind the name: state, parent, group, …
@@ -278,23 +290,27 @@ impl Remains<'_> {
     /// Whether the kernel's list shows that nothing is left. To be asked before the main process is
     /// reaped.
     pub(crate) fn are_none(&self, orphans: &Orphans) -> bool {
-        orphans.have_nothing_of(self.whose, self.ran <= BRIEF)
+        orphans.have_nothing_of(self.whose)
     }
 
     /// Once the main process is reaped: ends what is left of the attempt and returns when nothing
     /// is. Waits as long as the kernel needs; only this attempt's slot is held up by that.
-    pub(crate) fn clear(&self, last: Option<&LastPid>, skip: &dyn Fn(i32) -> bool) {
+    pub(crate) fn clear(&self, last: &LastPid, skip: &dyn Fn(i32) -> bool) {
         let mut unsure = 0;
         let began = Instant::now();
         let mut warned = false;
         loop {
             let group_empty = test_kill_process_group(self.main).is_err();
-            let recent = last.and_then(|last| self.since(last, skip));
-            let look = match recent.filter(|_| group_empty) {
+            let look = match self.since(last, skip).filter(|_| group_empty) {
                 Some(look) => look,
                 None => look_everywhere(self.whose, skip),
             };
             if look.found.is_empty() {
+                if look.blind {
+                    // others give back what they use
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
                 if !look.unsure || unsure == UNSURE_LOOKS {
                     return;
                 }

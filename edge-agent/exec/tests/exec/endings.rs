@@ -81,9 +81,11 @@ fn state(pid: &str) -> Option<char> {
 
 fn nothing_is_left_behind(world: &World) {
     // short and long attempts are looked after in different ways
-    for (number, pause) in [(1, "0"), (2, "0.4")] {
+    for (number, pause) in [(1, "0"), (2, "0.4"), (3, "0.05")] {
+        // the last one is below a daemon that forgot its environment
         let text = format!(
-            "sleep 1000 & echo $!; setsid sh -c 'echo $$; exec sleep 1000' & sleep {pause}"
+            "sleep 1000 & echo $!; setsid sh -c 'echo $$; exec sleep 1000' & \
+             setsid sh -c 'sleep 1000 & echo $!; exec env -i sleep 2' & sleep {pause}"
         );
         let launch = shell(number, &text);
         let ended = world.run(launch.clone());
