@@ -1,5 +1,6 @@
 //! Tests of the agent's core through its driver, on a store in memory.
 
+mod ahead;
 mod batch;
 mod env;
 mod link;
