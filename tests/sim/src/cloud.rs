@@ -332,7 +332,7 @@ impl World {
             let count = count.min(shared.notes.len());
             shared.notes.drain(..count).collect()
         };
-        self.count_failed_syncs(None);
+        self.count_disk_errors(None);
         for note in notes {
             let (ended, transactions) = match note {
                 CloudNote::Loaded(found) => {

@@ -48,7 +48,7 @@ pub struct Happened {
     pub syncs: u64,
     /// Syncs that failed and were not counted yet.
     pub failed_syncs: u64,
-    /// Writes or growths refused for want of room.
+    /// Writes or growths refused for want of room and not counted yet.
     pub refused: u64,
     /// Syncs that lied.
     pub lies: u64,
@@ -107,6 +107,11 @@ impl SimDisk {
     /// Syncs that failed since this was asked last.
     pub fn take_failed_syncs(&self) -> u64 {
         std::mem::take(&mut self.lock().happened.failed_syncs)
+    }
+
+    /// Writes or growths that were refused for want of room since this was asked last.
+    pub fn take_refused(&self) -> u64 {
+        std::mem::take(&mut self.lock().happened.refused)
     }
 
     /// No more than `quota` bytes from now on.

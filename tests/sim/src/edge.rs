@@ -117,7 +117,7 @@ impl World {
     }
 
     fn store_unreadable(&mut self, m: usize, error: &edge_core::store::StoreError) {
-        self.count_failed_syncs(Some(m));
+        self.count_disk_errors(Some(m));
         // a planned sync error may meet the opening itself: then the next start finds everything
         let injected = error.to_string().contains("os error 5");
         if !self.machines[m].full && !injected {
@@ -341,7 +341,7 @@ impl World {
             let count = count.min(shared.notes.len());
             shared.notes.drain(..count).collect()
         };
-        self.count_failed_syncs(Some(m));
+        self.count_disk_errors(Some(m));
         for note in notes {
             self.read_note(m, note);
         }

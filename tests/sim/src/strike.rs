@@ -1,6 +1,5 @@
 //! Faults as they strike.
 
-use crate::disk::SimDisk;
 use crate::fault::Kind;
 use crate::machine::{Doom, Image, Machine};
 use crate::medium::EdgeMedium;
@@ -232,15 +231,16 @@ impl World {
         }
     }
 
-    /// Counts the syncs that failed, of a gateway or of the coordinator.
-    pub(crate) fn count_failed_syncs(&mut self, whose: Option<usize>) {
-        let disk = match whose {
-            Some(m) => self.machines[m].medium.disk(),
-            None => self.cloud.medium.disk(),
+    /// Counts what a disk refused, of a gateway or of the coordinator.
+    pub(crate) fn count_disk_errors(&mut self, whose: Option<usize>) {
+        let (disk, full) = match whose {
+            Some(m) => (self.machines[m].medium.disk(), Kind::AgentDiskFull),
+            None => (self.cloud.medium.disk(), Kind::CoordinatorDiskFull),
         };
-        for _ in 0..disk.map_or(0, SimDisk::take_failed_syncs) {
-            self.happened(Kind::SyncFailed);
-        }
+        let Some(disk) = disk else { return };
+        let (syncs, refused) = (disk.take_failed_syncs(), disk.take_refused());
+        (0..syncs).for_each(|_| self.happened(Kind::SyncFailed));
+        (0..refused).for_each(|_| self.happened(full));
     }
 
     /// Somebody cleaned up a disk.
