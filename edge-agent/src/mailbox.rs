@@ -52,7 +52,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// What somebody who looks after a turn knows of the next one.
+/// The next turn of the loop, as it stands after one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Next {
     /// When it is due even without a message.

@@ -100,7 +100,7 @@ pub(crate) struct Ahead {
     /// So many, unless there are more slots.
     depth: usize,
     /// Attempts that waited and began since this was last measured.
-    pub(crate) left: u64,
+    pub(crate) begun: u64,
     measured: Mono,
 }
 
@@ -110,13 +110,13 @@ impl Ahead {
     /// doubles at once.
     fn measure(&mut self, now: Mono, slots: u32) {
         let took = (now - self.measured).0;
-        if took < MOMENT_MS || self.left == 0 && took < AHEAD_MS {
+        if took < MOMENT_MS || self.begun == 0 && took < AHEAD_MS {
             return;
         }
-        let depth = self.left.saturating_mul(AHEAD_MS) / took;
+        let depth = self.begun.saturating_mul(AHEAD_MS) / took;
         let depth = usize::try_from(depth).unwrap_or(usize::MAX);
         self.depth = depth.min(2 * self.depth(slots));
-        (self.left, self.measured) = (0, now);
+        (self.begun, self.measured) = (0, now);
     }
 
     fn depth(&self, slots: u32) -> usize {

@@ -83,7 +83,7 @@ impl Agent {
         if let Some(att) = self.attempts.get_mut(&id).filter(|att| att.queued) {
             att.queued = false;
             let class = att.class;
-            self.ahead.left += 1;
+            self.ahead.begun += 1;
             match att.behind.take() {
                 Some(before) => drop(self.lanes.remove(&before)),
                 None => self.queued.retain(|other| *other != id),

@@ -169,11 +169,16 @@ impl Orphans {
 /// Looks at every process of the machine.
 pub(crate) fn look_everywhere(whose: Whose<'_>, skip: &dyn Fn(i32) -> bool) -> Look {
     let mut look = Look::default();
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Look {
-            unsure: true,
-            ..look
-        };
+    let entries = match std::fs::read_dir("/proc") {
+        Ok(entries) => entries,
+        Err(error) => {
+            let blind = Errno::from_io_error(&error).is_some_and(is_want);
+            return Look {
+                unsure: true,
+                blind,
+                ..look
+            };
+        }
     };
     for entry in entries.flatten() {
         if let Some(pid) = entry
