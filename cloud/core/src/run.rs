@@ -226,9 +226,9 @@ pub struct TaskRow {
     pub state: TaskState,
     /// Number of the slice that owns it, or [`NONE`].
     pub slice: u32,
-    /// Attempts of former epochs.
+    /// Retries used up by former epochs: what its next owner begins to count from.
     pub used: u32,
-    /// Attempts of this epoch.
+    /// Number of the last attempt of this epoch.
     pub attempts: u32,
     /// Since when it is in this state, by its node.
     pub since: Option<Unix>,
@@ -252,6 +252,15 @@ impl TaskRow {
             outputs: Vec::new(),
             history: Vec::new(),
         }
+    }
+
+    /// Executions that failed and count, over all epochs. What never began, or was lost with its
+    /// node, uses up no retry.
+    #[must_use]
+    pub fn failed(&self) -> u32 {
+        let counts =
+            |row: &&AttemptRow| row.outcome == Some(Outcome::Failed) && row.not_applied.is_none();
+        u32::try_from(self.history.iter().filter(counts).count()).unwrap_or(u32::MAX)
     }
 }
 
@@ -488,7 +497,7 @@ impl Run {
             None => self.head.unplaced += open,
         }
         row.slice = slice;
-        row.used += row.attempts;
+        row.used = row.failed();
         row.attempts = 0;
         body.touch(task);
     }

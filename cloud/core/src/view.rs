@@ -99,7 +99,7 @@ pub struct Task {
     pub overlay: Option<String>,
     /// Name of the node that owns it.
     pub node: Option<String>,
-    /// Attempts that count, over all epochs.
+    /// Executions that count, over all epochs: those that failed, and the one that succeeded.
     pub attempts: u32,
     /// Its outputs if it succeeded.
     pub outputs: Vec<OutputFile>,

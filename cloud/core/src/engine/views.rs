@@ -260,7 +260,7 @@ impl<S: Store> Engine<S> {
             state: row.state.text().to_owned(),
             overlay: self.overlay(run, row.state, row.reason, owner),
             node: owner.map(|id| self.node_name(id)),
-            attempts: row.used + row.attempts,
+            attempts: row.failed() + u32::from(row.state == TaskState::Succeeded),
             outputs: outputs
                 .map(|(spec, file)| view::OutputFile {
                     name: spec.name.clone(),

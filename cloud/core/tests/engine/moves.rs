@@ -44,6 +44,11 @@ fn silence_moves_a_slice_to_a_new_epoch_and_late_facts_stay_superseded() {
         2,
         "the file of a is only on gw-1, so a runs again"
     );
+    assert_eq!(
+        assign.attempts_used,
+        [],
+        "nothing failed: no retry is used up"
+    );
     env.tell("gw-2", all_done(&assign));
     assert_eq!(env.run(run).state, "succeeded");
     env.hello("gw-1").unwrap();
