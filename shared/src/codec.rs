@@ -3,7 +3,7 @@
 
 use crate::ids::Hash;
 use crate::limits::WORKFLOW_BYTES;
-use crate::workflow::{FORMAT, Workflow};
+use crate::workflow::Workflow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -51,6 +51,27 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// Zeros that stand for what an older version did not write.
+const ABSENT: [u8; 64] = [0; 64];
+
+/// Reads exactly one value whose last fields may be newer than its writer: where `bytes` end, zeros
+/// are read on (0, `None`, empty, `false`). Fields that are appended to such a value must mean with
+/// zero what was meant before they were there. Not for what may be cut on its way: use it where a
+/// length, a hash or the store vouches for the bytes.
+///
+/// # Errors
+/// [`DecodeError::Malformed`] or [`DecodeError::Trailing`].
+pub fn decode_extended<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let padded = [bytes, &ABSENT].concat();
+    match postcard::take_from_bytes(&padded) {
+        Ok((value, rest)) => match rest.len().checked_sub(ABSENT.len()) {
+            None | Some(0) => Ok(value),
+            Some(trailing) => Err(DecodeError::Trailing(trailing)),
+        },
+        Err(error) => Err(DecodeError::Malformed(error.to_string())),
+    }
+}
+
 /// zstd of `bytes` at level 1 (higher levels gain nothing on our records).
 ///
 /// # Panics
@@ -83,7 +104,7 @@ pub fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
 /// A workflow as entries carry it, and its content hash (of the uncompressed encoding).
 #[must_use]
 pub fn pack(workflow: &Workflow) -> (Vec<u8>, Hash) {
-    let bytes = encode(workflow);
+    let bytes = workflow.encode();
     let hash = Hash::of(&bytes);
     (compress(&bytes), hash)
 }
@@ -94,15 +115,7 @@ pub fn pack(workflow: &Workflow) -> (Vec<u8>, Hash) {
 /// [`DecodeError`]; a later format is told apart from malformed bytes.
 pub fn unpack(packed: &[u8]) -> Result<(Workflow, Hash), DecodeError> {
     let bytes = decompress(packed, WORKFLOW_BYTES)?;
-    let (found, _) = postcard::take_from_bytes::<u16>(&bytes)
-        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
-    if found > FORMAT {
-        return Err(DecodeError::Format {
-            found,
-            known: FORMAT,
-        });
-    }
-    Ok((decode(&bytes)?, Hash::of(&bytes)))
+    Ok((Workflow::decode(&bytes)?, Hash::of(&bytes)))
 }
 
 #[cfg(test)]
@@ -122,9 +135,30 @@ mod tests {
             decode::<Vec<u64>>(&[255; 9]),
             Err(DecodeError::Malformed(_))
         ));
+        let later = crate::workflow::FORMAT + 1;
         assert!(
-            unpack(&compress(&encode(&(FORMAT + 1))))
+            unpack(&compress(&encode(&later)))
                 .is_err_and(|error| matches!(error, DecodeError::Format { .. }))
         );
+    }
+
+    #[test]
+    fn what_an_older_version_did_not_write_is_read_as_zero() {
+        type New = (u32, String, Option<u64>, Vec<u8>);
+        let old = encode(&(7_u32, "seven"));
+        let none = (7, "seven".to_owned(), None, Vec::new());
+        assert_eq!(decode_extended::<New>(&old), Ok(none));
+        let new = (7, "seven".to_owned(), Some(8), vec![0; 3]);
+        assert_eq!(decode_extended(&encode(&new)), Ok(new.clone()));
+        let mut longer = encode(&new);
+        longer.push(0);
+        assert_eq!(
+            decode_extended::<New>(&longer),
+            Err(DecodeError::Trailing(1))
+        );
+        assert!(matches!(
+            decode_extended::<New>(&[7, 255, 255, 255, 255, 15]),
+            Err(DecodeError::Malformed(_))
+        ));
     }
 }

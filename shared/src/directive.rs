@@ -114,6 +114,6 @@ impl Directive {
     /// # Errors
     /// [`Unreadable`] for a kind of a later version or malformed bytes.
     pub fn decode(number: u64, bytes: &[u8]) -> Result<Self, Unreadable> {
-        crate::codec::decode(bytes).map_err(|_| Unreadable { number })
+        crate::codec::decode_extended(bytes).map_err(|_| Unreadable { number })
     }
 }

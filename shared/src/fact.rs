@@ -1,7 +1,9 @@
 //! Facts: what an agent's steps commit and what travels up, in order, each once.
 //!
-//! Variants are numbered by position and may only be appended. An entry of a later version keeps
-//! its bytes: [`Fact::decode`] says so and the reader records it without applying it.
+//! Variants are numbered by position and may only be appended; so may fields at the end of an
+//! entry's body, where an older writer's entry is read as zero (`codec::decode_extended`). An entry
+//! of a later version keeps its bytes: [`Fact::decode`] says so and the reader records it without
+//! applying it.
 
 use crate::explain::Reason;
 use crate::ids::{AttemptRef, BootId, Hash, RunId, SliceRef, TaskIdx};
@@ -251,7 +253,7 @@ impl Fact {
     /// # Errors
     /// [`Unreadable`] for a kind of a later version or malformed bytes.
     pub fn decode(number: u64, bytes: &[u8]) -> Result<Self, Unreadable> {
-        crate::codec::decode(bytes).map_err(|_| Unreadable { number })
+        crate::codec::decode_extended(bytes).map_err(|_| Unreadable { number })
     }
 }
 

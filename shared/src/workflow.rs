@@ -3,21 +3,26 @@
 //! interpret.
 //!
 //! It travels inside the first `assign` of a run to a node (`codec::pack`), so its encoding is
-//! versioned by [`FORMAT`] and its fields may only be appended.
+//! versioned by [`FORMAT`]. An encoding never changes its bytes, since its hash names it: what was
+//! compiled to an older format is read through its old types, keeps its `format`, and is written
+//! in it again.
 
+use crate::codec::{self, DecodeError};
 use crate::ids::{Hash, TaskIdx};
 use crate::time::{Span, Unix};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod v1;
+
 /// Version of this encoding.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// One revision of a workflow with the parameters of one run. Its content hash is the hash of its
 /// encoding.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Workflow {
-    /// [`FORMAT`] of the writer.
+    /// The format that it was compiled to, and is encoded in: [`FORMAT`] or an older one.
     pub format: u16,
     /// The specification's `name`.
     pub name: String,
@@ -29,6 +34,35 @@ pub struct Workflow {
     pub params: BTreeMap<String, String>,
     /// In the order of the specification; positions are `TaskIdx`. Edges never form a cycle.
     pub tasks: Vec<Task>,
+}
+
+impl Workflow {
+    /// Its encoding, in its own format; the same bytes as it was read from.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self.format {
+            1 => codec::encode(&v1::Workflow::from(self)),
+            _ => codec::encode(self),
+        }
+    }
+
+    /// Reads a workflow of any format up to [`FORMAT`].
+    ///
+    /// # Errors
+    /// [`DecodeError`]; a later format is told apart from malformed bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (found, _) = postcard::take_from_bytes::<u16>(bytes)
+            .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+        match found {
+            1 => codec::decode::<v1::Workflow>(bytes).map(Self::from),
+            FORMAT => codec::decode(bytes),
+            0 => Err(DecodeError::Malformed("a workflow of format 0".to_owned())),
+            _ => Err(DecodeError::Format {
+                found,
+                known: FORMAT,
+            }),
+        }
+    }
 }
 
 /// One task with every default filled in.
