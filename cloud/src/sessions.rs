@@ -9,7 +9,9 @@ use crate::enrol;
 use crate::host::{SESSION_QUEUE, ToSession};
 use certs::Peer;
 use cloud_core::event::{Conn, Input};
+use cloud_core::offered::Offered;
 use link::bulk::{FileStream, Wish};
+use link::frame::{FrameError, Kind};
 use link::session::{CoordinatorRx, CoordinatorTx};
 use link::{Close, Connection, Endpoint, Handshake, LinkError};
 use shared::ids::NodeId;
@@ -152,6 +154,20 @@ async fn session(
     Ok(())
 }
 
+/// Facts are read here, so that the engine's thread need not.
+fn read(conn: Conn, message: Up) -> Result<Input, LinkError> {
+    let batch = match message {
+        Up::Facts(batch) => Offered::from(batch),
+        Up::Packed(batch) => Offered::unpack(batch).map_err(|source| FrameError::Malformed {
+            kind: Kind::Facts,
+            source,
+        })?,
+        message => return Ok(Input::Heard { conn, message }),
+    };
+    let batch = Box::new(batch);
+    Ok(Input::Offered { conn, batch })
+}
+
 /// Hands the agent's messages to the engine. Until the welcome only small ones pass.
 async fn receive(
     app: &Arc<App>,
@@ -172,12 +188,7 @@ async fn receive(
             }
             message = rx.recv() => message?,
         };
-        if app
-            .engine
-            .tell(Input::Heard { conn, message })
-            .await
-            .is_err()
-        {
+        if app.engine.tell(read(conn, message)?).await.is_err() {
             return Ok(());
         }
     }

@@ -5,8 +5,14 @@
 //! anything above is a gap, and another hash is a fork, which is never applied
 //! (`docs/protocol.md`).
 
+use crate::codec::{self, DecodeError};
 use crate::ids::{Hash, Incarnation, NodeId};
+use crate::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, ENTRY_BYTES};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Bound of what a packed batch decompresses to: the largest batch, with its framing.
+const UNPACKED: usize = BYTES_PER_COMMIT + ENTRIES_PER_COMMIT * 16 + 2 * ENTRY_BYTES;
 
 /// Which of a node's two logs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -59,9 +65,9 @@ impl Head {
 
     /// The head after all of `entries`.
     #[must_use]
-    pub fn then_all<B: AsRef<[u8]>>(&self, entries: &[B]) -> Self {
+    pub fn then_all<B: AsRef<[u8]>>(&self, entries: impl IntoIterator<Item = B>) -> Self {
         entries
-            .iter()
+            .into_iter()
             .fold(*self, |head, entry| head.then(entry.as_ref()))
     }
 }
@@ -75,6 +81,106 @@ pub struct Batch {
     pub entries: Vec<Vec<u8>>,
     /// Hash of the chain after the last entry.
     pub hash: Hash,
+}
+
+/// A batch whose entries are compressed together: how they lie on both sides' disks and travel, so
+/// that nobody packs them twice.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PackedBatch {
+    /// The head that the first entry continues.
+    pub after: Head,
+    /// Number and hash of the last entry, as its writer says.
+    pub head: Head,
+    /// zstd of the postcard encoding of the entries.
+    #[serde(with = "codec::raw")]
+    pub entries: Vec<u8>,
+}
+
+impl PackedBatch {
+    /// Packs `entries`, which lead from `after` to `head`.
+    #[must_use]
+    pub fn new(after: Head, head: Head, entries: &[Vec<u8>]) -> Self {
+        Self {
+            after,
+            head,
+            entries: codec::compress(&codec::encode(entries)),
+        }
+    }
+}
+
+/// The bytes of consecutive entries, in one piece.
+#[derive(Clone, Eq, Debug, Default)]
+pub struct Entries {
+    bytes: Vec<u8>,
+    spans: Vec<Range<usize>>,
+}
+
+impl Entries {
+    /// Reads packed entries.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: not packed entries, too many of them, or too many bytes.
+    pub fn unpack(packed: &[u8]) -> Result<Self, DecodeError> {
+        let bytes = codec::decompress(packed, UNPACKED)?;
+        let spans = spans(&bytes)?;
+        Ok(Self { bytes, spans })
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// The bytes of each, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.spans.iter().map(|span| &self.bytes[span.clone()])
+    }
+}
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl<B: AsRef<[u8]>> FromIterator<B> for Entries {
+    fn from_iter<I: IntoIterator<Item = B>>(entries: I) -> Self {
+        let mut all = Self::default();
+        for entry in entries {
+            let start = all.bytes.len();
+            all.bytes.extend_from_slice(entry.as_ref());
+            all.spans.push(start..all.bytes.len());
+        }
+        all
+    }
+}
+
+/// Where the entries lie in their postcard encoding: a count, then each with its length before it.
+fn spans(bytes: &[u8]) -> Result<Vec<Range<usize>>, DecodeError> {
+    let malformed = |error: postcard::Error| DecodeError::Malformed(error.to_string());
+    let (count, mut rest) = postcard::take_from_bytes::<u64>(bytes).map_err(malformed)?;
+    if count > ENTRIES_PER_COMMIT as u64 {
+        let text = format!("{count} entries, where {ENTRIES_PER_COMMIT} are allowed");
+        return Err(DecodeError::Malformed(text));
+    }
+    let mut spans = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let (entry, behind) = postcard::take_from_bytes::<&[u8]>(rest).map_err(malformed)?;
+        let end = bytes.len() - behind.len();
+        spans.push(end - entry.len()..end);
+        rest = behind;
+    }
+    match rest {
+        [] => Ok(spans),
+        _ => Err(DecodeError::Trailing(rest.len())),
+    }
 }
 
 /// What a reader makes of a batch.
@@ -155,6 +261,15 @@ mod tests {
         let whole = Batch::new(origin(), entries.clone());
         assert_eq!(whole.offer(origin()), Offer::New(0, whole.head()));
         let three = origin().then_all(&entries[..3]);
+        let packed = PackedBatch::new(three, whole.head(), &entries[3..]);
+        let read = Entries::unpack(&packed.entries).unwrap();
+        assert!(read.iter().eq(entries[3..].iter()));
+        assert_eq!(three.then_all(read.iter()), whole.head());
+        let cut = codec::compress(&codec::encode(&entries)[..9]);
+        assert!(matches!(
+            Entries::unpack(&cut),
+            Err(DecodeError::Malformed(_))
+        ));
         assert_eq!(whole.offer(three), Offer::New(3, whole.head()));
         assert_eq!(whole.offer(whole.head()), Offer::Duplicate);
         let tail = Batch::new(three, entries[3..].to_vec());

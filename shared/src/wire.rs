@@ -8,7 +8,7 @@ use crate::directive::Directive;
 use crate::explain::Decision;
 use crate::fact::{Acknowledged, SliceState};
 use crate::ids::{BootId, Generation, Hash, Incarnation, NodeId};
-use crate::log::{Batch, Head};
+use crate::log::{Batch, Head, PackedBatch};
 use crate::time::{Now, Span, Unix};
 use crate::workflow::Resources;
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,10 @@ use std::collections::BTreeMap;
 pub const PROTOCOL_MIN: u16 = 1;
 /// Newest protocol version that this build speaks.
 pub const PROTOCOL_MAX: u16 = 1;
-/// Features of this build, one bit each; what both have is used. None is defined yet.
-pub const FEATURES: u64 = 0;
+/// Feature: the coordinator takes facts as [`Up::Packed`].
+pub const PACKED: u64 = 1;
+/// Features of this build, one bit each; what both have is used.
+pub const FEATURES: u64 = PACKED;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -44,6 +46,20 @@ pub enum Up {
         /// First number wanted.
         from: u64,
     },
+    /// 7: like `Facts`, as they lie on the agent's disk; only where both sides have [`PACKED`].
+    Packed(PackedBatch),
+}
+
+impl Up {
+    /// The heads before and after the facts in it, if it carries any.
+    #[must_use]
+    pub fn facts(&self) -> Option<(Head, Head)> {
+        match self {
+            Self::Facts(batch) => Some((batch.after, batch.head())),
+            Self::Packed(batch) => Some((batch.after, batch.head)),
+            _ => None,
+        }
+    }
 }
 
 /// Coordinator → agent.

@@ -20,7 +20,8 @@ use crate::effects::Effects;
 use crate::event::{Config, Conn, Input, Output, Refused, Reply, RequestId};
 use crate::fleet::Fleet;
 use crate::inbox::Message;
-use crate::node::{Decoded, Node};
+use crate::node::Node;
+use crate::offered::Decoded;
 use crate::run::{At, Run};
 use crate::store::{AggregateId, EventId, Outcome, Prune, Store, StoreError, Transaction};
 use shared::ids::{Hash, NodeId, RunId};
@@ -245,6 +246,13 @@ impl<S: Store> Engine<S> {
                 secret,
             } => self.hello(conn, (node, &name), hello, secret),
             Input::Heard { conn, message } => self.heard(conn, message),
+            Input::Offered { conn, batch } => {
+                if let Some(node) = self.live_node(conn) {
+                    self.heard_now(node);
+                    self.facts(conn, node, *batch);
+                }
+                Ok(())
+            }
             Input::Gone { conn, .. } => self.gone(conn),
             Input::FileStored { hash, size } => {
                 self.file_stored(hash, size);

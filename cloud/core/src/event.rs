@@ -1,5 +1,6 @@
 //! What the shell (or the simulator) tells the engine, and what the engine asks of it.
 
+use crate::offered::Offered;
 use crate::view;
 use serde::{Deserialize, Serialize};
 use shared::ids::{Hash, NodeId, RunId};
@@ -38,6 +39,13 @@ pub enum Input {
         conn: Conn,
         /// The message.
         message: Up,
+    },
+    /// Facts of a connection, read already: the same as hearing them.
+    Offered {
+        /// The connection.
+        conn: Conn,
+        /// The facts.
+        batch: Box<Offered>,
     },
     /// A connection is gone.
     Gone {

@@ -13,6 +13,7 @@ pub mod inbox;
 pub mod keep;
 pub mod memory;
 pub mod node;
+pub mod offered;
 pub mod run;
 pub mod seal;
 pub mod store;

@@ -205,7 +205,7 @@ impl Store for MemStore {
             if *owner != log {
                 continue;
             }
-            for (number, bytes) in (*first..).zip(&segment.entries) {
+            for (number, bytes) in (*first..).zip(segment.entries.iter()) {
                 if (from..=to).contains(&number) {
                     each(number, bytes);
                 }

@@ -3,13 +3,14 @@
 
 use crate::effects::Effects;
 use crate::inbox::{Message, Post};
+use crate::offered::{Decoded, Offered};
 use crate::store::{AggregateId, Entry, Segment};
 use serde::{Deserialize, Serialize};
 use shared::directive::{Body, Directive};
 use shared::explain::Reason;
 use shared::fact::{self, Fact};
 use shared::ids::{Epoch, Generation, Incarnation, NodeId, RunId, SliceRef};
-use shared::log::{Batch, Direction, Head, Offer};
+use shared::log::{Direction, Head, Offer};
 use shared::time::{Stamp, Unix};
 use shared::wire::{Hello, LogId};
 use shared::workflow::Resources;
@@ -99,9 +100,6 @@ pub enum Ingested {
     /// Another history.
     Fork(u64),
 }
-
-/// Facts read once, for those who fold them next: number and fact; unreadable ones are absent.
-pub type Decoded = Vec<(u64, Fact)>;
 
 impl Node {
     /// The log of its incarnation.
@@ -219,7 +217,12 @@ impl Node {
     }
 
     /// Records facts. What is new is also read, for those who fold it.
-    pub fn ingest(&mut self, node: NodeId, batch: Batch, fx: &mut Effects) -> (Ingested, Decoded) {
+    pub fn ingest(
+        &mut self,
+        node: NodeId,
+        mut batch: Offered,
+        fx: &mut Effects,
+    ) -> (Ingested, Decoded) {
         let Some(log) = self.log(node) else {
             return (Ingested::Want(1), Vec::new());
         };
@@ -237,36 +240,37 @@ impl Node {
                 false => (Ingested::Want(number), Vec::new()),
             },
             Offer::New(position, head) => {
-                let mut entries = batch.entries;
-                entries.drain(..position);
-                let after = batch.after.number;
-                self.repeated(after, after + position as u64);
+                let known = self.facts.number;
+                self.repeated(batch.after.number, known);
+                if position > 0 {
+                    batch.entries = batch.entries.iter().skip(position).collect();
+                    batch.facts.retain(|(number, _)| *number > known);
+                    batch.packed = None;
+                }
                 let segment = Segment {
                     log,
                     after: self.facts,
                     head,
-                    entries,
+                    entries: batch.entries,
+                    packed: batch.packed,
                 };
-                let decoded = self.record(log, &segment, fx);
+                self.record(log, (known + 1, head.number), &batch.facts, fx);
                 self.facts = head;
                 fx.facts.push(segment);
-                (Ingested::Recorded, decoded)
+                (Ingested::Recorded, batch.facts)
             }
         }
     }
 
     /// Whether the batch begins with a reset fact that declares all that lies between as gone.
-    fn bridge(&mut self, batch: &Batch) -> bool {
+    fn bridge(&mut self, batch: &Offered) -> bool {
         let number = batch.after.number + 1;
-        let Some(first) = batch.entries.first() else {
+        let first = batch.facts.first().filter(|(n, _)| *n == number);
+        let Some(fact::Body::Reset { from, to, why, .. }) = first.map(|(_, fact)| &fact.body)
+        else {
             return false;
         };
-        let Ok(fact) = Fact::decode(number, first) else {
-            return false;
-        };
-        let fact::Body::Reset { from, to, why, .. } = fact.body else {
-            return false;
-        };
+        let (from, to) = (*from, *to);
         let wanted = self.facts.number + 1;
         if from > wanted || to < batch.after.number {
             return false;
@@ -275,17 +279,21 @@ impl Node {
         true
     }
 
-    /// Reads new facts and sends each run the numbers of those that name it.
-    fn record(&mut self, log: LogId, segment: &Segment, fx: &mut Effects) -> Decoded {
-        let mut decoded = Vec::with_capacity(segment.entries.len());
+    /// Takes in new facts, numbered `first` to `last`, and sends each run the numbers of those that
+    /// name it.
+    fn record(
+        &mut self,
+        log: LogId,
+        (first, last): (u64, u64),
+        facts: &[(u64, Fact)],
+        fx: &mut Effects,
+    ) {
         let mut rows: BTreeMap<RunId, Vec<(u64, u64)>> = BTreeMap::new();
-        for (number, bytes) in (segment.after.number + 1..).zip(&segment.entries) {
-            let Ok(fact) = Fact::decode(number, bytes) else {
-                self.note(format!(
-                    "fact {number} cannot be read by this version; its bytes are kept"
-                ));
-                continue;
-            };
+        let mut next = first;
+        for (number, fact) in facts {
+            let number = *number;
+            self.note_unreadable(next..number);
+            next = number + 1;
             self.facts_at = Some(fact.at);
             if let fact::Body::Accepted { slice } = &fact.body {
                 self.accepted.insert((slice.run, slice.slice));
@@ -320,13 +328,20 @@ impl Node {
             if let fact::Body::Dropped { class, count, why } = &fact.body {
                 self.note(format!("{count} {class} were dropped: {why}"));
             }
-            decoded.push((number, fact));
         }
+        self.note_unreadable(next..last + 1);
         for (run, ranges) in rows {
             let message = Message::Facts { log, ranges };
             fx.send(&mut self.post, AggregateId::Run(run), message);
         }
-        decoded
+    }
+
+    fn note_unreadable(&mut self, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            self.note(format!(
+                "fact {number} cannot be read by this version; its bytes are kept"
+            ));
+        }
     }
 
     /// Appends a directive to the log.

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::ids::{Generation, Hash, NodeId, RunId};
-use shared::log::Head;
+use shared::log::{Entries, Head};
 use shared::wire::LogId;
 
 /// The row of the fleet by which `backup restore` says that the store went back; its text says why.
@@ -70,7 +70,7 @@ pub fn request_event(generation: Generation, number: u32) -> EventId {
 }
 
 /// Consecutive facts of one node as they were received.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Segment {
     /// Whose.
     pub log: LogId,
@@ -79,7 +79,9 @@ pub struct Segment {
     /// Head after the last.
     pub head: Head,
     /// Their bytes.
-    pub entries: Vec<Vec<u8>>,
+    pub entries: Entries,
+    /// The same as `PackedBatch` carries them, if all of such a batch is in it.
+    pub packed: Option<Vec<u8>>,
 }
 
 /// An entry of a node's directive log.

@@ -2,8 +2,8 @@
 
 use crate::open::{RedbStore, begin, unknown};
 use crate::{
-    AGGREGATES, DIRECTIVES, EVENTS, FACTS, INBOXES, ROWS, damaged, decode_segment, encode_segment,
-    head, inbox_key, log_key, number_be, number_le, row_key, split_hash,
+    AGGREGATES, DIRECTIVES, EVENTS, FACTS, INBOXES, ROWS, damaged, head, inbox_key, log_key,
+    number_be, number_le, row_key, segment, split_hash,
 };
 use cloud_core::store::{
     AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Prune, Store, StoreError,
@@ -120,8 +120,8 @@ impl Store for RedbStore {
             if key > &log_key(log, to)[..] {
                 return Ok(false);
             }
-            let segment = decode_segment(value)?;
-            for (number, bytes) in (segment.after.number + 1..).zip(&segment.entries) {
+            let segment = segment::decode(value)?;
+            for (number, bytes) in (segment.after.number + 1..).zip(segment.entries.iter()) {
                 if (from..=to).contains(&number) {
                     each(number, bytes);
                 }
@@ -258,7 +258,7 @@ fn apply_logs(tx: &WriteTransaction, change: &Transaction) -> Result<(), StoreEr
         let mut facts = tx.open_table(FACTS).map_err(|e| unknown(&e))?;
         for segment in &change.facts {
             let key = log_key(segment.log, segment.after.number + 1);
-            put(&mut facts, &key, &encode_segment(segment))?;
+            put(&mut facts, &key, &segment::encode(segment))?;
         }
     }
     if change.truncate.is_some() || !change.directives.is_empty() {
@@ -310,7 +310,7 @@ fn apply_prune(tx: &WriteTransaction, own: AggregateId, prune: &Prune) -> Result
                 .next_back()
                 .transpose()
                 .map_err(|e| unknown(&e))?
-                .map(|(key, value)| Ok((key.value().to_vec(), decode_segment(value.value())?)))
+                .map(|(key, value)| Ok((key.value().to_vec(), segment::decode(value.value())?)))
                 .transpose()?;
             let Some((key, segment)) = last else {
                 return Ok(());

@@ -12,16 +12,17 @@
 //! | `rows` | aggregate, name | row |
 //! | `inboxes` | receiver, sender, number (u64 BE) | message |
 //! | `events` | event (16 bytes) | aggregate, version (u64 LE) |
-//! | `facts` | node, incarnation, first number (u64 BE) | 0 or 1 (zstd), segment |
+//! | `facts` | node, incarnation, first number (u64 BE) | segment (`segment.rs`) |
 //! | `directives` | node, incarnation, number (u64 BE) | chained hash, bytes |
 
 mod commit;
 mod open;
 pub mod reader;
+mod segment;
 
 pub use open::{MakeBackend, RedbStore, open_file};
 
-use cloud_core::store::{AggregateId, Segment, StoreError};
+use cloud_core::store::{AggregateId, StoreError};
 use redb::TableDefinition;
 use shared::ids::Hash;
 use shared::log::Head;
@@ -36,12 +37,6 @@ const INBOXES: Table = TableDefinition::new("inboxes");
 const EVENTS: Table = TableDefinition::new("events");
 const FACTS: Table = TableDefinition::new("facts");
 const DIRECTIVES: Table = TableDefinition::new("directives");
-
-/// Segments below this many bytes are not compressed.
-const SMALL: usize = 512;
-/// Bound of a decompressed segment: the largest batch that a frame can carry, with room for its
-/// framing.
-const SEGMENT_BYTES: usize = 2 * shared::limits::FRAME_BYTES;
 
 fn damaged(what: &str) -> StoreError {
     StoreError::Damaged(what.to_owned())
@@ -73,30 +68,6 @@ fn number_be(bytes: &[u8]) -> Option<u64> {
 
 fn number_le(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
-}
-
-fn encode_segment(segment: &Segment) -> Vec<u8> {
-    let plain = shared::codec::encode(segment);
-    let (flag, body) = if plain.len() < SMALL {
-        (0, plain)
-    } else {
-        (1, shared::codec::compress(&plain))
-    };
-    let mut out = Vec::with_capacity(body.len() + 1);
-    out.push(flag);
-    out.extend(body);
-    out
-}
-
-fn decode_segment(bytes: &[u8]) -> Result<Segment, StoreError> {
-    let bad = || damaged("a segment of facts cannot be read");
-    let (flag, body) = bytes.split_first().ok_or_else(bad)?;
-    let segment = if *flag == 0 {
-        shared::codec::decode(body)
-    } else {
-        shared::codec::decompress(body, SEGMENT_BYTES).and_then(|b| shared::codec::decode(&b))
-    };
-    segment.map_err(|_| bad())
 }
 
 fn split_hash(bytes: &[u8]) -> Option<(Hash, &[u8])> {

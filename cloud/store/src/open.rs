@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// Version of the tables.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// What stands before the format.
 const MAGIC: &[u8] = b"driftless coordinator";
 /// Size of redb's page cache.
@@ -155,6 +155,14 @@ fn check(database: Database) -> Result<Database, StoreError> {
     let number = format.strip_prefix(MAGIC).and_then(|n| n.try_into().ok());
     match number.map(u32::from_le_bytes) {
         Some(FORMAT) => Ok(database),
+        // What is read of the first format is written in this one: the older program must not come
+        // back to it.
+        Some(1) => {
+            let tx = begin(&database)?;
+            write_format(&tx)?;
+            tx.commit().map_err(|e| unknown(&e))?;
+            Ok(database)
+        }
         Some(found) if found > FORMAT => Err(StoreError::Newer {
             found,
             known: FORMAT,
@@ -170,13 +178,15 @@ fn create_tables(database: &Database) -> Result<(), StoreError> {
     for table in [META, AGGREGATES, ROWS, INBOXES, EVENTS, FACTS, DIRECTIVES] {
         tx.open_table(table).map_err(|e| unknown(&e))?;
     }
-    {
-        let mut meta = tx.open_table(META).map_err(|e| unknown(&e))?;
-        let value = [MAGIC, &FORMAT.to_le_bytes()].concat();
-        meta.insert(&b"format"[..], value.as_slice())
-            .map_err(|e| unknown(&e))?;
-    }
+    write_format(&tx)?;
     tx.commit().map_err(|e| unknown(&e))
+}
+
+fn write_format(tx: &WriteTransaction) -> Result<(), StoreError> {
+    let mut meta = tx.open_table(META).map_err(|e| unknown(&e))?;
+    let value = [MAGIC, &FORMAT.to_le_bytes()].concat();
+    let old = meta.insert(&b"format"[..], value.as_slice());
+    old.map(drop).map_err(|e| unknown(&e))
 }
 
 pub(crate) fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {

@@ -3,14 +3,14 @@
 
 use crate::commit::scan;
 use crate::open::{RedbStore, begin, open_file, unknown};
-use crate::{FACTS, damaged, decode_segment, encode_segment, log_key};
+use crate::{FACTS, damaged, log_key, segment};
 use cloud_core::node::Node;
 use cloud_core::run::{RunHead, TaskRow};
 use cloud_core::store::{AggregateId, Segment, Store, StoreError};
 use redb::ReadableTable;
 use shared::fact::Outcome;
 use shared::ids::{Epoch, NodeId, RunId, TaskIdx};
-use shared::log::Head;
+use shared::log::{Entries, Head};
 use shared::wire::LogId;
 use std::path::Path;
 
@@ -55,8 +55,8 @@ impl Reader {
     /// [`StoreError`].
     pub fn facts(&mut self, each: &mut dyn FnMut(LogId, u64, &[u8])) -> Result<(), StoreError> {
         scan(&self.store.table(FACTS)?, &[], &mut |_, value| {
-            let segment = decode_segment(value)?;
-            for (number, bytes) in (segment.after.number + 1..).zip(&segment.entries) {
+            let segment = segment::decode(value)?;
+            for (number, bytes) in (segment.after.number + 1..).zip(segment.entries.iter()) {
                 each(segment.log, number, bytes);
             }
             Ok(true)
@@ -154,14 +154,14 @@ impl Reader {
                 .next_back()
                 .transpose()
                 .map_err(|e| unknown(&e))?
-                .map(|(_, value)| decode_segment(value.value()))
+                .map(|(_, value)| segment::decode(value.value()))
                 .transpose()?;
             for part in row.iter().flat_map(|segment| without(segment, number)) {
                 let key = log_key(log, part.after.number + 1);
                 if part.entries.is_empty() {
                     facts.remove(&key[..]).map_err(|e| unknown(&e))?;
                 } else {
-                    let value = encode_segment(&part);
+                    let value = segment::encode(&part);
                     facts
                         .insert(&key[..], value.as_slice())
                         .map_err(|e| unknown(&e))?;
@@ -181,17 +181,21 @@ fn without(segment: &Segment, number: u64) -> Vec<Segment> {
     if number < first || at >= segment.entries.len() {
         return Vec::new();
     }
-    let until = |n: usize| segment.after.then_all(&segment.entries[..n]);
-    let part = |after: Head, head: Head, entries: &[Vec<u8>]| Segment {
+    let entries = &segment.entries;
+    let until = |n: usize| segment.after.then_all(entries.iter().take(n));
+    let part = |after: Head, head: Head, entries: Entries| Segment {
         log: segment.log,
         after,
         head,
-        entries: entries.to_vec(),
+        entries,
+        packed: None,
     };
     let (before, behind) = (until(at), until(at + 1));
-    let mut parts = vec![part(segment.after, before, &segment.entries[..at])];
-    if at + 1 < segment.entries.len() {
-        parts.push(part(behind, segment.head, &segment.entries[at + 1..]));
+    let first = entries.iter().take(at).collect();
+    let mut parts = vec![part(segment.after, before, first)];
+    if at + 1 < entries.len() {
+        let rest = entries.iter().skip(at + 1).collect();
+        parts.push(part(behind, segment.head, rest));
     }
     parts
 }

@@ -71,7 +71,8 @@ impl Random {
                 log,
                 after,
                 head: after.then_all(&entries),
-                entries,
+                entries: entries.iter().collect(),
+                packed: None,
             }],
             truncate: (self.below(4) == 0).then(|| (self.log(), self.below(9))),
             directives: vec![(
@@ -207,7 +208,7 @@ fn foreign_and_newer_stores_are_told_apart() {
         tx.commit().unwrap();
         drop(database);
         match (name, open_file(&path, false).unwrap_err()) {
-            ("newer", StoreError::Newer { found: 9, known: 1 }) => {}
+            ("newer", StoreError::Newer { found: 9, known: 2 }) => {}
             ("foreign", StoreError::Foreign(_)) => {}
             (_, other) => panic!("{name}: {other}"),
         }

@@ -14,7 +14,7 @@ use shared::ids::Hash;
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, LINGER_AHEAD_MS, LINGER_MS};
 use shared::log::Head;
 use shared::time::{Mono, Now, Span};
-use shared::wire::{Down, Up};
+use shared::wire::{self, Down, Up};
 use std::collections::{BTreeSet, VecDeque};
 
 /// Commits that may fail in a row before the process must start again.
@@ -366,16 +366,13 @@ impl<S: Store> Driver<S> {
         while let Some((session, after)) = self.agent.link.may_send()
             && after < self.facts.number
         {
-            let batch = match self.store.facts_after(after) {
-                Ok(Some(batch)) if batch.head().number > after => batch,
+            let (message, last) = match self.next_facts(after) {
+                Ok(Some(next)) if next.1 > after => next,
                 Ok(_) => break,
                 Err(error) => return Err(self.rebuild(error)),
             };
-            self.agent.link.note_sent(batch.head().number);
-            act(Action::Send {
-                session,
-                message: Up::Facts(batch),
-            });
+            self.agent.link.note_sent(last);
+            act(Action::Send { session, message });
         }
         if let Some((session, after)) = self.agent.link.may_send()
             && after >= self.facts.number
@@ -390,6 +387,21 @@ impl<S: Store> Driver<S> {
             }
         }
         Ok(())
+    }
+
+    /// The next facts to send behind `after`, and the number of their last.
+    fn next_facts(&mut self, after: u64) -> Result<Option<(Up, u64)>, StoreError> {
+        if self.agent.link.features & wire::PACKED != 0
+            && let Some(batch) = self.store.packed_after(after)?
+        {
+            let last = batch.head.number;
+            return Ok(Some((Up::Packed(batch), last)));
+        }
+        let batch = self.store.facts_after(after)?;
+        Ok(batch.map(|batch| {
+            let last = batch.head().number;
+            (Up::Facts(batch), last)
+        }))
     }
 
     /// Throws the core away and builds it anew from the store.
@@ -473,7 +485,7 @@ fn load<S: Store>(store: &mut S, config: &Config) -> Result<Opened, StoreError> 
         return Err(StoreError::Damaged(text));
     }
     let reserved = mark(&loaded.marks, link::SESSIONS)?.unwrap_or(1);
-    let ack: Option<shared::wire::Ack> = mark(&loaded.marks, link::ACK)?;
+    let ack: Option<wire::Ack> = mark(&loaded.marks, link::ACK)?;
     let link = Link {
         next: reserved,
         reserved,

@@ -54,6 +54,8 @@ pub(crate) struct Link {
     /// The newest sealed head of the directives that is applied, and one that is not reached yet.
     pub(crate) directive_seal: Option<DirectiveSeal>,
     pub(crate) seal_ahead: Option<DirectiveSeal>,
+    /// What both sides of the session have.
+    pub(crate) features: u64,
     /// Facts up to here are durable at the coordinator (as it said last).
     pub(crate) acked: u64,
     /// Facts up to here were sent in this session.
@@ -286,6 +288,7 @@ impl Agent {
         self.link.phase = Phase::Online(session);
         self.link.failures = 0;
         self.link.proof = Some(welcome.secret);
+        self.link.features = welcome.features & wire::FEATURES;
         self.link.trouble = None;
         self.link.since = self.now.mono;
         self.link.flying.clear();

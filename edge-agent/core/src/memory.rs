@@ -9,7 +9,7 @@
 use crate::store::{Commit, Loaded, Store, StoreError};
 use shared::ids::{Incarnation, NodeId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
-use shared::log::{Batch, Direction, Head};
+use shared::log::{Batch, Direction, Head, PackedBatch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -254,6 +254,14 @@ impl Store for MemStore {
             hash: head.hash,
         };
         Ok((!batch.entries.is_empty()).then_some(batch))
+    }
+
+    /// What the snapshot describes counts as packed, as on the real disk.
+    fn packed_after(&mut self, after: u64) -> Result<Option<PackedBatch>, StoreError> {
+        let last = self.disk.contents().snapshot.0;
+        let batch = self.facts_after(after)?;
+        let packed = batch.filter(|b| b.after.number == after && b.head().number <= last);
+        Ok(packed.map(|b| PackedBatch::new(b.after, b.head(), &b.entries)))
     }
 
     fn fact_hash(&mut self, number: u64) -> Result<Option<Head>, StoreError> {

@@ -1,7 +1,7 @@
 //! What the driver needs of a store: durable commits, the state to start from, and the facts to
 //! send.
 
-use shared::log::{Batch, Head};
+use shared::log::{Batch, Head, PackedBatch};
 
 /// Why the store could not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +94,14 @@ pub trait Store {
     /// # Errors
     /// [`StoreError`].
     fn facts_after(&mut self, after: u64) -> Result<Option<Batch>, StoreError>;
+
+    /// The facts right behind `after`, if they are packed already.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn packed_after(&mut self, _after: u64) -> Result<Option<PackedBatch>, StoreError> {
+        Ok(None)
+    }
 
     /// The chained hash at fact `number`, if it is still there (0 is the origin).
     ///

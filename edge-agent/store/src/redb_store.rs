@@ -9,7 +9,7 @@ use redb::{Table, TableError, WriteTransaction};
 use shared::codec;
 use shared::ids::{Incarnation, NodeId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
-use shared::log::{Batch, Direction, Head};
+use shared::log::{Batch, Direction, Head, PackedBatch};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -587,6 +587,16 @@ impl Store for RedbStore {
             start = segment.end(first);
         }
         read_batch(&txn, start, after)
+    }
+
+    fn packed_after(&mut self, after: u64) -> Result<Option<PackedBatch>, StoreError> {
+        let txn = self.database()?.begin_read().map_err(failed)?;
+        let segments = txn.open_table(SEGMENTS).map_err(failed)?;
+        let Some(value) = segments.get(after + 1).map_err(failed)? else {
+            return Ok(None);
+        };
+        let segment = Segment::read(value.value()).map_err(damaged)?;
+        Ok(Some(segment.into_packed(after + 1)))
     }
 
     fn fact_hash(&mut self, number: u64) -> Result<Option<Head>, StoreError> {

@@ -3,11 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shared::codec::{self, DecodeError};
 use shared::ids::Hash;
-use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, ENTRY_BYTES};
-use shared::log::{Batch, Head};
-
-/// Entries of a segment are at most this many bytes.
-const UNPACKED: usize = BYTES_PER_COMMIT + ENTRIES_PER_COMMIT * 16 + 2 * ENTRY_BYTES;
+use shared::log::{Batch, Entries, Head, PackedBatch};
 
 /// A segment as stored; its key is the number of its first entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +15,7 @@ pub(crate) struct Segment {
     /// Ends of commits, as entries from the beginning of the segment.
     ends: Vec<u32>,
     /// The entries, compressed.
+    #[serde(with = "codec::raw")]
     packed: Vec<u8>,
 }
 
@@ -63,8 +60,17 @@ impl Segment {
         }
     }
 
-    pub(crate) fn entries(&self) -> Result<Vec<Vec<u8>>, DecodeError> {
-        codec::decode(&codec::decompress(&self.packed, UNPACKED)?)
+    pub(crate) fn entries(&self) -> Result<Entries, DecodeError> {
+        Entries::unpack(&self.packed)
+    }
+
+    /// The whole of it, as it is sent.
+    pub(crate) fn into_packed(self, first: u64) -> PackedBatch {
+        PackedBatch {
+            after: self.start(first),
+            head: self.end(first),
+            entries: self.packed,
+        }
     }
 
     /// The head after entry `number`.
@@ -73,12 +79,12 @@ impl Segment {
         let count = entries
             .len()
             .min((number + 1).saturating_sub(first) as usize);
-        Ok(self.start(first).then_all(&entries[..count]))
+        Ok(self.start(first).then_all(entries.iter().take(count)))
     }
 
     /// Its entries behind the last commit that ends at or before `after`.
     pub(crate) fn batch(&self, first: u64, after: u64) -> Result<Batch, DecodeError> {
-        let mut entries = self.entries()?;
+        let entries = self.entries()?;
         let passed = (after + 1).saturating_sub(first);
         let mut ends = self
             .ends
@@ -86,11 +92,10 @@ impl Segment {
             .copied()
             .filter(|end| u64::from(*end) <= passed);
         let skip = entries.len().min(ends.next_back().unwrap_or(0) as usize);
-        let from = self.start(first).then_all(&entries[..skip]);
-        entries.drain(..skip);
+        let from = self.start(first).then_all(entries.iter().take(skip));
         Ok(Batch {
             after: from,
-            entries,
+            entries: entries.iter().skip(skip).map(<[u8]>::to_vec).collect(),
             hash: self.after,
         })
     }

@@ -79,7 +79,7 @@ impl AgentTx {
     /// # Errors
     /// [`LinkError::Frame`] for one that is too large, or the loss of the connection.
     pub async fn send(&mut self, message: &Up) -> Result<(), LinkError> {
-        if !matches!(message, Up::Facts(_)) {
+        if !matches!(message, Up::Facts(_) | Up::Packed(_)) {
             let frame = frame::encode(Kind::Control, message)?;
             return Ok(self.control.write_all(&frame).await?);
         }

@@ -25,7 +25,7 @@ impl Stream {
     #[must_use]
     pub fn of_up(message: &Up) -> Self {
         match message {
-            Up::Facts(_) => Self::Facts,
+            Up::Facts(_) | Up::Packed(_) => Self::Facts,
             Up::Details(_) => Self::Details,
             _ => Self::Control,
         }

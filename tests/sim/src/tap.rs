@@ -3,7 +3,7 @@
 
 use cloud_core::store as cloud;
 use edge_core::store as edge;
-use shared::log::{Batch, Head};
+use shared::log::{Batch, Head, PackedBatch};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -249,6 +249,11 @@ impl edge::Store for EdgeTap {
     fn facts_after(&mut self, after: u64) -> Result<Option<Batch>, edge::StoreError> {
         self.alive()?;
         self.inner.facts_after(after)
+    }
+
+    fn packed_after(&mut self, after: u64) -> Result<Option<PackedBatch>, edge::StoreError> {
+        self.alive()?;
+        self.inner.packed_after(after)
     }
 
     fn fact_hash(&mut self, number: u64) -> Result<Option<Head>, edge::StoreError> {

@@ -310,7 +310,7 @@ impl CloudTruth {
                 ),
             ));
         }
-        (segment.after.then_all(&segment.entries) != segment.head).then(|| {
+        (segment.after.then_all(segment.entries.iter()) != segment.head).then(|| {
             wrong(
                 "applied_once_in_order",
                 format!("facts up to {} do not make their hash", segment.head.number),

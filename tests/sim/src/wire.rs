@@ -7,6 +7,7 @@ use crate::trace::Lane;
 use crate::world::{Ev, World};
 use cloud_core::event::{Conn, Input};
 use edge_core::event::Event;
+use shared::log::Head;
 use shared::wire::{Down, LogId, Refusal, Up};
 
 impl World {
@@ -194,7 +195,7 @@ impl World {
             self.happened(Kind::Reorder);
         }
         let doubles = self.plan.net.doubles;
-        let twice = matches!(message, Up::Facts(_) | Up::Applied(_))
+        let twice = (message.facts().is_some() || matches!(message, Up::Applied(_)))
             && !self.calm
             && self.dice.net.chance(doubles);
         if twice {
@@ -209,9 +210,8 @@ impl World {
         };
         let m = connection.machine;
         self.trace.mark(self.t, Lane::Cloud, 2, conn);
-        if let Up::Facts(batch) = &message {
-            let last = batch.head().number;
-            if batch.after.number < self.machines[m].arrived {
+        if let Some((after, Head { number: last, .. })) = message.facts() {
+            if after.number < self.machines[m].arrived {
                 self.tally.add(Kind::Duplicate);
             }
             self.machines[m].arrived = self.machines[m].arrived.max(last);

@@ -4,11 +4,12 @@ use super::Engine;
 use crate::event::{Conn, Output};
 use crate::inbox::Message;
 use crate::node::Ingested;
+use crate::offered::Offered;
 use crate::seal;
 use crate::store::{AggregateId, Store, StoreError};
 use shared::fact::SliceState;
 use shared::ids::{Hash, NodeId, RunId};
-use shared::log::{Batch, Head};
+use shared::log::Head;
 use shared::wire::{Detail, Down, Inventory, Refusal, Up};
 use std::collections::BTreeMap;
 
@@ -29,7 +30,18 @@ impl<S: Store> Engine<S> {
                 Ok(())
             }
             Up::Facts(batch) => {
-                self.facts(conn, node, batch);
+                self.facts(conn, node, batch.into());
+                Ok(())
+            }
+            Up::Packed(batch) => {
+                match Offered::unpack(batch) {
+                    Ok(batch) => self.facts(conn, node, batch),
+                    Err(error) => {
+                        let text = format!("packed facts cannot be read: {error}");
+                        self.refuse(conn, Refusal::Malformed, &text);
+                        self.drop_live(node);
+                    }
+                }
                 Ok(())
             }
             Up::Applied(head) => self.applied(node, head),
@@ -57,7 +69,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn live_node(&self, conn: Conn) -> Option<NodeId> {
+    pub(super) fn live_node(&self, conn: Conn) -> Option<NodeId> {
         let node = *self.conns.get(&conn)?;
         let live = self.links.get(&node)?.live.as_ref()?;
         (live.conn == conn).then_some(node)
@@ -89,13 +101,13 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    fn facts(&mut self, conn: Conn, node: NodeId, batch: Batch) {
+    pub(super) fn facts(&mut self, conn: Conn, node: NodeId, batch: Offered) {
         let Some(known) = self.nodes.get_mut(&node) else {
             return;
         };
         let before = (known.facts.number, known.notes.len());
         let log = known.log(node);
-        let ahead = batch.head().number;
+        let ahead = batch.last();
         let mut fx = self
             .effects
             .remove(&AggregateId::Node(node))

@@ -20,11 +20,11 @@ pub const DEFINITION: &str = "Whatever a side acknowledged (facts and directives
 pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
     let life = world.machines[m].life;
     let truth = &mut world.lives[life];
+    if let Some((_, head)) = message.facts() {
+        truth.sent = truth.sent.max(head.number);
+    }
     let said = match message {
-        Up::Facts(batch) => {
-            truth.sent = truth.sent.max(batch.head().number);
-            (batch.head().number, truth.facts.len() as u64, "facts")
-        }
+        Up::Facts(_) | Up::Packed(_) => (truth.sent, truth.facts.len() as u64, "facts"),
         Up::Applied(head) => {
             truth.applied = truth.applied.max(head.number);
             (head.number, truth.last_directive(), "directives")

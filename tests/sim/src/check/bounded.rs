@@ -4,7 +4,7 @@ use crate::trace::Lane;
 use crate::world::World;
 use shared::fact::{Body, Outcome};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, FRAME_BYTES, HELLO_BYTES};
-use shared::log::Batch;
+use shared::log::{Batch, Entries};
 use shared::wire::{Down, Up};
 
 /// What it means.
@@ -28,6 +28,7 @@ fn batch_too_large(batch: &Batch) -> bool {
 pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
     let too_large = match message {
         Up::Facts(batch) => batch_too_large(batch),
+        Up::Packed(batch) => Entries::unpack(&batch.entries).is_err(),
         Up::Hello(_) => shared::codec::encode(message).len() > HELLO_BYTES,
         Up::Inventory(_) => shared::codec::encode(message).len() > FRAME_BYTES,
         _ => false,
