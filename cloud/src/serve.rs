@@ -45,6 +45,8 @@ pub struct Options {
     pub api: SocketAddr,
     /// Most bytes that the file store may take.
     pub file_budget: u64,
+    /// Time after its end when a run is forgotten.
+    pub retention: Span,
 }
 
 /// Where a coordinator is that has become ready.
@@ -204,7 +206,7 @@ impl Parts {
             source,
         };
         let listen = endpoint.address().map_err(at_listen)?;
-        let (engine, thread) = start_engine(&data, &authority, &files)?;
+        let (engine, thread) = start_engine(&data, options.retention, &authority, &files)?;
         tell_files(&engine, &files).await?;
         let (stopping, stop_seen) = watch::channel(false);
         let app = Arc::new(App {
@@ -286,6 +288,7 @@ fn listen(
 
 fn start_engine(
     data: &DataDir,
+    retention: Span,
     authority: &Authority,
     files: &Dir,
 ) -> Result<(Handle, Thread), ServeError> {
@@ -304,7 +307,7 @@ fn start_engine(
     let store = cloud_store::open_file(&path, false).map_err(failed)?;
     let config = Config {
         seal_key: authority.seal().bytes(),
-        retention: cloud_core::event::RETENTION,
+        retention,
         decisions_per_run: DECISIONS,
     };
     let random = clock::random();

@@ -1,6 +1,8 @@
 //! Prints one message or entry of each kind as this build encodes it, a line each: name and
 //! hexadecimal digits. `tests/compat/RELEASE/frames.txt` is what a release printed.
 
+#![expect(clippy::disallowed_macros, reason = "an example says what it made")]
+
 #[path = "../tests/compat/samples.rs"]
 mod samples;
 

@@ -59,7 +59,7 @@ enrol gw-3 --label role=d
 "$d" token create --name gw-9 --expires 365d >/dev/null
 "$d" token create --expires 1s >/dev/null
 
-hold='until [ -e "${HOME%%/work/*}/../go" ]; do sleep 0.05; done'
+hold='w=work; until [ -e "${HOME%%/"$w"/*}/../go" ]; do sleep 0.05; done'
 printf 'a,b\n1,2\n' >"$tmp/stations.csv"
 cat >"$tmp/finished.yaml" <<SPEC
 name: finished

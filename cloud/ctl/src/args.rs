@@ -109,6 +109,9 @@ pub(crate) struct Serve {
     /// Most bytes that the file store may take
     #[arg(long, value_name = "BYTES", default_value = "16GiB", value_parser = crate::text::parse_bytes)]
     pub(crate) file_budget: u64,
+    /// How long runs are kept after their end
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = crate::text::parse_span)]
+    pub(crate) retention: shared::time::Span,
 }
 
 #[derive(Subcommand, Debug)]

@@ -32,6 +32,7 @@ pub(crate) fn options(data: &Path) -> Options {
         listen: "127.0.0.1:0".parse().unwrap(),
         api: "127.0.0.1:0".parse().unwrap(),
         file_budget: 1 << 20,
+        retention: cloud_core::event::RETENTION,
     }
 }
 

@@ -4,9 +4,7 @@
 use shared::codec;
 use shared::directive::{self, Assign, Directive, Upstream};
 use shared::explain::{Decision, DecisionKind, Evidence, Reason};
-use shared::fact::{
-    self, Acknowledged, End, Fact, Outcome, OutputFile, SliceState, TaskStatus,
-};
+use shared::fact::{self, Acknowledged, End, Fact, Outcome, OutputFile, SliceState, TaskStatus};
 use shared::ids::{
     AttemptRef, BootId, Epoch, Generation, Hash, Incarnation, NodeId, RunId, SliceRef, TaskIdx,
 };

@@ -40,6 +40,8 @@ pub struct Fleet {
     api: SocketAddr,
     relay: Relay,
     specs: AtomicU32,
+    /// Further arguments of `serve`.
+    serve_args: Vec<String>,
     base: TempDir,
 }
 
@@ -102,9 +104,39 @@ impl Fleet {
     /// If the coordinator does not come up.
     #[must_use]
     pub fn enrolling(nodes: &[&[&str]]) -> Self {
+        Self::with(directory(), &[], nodes)
+    }
+
+    /// The same with further arguments of `serve`.
+    ///
+    /// # Panics
+    /// If the coordinator does not come up.
+    #[must_use]
+    pub fn serving(serve_args: &[&str], nodes: &[&[&str]]) -> Self {
+        Self::with(directory(), serve_args, nodes)
+    }
+
+    /// Goes on with data directories (`coordinator`, `gw-0`, …) that `fill` puts into the test's
+    /// directory.
+    ///
+    /// # Panics
+    /// If the coordinator does not come up.
+    #[must_use]
+    pub fn found(fill: impl FnOnce(&Path), serve_args: &[&str], nodes: &[&[&str]]) -> Self {
         let base = directory();
+        fill(base.path());
+        let mut fleet = Self::with(base, serve_args, nodes);
+        for (n, node) in fleet.nodes.iter_mut().enumerate() {
+            let address = fleet.relay.address(n).to_string();
+            node.args.extend(["--coordinator".to_owned(), address]);
+        }
+        fleet
+    }
+
+    fn with(base: TempDir, serve_args: &[&str], nodes: &[&[&str]]) -> Self {
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let coordinator = serve(base.path(), any, any);
+        let serve_args: Vec<String> = serve_args.iter().map(|arg| (*arg).to_owned()).collect();
+        let coordinator = serve(base.path(), any, any, &serve_args);
         let (listen, api) = addresses(base.path());
         let relay = Relay::start(listen, nodes.len(), 1).expect("a relay on loopback");
         let node = |(n, args): (usize, &&[&str])| Node {
@@ -122,6 +154,7 @@ impl Fleet {
             api,
             relay,
             specs,
+            serve_args,
             base,
         }
     }
@@ -305,7 +338,7 @@ impl Fleet {
             // A coordinator that was stopped has removed them.
             let _ = fs::remove_file(self.data().join(name));
         }
-        self.coordinator = Some(serve(self.base(), self.listen, self.api));
+        self.coordinator = Some(serve(self.base(), self.listen, self.api, &self.serve_args));
         addresses(self.base());
     }
 
@@ -569,13 +602,14 @@ fn stop(mut child: Child) -> ExitStatus {
     })
 }
 
-fn serve(base: &Path, listen: SocketAddr, api: SocketAddr) -> Child {
+fn serve(base: &Path, listen: SocketAddr, api: SocketAddr, further: &[String]) -> Child {
     let log = OpenOptions::new()
         .create(true)
         .append(true)
         .open(base.join("coordinator.log"));
     let mut command = program("driftless");
     command.args(serve_args(&base.join("coordinator"), listen, api));
+    command.args(further);
     command
         .stdout(Stdio::null())
         .stderr(log.expect("the test's directory can be written"));

@@ -16,6 +16,7 @@ pub(super) fn run(args: &Serve, global: &Global, out: &mut Output) -> Result<Cod
         listen: address("--listen", &args.listen)?,
         api: address("--api", global.api.as_deref().unwrap_or(DEFAULT_API))?,
         file_budget: args.file_budget,
+        retention: args.retention,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)))

@@ -112,6 +112,7 @@ fn serve(data: PathBuf) -> (Ready, oneshot::Sender<()>, JoinHandle<()>) {
         listen: any,
         api: any,
         file_budget: 1 << 20,
+        retention: cloud_core::event::RETENTION,
     };
     let (told, is_ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
