@@ -16,15 +16,16 @@ use order::Order;
 use std::fmt;
 use std::str::FromStr;
 
-/// Removes redundant edges and fills in ranks and batches. The edges must have no cycle.
+/// Removes redundant edges and fills in ranks and batches. The edges must have no cycle. Members of
+/// `limited` matrices are not merged: a batch occupies one slot for many.
 ///
 /// # Panics
 /// If they have one.
-pub(crate) fn arrange(tasks: &mut [Task], merge_leaves: usize) {
+pub(crate) fn arrange(tasks: &mut [Task], merge_leaves: usize, limited: &[bool]) {
     let order = order_of(tasks).expect("cycles were refused before");
     reduce::reduce(tasks, &order);
     reduce::rank(tasks, &order);
-    reduce::merge_leaves(tasks, merge_leaves);
+    reduce::merge_leaves(tasks, merge_leaves, limited);
 }
 
 fn order_of(tasks: &[Task]) -> Option<Order> {

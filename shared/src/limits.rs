@@ -14,6 +14,10 @@ pub const HELLO_BYTES: usize = 64 * 1024;
 pub const WORKFLOW_BYTES: usize = 128 * 1024 * 1024;
 /// Tasks of one workflow.
 pub const TASKS: usize = 1_000_000;
+/// Edges and inputs of one workflow that come from naming whole matrices.
+pub const MATRIX_EDGES: usize = 4_000_000;
+/// Axes of one matrix.
+pub const MATRIX_AXES: usize = 16;
 /// Bytes of a specification's text.
 pub const SPEC_BYTES: usize = 32 * 1024 * 1024;
 /// Starts that may be committed before a slot is free, at most.

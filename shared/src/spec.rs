@@ -13,6 +13,7 @@ mod build;
 mod decode;
 mod expand;
 mod link;
+mod matrix;
 mod mistake;
 mod scalar;
 pub mod schema;

@@ -34,9 +34,29 @@ pub struct Workflow {
     pub params: BTreeMap<String, String>,
     /// In the order of the specification; positions are `TaskIdx`. Edges never form a cycle.
     pub tasks: Vec<Task>,
+    /// Those of its tasks that were written as one.
+    pub matrices: Vec<Matrix>,
+}
+
+/// Tasks that were written as one, with the limits that hold for them together.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Matrix {
+    /// Key of the task in the specification; its members are called `id[axis=value,…]`.
+    pub id: String,
+    /// How many of them may run at once, over all nodes.
+    pub max_parallel: Option<u32>,
+    /// With more failed ones than this, those that have not begun are not begun any more.
+    pub max_fails: Option<u32>,
 }
 
 impl Workflow {
+    /// The matrix that a task belongs to, with its position.
+    #[must_use]
+    pub fn matrix_of(&self, task: TaskIdx) -> Option<(u32, &Matrix)> {
+        let at = self.tasks.get(task.0 as usize)?.matrix?;
+        Some((at, self.matrices.get(at as usize)?))
+    }
+
     /// Its encoding, in its own format; the same bytes as it was read from.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -114,6 +134,8 @@ pub struct Task {
     pub batch: Option<u32>,
     /// Milliseconds of estimated work on the longest path from here to an end, itself included.
     pub upward_rank: u64,
+    /// Position of its matrix in the workflow's `matrices`.
+    pub matrix: Option<u32>,
 }
 
 /// What a task executes.

@@ -173,6 +173,7 @@ fn of_settings() -> Vec<Pair> {
         line("tasks.side_effects", "", "side_effects: at_most_once"),
         line("tasks.when", "", "when: 1 == 2"),
         line("tasks.trigger_rule", "", "trigger_rule: all_done"),
+        line("tasks.matrix", "", "matrix: {n: [1, 2]}"),
         line("tasks.placement", "", "placement: {node: gw-7}"),
         line("tasks.placement.node", "", "placement: {node: gw-8}"),
         line(

@@ -404,7 +404,7 @@ fn parameters() {
     check(&used("command: [p, '${params.n']"), "4:26 is not closed");
     check(
         &used("command: [p, '${matrix.n}']"),
-        "4:26 `matrix` comes later",
+        "4:26 'matrix.n' outside of a task with a matrix … add `matrix: {n: [a, b]}`",
     );
     check(
         &used("command: [p], timeout: '${params.n}'"),

@@ -82,6 +82,7 @@ fn task(n: u32) -> Task {
         disconnect: Disconnect::default(),
         batch: None,
         upward_rank: u64::from(u32::MAX - n),
+        matrix: None,
     }
 }
 
@@ -133,6 +134,7 @@ fn flow(count: u32) -> Workflow {
         labels: BTreeMap::new(),
         params: BTreeMap::new(),
         tasks: (0..count).map(task).collect(),
+        matrices: Vec::new(),
     }
 }
 

@@ -146,5 +146,6 @@ fn task() -> Task {
         disconnect: Disconnect::default(),
         batch: None,
         upward_rank: 0,
+        matrix: None,
     }
 }

@@ -118,6 +118,7 @@ fn task(n: u32) -> Task {
         disconnect: Disconnect::default(),
         batch: None,
         upward_rank: 1,
+        matrix: None,
     }
 }
 
@@ -211,6 +212,7 @@ fn what_ends_is_recorded_on_a_full_disk_and_nothing_starts() {
         labels: BTreeMap::new(),
         params: BTreeMap::new(),
         tasks: (0..TASKS).map(task).collect(),
+        matrices: Vec::new(),
     };
     let (run, workflow, by) = (RunId([7; 16]), codec::pack(&flow).0, "ann".to_owned());
     let what = Local::Submit { run, workflow, by };

@@ -172,7 +172,7 @@ pub(crate) fn rank(tasks: &mut [Task], order: &Order) {
 
 /// Puts leaves that need the same tasks, run under the same settings, and may be run twice, into
 /// batches of up to `most`.
-pub(crate) fn merge_leaves(tasks: &mut [Task], most: usize) {
+pub(crate) fn merge_leaves(tasks: &mut [Task], most: usize, limited: &[bool]) {
     if most < 2 {
         return;
     }
@@ -182,7 +182,8 @@ pub(crate) fn merge_leaves(tasks: &mut [Task], most: usize) {
     }
     let mut alike: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
     for (index, task) in tasks.iter().enumerate() {
-        if !needed[index] && is_small(task) {
+        let one_by_one = task.matrix.is_some_and(|m| limited[m as usize]);
+        if !needed[index] && is_small(task) && !one_by_one {
             alike.entry(settings(task)).or_default().push(index);
         }
     }

@@ -4,14 +4,15 @@
 use super::build;
 use super::decode::Decoder;
 use super::link::{self, SentFiles};
+use super::matrix;
 use super::mistake::{Pos, Sink, brief, did_you_mean};
 use super::schema::{self, Kind};
-use super::template::{Known, Type, Values};
+use super::template::{Known, Scope, Type, Values};
 use super::value::{self, Block, Layers, Named, Value};
 use super::yaml::{self, Node};
 use crate::limits::{TASKS, WORKFLOW_BYTES};
 use crate::time::Unix;
-use crate::workflow::{FORMAT, Task, Workflow};
+use crate::workflow::{FORMAT, Matrix, Task, Workflow};
 use crate::{codec, graph};
 use std::collections::BTreeMap;
 
@@ -55,11 +56,11 @@ pub(crate) struct Decoded {
 pub(crate) fn decode(root: &Node, given: Given<'_>, sink: &mut Sink) -> Decoded {
     let declared = declared(root, sink);
     let values = values(&declared, given, sink);
-    let mut decoder = Decoder {
-        sink,
-        values: &values,
-        filled: 0,
+    let scope = Scope {
+        params: &values,
+        matrix: None,
     };
+    let mut decoder = Decoder::new(scope, sink);
     let block = decoder.block(schema::WORKFLOW, root, "the workflow");
     let params = declared.into_iter().map(|declared| declared.param);
     Decoded {
@@ -77,7 +78,7 @@ pub(crate) fn assemble(decoded: Decoded, given: Given<'_>, sink: &mut Sink) -> A
         params,
         values,
     } = decoded;
-    let tasks = tasks(&block, given, sink);
+    let (tasks, matrices) = tasks(&block, given, sink);
     let text = |name| match block.get(name) {
         Some((_, Value::Text(text) | Value::Open(text))) => text.clone(),
         _ => String::new(),
@@ -92,6 +93,7 @@ pub(crate) fn assemble(decoded: Decoded, given: Given<'_>, sink: &mut Sink) -> A
             .map(|(n, known)| (n, known.value.unwrap_or_default()))
             .collect(),
         tasks,
+        matrices,
     };
     Assembled {
         block,
@@ -116,50 +118,60 @@ pub(crate) fn defaults(block: &Block) -> Option<&Block> {
     }
 }
 
-fn tasks(block: &Block, given: Given<'_>, sink: &mut Sink) -> Vec<Task> {
+fn tasks(block: &Block, given: Given<'_>, sink: &mut Sink) -> (Vec<Task>, Vec<Matrix>) {
     let named = block.each("tasks");
     let at = block.get("tasks").map_or(block.at, |(at, _)| at);
     if named.is_empty() {
         if matches!(block.get("tasks"), Some((_, Value::Each(_)))) {
             sink.add(at, "`tasks` is empty", "a workflow needs at least one task");
         }
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
     let builtin = value::builtin(schema::TASK);
-    if !fits(named, defaults(block), &builtin) {
-        let what = format!("{} tasks with these defaults are too large", named.len());
+    let count = named.iter().map(|task| task.members.len().max(1)).sum();
+    if !fits(count, defaults(block), &builtin) {
+        let what = format!("{count} tasks with these defaults are too large");
         sink.add(
             at,
             what,
             "split the workflow, or take large values out of `defaults`",
         );
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
-    let mut tasks: Vec<Task> = named
+    let mut matrices = Vec::new();
+    let parts = matrix::parts(named, &mut matrices, sink);
+    let mut tasks: Vec<Task> = parts
         .iter()
-        .map(|task| {
-            let layers = Layers([Some(&task.block), defaults(block), Some(&builtin)]);
-            build::task(&task.name, task.at, &layers, given.submitted_at, sink)
+        .map(|part| {
+            let layers = Layers([Some(&part.named.block), defaults(block), Some(&builtin)]);
+            let (id, at) = (&part.named.name, part.named.at);
+            let mut task = build::task(id, at, &layers, given.submitted_at, sink);
+            task.matrix = part.matrix;
+            task
         })
         .collect();
-    link::link(named, &mut tasks, given.sent, sink);
+    link::link(&parts, &mut tasks, given.sent, sink);
     if sink.count() == 0 {
         let merge = match block.get("merge_leaves") {
             Some((_, Value::Int(most))) => usize::try_from(*most).unwrap_or(1),
             _ => 1,
         };
-        graph::arrange(&mut tasks, merge);
+        let limited: Vec<bool> = matrices
+            .iter()
+            .map(|matrix| matrix.max_parallel.is_some())
+            .collect();
+        graph::arrange(&mut tasks, merge, &limited);
     }
-    tasks
+    (tasks, matrices)
 }
 
 /// Whether a workflow of this many tasks stays within its bounds; `defaults` are copied into each
 /// task.
-fn fits(named: &[Named], defaults: Option<&Block>, builtin: &Block) -> bool {
+fn fits(count: usize, defaults: Option<&Block>, builtin: &Block) -> bool {
     let layers = Layers([None, defaults, Some(builtin)]);
     let task = build::task("", Pos::START, &layers, None, &mut Sink::default());
-    let copied = codec::encode(&task).len().saturating_mul(named.len());
-    named.len() <= TASKS && copied <= WORKFLOW_BYTES / 2
+    let copied = codec::encode(&task).len().saturating_mul(count);
+    count <= TASKS && copied <= WORKFLOW_BYTES / 2
 }
 
 /// A declaration and its place.
@@ -181,11 +193,11 @@ fn declared(root: &Node, sink: &mut Sink) -> Vec<Declared> {
     // Only `params` is read here; what is wrong with its form is noted when the whole file is read.
     let mut quiet = Sink::default();
     let none = Values::new();
-    let mut decoder = Decoder {
-        sink: &mut quiet,
-        values: &none,
-        filled: 0,
+    let scope = Scope {
+        params: &none,
+        matrix: None,
     };
+    let mut decoder = Decoder::new(scope, &mut quiet);
     let holder = Node {
         at: root.at,
         kind: yaml::Kind::Map(vec![entry.clone()]),
@@ -206,7 +218,9 @@ const ONLY_PARAMS: &[schema::Field] = &[schema::Field {
 
 fn declaration(named: &Named, sink: &mut Sink) -> Declared {
     let before = sink.count();
-    let Named { name, block, at } = named;
+    let Named {
+        name, block, at, ..
+    } = named;
     if name.contains('.') || name.contains('-') {
         let what = format!("'{name}' is no name of a parameter");
         sink.add(*at, what, "use letters, digits and '_'");

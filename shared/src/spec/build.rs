@@ -127,6 +127,7 @@ pub(crate) fn task(
         },
         batch: None,
         upward_rank: 0,
+        matrix: None,
     };
     check_disconnect(&task, layers, sink);
     task

@@ -1,10 +1,11 @@
 //! From the tree of a YAML file to values of known fields, by the schema. Templates are filled in
 //! on the way; what depends on a parameter without a value stays open.
 
+use super::matrix;
 use super::mistake::{Pos, Sink, brief, did_you_mean};
 use super::scalar::{scalar, variable};
 use super::schema::{Field, Kind, LATER, OF_ONE_TASK};
-use super::template::{self, Filled, Values};
+use super::template::{self, Filled, Scope};
 use super::units::{self, Wrong};
 use super::value::{Block, File, Named, Value, Word};
 use super::when;
@@ -15,12 +16,24 @@ use std::collections::BTreeMap;
 /// Reads values.
 pub(crate) struct Decoder<'a> {
     pub(crate) sink: &'a mut Sink,
-    pub(crate) values: &'a Values,
+    pub(crate) scope: Scope<'a>,
     /// Bytes that templates were filled into, all together.
     pub(crate) filled: usize,
+    /// What matrices grew to, all together.
+    pub(crate) grown: matrix::Grown,
 }
 
-impl Decoder<'_> {
+impl<'a> Decoder<'a> {
+    /// A decoder that has read nothing yet.
+    pub(crate) fn new(scope: Scope<'a>, sink: &'a mut Sink) -> Self {
+        Self {
+            sink,
+            scope,
+            filled: 0,
+            grown: matrix::Grown::default(),
+        }
+    }
+
     /// A map with the fields of `table`. Mistakes are noted and leave their field open.
     pub(crate) fn block(&mut self, table: &'static [Field], node: &Node, owner: &str) -> Block {
         let mut block = Block::empty(node.at);
@@ -72,7 +85,7 @@ impl Decoder<'_> {
             .add(entry.at, format!("{owner} has no field `{key}`"), mend);
     }
 
-    fn map<'n>(&mut self, node: &'n Node, owner: &str) -> Option<&'n [Entry]> {
+    pub(super) fn map<'n>(&mut self, node: &'n Node, owner: &str) -> Option<&'n [Entry]> {
         if let yaml::Kind::Map(entries) = &node.kind {
             return Some(entries);
         }
@@ -103,6 +116,7 @@ impl Decoder<'_> {
             Kind::Labels => self.pairs(name, node, units::name),
             Kind::Env => self.pairs(name, node, variable),
             Kind::Counts => self.counts(name, node),
+            Kind::Axes => self.axes(name, node),
             Kind::Block(table) => Some(Value::Block(self.block(table, node, &format!("`{name}`")))),
             Kind::Defaults(table) => Some(Value::Block(self.defaults(table, node))),
             Kind::Each(table) => self.each(name, table, node).map(Value::Each),
@@ -133,22 +147,24 @@ impl Decoder<'_> {
             if let Err(wrong) = units::name(&entry.key) {
                 self.wrong(entry.at, &sort, wrong);
             }
-            let block = self.block(
-                table,
-                &entry.value,
-                &format!("{sort} '{}'", brief(&entry.key)),
-            );
-            each.push(Named {
+            let owner = format!("{sort} '{}'", brief(&entry.key));
+            let mut named = Named {
                 at: entry.at,
                 name: (*entry.key).to_owned(),
-                block,
-            });
+                block: Block::empty(entry.at),
+                members: Vec::new(),
+            };
+            match matrix::node_of(&entry.value).filter(|_| sort == "task") {
+                Some(axes) => self.matrix(axes, (table, &entry.value), &owner, &mut named),
+                None => named.block = self.block(table, &entry.value, &owner),
+            }
+            each.push(named);
         }
         Some(each)
     }
 
     /// The text of a single value, as written.
-    fn plain<'n>(&mut self, name: &str, node: &'n Node) -> Option<&'n str> {
+    pub(super) fn plain<'n>(&mut self, name: &str, node: &'n Node) -> Option<&'n str> {
         if let yaml::Kind::Scalar(text) = &node.kind {
             return Some(text);
         }
@@ -168,7 +184,7 @@ impl Decoder<'_> {
     fn word(&mut self, name: &str, node: &Node) -> Option<Word> {
         let text = self.plain(name, node)?;
         let (at, open) = (node.at, false);
-        match template::fill(text, self.values) {
+        match template::fill(text, self.scope) {
             Ok(Filled::Same) => Some(Word {
                 at,
                 text: text.to_owned(),
@@ -198,7 +214,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn wrong(&mut self, at: Pos, name: &str, (what, mend): Wrong) {
+    pub(super) fn wrong(&mut self, at: Pos, name: &str, (what, mend): Wrong) {
         self.sink.add(at, format!("`{name}`: {what}"), mend);
     }
 
@@ -246,7 +262,7 @@ impl Decoder<'_> {
 
     fn expression(&mut self, node: &Node) -> Option<Value> {
         let text = self.plain("when", node)?;
-        match when::decide(text, self.values) {
+        match when::decide(text, self.scope) {
             Ok(holds) => Some(Value::When(text.to_owned(), holds)),
             Err(wrong) => {
                 self.wrong(node.at, "when", wrong);
@@ -255,7 +271,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn list<'n>(&mut self, name: &str, node: &'n Node) -> Option<&'n [Node]> {
+    pub(super) fn list<'n>(&mut self, name: &str, node: &'n Node) -> Option<&'n [Node]> {
         if let yaml::Kind::List(list) = &node.kind {
             return Some(list);
         }
@@ -411,11 +427,7 @@ impl Decoder<'_> {
         };
         // The block was read for its mistakes; here the texts themselves are wanted.
         let mut quiet = Sink::default();
-        let mut texts = Decoder {
-            sink: &mut quiet,
-            values: self.values,
-            filled: 0,
-        };
+        let mut texts = Decoder::new(self.scope, &mut quiet);
         for entry in entries {
             let word = texts.word(&entry.key, &entry.value);
             match &*entry.key {

@@ -107,6 +107,14 @@ fn out(field: &Field, layers: &Layers<'_>) -> Out {
                     .collect(),
             )
         }
+        (Kind::Axes, Value::Axes(axes)) => Out::Map(
+            axes.iter()
+                .map(|(axis, values)| {
+                    let values = values.iter().cloned().map(Out::Text);
+                    (axis.clone(), Out::List(values.collect()))
+                })
+                .collect(),
+        ),
         (Kind::Shell, Value::Text(text)) => Out::Text(text.clone()),
         (Kind::Directory, Value::Text(text)) if text.is_empty() => plain(".".to_owned()),
         (_, Value::Open(text)) => Out::Text(text.clone()),
@@ -125,7 +133,12 @@ fn out(field: &Field, layers: &Layers<'_>) -> Out {
         (_, Value::Files(files)) => Out::List(files.iter().map(file).collect()),
         (
             _,
-            Value::Unset | Value::Pairs(_) | Value::Counts(_) | Value::Block(_) | Value::Each(_),
+            Value::Unset
+            | Value::Pairs(_)
+            | Value::Counts(_)
+            | Value::Axes(_)
+            | Value::Block(_)
+            | Value::Each(_),
         ) => Out::Null,
     }
 }

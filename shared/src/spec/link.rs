@@ -1,14 +1,20 @@
 //! Edges and files: which task writes what another one reads. Notes two writers of one output,
 //! inputs that nobody writes, unknown tasks, paths that get in each other's way, and cycles.
+//!
+//! What a member of a matrix writes is called like the output with the member's suffix; the name
+//! without it means the files of all members, each laid at the path with its suffix.
 
+use super::matrix::Part;
 use super::mistake::{Pos, Sink, brief, nearest};
 use super::units;
 use super::value::{File, Named, Word, by_text};
 use crate::graph;
 use crate::ids::{Hash, TaskIdx};
+use crate::limits::MATRIX_EDGES;
 use crate::workflow::{Input, Output, Source, Task};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Files sent along with a submission, by name: content and bytes.
 pub type SentFiles = BTreeMap<String, (Hash, u64)>;
@@ -32,39 +38,51 @@ struct Writer {
 
 pub(crate) struct Linker<'a> {
     sink: &'a mut Sink,
-    named: &'a [Named],
+    parts: &'a [Part<'a>],
     tasks: &'a mut [Task],
     /// `None` while it is not known what will be sent.
     sent: Option<&'a SentFiles>,
     used: BTreeSet<&'a str>,
     by_name: Index<'a, Writer>,
     by_path: Index<'a, Writer>,
+    /// Outputs of members by their name without the suffix.
+    by_matrix: Index<'a, Vec<Writer>>,
+    /// Edges and inputs that come from naming whole matrices.
+    edges: usize,
     /// A name or path depends on a parameter without a value.
     open: bool,
 }
 
 /// Fills in `inputs`, `outputs` and `needs` of all tasks.
-pub(crate) fn link(named: &[Named], tasks: &mut [Task], sent: Option<&SentFiles>, sink: &mut Sink) {
+pub(crate) fn link(
+    parts: &[Part<'_>],
+    tasks: &mut [Task],
+    sent: Option<&SentFiles>,
+    sink: &mut Sink,
+) {
     let (used, by_name, by_path) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
     let mut linker = Linker {
         sink,
-        named,
+        parts,
         tasks,
         sent,
         used,
         by_name,
         by_path,
+        by_matrix: BTreeMap::new(),
+        edges: 0,
         open: false,
     };
-    for index in 0..named.len() {
+    for index in 0..parts.len() {
         linker.outputs(index);
     }
-    let ids = named
-        .iter()
-        .enumerate()
-        .map(|(i, task)| (by_text(task.name.as_str()), i))
-        .collect();
-    for index in 0..named.len() {
+    let mut ids: Index<'_, Range<usize>> = BTreeMap::new();
+    for (i, part) in parts.iter().enumerate() {
+        ids.insert(by_text(part.named.name.as_str()), i..i + 1);
+        let whole = ids.entry(by_text(part.whole.name.as_str()));
+        whole.or_insert(i..i).end = i + 1;
+    }
+    for index in 0..parts.len() {
         linker.inputs(index);
         linker.needs(index, &ids);
     }
@@ -73,40 +91,33 @@ pub(crate) fn link(named: &[Named], tasks: &mut [Task], sent: Option<&SentFiles>
 }
 
 impl<'a> Linker<'a> {
+    fn named(&self, index: usize) -> &'a Named {
+        self.parts[index].named
+    }
+
     fn outputs(&mut self, index: usize) {
-        let named = &self.named[index];
+        let named = self.named(index);
         for file in named.block.files("outputs") {
             if file.is_open() {
                 self.open = true;
                 continue;
             }
-            let Some((name, path)) = self.name_and_path(file, None) else {
+            let Some((base, path)) = self.name_and_path(file, None) else {
                 continue;
             };
+            let name = format!("{base}{}", self.parts[index].suffix());
             let writer = Writer {
                 task: index,
                 output: self.tasks[index].outputs.len(),
                 writers: 1,
             };
-            if let Some(first) = self.by_name.get(&by_text(name.as_str())) {
-                let other = &self.named[first.task];
-                let what = if first.task == index {
-                    format!("task '{}' writes '{}' twice", named.name, brief(&name))
-                } else {
-                    format!(
-                        "output '{}' is written by task '{}' (line {}) and by task '{}'",
-                        brief(&name),
-                        other.name,
-                        other.at.line,
-                        named.name
-                    )
-                };
-                self.sink.add(
-                    file.at,
-                    what,
-                    "give each output a name of its own: {name: …, path: …}",
-                );
+            if let Some(first) = self.taken(index, &base, &name) {
+                self.written_twice(index, first, file.at, &base);
                 continue;
+            }
+            if self.parts[index].matrix.is_some() {
+                let whole = self.by_matrix.entry(by_text(base)).or_default();
+                whole.push(writer);
             }
             self.by_path
                 .entry(by_text(path.clone()))
@@ -122,6 +133,48 @@ impl<'a> Linker<'a> {
             .collect();
         let at = named.block.get("outputs").map_or(named.at, |(at, _)| at);
         check_paths(self.sink, at, "output", paths);
+    }
+
+    /// The task that has an output of this name, or of one that could be taken for it, already.
+    fn taken(&self, index: usize, base: &str, name: &str) -> Option<usize> {
+        let plain = |name: &str| self.by_name.get(&by_text(name)).map(|w| w.task);
+        let members = self.by_matrix.get(&by_text(base));
+        let other = |task: usize| {
+            let (there, here) = (self.parts[task].matrix, self.parts[index].matrix);
+            (there != here || here.is_none()).then_some(task)
+        };
+        plain(name)
+            .or_else(|| plain(base))
+            .or_else(|| members.and_then(|m| other(m[0].task)))
+    }
+
+    fn written_twice(&mut self, index: usize, first: usize, at: Pos, base: &str) {
+        let (named, other) = (self.named(index), self.named(first));
+        let what = if first == index {
+            format!("task '{}' writes '{}' twice", named.name, brief(base))
+        } else {
+            format!(
+                "output '{}' is written by task '{}' (line {}) and by task '{}'",
+                brief(base),
+                other.name,
+                other.at.line,
+                named.name
+            )
+        };
+        let mend = "give each output a name of its own: {name: …, path: …}";
+        self.sink.add(at, what, mend);
+    }
+
+    /// Counts edges that come from naming a whole matrix; says so once when they are too many.
+    fn room_for(&mut self, more: usize, at: Pos) -> bool {
+        let before = self.edges;
+        self.edges = before.saturating_add(more);
+        if self.edges > MATRIX_EDGES && before <= MATRIX_EDGES {
+            let what = format!("whole matrices make more than {MATRIX_EDGES} edges");
+            let mend = "put a task between that needs the one and is needed by the other";
+            self.sink.add(at, what, mend);
+        }
+        self.edges <= MATRIX_EDGES
     }
 
     /// Name and path of a file; `inherited` is the path if none is written.
@@ -152,7 +205,7 @@ impl<'a> Linker<'a> {
     }
 
     fn inputs(&mut self, index: usize) {
-        let named = &self.named[index];
+        let named = self.named(index);
         let mut known = true;
         for file in named.block.files("inputs") {
             if file.is_open() {
@@ -160,7 +213,7 @@ impl<'a> Linker<'a> {
                 continue;
             }
             match self.input(index, file) {
-                Some(input) => self.tasks[index].inputs.push(input),
+                Some(inputs) => self.tasks[index].inputs.extend(inputs),
                 None => known = false,
             }
         }
@@ -184,18 +237,40 @@ impl<'a> Linker<'a> {
         );
     }
 
-    fn input(&mut self, index: usize, file: &File) -> Option<Input> {
+    fn input(&mut self, index: usize, file: &File) -> Option<Vec<Input>> {
         let word = file.name.as_ref().or(file.path.as_ref())?;
+        if let Some(all) = self.by_matrix.get(&by_text(word.text.as_str())) {
+            let all = all.clone();
+            if !self.room_for(all.len(), file.at) {
+                return None;
+            }
+            if let Some(source) = &file.source {
+                self.has_a_writer(word, source, all[0]);
+                return None;
+            }
+            return all
+                .into_iter()
+                .map(|writer| self.written(index, file, writer, true))
+                .collect();
+        }
+        self.one_input(index, file, word).map(|input| vec![input])
+    }
+
+    fn has_a_writer(&mut self, word: &Word, source: &Word, writer: Writer) {
+        let what = format!(
+            "input '{}' has a source, but task '{}' writes it",
+            brief(&word.text),
+            self.named(writer.task).name
+        );
+        self.sink
+            .add(source.at, what, "remove the source, or rename the input");
+    }
+
+    fn one_input(&mut self, index: usize, file: &File, word: &Word) -> Option<Input> {
         let writer = self.writer(index, word)?;
         if let Some(source) = &file.source {
             if let Ok(Some(writer)) = writer {
-                let what = format!(
-                    "input '{}' has a source, but task '{}' writes it",
-                    brief(&word.text),
-                    self.named[writer.task].name
-                );
-                self.sink
-                    .add(source.at, what, "remove the source, or rename the input");
+                self.has_a_writer(word, source, writer);
                 return None;
             }
             let (name, path) = self.name_and_path(file, None)?;
@@ -207,7 +282,7 @@ impl<'a> Linker<'a> {
             });
         }
         match writer {
-            Ok(Some(writer)) => self.written(index, file, writer),
+            Ok(Some(writer)) => self.written(index, file, writer, false),
             Ok(None) => self.sent(file, word),
             Err(()) => None,
         }
@@ -224,7 +299,7 @@ impl<'a> Linker<'a> {
                 let what = format!(
                     "input '{}' of task '{}' is a path that {} tasks write",
                     brief(&word.text),
-                    self.named[index].name,
+                    self.named(index).name,
                     writer.writers
                 );
                 self.sink
@@ -237,12 +312,20 @@ impl<'a> Linker<'a> {
         }
     }
 
-    fn written(&mut self, index: usize, file: &File, writer: Writer) -> Option<Input> {
+    /// The file that `writer` writes; as one of those of all members it bears its suffix.
+    fn written(
+        &mut self,
+        index: usize,
+        file: &File,
+        writer: Writer,
+        as_member: bool,
+    ) -> Option<Input> {
         let output = self.tasks[writer.task].outputs[writer.output].clone();
         if writer.task == index {
             let what = format!(
                 "task '{}' reads its own output '{}'",
-                self.named[index].name, output.name
+                self.named(index).name,
+                output.name
             );
             self.sink.add(
                 file.at,
@@ -251,7 +334,14 @@ impl<'a> Linker<'a> {
             );
             return None;
         }
-        let (_, path) = self.name_and_path(file, Some(&output.path))?;
+        let (_, mut path) = self.name_and_path(file, Some(&output.path))?;
+        if as_member {
+            path.push_str(self.parts[writer.task].suffix());
+            if let Err((what, mend)) = units::inner_path(&path) {
+                self.sink.add(file.at, format!("`path`: {what}"), mend);
+                return None;
+            }
+        }
         self.tasks[index].needs.push(idx(writer.task));
         let source = Source::Task {
             task: idx(writer.task),
@@ -281,7 +371,8 @@ impl<'a> Linker<'a> {
         let near = if self.sink.count() > SUGGESTIONS {
             None
         } else {
-            nearest(&word.text, self.by_name.keys().map(|(_, name)| &**name))
+            let names = self.by_name.keys().map(|(_, name)| &**name);
+            nearest(&word.text, names)
         };
         let mend = near.map_or_else(
             || {
@@ -301,15 +392,20 @@ impl<'a> Linker<'a> {
         None
     }
 
-    fn needs(&mut self, index: usize, ids: &Index<'_, usize>) {
-        let named = &self.named[index];
+    fn needs(&mut self, index: usize, ids: &Index<'_, Range<usize>>) {
+        let named = self.named(index);
         for word in named.block.texts("needs").iter().filter(|word| !word.open) {
             match ids.get(&by_text(word.text.as_str())) {
-                Some(need) if *need == index => {
+                Some(need) if need.contains(&index) => {
                     let what = format!("task '{}' waits for itself", named.name);
                     self.sink.add(word.at, what, "remove it from `needs`");
                 }
-                Some(need) => self.tasks[index].needs.push(idx(*need)),
+                Some(need) => {
+                    if need.len() == 1 || self.room_for(need.len(), word.at) {
+                        let needs = &mut self.tasks[index].needs;
+                        needs.extend(need.clone().map(idx));
+                    }
+                }
                 None => {
                     let shown = brief(&word.text);
                     let near = if self.sink.count() > SUGGESTIONS {
@@ -342,7 +438,7 @@ impl<'a> Linker<'a> {
         {
             let what = match self.by_name.get(&by_text(name.as_str())) {
                 Some(writer) => {
-                    let task = &self.named[writer.task].name;
+                    let task = &self.named(writer.task).name;
                     format!(
                         "the sent file '{}' is written by task '{task}'",
                         brief(name)
@@ -365,10 +461,10 @@ impl<'a> Linker<'a> {
             return;
         };
         for cycle in cycles {
-            let first = &self.named[cycle[0].0 as usize];
+            let first = self.named(cycle[0].0 as usize);
             let names = cycle.iter().chain([&cycle[0]]).take(CYCLE_NAMES);
             let mut names: Vec<_> = names
-                .map(|t| self.named[t.0 as usize].name.as_str())
+                .map(|t| self.named(t.0 as usize).name.as_str())
                 .collect();
             if cycle.len() >= CYCLE_NAMES {
                 names.push("…");

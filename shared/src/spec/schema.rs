@@ -56,6 +56,8 @@ pub enum Kind {
     Env,
     /// A map of names to whole numbers.
     Counts,
+    /// A map of axes to lists of short values.
+    Axes,
     /// A map with these fields.
     Block(&'static [Field]),
     /// A map of names to maps with these fields.
@@ -80,7 +82,6 @@ const fn field(name: &'static str, kind: Kind, default: &'static str) -> Field {
 
 /// Fields that exist in the plan of this product and not yet in this version.
 pub const LATER: &[&str] = &[
-    "matrix",
     "schedule",
     "approval",
     "exclusive",
@@ -146,6 +147,7 @@ pub const TASK: &[Field] = &[
         Kind::OneOf(&["all_success", "all_done", "one_failed", "none_failed"]),
         "all_success",
     ),
+    field("matrix", Kind::Axes, "{}"),
     field("placement", Kind::Block(PLACEMENT), "{}"),
     field("disconnect", Kind::Block(DISCONNECT), "{}"),
 ];
@@ -161,6 +163,7 @@ pub const OF_ONE_TASK: &[&str] = &[
     "outputs",
     "stdin",
     "when",
+    "matrix",
 ];
 
 /// An input written as a map.

@@ -86,8 +86,44 @@ pub(crate) struct Known {
     pub(crate) value: Option<String>,
 }
 
-/// All declared parameters by name.
+/// All declared parameters (or the axes of a matrix) by name.
 pub(crate) type Values = BTreeMap<String, Known>;
+
+/// What a text may name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'a> {
+    pub(crate) params: &'a Values,
+    /// The axes of the task, if it is a matrix.
+    pub(crate) matrix: Option<&'a Values>,
+}
+
+impl<'a> Scope<'a> {
+    /// What `name` means, with its `params.` or `matrix.`; none if it begins with neither.
+    pub(crate) fn lookup(self, name: &str) -> Option<Result<&'a Known, Wrong>> {
+        if let Some(name) = name.strip_prefix("params.") {
+            return Some(lookup(name, self.params));
+        }
+        let axis = name.strip_prefix("matrix.")?;
+        Some(match self.matrix {
+            Some(axes) => axes.get(axis).ok_or_else(|| {
+                let otherwise = format!(
+                    "axes: {}",
+                    axes.keys()
+                        .map(String::as_str)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                );
+                let mend = did_you_mean(axis, axes.keys().map(String::as_str), &otherwise);
+                (format!("the matrix has no axis '{}'", brief(axis)), mend)
+            }),
+            None => {
+                let what = format!("'{}' outside of a task with a matrix", brief(name));
+                let mend = format!("add `matrix: {{{}: [a, b]}}` to the task", brief(axis));
+                Err((what, mend))
+            }
+        })
+    }
+}
 
 /// What became of a text.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,8 +136,8 @@ pub(crate) enum Filled {
     Open,
 }
 
-/// Fills in `${params.x}`; `$${` becomes `${`. Reads from left to right, once.
-pub(crate) fn fill(text: &str, values: &Values) -> Result<Filled, Wrong> {
+/// Fills in `${params.x}` and `${matrix.x}`; `$${` becomes `${`. Reads from left to right, once.
+pub(crate) fn fill(text: &str, scope: Scope<'_>) -> Result<Filled, Wrong> {
     if !text.contains("${") {
         return Ok(Filled::Same);
     }
@@ -113,7 +149,7 @@ pub(crate) fn fill(text: &str, values: &Values) -> Result<Filled, Wrong> {
             out.push_str("${");
             rest = after;
         } else if let Some(after) = rest.strip_prefix("${") {
-            let (value, after) = reference(after, values)?;
+            let (value, after) = reference(after, scope)?;
             match value {
                 Some(value) => out.push_str(value),
                 None => open = true,
@@ -135,9 +171,9 @@ pub(crate) fn fill(text: &str, values: &Values) -> Result<Filled, Wrong> {
 /// The value of what stands between `${` and `}`, and what follows.
 fn reference<'v, 't>(
     after: &'t str,
-    values: &'v Values,
+    scope: Scope<'v>,
 ) -> Result<(Option<&'v str>, &'t str), Wrong> {
-    const MEND: &str = "write ${params.NAME}, or $${ for a literal ${";
+    const MEND: &str = "write ${params.NAME} or ${matrix.AXIS}, or $${ for a literal ${";
     let Some(end) = after.find('}') else {
         return Err((
             format!("'${{{}' is not closed", brief(after)),
@@ -145,21 +181,17 @@ fn reference<'v, 't>(
         ));
     };
     let inside = after[..end].trim();
-    if inside.starts_with("matrix.") {
-        let what = format!("'${{{}}}': `matrix` comes later", brief(inside));
-        return Err((what, "write the tasks out for now".to_owned()));
-    }
-    let Some(name) = inside.strip_prefix("params.") else {
+    let Some(known) = scope.lookup(inside) else {
         return Err((
             format!("'${{{}}}' is no template", brief(inside)),
             MEND.to_owned(),
         ));
     };
-    Ok((lookup(name, values)?.value.as_deref(), &after[end + 1..]))
+    Ok((known?.value.as_deref(), &after[end + 1..]))
 }
 
 /// The parameter called `name`.
-pub(crate) fn lookup<'v>(name: &str, values: &'v Values) -> Result<&'v Known, Wrong> {
+fn lookup<'v>(name: &str, values: &'v Values) -> Result<&'v Known, Wrong> {
     values.get(name).ok_or_else(|| {
         let mend = format!(
             "declare it under `params`: {{{}: {{type: string}}}}",
@@ -187,6 +219,13 @@ pub(crate) fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn params_known(value: &str) -> Known {
+        Known {
+            kind: Type::Integer,
+            value: Some(value.to_owned()),
+        }
+    }
+
     fn values() -> Values {
         let known = |value: Option<&str>| Known {
             kind: Type::String,
@@ -201,7 +240,12 @@ mod tests {
 
     #[test]
     fn templates_are_filled_once_from_left_to_right() {
-        let fill = |text: &str| fill(text, &values());
+        let (params, axes) = (values(), [("n".to_owned(), params_known("3"))].into());
+        let matrix = Some(&axes);
+        let fill = |text: &str| {
+            let params = &params;
+            fill(text, Scope { params, matrix })
+        };
         assert_eq!(fill("plain $x $"), Ok(Filled::Same));
         assert_eq!(
             fill("a${params.x}b${ params.x }"),
@@ -220,7 +264,14 @@ mod tests {
                 .contains("no parameter 'y'")
         );
         assert!(fill("${HOME}").unwrap_err().1.contains("$${"));
-        assert!(fill("${matrix.y}").unwrap_err().0.contains("comes later"));
+        assert_eq!(fill("<${matrix.n}>"), Ok(Filled::Text("<3>".to_owned())));
+        assert!(fill("${matrix.y}").unwrap_err().0.contains("no axis 'y'"));
+        let none = Scope {
+            params: &params,
+            matrix: None,
+        };
+        let wrong = super::fill("${matrix.n}", none).unwrap_err();
+        assert!(wrong.0.contains("outside of a task"));
         assert!(fill("${params.x").unwrap_err().0.contains("not closed"));
     }
 
@@ -229,7 +280,13 @@ mod tests {
         let mut values = values();
         values.get_mut("x").unwrap().value = Some("${params.open}".to_owned());
         assert_eq!(
-            fill("${params.x}", &values),
+            fill(
+                "${params.x}",
+                Scope {
+                    params: &values,
+                    matrix: None
+                }
+            ),
             Ok(Filled::Text("${params.open}".to_owned()))
         );
     }

@@ -26,6 +26,7 @@ pub(crate) enum Value {
     Codes(Vec<i32>),
     Pairs(BTreeMap<String, Word>),
     Counts(BTreeMap<String, u64>),
+    Axes(Vec<Axis>),
     When(String, Option<bool>),
     Block(Block),
     Each(Vec<Named>),
@@ -51,12 +52,17 @@ pub(crate) fn by_text<'a>(text: impl Into<Cow<'a, str>>) -> (u128, Cow<'a, str>)
     (u128::from_be_bytes(first), text)
 }
 
+/// An axis of a matrix with its values.
+pub(crate) type Axis = (String, Vec<String>);
+
 /// A map under its key.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Named {
     pub(crate) at: Pos,
     pub(crate) name: String,
     pub(crate) block: Block,
+    /// Of a task with a matrix: one for each combination of values, called `name[axis=value,…]`.
+    pub(crate) members: Vec<Self>,
 }
 
 /// An input or output.
@@ -212,6 +218,7 @@ fn builtin_value(field: &'static Field) -> Value {
         Kind::ExitCodes => Value::Codes(Vec::new()),
         Kind::Labels | Kind::Env => Value::Pairs(BTreeMap::new()),
         Kind::Counts => Value::Counts(BTreeMap::new()),
+        Kind::Axes => Value::Axes(Vec::new()),
         Kind::Block(inner) => Value::Block(builtin(inner)),
         Kind::Defaults(_) => Value::Block(Block::empty(Pos::START)),
         Kind::Each(_) => Value::Each(Vec::new()),

@@ -1,9 +1,9 @@
 //! Conditions over parameters: `==` `!=` `<` `<=` `>` `>=` `and` `or` `not`, parentheses, texts in
-//! quotes, numbers, `true`, `false` and `params.x`. Types are checked where the condition is read;
-//! nothing else can be called or named.
+//! quotes, numbers, `true`, `false`, `params.x` and `matrix.x`. Types are checked where the
+//! condition is read; nothing else can be called or named.
 
 use super::mistake::brief;
-use super::template::{Type, Values, lookup, number};
+use super::template::{Scope, Type, number};
 use super::units::Wrong;
 use std::cmp::Ordering;
 
@@ -11,11 +11,11 @@ use std::cmp::Ordering;
 const DEPTH: usize = 32;
 
 /// Decides the condition; `None` if it depends on a parameter without a value.
-pub(crate) fn decide(text: &str, values: &Values) -> Result<Option<bool>, Wrong> {
+pub(crate) fn decide(text: &str, scope: Scope<'_>) -> Result<Option<bool>, Wrong> {
     let tokens = scan(text)?;
     let mut reader = Reader {
         tokens: &tokens,
-        values,
+        scope,
         depth: 0,
     };
     let outcome = reader.either()?;
@@ -122,7 +122,7 @@ fn truth(value: Value) -> Result<Option<bool>, Wrong> {
 
 struct Reader<'t> {
     tokens: &'t [Token],
-    values: &'t Values,
+    scope: Scope<'t>,
     depth: usize,
 }
 
@@ -218,8 +218,8 @@ impl Reader<'_> {
     }
 
     fn word(&self, word: &str) -> Result<Value, Wrong> {
-        if let Some(name) = word.strip_prefix("params.") {
-            let known = lookup(name, self.values)?;
+        if let Some(known) = self.scope.lookup(word) {
+            let known = known?;
             return Ok(match known.kind {
                 Type::String => Value::Text(known.value.clone()),
                 Type::Integer | Type::Number => Value::Number(known.value.clone()),
@@ -279,7 +279,7 @@ fn compare_numbers(a: &str, b: &str) -> Ordering {
 
 #[cfg(test)]
 mod tests {
-    use super::super::template::Known;
+    use super::super::template::{Known, Values};
     use super::*;
 
     fn decided(text: &str) -> Result<Option<bool>, String> {
@@ -295,7 +295,12 @@ mod tests {
             ("open".to_owned(), known(Type::Integer, None)),
         ]
         .into();
-        decide(text, &values).map_err(|(what, _)| what)
+        let axes = [("k".to_owned(), known(Type::String, Some("a")))].into();
+        let scope = Scope {
+            params: &values,
+            matrix: Some(&axes),
+        };
+        decide(text, scope).map_err(|(what, _)| what)
     }
 
     #[test]
@@ -305,6 +310,7 @@ mod tests {
             ("params.mode != 'night'", false),
             ("params.n >= 7 and params.n < 8", true),
             ("params.n == 7.0", true),
+            ("matrix.k == 'a' and params.on", true),
             ("params.f > -1", true),
             ("not params.on or (params.n > 9 and true)", false),
             ("not not params.on", true),

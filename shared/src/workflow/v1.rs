@@ -59,6 +59,7 @@ impl From<Workflow> for super::Workflow {
             labels: old.labels,
             params: old.params,
             tasks: old.tasks.into_iter().map(super::Task::from).collect(),
+            matrices: Vec::new(),
         }
     }
 }
@@ -102,6 +103,7 @@ impl From<Task> for super::Task {
             disconnect: old.disconnect,
             batch: old.batch,
             upward_rank: old.upward_rank,
+            matrix: None,
         }
     }
 }

@@ -132,6 +132,26 @@ tasks:
 }
 
 #[test]
+fn spec_field_matrix() {
+    let gateway = shared();
+    let run = gateway.succeeds(
+        "name: grid
+tasks:
+  fit:
+    matrix: {rate: [1, 2], seed: [a, b]}
+    env: {WHICH: '${matrix.rate}${matrix.seed}'}
+    shell: echo $WHICH > m
+    outputs: [{name: model, path: m}]
+  show: {inputs: [model], shell: cat m*}",
+    );
+    assert_eq!(gateway.output(&run, "show"), "1a\n1b\n2a\n2b");
+    let tasks = gateway.tasks(&run);
+    let fit: Vec<&String> = tasks.keys().filter(|id| id.starts_with("fit")).collect();
+    assert_eq!(fit.len(), 4, "{fit:?}");
+    assert_eq!(tasks["fit[rate=2,seed=a]"]["state"], "succeeded");
+}
+
+#[test]
 fn spec_field_inputs_source() {
     let mut gateway = Gateway::new(&["--cpus", "2"]);
     let allowed = gateway.base().join("allowed");

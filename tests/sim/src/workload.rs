@@ -206,6 +206,7 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
         labels: BTreeMap::new(),
         params: BTreeMap::new(),
         tasks,
+        matrices: Vec::new(),
     };
     let (packed, _) = shared::codec::pack(&workflow);
     let cancel = (scope.people && rng.chance(120)).then(|| at + rng.log_range(SEC, HOUR));
@@ -309,6 +310,7 @@ impl Shape {
             disconnect: self.disconnect(side_effects),
             batch: None,
             upward_rank: 0,
+            matrix: None,
         }
     }
 

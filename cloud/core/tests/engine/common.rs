@@ -77,6 +77,7 @@ pub(crate) fn task(id: &str, needs: &[u32]) -> Task {
         disconnect: Disconnect::default(),
         batch: None,
         upward_rank: 0,
+        matrix: None,
     }
 }
 
@@ -528,5 +529,6 @@ pub(crate) fn workflow(tasks: Vec<Task>) -> Workflow {
         labels: BTreeMap::new(),
         params: BTreeMap::new(),
         tasks,
+        matrices: Vec::new(),
     }
 }

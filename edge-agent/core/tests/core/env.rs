@@ -97,6 +97,7 @@ pub(crate) fn task(id: &str, needs: &[u32]) -> Task {
         disconnect: Disconnect::default(),
         batch: None,
         upward_rank: 1,
+        matrix: None,
     }
 }
 
@@ -108,6 +109,7 @@ pub(crate) fn workflow(tasks: Vec<Task>) -> Workflow {
         labels: BTreeMap::new(),
         params: BTreeMap::new(),
         tasks,
+        matrices: Vec::new(),
     }
 }
 

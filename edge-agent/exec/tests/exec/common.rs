@@ -194,5 +194,6 @@ fn task(action: Action) -> Task {
         disconnect: Disconnect::default(),
         batch: None,
         upward_rank: 0,
+        matrix: None,
     }
 }
