@@ -70,7 +70,7 @@ pub enum AuthorityError {
     Make(String),
 }
 
-fn make(error: rcgen::Error) -> AuthorityError {
+pub(crate) fn make(error: rcgen::Error) -> AuthorityError {
     AuthorityError::Make(error.to_string())
 }
 
@@ -208,6 +208,10 @@ impl Authority {
         &self.certificate
     }
 
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// The key of the seals.
     #[must_use]
     pub fn seal(&self) -> &SealKey {
@@ -301,6 +305,28 @@ fn read_request(der: &[u8]) -> Result<CertificateSigningRequestParams, Authority
     Ok(request)
 }
 
+/// A new key and what a certificate says of it that serves HTTPS under `names`.
+pub(crate) fn serving(
+    names: &[String],
+    now: Unix,
+    validity: Span,
+) -> Result<(CertificateParams, KeyPair), AuthorityError> {
+    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(make)?;
+    let mut params = params(
+        "driftless API",
+        now,
+        validity,
+        ExtendedKeyUsagePurpose::ServerAuth,
+    );
+    for name in names {
+        params.subject_alt_names.push(match name.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(make)?),
+        });
+    }
+    Ok((params, key))
+}
+
 pub(crate) fn leaf(
     role: Role,
     name: &str,
@@ -308,6 +334,18 @@ pub(crate) fn leaf(
     validity: Span,
     usage: ExtendedKeyUsagePurpose,
 ) -> Result<CertificateParams, AuthorityError> {
+    let mut params = params(name, now, validity, usage);
+    let uri = role.uri().try_into().map_err(make)?;
+    params.subject_alt_names = vec![SanType::URI(uri)];
+    Ok(params)
+}
+
+fn params(
+    name: &str,
+    now: Unix,
+    validity: Span,
+    usage: ExtendedKeyUsagePurpose,
+) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.not_before = rcgen::date_time_ymd(NOT_BEFORE_YEAR, 1, 1);
     let until = now
@@ -317,12 +355,10 @@ pub(crate) fn leaf(
     params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
     params.serial_number = Some(serial());
     params.distinguished_name = common_name(name);
-    let uri = role.uri().try_into().map_err(make)?;
-    params.subject_alt_names = vec![SanType::URI(uri)];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![usage];
     params.use_authority_key_identifier_extension = true;
-    Ok(params)
+    params
 }
 
 /// The end of the year 9999, beyond which a certificate cannot name a time.

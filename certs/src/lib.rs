@@ -7,6 +7,8 @@
 //! Invariant: a private key or secret is written only to a file that its owner alone can read, and
 //! never appears in an error or in `Debug` output.
 
+mod access;
+mod api;
 mod authority;
 mod clock;
 mod files;
@@ -18,6 +20,8 @@ mod tls;
 mod token;
 mod verify;
 
+pub use access::AccessToken;
+pub use api::{ApiTlsError, api_server, api_server_of_files};
 pub use authority::{Authority, AuthorityError, Issued, TransportKeys};
 pub use clock::{Clock, WRITTEN};
 pub use files::FilesError;

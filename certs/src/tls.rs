@@ -34,7 +34,7 @@ pub struct TlsError {
     source: rustls::Error,
 }
 
-fn tls_error(doing: &'static str) -> impl FnOnce(rustls::Error) -> TlsError {
+pub(crate) fn tls_error(doing: &'static str) -> impl FnOnce(rustls::Error) -> TlsError {
     move |source| TlsError { doing, source }
 }
 
@@ -94,7 +94,7 @@ impl ResolvesClientCert for Holder {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

@@ -4,7 +4,9 @@
 //! Invariant: nothing but this thread touches the engine; whoever wants something of it sends a
 //! message and is answered after the commit.
 
+use crate::caller;
 use crate::clock;
+use cloud_core::access::{Caller, Tokens};
 use cloud_core::engine::Engine;
 use cloud_core::event::{Conn, Input, Output, Refused, Reply, Request, RequestId};
 use cloud_core::store::Store;
@@ -42,6 +44,7 @@ enum Message {
     Input(Input),
     Request {
         request: Box<Request>,
+        caller: Caller,
         reply: oneshot::Sender<Reply>,
     },
     Stop,
@@ -52,6 +55,7 @@ enum Message {
 pub struct Handle {
     queue: mpsc::Sender<Message>,
     changes: watch::Receiver<u64>,
+    access: watch::Receiver<Tokens>,
 }
 
 impl std::fmt::Debug for Message {
@@ -74,6 +78,7 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let message = Message::Request {
             request: Box::new(request),
+            caller: caller::current(),
             reply,
         };
         self.queue.send(message).await.map_err(|_| Stopping)?;
@@ -113,6 +118,12 @@ impl Handle {
         let _ = self.queue.send(Message::Stop).await;
     }
 
+    /// The access tokens that are good: those of the last commit.
+    #[must_use]
+    pub fn access(&self) -> watch::Receiver<Tokens> {
+        self.access.clone()
+    }
+
     /// Grows whenever something may have changed.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -130,6 +141,7 @@ pub fn start<S: Store + Send + 'static>(
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), String>>)> {
     let (queue, inputs) = mpsc::channel(QUEUE);
     let (changed, changes) = watch::channel(0);
+    let (tokens, access) = watch::channel(engine.access().clone());
     let timers = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
@@ -142,11 +154,17 @@ pub fn start<S: Store + Send + 'static>(
                 waiting: BTreeMap::new(),
                 requests: 0,
                 changed,
+                tokens,
                 drop_files: Box::new(drop_files),
             };
             timers.block_on(host.run(inputs))
         })?;
-    Ok((Handle { queue, changes }, thread))
+    let handle = Handle {
+        queue,
+        changes,
+        access,
+    };
+    Ok((handle, thread))
 }
 
 struct Host<S: Store> {
@@ -155,6 +173,7 @@ struct Host<S: Store> {
     waiting: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     requests: u64,
     changed: watch::Sender<u64>,
+    tokens: watch::Sender<Tokens>,
     drop_files: Box<dyn FnMut(Vec<Hash>) + Send>,
 }
 
@@ -193,11 +212,19 @@ impl<S: Store> Host<S> {
                 }
                 input
             }
-            Message::Request { request, reply } => {
+            Message::Request {
+                request,
+                caller,
+                reply,
+            } => {
                 self.requests += 1;
                 let id = RequestId(self.requests);
                 self.waiting.insert(id, reply);
-                Input::Request { id, request }
+                Input::Request {
+                    id,
+                    request,
+                    caller,
+                }
             }
             Message::Stop => Input::Wake,
         }
@@ -209,6 +236,7 @@ impl<S: Store> Host<S> {
             engine,
             sessions,
             waiting,
+            tokens,
             drop_files,
             ..
         } = self;
@@ -226,6 +254,7 @@ impl<S: Store> Host<S> {
                 }
             }
             Output::DropFiles(hashes) => drop_files(hashes),
+            Output::Access(good) => drop(tokens.send_replace(good)),
         };
         let done = engine.run(clock::now(), inputs, &mut out);
         if changes {
@@ -240,20 +269,7 @@ fn may_change(input: &Input) -> bool {
     let Input::Request { request, .. } = input else {
         return true;
     };
-    !matches!(
-        **request,
-        Request::GetToken { .. }
-            | Request::Runs { .. }
-            | Request::Run { .. }
-            | Request::Tasks { .. }
-            | Request::Task { .. }
-            | Request::Explain { .. }
-            | Request::Workflow { .. }
-            | Request::Nodes
-            | Request::Node { .. }
-            | Request::Waits
-            | Request::RunsChangedSince { .. }
-    )
+    request.action().is_some() || matches!(**request, Request::Enrol { .. })
 }
 
 /// Hands a message to a session, which is dropped (and then closes itself) when it is too slow.

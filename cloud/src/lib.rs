@@ -7,6 +7,7 @@
 
 pub mod api;
 mod app;
+mod caller;
 mod clock;
 pub mod data;
 mod enrol;

@@ -309,6 +309,7 @@ fn start_engine(
         seal_key: authority.seal().bytes(),
         retention,
         decisions_per_run: DECISIONS,
+        record: cloud_core::record::Limits::default(),
     };
     let random = clock::random();
     let mut seed = [0; 8];

@@ -10,6 +10,7 @@ mod handshake;
 mod heard;
 mod load;
 mod messages;
+mod record;
 mod requests;
 mod timers;
 mod views;
@@ -133,6 +134,8 @@ pub struct Engine<S: Store> {
     stored: BTreeMap<Hash, Mono>,
     /// When they are looked at again, if that was in vain.
     collect_after: Mono,
+    /// What is told and audited with the next commit.
+    record: record::Record,
 }
 
 /// What a run's step looks at, from fields of the engine that the step does not change.
@@ -189,12 +192,14 @@ impl<S: Store> Engine<S> {
             collect: false,
             stored: BTreeMap::new(),
             collect_after: Mono(0),
+            record: record::Record::default(),
         };
         engine.load()?;
         engine.fleet.draw_generation(now.wall);
         let fx = engine.effects.entry(AggregateId::Fleet).or_default();
         fx.prune.push(Prune::Requests(engine.fleet.generation));
         engine.begin_restored_hold()?;
+        engine.tell_beginning("");
         engine.seal_round();
         engine.commit()?;
         engine.drain()?;
@@ -258,7 +263,11 @@ impl<S: Store> Engine<S> {
                 self.file_stored(hash, size);
                 Ok(())
             }
-            Input::Request { id, request } => self.request(id, *request),
+            Input::Request {
+                id,
+                request,
+                caller,
+            } => self.request(id, *request, caller),
             Input::Wake => Ok(()),
         }
     }
@@ -280,8 +289,10 @@ impl<S: Store> Engine<S> {
         for (id, fx) in std::mem::take(&mut self.effects) {
             let (head, mut rows) = match id {
                 AggregateId::Fleet => (shared::codec::encode(&self.fleet), Vec::new()),
+                AggregateId::Record => continue,
                 AggregateId::Node(node) => match self.nodes.get_mut(&node) {
                     Some(state) => {
+                        self.record.touch(node);
                         state.heard = self.links.get(&node).and_then(|l| l.heard_wall);
                         (shared::codec::encode(state), Vec::new())
                     }
@@ -325,6 +336,7 @@ impl<S: Store> Engine<S> {
     /// Remembers that a run changed, for watchers and timers.
     fn watch_run(&mut self, id: AggregateId) {
         let AggregateId::Run(id) = id else { return };
+        self.tell_run(id);
         self.watch += 1;
         self.changed.insert(id, self.watch);
         let Some(run) = self.runs.get(&id) else {
@@ -360,6 +372,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
+        self.seal_record();
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -505,6 +518,8 @@ impl<S: Store> Engine<S> {
             }
         }
         self.plan_all = true;
+        self.outputs.push(Output::Access(self.fleet.access.clone()));
+        self.tell_beginning(why);
         self.drain()
     }
 
@@ -537,6 +552,12 @@ impl<S: Store> Engine<S> {
     #[must_use]
     pub fn loaded(&self) -> usize {
         self.runs.values().filter(|r| r.body.is_some()).count()
+    }
+
+    /// The access tokens that are good.
+    #[must_use]
+    pub fn access(&self) -> &crate::access::Tokens {
+        &self.fleet.access
     }
 
     /// The life of the store.

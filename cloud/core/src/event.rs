@@ -1,6 +1,8 @@
 //! What the shell (or the simulator) tells the engine, and what the engine asks of it.
 
+use crate::access::{Caller, Role, Tokens};
 use crate::offered::Offered;
+use crate::record;
 use crate::view;
 use serde::{Deserialize, Serialize};
 use shared::ids::{Hash, NodeId, RunId};
@@ -67,6 +69,8 @@ pub enum Input {
         id: RequestId,
         /// What.
         request: Box<Request>,
+        /// Who.
+        caller: Caller,
     },
     /// `next_wakeup` has come. A spurious one changes nothing.
     Wake,
@@ -221,6 +225,165 @@ pub enum Request {
         /// Who.
         by: String,
     },
+    /// Store a new access token (only its hash gets here).
+    AddAccess {
+        /// Its name.
+        name: String,
+        /// What its bearer may do.
+        role: Role,
+        /// Its public part.
+        id: String,
+        /// SHA-256 over id and secret.
+        hash: [u8; 32],
+        /// Until when it is good.
+        expires: Option<Unix>,
+        /// Who.
+        by: String,
+    },
+    /// End an access token.
+    RevokeAccess {
+        /// Its name.
+        name: String,
+        /// Who.
+        by: String,
+    },
+    /// All access tokens.
+    Access,
+    /// Events, oldest first.
+    Events {
+        /// Behind this number; without it from the first that is still there.
+        after: Option<u64>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The audit record, oldest first.
+    Audit {
+        /// Behind this number.
+        after: u64,
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+/// What an action is done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About<'a> {
+    /// A run.
+    Run(RunId),
+    /// A node.
+    Node(NodeId),
+    /// Something with a name.
+    Name(&'a str),
+}
+
+/// A request that changes something, as the audit record has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action<'a> {
+    /// As the command is called.
+    pub what: &'static str,
+    /// What it is done to.
+    pub about: About<'a>,
+    /// Who, as the client says.
+    pub by: Option<&'a str>,
+    /// More of it, for people.
+    pub detail: String,
+}
+
+impl Request {
+    /// What the audit record has of it; none for what only reads, and for a node's own enrolment.
+    #[must_use]
+    pub fn action(&self) -> Option<Action<'_>> {
+        let of = |what, about, by| Action {
+            what,
+            about,
+            by,
+            detail: String::new(),
+        };
+        Some(match self {
+            Self::Submit {
+                run,
+                by,
+                idempotency_key,
+                ..
+            } => Action {
+                detail: idempotency_key.clone().unwrap_or_default(),
+                ..of("submit", About::Run(*run), Some(by))
+            },
+            Self::Cancel { run, by, why } => Action {
+                detail: why.clone(),
+                ..of("run cancel", About::Run(*run), Some(by))
+            },
+            Self::Pause { run, on: true, by } => of("run pause", About::Run(*run), Some(by)),
+            Self::Pause { run, by, .. } => of("run resume", About::Run(*run), Some(by)),
+            Self::AddToken { id, name, .. } => Action {
+                detail: name.clone().unwrap_or_default(),
+                ..of("token create", About::Name(id), None)
+            },
+            Self::AcceptGone { node, by } => {
+                let about = node.map_or(About::Name("all"), About::Node);
+                of("node gone", about, Some(by))
+            }
+            Self::ForgetNode { node, by } => of("node forget", About::Node(*node), Some(by)),
+            Self::ReleaseQuarantine { node, by } => {
+                of("node release", About::Node(*node), Some(by))
+            }
+            Self::Drain { node, on: true, by } => of("node drain", About::Node(*node), Some(by)),
+            Self::Drain { node, by, .. } => of("node undrain", About::Node(*node), Some(by)),
+            Self::ForgetRun { run, by } => of("run forget", About::Run(*run), Some(by)),
+            Self::AddAccess { name, role, by, .. } => Action {
+                detail: role.text().to_owned(),
+                ..of("access create", About::Name(name), Some(by))
+            },
+            Self::RevokeAccess { name, by } => of("access revoke", About::Name(name), Some(by)),
+            Self::Enrol { .. }
+            | Self::GetToken { .. }
+            | Self::Runs { .. }
+            | Self::Run { .. }
+            | Self::Tasks { .. }
+            | Self::Task { .. }
+            | Self::Explain { .. }
+            | Self::Workflow { .. }
+            | Self::Nodes
+            | Self::Node { .. }
+            | Self::Waits
+            | Self::RunsChangedSince { .. }
+            | Self::Access
+            | Self::Events { .. }
+            | Self::Audit { .. } => return None,
+        })
+    }
+
+    /// Who asks, as the client says: replaced by the name of the token where one was shown.
+    pub fn by_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Submit { by, .. }
+            | Self::Cancel { by, .. }
+            | Self::Pause { by, .. }
+            | Self::AcceptGone { by, .. }
+            | Self::ForgetNode { by, .. }
+            | Self::ReleaseQuarantine { by, .. }
+            | Self::Drain { by, .. }
+            | Self::ForgetRun { by, .. }
+            | Self::AddAccess { by, .. }
+            | Self::RevokeAccess { by, .. } => Some(by),
+            Self::AddToken { .. }
+            | Self::Enrol { .. }
+            | Self::GetToken { .. }
+            | Self::Runs { .. }
+            | Self::Run { .. }
+            | Self::Tasks { .. }
+            | Self::Task { .. }
+            | Self::Explain { .. }
+            | Self::Workflow { .. }
+            | Self::Nodes
+            | Self::Node { .. }
+            | Self::Waits
+            | Self::RunsChangedSince { .. }
+            | Self::Access
+            | Self::Events { .. }
+            | Self::Audit { .. } => None,
+        }
+    }
 }
 
 /// Answers.
@@ -261,6 +424,19 @@ pub enum Reply {
     },
     /// It was not honoured and changed nothing.
     Refused(Refused),
+    /// Access tokens.
+    Access(Vec<view::Access>),
+    /// Events.
+    Events {
+        /// Number of the first that is still there.
+        first: u64,
+        /// Number of the last.
+        last: u64,
+        /// Those asked for.
+        events: Vec<view::Event>,
+    },
+    /// Audit entries.
+    Audit(Vec<view::Audited>),
 }
 
 /// Why a request was not honoured.
@@ -291,6 +467,16 @@ pub enum Refused {
     /// There is no room.
     #[error("no room: {0}")]
     NoRoom(String),
+    /// Events from there on are not known (any more).
+    #[error("event {after} is not known: the events that are kept are {first} to {last}")]
+    Forgotten {
+        /// What was asked for.
+        after: u64,
+        /// Number of the first that is still there.
+        first: u64,
+        /// Number of the last.
+        last: u64,
+    },
 }
 
 /// What the engine wants done.
@@ -319,6 +505,8 @@ pub enum Output {
     },
     /// These files are no longer named by any run.
     DropFiles(Vec<Hash>),
+    /// From now on these access tokens are good.
+    Access(Tokens),
 }
 
 /// How long runs that are over are kept unless set otherwise.
@@ -333,4 +521,6 @@ pub struct Config {
     pub retention: Span,
     /// How long the evidence of decisions is kept, in entries a run.
     pub decisions_per_run: usize,
+    /// How much of the record is kept.
+    pub record: record::Limits,
 }

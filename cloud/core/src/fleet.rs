@@ -1,6 +1,7 @@
 //! The fleet aggregate: generation, hold, enrolment tokens, names of nodes, files in the file
 //! store.
 
+use crate::access::{self, Access, Tokens};
 use crate::effects::Effects;
 use crate::event::{Refused, Reply};
 use crate::inbox::{Message, Post};
@@ -54,6 +55,8 @@ pub struct Fleet {
     pub names: BTreeMap<String, NodeId>,
     /// Messages.
     pub post: Post,
+    /// Access tokens of the API, by name.
+    pub access: Tokens,
 }
 
 impl Fleet {
@@ -132,6 +135,42 @@ impl Fleet {
         }
         self.tokens.insert(id.to_owned(), token);
         Ok(Reply::Done)
+    }
+
+    /// Stores an access token. One of the same name that is past its time makes room for it.
+    ///
+    /// # Errors
+    /// [`Refused::State`] for a name that is taken; [`Refused::NoRoom`].
+    pub fn add_access(&mut self, name: &str, token: Access) -> Result<Reply, Refused> {
+        let now = token.created;
+        let over = |old: &Access| old.expires.is_some_and(|expires| expires <= now);
+        if self.access.get(name).is_some_and(|old| !over(old)) {
+            let text = format!("there is an access token named {name}; revoke it first");
+            return Err(Refused::State(text));
+        }
+        if self.access.len() >= access::TOKENS {
+            self.access.retain(|_, old| !over(old));
+        }
+        if self.access.len() >= access::TOKENS {
+            let text = format!("{} access tokens; revoke some", access::TOKENS);
+            return Err(Refused::NoRoom(text));
+        }
+        self.access.insert(name.to_owned(), token);
+        Ok(Reply::Done)
+    }
+
+    /// Ends an access token.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`].
+    pub fn revoke_access(&mut self, name: &str) -> Result<Reply, Refused> {
+        match self.access.remove(name) {
+            Some(_) => Ok(Reply::Done),
+            None => Err(Refused::NotFound {
+                what: "access token".to_owned(),
+                name: name.to_owned(),
+            }),
+        }
     }
 
     /// A token that is still good.

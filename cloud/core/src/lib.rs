@@ -4,6 +4,7 @@
 //! Invariant: no I/O, no threads, no clock and no randomness of its own; one transaction changes
 //! one aggregate and appends messages to the inboxes of others.
 
+pub mod access;
 pub mod audit;
 pub mod effects;
 pub mod engine;
@@ -14,6 +15,7 @@ pub mod keep;
 pub mod memory;
 pub mod node;
 pub mod offered;
+pub mod record;
 pub mod run;
 pub mod seal;
 pub mod store;

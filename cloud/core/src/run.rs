@@ -292,6 +292,8 @@ pub struct RunBody {
     pub tasks: Vec<TaskRow>,
     /// Newest last.
     pub decisions: VecDeque<Decided>,
+    /// Tasks whose state changed since this was taken.
+    pub(crate) moved: Vec<TaskIdx>,
     changed: BTreeSet<usize>,
     decisions_changed: BTreeSet<u64>,
 }
@@ -323,6 +325,7 @@ impl RunBody {
             dependents,
             tasks,
             decisions,
+            moved: Vec::new(),
             changed: BTreeSet::new(),
             decisions_changed: BTreeSet::new(),
         }
@@ -481,6 +484,9 @@ impl Run {
         };
         *count = count.saturating_add_signed(open);
         body.touch(task);
+        if was != to {
+            body.moved.push(task);
+        }
     }
 
     /// Gives a task to a slice (or to none) and keeps all counts right.

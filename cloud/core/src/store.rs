@@ -22,6 +22,8 @@ pub enum AggregateId {
     Node(NodeId),
     /// A run: its slices and tasks.
     Run(RunId),
+    /// What happened: events and the audit record. There is one.
+    Record,
 }
 
 impl AggregateId {
@@ -32,6 +34,7 @@ impl AggregateId {
             Self::Fleet => (0, [0; 16]),
             Self::Node(node) => (1, node.0),
             Self::Run(run) => (2, run.0),
+            Self::Record => (3, [0; 16]),
         };
         let mut key = [kind; 17];
         key[1..].copy_from_slice(&id);
@@ -47,6 +50,7 @@ impl AggregateId {
             0 => Some(Self::Fleet),
             1 => Some(Self::Node(NodeId(id))),
             2 => Some(Self::Run(RunId(id))),
+            3 => Some(Self::Record),
             _ => None,
         }
     }

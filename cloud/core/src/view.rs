@@ -1,6 +1,8 @@
 //! What people and programs see of the state. Field names are part of the interface (`--json`) and
 //! stay.
 
+use crate::access::Role;
+use crate::record;
 use serde::{Deserialize, Serialize};
 use shared::ids::{NodeId, RunId};
 use shared::time::Unix;
@@ -203,4 +205,128 @@ pub struct Node {
     pub unconfirmed: u64,
     /// Why it is quarantined or otherwise unusual, for people.
     pub note: Option<String>,
+}
+
+/// An event. Which fields are there depends on its kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its number: to be given as `after` by a reader that goes on behind it.
+    pub number: u64,
+    /// When it was decided, by the coordinator's wall clock.
+    pub at: Unix,
+    /// What kind of event it is.
+    pub kind: String,
+    /// The run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// Name of the run's workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// The task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Name of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The new state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The state before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    /// How many tasks came into which state.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<String, u64>,
+    /// Number of the node's live session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How many facts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Number of the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fact: Option<u64>,
+    /// Life of the coordinator's store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Who did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+    /// Which action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+    /// What it was done to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+}
+
+/// An operator's action, as the audit record has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    /// Its number.
+    pub number: u64,
+    /// When.
+    pub at: Unix,
+    /// Name of the token, or of the local user as the client gave it.
+    pub who: String,
+    /// A token was shown, so the name is proven.
+    pub token: bool,
+    /// The address that it came from.
+    pub from: String,
+    /// Which action, as the command is called.
+    pub what: String,
+    /// What it was done to: a run, a node, a name.
+    pub about: String,
+    /// More of it, for people.
+    pub detail: String,
+    /// `done` or `refused`.
+    pub result: String,
+    /// Why it was refused.
+    pub reason: Option<String>,
+}
+
+impl Audited {
+    /// An entry with its number.
+    #[must_use]
+    pub fn new(number: u64, entry: record::Audited) -> Self {
+        let result = if entry.refused.is_some() {
+            "refused"
+        } else {
+            "done"
+        };
+        Self {
+            number,
+            at: entry.at,
+            who: entry.who,
+            token: entry.token,
+            from: entry.from,
+            what: entry.what,
+            about: entry.about,
+            detail: entry.detail,
+            result: result.to_owned(),
+            reason: entry.refused,
+        }
+    }
+}
+
+/// An access token, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Its name.
+    pub name: String,
+    /// What its bearer may do.
+    pub role: Role,
+    /// Its public part.
+    pub id: String,
+    /// When it was made.
+    pub created: Unix,
+    /// By whom.
+    pub by: String,
+    /// Until when it is good; none: until it is revoked.
+    pub expires: Option<Unix>,
+    /// Whether it is past that.
+    pub expired: bool,
 }

@@ -69,6 +69,7 @@ impl From<Refused> for ApiError {
         let status = match &refused {
             Refused::NotFound { .. } => StatusCode::NOT_FOUND,
             Refused::Malformed(_) => StatusCode::BAD_REQUEST,
+            Refused::Forgotten { .. } => StatusCode::GONE,
             Refused::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
             Refused::Token(_) | Refused::NameTaken(_) | Refused::State(_) => StatusCode::CONFLICT,
         };

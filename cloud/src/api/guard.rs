@@ -6,16 +6,18 @@
 
 use super::error::ApiError;
 use crate::app::App;
+use crate::caller;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use cloud_core::access::Caller;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match judge(request.headers(), app.api.ip().is_loopback()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => caller::serving(Caller::default(), next.run(request)).await,
         Err(error) => error.into_response(),
     }
 }

@@ -122,6 +122,7 @@ impl Cloud {
             // long enough that no clock jump makes a run leave
             retention: Span::secs(10_000 * 86_400),
             decisions_per_run: 1000,
+            record: record_limits(),
         }
     }
 }
@@ -373,6 +374,7 @@ impl World {
             Output::Send { conn, message } => self.send_down(conn.0, message),
             Output::Close { conn, why } => self.close(conn.0, Side::Cloud, &why),
             Output::Reply { id, reply } => self.answered(id.0, *reply),
+            Output::Access(_) => {}
             Output::DropFiles(hashes) => {
                 for hash in hashes {
                     self.cloud.files.remove(&hash);
@@ -444,5 +446,16 @@ impl World {
         let at = self.t + down;
         self.cloud.clocks.booted = at;
         self.queue.at(at, Ev::CloudStart(self.cloud.process));
+    }
+}
+
+/// Bytes of events, and of the audit record: small, so that the windows move.
+pub const RECORD_BYTES: u64 = 6_000;
+
+fn record_limits() -> cloud_core::record::Limits {
+    cloud_core::record::Limits {
+        events: RECORD_BYTES,
+        audit: RECORD_BYTES,
+        ..cloud_core::record::Limits::default()
     }
 }

@@ -181,6 +181,7 @@ impl World {
         let input = Input::Request {
             id: RequestId(id),
             request: Box::new(ask.request.clone()),
+            caller: caller(),
         };
         self.tell_cloud(input);
         self.queue.at(self.t + 20 * SEC, Ev::AskAgain(id));
@@ -196,6 +197,7 @@ impl World {
             let input = Input::Request {
                 id: RequestId(id),
                 request: Box::new(ask.request.clone()),
+                caller: caller(),
             };
             self.tell_cloud(input);
         }
@@ -217,6 +219,7 @@ impl World {
             self.people.asks.insert(id, ask);
             return;
         }
+        crate::check::recorded::on_answer(self, &ask.request, &reply);
         match (ask.purpose, reply) {
             (Purpose::Enrol(m), Reply::Enrolled(node)) => self.enrolled(m, node),
             (Purpose::Enrol(m), Reply::Refused(Refused::Token(_))) => {
@@ -472,5 +475,13 @@ impl World {
         // said again where the coordinator's store may have gone back behind it
         let by = "operator".to_owned();
         self.ask(Request::ForgetNode { node, by }, Purpose::Act);
+    }
+}
+
+/// Who asks.
+fn caller() -> cloud_core::access::Caller {
+    cloud_core::access::Caller {
+        token: Some("people".to_owned()),
+        from: "sim".to_owned(),
     }
 }

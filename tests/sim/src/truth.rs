@@ -258,6 +258,8 @@ pub struct CloudTruth {
     pub promised: BTreeSet<RunId>,
     /// Last acknowledgement sent, by log.
     pub acked: BTreeMap<LogId, u64>,
+    /// What is durable of the record.
+    pub record: crate::check::recorded::Recorded,
 }
 
 impl CloudTruth {
@@ -284,6 +286,7 @@ impl CloudTruth {
             out.push(wrong("acknowledged_is_durable", text));
         }
         self.versions.insert(tx.aggregate, tx.expected + 1);
+        out.extend(self.record.apply(tx));
         for segment in &tx.facts {
             out.extend(self.segment(segment));
         }

@@ -201,6 +201,7 @@ impl<S: Store> Engine<S> {
         }
         self.versions.remove(&id);
         self.changed.remove(&run);
+        self.record.drop_run(run);
     }
 
     /// Takes what a run names out of the files that shall go.

@@ -79,6 +79,7 @@ impl<S: Store> Engine<S> {
         if let Some(link) = self.links.get_mut(&node) {
             link.live = None;
         }
+        self.record.touch(node);
     }
 
     /// A connection is gone. An old one's end never removes a newer one.
@@ -93,6 +94,7 @@ impl<S: Store> Engine<S> {
         }
         if link.live.as_ref().is_some_and(|l| l.conn == conn) {
             link.live = None;
+            self.record.touch(node);
             link.heard = mono;
             if let Some(probe) = link.probe.take() {
                 return self.admit(probe.conn, node, probe.hello, probe.secret);

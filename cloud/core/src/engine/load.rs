@@ -6,6 +6,7 @@ use crate::fleet::Fleet;
 use crate::inbox::Message;
 use crate::keep::{NAMED, NamedRow};
 use crate::node::Node;
+use crate::record::Head;
 use crate::run::{Decided, Run, RunBody, TaskRow};
 use crate::store::{AggregateId, RESTORED, Store, StoreError};
 use shared::ids::{Hash, NodeId, RunId};
@@ -20,10 +21,14 @@ impl<S: Store> Engine<S> {
     pub(super) fn load(&mut self) -> Result<(), StoreError> {
         let (mut fleet, mut nodes, mut runs) = (Fleet::default(), BTreeMap::new(), BTreeMap::new());
         let (mut versions, mut bad) = (BTreeMap::new(), None);
+        let mut record = Head::default();
         self.store.aggregates(&mut |id, version, head| {
             versions.insert(id, version);
             let read = match id {
-                AggregateId::Fleet => shared::codec::decode(head).map(|f| fleet = f).is_ok(),
+                AggregateId::Fleet => shared::codec::decode_extended(head)
+                    .map(|f| fleet = f)
+                    .is_ok(),
+                AggregateId::Record => shared::codec::decode(head).map(|h| record = h).is_ok(),
                 AggregateId::Node(node) => shared::codec::decode::<Node>(head)
                     .map(|n| nodes.insert(node, n))
                     .is_ok(),
@@ -45,10 +50,10 @@ impl<S: Store> Engine<S> {
         self.fleet = fleet;
         self.nodes = nodes;
         self.runs = runs;
-        self.load_rest()
+        self.load_rest(record)
     }
 
-    fn load_rest(&mut self) -> Result<(), StoreError> {
+    fn load_rest(&mut self, record: Head) -> Result<(), StoreError> {
         let mut files = BTreeMap::new();
         self.store
             .rows(AggregateId::Fleet, "f", &mut |name, bytes| {
@@ -102,6 +107,7 @@ impl<S: Store> Engine<S> {
                 node.named = named;
             }
         }
+        self.load_record(record)?;
         for id in self.runs.keys().copied().collect::<Vec<_>>() {
             self.watch_run(AggregateId::Run(id));
         }

@@ -32,6 +32,7 @@ impl<S: Store> Engine<S> {
                 None => fx.drained.push((from, number)),
             }
             let new = match to {
+                AggregateId::Record => false,
                 AggregateId::Fleet => self.fleet.post.fold(from, number),
                 AggregateId::Node(node) => {
                     let node = self.nodes.entry(node).or_default();
@@ -43,7 +44,7 @@ impl<S: Store> Engine<S> {
                     .is_some_and(|run| run.head.post.fold(from, number)),
             };
             match (new, to) {
-                (false, _) => {}
+                (false, _) | (_, AggregateId::Record) => {}
                 (true, AggregateId::Fleet) => self.fold_at_fleet(&message),
                 (true, AggregateId::Node(node)) => self.fold_at_node(node, message)?,
                 (true, AggregateId::Run(run)) => self.fold_at_run(run, from, message)?,
@@ -243,6 +244,7 @@ impl<S: Store> Engine<S> {
             return;
         }
         if let Some(live) = link.live.take() {
+            self.record.touch(id);
             self.conns.remove(&live.conn);
             self.outputs.push(Output::Close {
                 conn: live.conn,
@@ -290,7 +292,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// A row that is decided but not committed yet.
-    fn batch_row(&self, id: AggregateId, name: &str) -> Option<Vec<u8>> {
+    pub(super) fn batch_row(&self, id: AggregateId, name: &str) -> Option<Vec<u8>> {
         let batch = self.batch.iter().rev().filter(|tx| tx.aggregate == id);
         batch
             .flat_map(|tx| &tx.rows)

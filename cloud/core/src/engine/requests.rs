@@ -1,9 +1,11 @@
 //! Requests of the API: writes wait for their commit, reads are answered with the same commit.
 
 use super::{Answer, Engine};
+use crate::access::{Access, Caller};
 use crate::audit;
 use crate::event::{Output, Refused, Reply, Request, RequestId};
 use crate::fleet::Token;
+use crate::record::What;
 use crate::run::{Asked, Run};
 use crate::store::{AggregateId, EventId, Prune, Store, StoreError, request_event};
 use shared::ids::{Hash, NodeId, RunId};
@@ -38,7 +40,16 @@ fn no_node(name: &str) -> Refused {
 
 impl<S: Store> Engine<S> {
     /// Decides on a request; its answer leaves with the commit.
-    pub(super) fn request(&mut self, id: RequestId, request: Request) -> Result<(), StoreError> {
+    pub(super) fn request(
+        &mut self,
+        id: RequestId,
+        mut request: Request,
+        caller: Caller,
+    ) -> Result<(), StoreError> {
+        if let (Some(token), Some(by)) = (&caller.token, request.by_mut()) {
+            by.clone_from(token);
+        }
+        let draft = self.draft(&caller, &request);
         let (event, answer) = match request {
             Request::Submit {
                 run,
@@ -62,8 +73,9 @@ impl<S: Store> Engine<S> {
                 let fx = self.effects.entry(AggregateId::Fleet).or_default();
                 let wall = self.now.wall;
                 let answer = self.fleet.enrol(&token, node, &name, labels, wall, fx);
-                if answer.is_ok() {
+                if let Ok(Reply::Enrolled(node)) = answer {
                     self.answers_by(AggregateId::Fleet, event);
+                    self.tell(What::Enrolled { node, name });
                 }
                 (Some(event), answer)
             }
@@ -77,7 +89,10 @@ impl<S: Store> Engine<S> {
             | Request::Nodes
             | Request::Node { .. }
             | Request::Waits
-            | Request::RunsChangedSince { .. }) => (None, self.read(read)?),
+            | Request::RunsChangedSince { .. }
+            | Request::Access
+            | Request::Events { .. }
+            | Request::Audit { .. }) => (None, self.read(read)?),
             write => {
                 let event = self.next_request();
                 let (aggregate, answer) = self.write(write)?;
@@ -87,6 +102,7 @@ impl<S: Store> Engine<S> {
                 (Some(event), answer)
             }
         };
+        self.audit(draft, &answer);
         let reply = answer.unwrap_or_else(Reply::Refused);
         self.answers.push(Answer { id, event, reply });
         Ok(())
@@ -205,8 +221,40 @@ impl<S: Store> Engine<S> {
                     self.forget_now(run, Asked { at, by, why })?,
                 )
             }
+            Request::AddAccess {
+                name,
+                role,
+                id,
+                hash,
+                expires,
+                by,
+            } => {
+                let token = Access {
+                    role,
+                    id,
+                    hash,
+                    created: at,
+                    by,
+                    expires,
+                };
+                let done = self.fleet.add_access(&name, token);
+                (fleet, self.access_changed(done))
+            }
+            Request::RevokeAccess { name, by: _ } => {
+                let done = self.fleet.revoke_access(&name);
+                (fleet, self.access_changed(done))
+            }
             _ => (fleet, Err(Refused::Malformed("not a request".to_owned()))),
         })
+    }
+
+    /// The shell learns which access tokens are good.
+    fn access_changed(&mut self, done: Answered) -> Answered {
+        if done.is_ok() {
+            let tokens = self.fleet.access.clone();
+            self.outputs.push(Output::Access(tokens));
+        }
+        done
     }
 
     fn step_known(
@@ -337,6 +385,9 @@ impl<S: Store> Engine<S> {
                 None => Err(no_node(&name)),
             },
             Request::Waits => Ok(Reply::Waits(self.waits())),
+            Request::Access => Ok(Reply::Access(self.view_access())),
+            Request::Events { after, limit } => return self.read_events(after, limit),
+            Request::Audit { after, limit } => Ok(self.read_audit(after, limit)?),
             Request::Run { run }
             | Request::Tasks { run, .. }
             | Request::Task { run, .. }

@@ -18,6 +18,7 @@ impl<S: Store> Engine<S> {
             .chain(self.refused.values().copied())
             .chain(self.next_aged())
             .chain(self.next_collection())
+            .chain(self.next_telling())
             .min()
     }
 
@@ -77,6 +78,7 @@ impl<S: Store> Engine<S> {
             return Ok(());
         };
         if let Some(dead) = link.live.take() {
+            self.record.touch(node);
             self.conns.remove(&dead.conn);
             self.outputs.push(crate::event::Output::Close {
                 conn: dead.conn,

@@ -24,7 +24,7 @@ impl Run {
 }
 
 impl<S: Store> Engine<S> {
-    fn node_name(&self, node: NodeId) -> String {
+    pub(super) fn node_name(&self, node: NodeId) -> String {
         match self.nodes.get(&node) {
             Some(known) if !known.name.is_empty() => known.name.clone(),
             _ => node.to_string(),
@@ -54,7 +54,7 @@ impl<S: Store> Engine<S> {
         Some(format!("{} not heard for {minutes}", self.node_name(node)))
     }
 
-    fn node_state(&self, id: NodeId) -> NodeState {
+    pub(super) fn node_state(&self, id: NodeId) -> NodeState {
         let online = self.links.get(&id).is_some_and(|l| l.live.is_some());
         match self.nodes.get(&id) {
             Some(n) if n.forgotten.is_some() => NodeState::Forgotten,
@@ -64,6 +64,21 @@ impl<S: Store> Engine<S> {
             _ if online => NodeState::Online,
             _ => NodeState::Offline,
         }
+    }
+
+    pub(super) fn view_access(&self) -> Vec<view::Access> {
+        let tokens = self.fleet.access.iter();
+        tokens
+            .map(|(name, token)| view::Access {
+                name: name.clone(),
+                role: token.role,
+                id: token.id.clone(),
+                created: token.created,
+                by: token.by.clone(),
+                expires: token.expires,
+                expired: token.expires.is_some_and(|at| at <= self.now.wall),
+            })
+            .collect()
     }
 
     pub(super) fn view_node(&self, id: NodeId) -> view::Node {

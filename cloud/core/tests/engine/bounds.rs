@@ -1,6 +1,7 @@
 //! What is kept in memory and in the store stays bounded.
 
 use crate::common::{Env, all_done, ended, output, started, task};
+use cloud_core::access::Caller;
 use cloud_core::engine::{TOMBSTONES, UNNAMED};
 use cloud_core::event::{Input, Reply, Request, RequestId};
 use cloud_core::store::{AggregateId, Store, request_event};
@@ -139,6 +140,7 @@ fn forgotten(env: &mut Env, runs: std::ops::Range<usize>) {
             run: unknown(n).run,
             by: "ann".to_owned(),
         }),
+        caller: Caller::default(),
     };
     env.give_all(runs.map(forget).collect());
     env.pass(Span(1));
@@ -202,9 +204,11 @@ fn files_that_were_sent_and_never_named_go_after_a_day() {
         env.give(Input::FileStored { hash, size: 4 });
     }
     env.hang_up("gw-2");
+    let came = env.now.mono;
+    env.pass(Span::secs(1));
     let due = env.engine.next_wakeup().unwrap();
-    assert_eq!(due, env.now.mono + UNNAMED);
-    env.pass(UNNAMED);
+    assert_eq!(due, came + UNNAMED);
+    env.pass(due - env.now.mono);
     assert!(env.dropped.is_empty(), "gw-2 may still name it");
     env.hello("gw-2").unwrap();
     let due = env.engine.next_wakeup().unwrap();

@@ -1,6 +1,7 @@
 //! An engine in memory and agents that say only what a test tells them to.
 
 use crate::medium::{Medium, Opened};
+use cloud_core::access::{Caller, Tokens};
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Conn, Input, Output, Reply, Request, RequestId};
 use cloud_core::view;
@@ -27,6 +28,7 @@ pub(crate) fn config() -> Config {
         seal_key: KEY,
         retention: cloud_core::event::RETENTION,
         decisions_per_run: 100,
+        record: cloud_core::record::Limits::default(),
     }
 }
 
@@ -246,6 +248,8 @@ pub(crate) struct Env {
     pub(crate) dropped: Vec<Hash>,
     pub(crate) sent: Vec<(Conn, Down)>,
     pub(crate) replies: BTreeMap<RequestId, Reply>,
+    pub(crate) caller: Caller,
+    pub(crate) access: Tokens,
     next: u64,
 }
 
@@ -269,6 +273,8 @@ impl Env {
             dropped: Vec::new(),
             sent: Vec::new(),
             replies: BTreeMap::new(),
+            caller: Caller::default(),
+            access: Tokens::new(),
             next: 1,
         }
     }
@@ -300,6 +306,7 @@ impl Env {
                 Output::Close { conn, .. } => self.closed.push(conn),
                 Output::Reply { id, reply } => drop(self.replies.insert(id, *reply)),
                 Output::DropFiles(hashes) => self.dropped.extend(hashes),
+                Output::Access(tokens) => self.access = tokens,
             }
         }
     }
@@ -333,7 +340,12 @@ impl Env {
         self.next += 1;
         let id = RequestId(self.next);
         let request = Box::new(request);
-        self.give(Input::Request { id, request });
+        let caller = self.caller.clone();
+        self.give(Input::Request {
+            id,
+            request,
+            caller,
+        });
         self.replies.remove(&id).expect("every request is answered")
     }
 

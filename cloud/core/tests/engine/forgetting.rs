@@ -90,9 +90,11 @@ fn a_run_ages_and_a_forgotten_node_is_not_waited_for() {
     let assign = env.agent("gw-1").assigns()[0].clone();
     env.tell("gw-1", all_done(&assign));
     env.hang_up("gw-1");
+    let ended = env.now.mono;
+    env.pass(Span::secs(1));
     let due = env.engine.next_wakeup().unwrap();
-    assert_eq!(due, env.now.mono + RETENTION);
-    env.pass(Span(RETENTION.0 - 1));
+    assert_eq!(due, ended + RETENTION);
+    env.pass(Span(RETENTION.0 - 1001));
     assert_eq!(env.node("gw-1").unconfirmed, 1);
     env.pass(Span(1));
     assert_eq!(env.node("gw-1").unconfirmed, 2, "it is asked to forget");

@@ -12,6 +12,7 @@ mod logs;
 mod losses;
 mod medium;
 mod moves;
+mod record;
 mod refusals;
 mod restore;
 mod runs;

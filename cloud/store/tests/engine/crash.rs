@@ -22,6 +22,7 @@ fn config() -> Config {
         seal_key: [7; 32],
         retention: RETENTION,
         decisions_per_run: 100,
+        record: cloud_core::record::Limits::default(),
     }
 }
 
@@ -30,6 +31,7 @@ fn ask(engine: &mut Engine<RedbStore>, request: Request) -> Reply {
     let input = Input::Request {
         id: RequestId(1),
         request: Box::new(request),
+        caller: cloud_core::access::Caller::default(),
     };
     engine
         .run(NOW, vec![input], &mut |output| {

@@ -21,6 +21,8 @@ mod logs;
 mod losses;
 #[path = "../../../core/tests/engine/moves.rs"]
 mod moves;
+#[path = "../../../core/tests/engine/record.rs"]
+mod record;
 #[path = "../../../core/tests/engine/refusals.rs"]
 mod refusals;
 #[path = "../../../core/tests/engine/restore.rs"]

@@ -121,6 +121,12 @@ pub fn inspect_cloud(world: &mut World, store: &mut dyn Store) {
         }
     }
     if thorough {
+        let limit = crate::cloud::RECORD_BYTES;
+        wrongs.extend(super::recorded::inspect(
+            &world.cloud.truth.record,
+            limit,
+            store,
+        ));
         for (log, head) in &world.cloud.truth.heads {
             wrongs.extend(read_facts(store, *log, *head));
         }

@@ -12,6 +12,7 @@ pub mod explained;
 pub mod no_invented_history;
 pub mod no_offline_mode;
 pub mod one_owner;
+pub mod recorded;
 
 use crate::people::Purpose;
 use crate::queue::MIN;
@@ -33,6 +34,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("convergence", convergence::DEFINITION),
     ("bounded", bounded::DEFINITION),
     ("explained", explained::DEFINITION),
+    ("recorded", recorded::DEFINITION),
 ];
 
 /// Once a minute.
