@@ -378,6 +378,14 @@ impl<S: Store> Engine<S> {
                     .map(|(state, n)| (state.text().to_owned(), u64::from(n)))
                     .collect();
             }
+            other => self.view_other(&mut view, other),
+        }
+        view
+    }
+
+    /// What is not about the state of a run.
+    fn view_other(&self, view: &mut view::Event, what: What) {
+        match what {
             What::Node {
                 name,
                 state,
@@ -407,8 +415,8 @@ impl<S: Store> Engine<S> {
                 view.about = Some(action.about);
             }
             What::Enrolled { name, .. } => view.node = Some(name),
+            _ => {}
         }
-        view
     }
 }
 

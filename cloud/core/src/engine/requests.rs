@@ -221,6 +221,13 @@ impl<S: Store> Engine<S> {
                     self.forget_now(run, Asked { at, by, why })?,
                 )
             }
+            other => (fleet, self.write_access(other)),
+        })
+    }
+
+    /// Changes the access tokens, and tells the shell which are good.
+    fn write_access(&mut self, request: Request) -> Answered {
+        let done = match request {
             Request::AddAccess {
                 name,
                 role,
@@ -233,23 +240,15 @@ impl<S: Store> Engine<S> {
                     role,
                     id,
                     hash,
-                    created: at,
+                    created: self.now.wall,
                     by,
                     expires,
                 };
-                let done = self.fleet.add_access(&name, token);
-                (fleet, self.access_changed(done))
+                self.fleet.add_access(&name, token)
             }
-            Request::RevokeAccess { name, by: _ } => {
-                let done = self.fleet.revoke_access(&name);
-                (fleet, self.access_changed(done))
-            }
-            _ => (fleet, Err(Refused::Malformed("not a request".to_owned()))),
-        })
-    }
-
-    /// The shell learns which access tokens are good.
-    fn access_changed(&mut self, done: Answered) -> Answered {
+            Request::RevokeAccess { name, by: _ } => self.fleet.revoke_access(&name),
+            _ => Err(Refused::Malformed("not a request".to_owned())),
+        };
         if done.is_ok() {
             let tokens = self.fleet.access.clone();
             self.outputs.push(Output::Access(tokens));
