@@ -92,7 +92,8 @@ impl Audited {
 /// What happened. Kinds are only appended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum What {
-    /// The coordinator started (or started over after its store failed): no session of before lives.
+    /// The coordinator started (or started over after its store failed): no session of before
+    /// lives.
     Began {
         /// Life of the store.
         generation: Generation,
