@@ -215,7 +215,13 @@ mod tests {
 
     fn node(incarnation: u8) -> Identity {
         let incarnation = Incarnation([incarnation; 16]);
-        Identity::new(NodeId([1; 16]), "gw-7", incarnation, None, BTreeMap::new())
+        Identity::new(
+            NodeId([1; 16]),
+            "gw-7",
+            incarnation,
+            Vec::new(),
+            BTreeMap::new(),
+        )
     }
 
     fn successor(of: &Identity, incarnation: u8) -> Identity {

@@ -1,14 +1,12 @@
 //! The agent's command line: `driftless-agent …`, the same as `driftless agent …`.
 
 use crate::commands;
+use crate::config;
 use crate::run::{self, RunArgs};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// Where an agent keeps its state unless told otherwise.
-const DATA: &str = "/var/lib/driftless-agent";
 
 const LONG: &str = "\
 The agent of one gateway. It runs its share of workflows from its own disk, whether or not the coordinator can \
@@ -18,31 +16,61 @@ socket and need no network.";
 const EXAMPLES: &str = "\
 Examples:
   driftless-agent run --coordinator cloud.example:4433 --token TOKEN --name gw-7 --label site=plant-3
+  driftless-agent config check        what is set, where, and all mistakes
   driftless-agent run                 a gateway that is enrolled already (or after a reboot)
   driftless-agent ps --all            what ran here, also what has ended
   driftless-agent explain RUN TASK    why it runs or does not run yet
   driftless-agent submit flow.yaml    run a workflow here, without any coordinator
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing of that name, 4 the agent does not answer, 5 refused";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing of that name, 4 the agent does not answer, 5 refused,
+            6 mistakes in the configuration";
 
 /// The agent's commands.
 #[derive(Debug, Parser)]
 #[command(name = "driftless-agent", version, about = "Runs workflows on this gateway", long_about = LONG, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
-    common: Common,
+    given: Given,
     #[command(subcommand)]
     command: Command,
 }
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
-pub struct Common {
-    /// Directory of the agent's state.
-    #[arg(long, global = true, value_name = "DIR", env = "DRIFTLESS_AGENT_DATA", default_value = DATA)]
-    pub data: PathBuf,
+pub struct Given {
+    /// Directory of the agent's state [env: DRIFTLESS_AGENT_DATA] [default: as configured, else
+    /// /var/lib/driftless-agent]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The configuration file [env: DRIFTLESS_AGENT_CONFIG] [default: /etc/driftless/agent.toml, if
+    /// it is there]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub config: Option<PathBuf>,
     /// Print JSON, one object a line.
     #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Given {
+    /// As flags that set keys of the configuration.
+    pub(crate) fn flags(&self) -> Vec<shared::config::Flag> {
+        config::data_flag(self.data.as_deref())
+    }
+
+    fn common(&self) -> Common {
+        Common {
+            data: config::data_dir(self.config.as_deref(), self.flags()),
+            json: self.json,
+        }
+    }
+}
+
+/// What every command that asks the running agent needs.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// Directory of the agent's state.
+    pub data: PathBuf,
+    /// Print JSON, one object a line.
     pub json: bool,
 }
 
@@ -50,6 +78,9 @@ pub struct Common {
 enum Command {
     /// Run the agent (in the foreground, until SIGTERM).
     Run(Box<RunArgs>),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(Config),
     /// Show the agent, its link and what it has not brought back yet.
     Status,
     /// Show its tasks.
@@ -108,6 +139,18 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Config {
+    /// Find all mistakes of the configuration, or show what holds and where each value comes from.
+    #[command(after_help = "\
+Examples:
+  driftless-agent config check
+  driftless-agent config check --config new.toml && sudo cp new.toml /etc/driftless/agent.toml
+
+Exit codes: 0 no mistake, 6 mistakes (each with file, line, what is wrong, and the mend)")]
+    Check,
+}
+
 /// Parses `args` (the first one is the program's name) and does what they say.
 #[must_use]
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -120,9 +163,11 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let Cli { common, command } = cli;
+    let Cli { given, command } = cli;
+    let common = given.common();
     match command {
-        Command::Run(args) => run::main(&common, &args),
+        Command::Run(args) => run::main(&given, &args),
+        Command::Config(Config::Check) => commands::check_config(&given),
         Command::Status => commands::status(&common),
         Command::Ps { all } => commands::ps(&common, all),
         Command::Logs { run, task, attempt } => commands::logs(&common, run, task, attempt),

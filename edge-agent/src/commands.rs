@@ -1,10 +1,12 @@
 //! The local commands: ask the running agent, show the answer to a person or as JSON lines.
 
-use crate::cli::Common;
+use crate::cli::{Common, Given};
+use crate::config::Settings;
 use crate::control::{Answer, AskError, Client, Request};
 use serde_json::Value;
 use shared::ids::Hash;
 use shared::limits::SPEC_BYTES;
+use shared::spec::{Mistake, Mistakes};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,8 +14,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
 const UNREACHABLE: u8 = 4;
 const REFUSED: u8 = 5;
+const MISTAKES: u8 = 6;
 
 /// Why a command came to nothing: its exit code and what to tell.
 struct Failure(u8, String);
@@ -129,6 +133,55 @@ fn for_people(name: &str, value: &Value) -> String {
         }
         other => text(other),
     }
+}
+
+/// Tells all mistakes of the configuration. Its exit code is that of a wrong command line if only
+/// flags are wrong.
+pub(crate) fn mistakes(mistakes: &Mistakes, json: bool) -> ExitCode {
+    for mistake in &mistakes.mistakes {
+        let line = match (json, serde_json::to_string(mistake)) {
+            (true, Ok(line)) => line,
+            _ => mistake.to_string(),
+        };
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+    let count = mistakes.mistakes.len() + mistakes.more;
+    let text = match count {
+        1 => "error: one mistake in the configuration; nothing was changed".to_owned(),
+        _ => format!("error: {count} mistakes in the configuration; nothing was changed"),
+    };
+    let _ = writeln!(io::stderr(), "{text}");
+    let flag = |mistake: &Mistake| mistake.file.starts_with("--");
+    ExitCode::from(match mistakes.mistakes.iter().all(flag) {
+        true => WRONG_USAGE,
+        false => MISTAKES,
+    })
+}
+
+/// `config check`.
+pub(crate) fn check_config(given: &Given) -> ExitCode {
+    let settings = match Settings::read(given.config.as_deref(), given.flags()) {
+        Ok((_, settings)) => settings,
+        Err(found) => return mistakes(&found, given.json),
+    };
+    finish((|| {
+        let mut out = io::stdout();
+        if given.json {
+            for (key, value, from) in settings.all() {
+                let from = from.to_string();
+                let line = serde_json::json!({"key": key, "value": value, "from": from});
+                writeln!(out, "{line}")?;
+            }
+            return Ok(());
+        }
+        let shown = settings.all().map(|(key, value, from)| {
+            let value = value.map_or_else(|| "-".to_owned(), ToString::to_string);
+            vec![key.to_owned(), value, from.to_string()]
+        });
+        let rows: Vec<Vec<String>> = shown.collect();
+        Ok(write!(out, "{}", table(&["KEY", "VALUE", "FROM"], &rows))?)
+    })())
 }
 
 /// `status`.

@@ -94,6 +94,10 @@ pub struct Identity {
     pub coordinator: Option<String>,
     /// Labels given at enrolment.
     pub labels: BTreeMap<String, String>,
+    /// Further addresses of the coordinator. Absent where there are none: the agents before this
+    /// field refuse what they do not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_coordinators: Vec<String>,
 }
 
 /// How long the lock of an agent that was killed may be held by what it left.
@@ -109,18 +113,35 @@ impl Identity {
         node: NodeId,
         name: &str,
         incarnation: Incarnation,
-        coordinator: Option<String>,
+        coordinators: Vec<String>,
         labels: BTreeMap<String, String>,
     ) -> Self {
-        Self {
+        let mut identity = Self {
             format: FORMAT,
             node: node.to_string(),
             name: name.to_owned(),
             incarnation: incarnation.to_string(),
             succeeds: None,
-            coordinator,
+            coordinator: None,
             labels,
-        }
+            more_coordinators: Vec::new(),
+        };
+        identity.set_coordinators(coordinators);
+        identity
+    }
+
+    /// All addresses of the coordinator, in the order in which they are tried.
+    #[must_use]
+    pub fn coordinators(&self) -> Vec<String> {
+        let first = self.coordinator.iter();
+        first.chain(&self.more_coordinators).cloned().collect()
+    }
+
+    /// Changes them.
+    pub fn set_coordinators(&mut self, coordinators: Vec<String>) {
+        let mut all = coordinators.into_iter();
+        self.coordinator = all.next();
+        self.more_coordinators = all.collect();
     }
 
     /// The node's identity.
@@ -381,12 +402,13 @@ mod tests {
             NodeId([1; 16]),
             "gw-7",
             Incarnation([2; 16]),
-            None,
+            vec!["a:1".to_owned(), "b:2".to_owned()],
             BTreeMap::new(),
         );
         fs::write(data.store(), b"store").unwrap();
         assert!(matches!(data.identity(), Err(DataError::Damaged { .. })));
         data.save(&identity).unwrap();
+        assert_eq!(identity.coordinators(), ["a:1", "b:2"]);
         assert_eq!(data.identity().unwrap(), Some(identity));
         fs::write(data.store(), b"").unwrap();
         assert!(matches!(data.identity(), Err(DataError::Damaged { .. })));

@@ -10,6 +10,7 @@ pub mod begin;
 pub mod cli;
 pub mod clock;
 mod commands;
+pub mod config;
 pub mod control;
 pub mod data;
 pub mod linking;

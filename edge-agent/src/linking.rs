@@ -20,6 +20,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -60,8 +61,8 @@ pub enum LinkCommand {
 /// What the link needs.
 #[derive(Debug)]
 pub struct LinkOptions {
-    /// `HOST:PORT`; none for a gateway without a coordinator.
-    pub coordinator: Option<String>,
+    /// `HOST:PORT`, tried in turn; none for a gateway without a coordinator.
+    pub coordinators: Vec<String>,
     /// Key and certificates.
     pub pki: PathBuf,
     /// The data directory, for logs that the coordinator asks for.
@@ -85,13 +86,18 @@ fn settings(idle: Duration) -> Settings {
     }
 }
 
-async fn resolve(coordinator: &str) -> Result<SocketAddr, String> {
-    let mut found = tokio::net::lookup_host(coordinator)
+/// Addresses that one name is tried at, at most.
+const ADDRESSES: usize = 4;
+
+async fn resolve(coordinator: &str) -> Result<Vec<SocketAddr>, String> {
+    let found = tokio::net::lookup_host(coordinator)
         .await
         .map_err(|error| format!("{coordinator} cannot be resolved: {error}; write HOST:PORT"))?;
-    found
-        .next()
-        .ok_or_else(|| format!("{coordinator} has no address"))
+    let found: Vec<SocketAddr> = found.take(ADDRESSES).collect();
+    match found.is_empty() {
+        true => Err(format!("{coordinator} has no address")),
+        false => Ok(found),
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
@@ -101,19 +107,19 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|error| format!("no runtime for the link: {error}"))
 }
 
-/// Enrols with the coordinator at `coordinator` by `token`, keeps what it issued in `pki`, and
-/// returns the identity that it gave.
+/// Enrols by `token` with the first of `coordinators` that answers, keeps what it issued in `pki`,
+/// and returns the identity that it gave.
 ///
 /// # Errors
 /// What to tell a person.
 pub fn enrol(
-    coordinator: &str,
+    coordinators: &[String],
     token: &str,
     name: &str,
     labels: &BTreeMap<String, String>,
     pki: &Path,
 ) -> Result<NodeId, String> {
-    let token = Token::parse(token).map_err(|error| format!("--token: {error}"))?;
+    let token = Token::parse(token).map_err(|error| format!("the token: {error}"))?;
     let key = NodeKey::open_or_create(pki).map_err(|error| text(&error))?;
     let request = EnrolRequest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -123,19 +129,14 @@ pub fn enrol(
         labels: labels.clone(),
     };
     let reply = runtime()?.block_on(async {
-        let address = resolve(coordinator).await?;
-        let failed =
-            |error: &dyn std::error::Error| format!("enrolling at {coordinator}: {}", text(error));
-        let endpoint = Endpoint::client(address, &settings(Duration::from_secs(20)))
-            .map_err(|error| failed(&error))?;
-        let tls = certs::enrol_client(token.authority, certificate_clock())
-            .map_err(|error| failed(&error))?;
-        let connection = endpoint
-            .dial(address, tls)
-            .await
-            .map_err(|error| failed(&error))?;
-        let reply = connection.enrol(&EnrolAsk::Enrol(request)).await;
-        reply.map_err(|error| failed(&error))
+        let mut failures = Vec::new();
+        for coordinator in coordinators {
+            match ask_to_enrol(coordinator, &token, &request).await {
+                Ok(reply) => return Ok(reply),
+                Err(why) => failures.push(why),
+            }
+        }
+        Err(failures.join("; "))
     })?;
     match reply {
         EnrolReply::Refused(refusal) => Err(refusal.to_string()),
@@ -144,6 +145,30 @@ pub fn enrol(
             .map(|enrolled| enrolled.id)
             .map_err(|error| text(&error)),
     }
+}
+
+async fn ask_to_enrol(
+    coordinator: &str,
+    token: &Token,
+    request: &EnrolRequest,
+) -> Result<EnrolReply, String> {
+    let failed =
+        |error: &dyn std::error::Error| format!("enrolling at {coordinator}: {}", text(error));
+    let mut last = String::new();
+    for address in resolve(coordinator).await? {
+        let endpoint = Endpoint::client(address, &settings(Duration::from_secs(20)))
+            .map_err(|error| failed(&error))?;
+        let tls = certs::enrol_client(token.authority, certificate_clock())
+            .map_err(|error| failed(&error))?;
+        match endpoint.dial(address, tls).await {
+            Ok(connection) => {
+                let reply = connection.enrol(&EnrolAsk::Enrol(request.clone())).await;
+                return reply.map_err(|error| failed(&error));
+            }
+            Err(error) => last = failed(&error),
+        }
+    }
+    Err(last)
 }
 
 /// The node that `pki` holds an enrolment of, if it is one of this name: an earlier start got so
@@ -198,6 +223,8 @@ struct Link {
     options: Arc<LinkOptions>,
     handle: Handle,
     endpoint: SharedEndpoint,
+    /// Which of the coordinator's addresses is tried first.
+    turn: Arc<AtomicUsize>,
     session: Option<Session>,
 }
 
@@ -211,6 +238,7 @@ impl Link {
             options: Arc::new(options),
             handle,
             endpoint: SharedEndpoint::default(),
+            turn: Arc::default(),
             session: None,
         }
     }
@@ -249,6 +277,7 @@ impl Link {
             handle: self.handle.clone(),
             connection: connection.clone(),
             endpoint: self.endpoint.clone(),
+            turn: self.turn.clone(),
             from,
         };
         let task = tokio::spawn(async move {
@@ -354,6 +383,7 @@ struct Talk {
     handle: Handle,
     connection: Arc<tokio::sync::OnceCell<Connection>>,
     endpoint: SharedEndpoint,
+    turn: Arc<AtomicUsize>,
     from: UnboundedReceiver<Up>,
 }
 
@@ -374,13 +404,41 @@ impl Talk {
         why
     }
 
+    /// Tries the coordinator's addresses in turn, beginning with the one that answered last.
     async fn connect(&self) -> Result<Connection, String> {
-        let coordinator = self
-            .options
-            .coordinator
-            .as_ref()
-            .ok_or("no coordinator is set")?;
-        let address = resolve(coordinator).await?;
+        let coordinators = &self.options.coordinators;
+        let mut failures = Vec::new();
+        for _ in coordinators {
+            let turn = self.turn.load(Ordering::Relaxed) % coordinators.len();
+            let coordinator = &coordinators[turn];
+            match self.connect_to(coordinator).await {
+                Ok(connection) => return Ok(connection),
+                Err(why) => failures.push(format!("{coordinator}: {why}")),
+            }
+            self.next_turn();
+        }
+        match failures.is_empty() {
+            true => Err("no coordinator is set".to_owned()),
+            false => Err(failures.join("; ")),
+        }
+    }
+
+    fn next_turn(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn connect_to(&self, coordinator: &str) -> Result<Connection, String> {
+        let mut last = String::new();
+        for address in resolve(coordinator).await? {
+            match self.connect_at(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_at(&self, address: SocketAddr) -> Result<Connection, String> {
         let endpoint = self.socket(address)?;
         let enrolled = enrolled(&self.options.pki)?;
         let holder = Holder::new(&enrolled.credential).map_err(|error| text(&error))?;
@@ -427,17 +485,26 @@ impl Talk {
             "hung up".to_owned()
         };
         let (handle, session) = (self.handle.clone(), self.number);
+        let turn = &self.turn;
+        let mut welcome = false;
         let receive = async {
             loop {
                 match rx.recv().await {
                     Ok(message) => {
                         if matches!(message, Down::Welcome(_)) {
+                            welcome = true;
                             rx.accepted();
                             tracing::info!(session, "the link is up");
                         }
                         tell(&handle, Event::Heard { session, message });
                     }
-                    Err(error) => return text(&error),
+                    Err(error) => {
+                        // one that answers and does not let us in shall not keep us from the others
+                        if !welcome {
+                            turn.fetch_add(1, Ordering::Relaxed);
+                        }
+                        return text(&error);
+                    }
                 }
             }
         };

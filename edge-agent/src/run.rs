@@ -2,8 +2,10 @@
 //! then dials.
 
 use crate::begin::{self, BeginError, store_identity};
-use crate::cli::Common;
+use crate::cli::Given;
 use crate::clock;
+use crate::commands;
+use crate::config::{self, Settings};
 use crate::data::{self, DataDir, DataError, Identity};
 use crate::linking::{self, LinkCommand, LinkOptions};
 use crate::local;
@@ -17,20 +19,26 @@ use edge_exec as exec;
 use edge_store::RedbStore;
 use shared::ids::{Incarnation, NodeId};
 use shared::time::Span;
-use shared::workflow::Resources;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// `run`'s options.
-#[derive(Debug, Clone, Args)]
+/// `run`'s options. Each but the token is also a key of the configuration.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+Examples:
+  driftless-agent run                                       what /etc/driftless/agent.toml says
+  driftless-agent run --coordinator cloud.example:4433 --token TOKEN --name gw-7
+  driftless-agent run --config gw.toml --idle-timeout 90s
+
+A flag wins over its environment variable (DRIFTLESS_AGENT_ and the key's name in capitals), that over
+the configuration file; `driftless-agent config check` shows what holds, and where it comes from.")]
 pub struct RunArgs {
-    /// The coordinator to enrol with and to dial; kept for later starts.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub coordinator: Option<String>,
+    /// The coordinator to enrol with and to dial; kept for later starts. Several are tried in turn.
+    #[arg(long = "coordinator", value_name = "HOST:PORT")]
+    pub coordinators: Vec<String>,
     /// A token made by `driftless token create`; needed once.
     #[arg(
         long,
@@ -39,6 +47,9 @@ pub struct RunArgs {
         hide_env_values = true
     )]
     pub token: Option<String>,
+    /// A file with such a token; removed when it was used.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<String>,
     /// This gateway's name; needed once.
     #[arg(long)]
     pub name: Option<String>,
@@ -47,51 +58,52 @@ pub struct RunArgs {
     pub labels: Vec<String>,
     /// Cores that tasks may use in all; all of the machine's if absent.
     #[arg(long, value_name = "CORES")]
-    pub cpus: Option<f64>,
+    pub cpus: Option<String>,
     /// Attempts that run at once, whatever they ask for; as many as there are cores if absent.
     #[arg(long, value_name = "COUNT")]
-    pub slots: Option<u16>,
-    /// Memory that tasks may use in all, in MiB; all of the machine's if absent.
-    #[arg(long, value_name = "MIB")]
-    pub memory: Option<u64>,
-    /// Room for the attempts' directories in all, in MiB; the data directory's whole file system if
-    /// absent.
-    #[arg(long, value_name = "MIB")]
-    pub disk: Option<u64>,
-    /// GPUs that tasks may use in all.
-    #[arg(long, value_name = "GPUS", default_value_t = 0.0)]
-    pub gpus: f64,
+    pub slots: Option<String>,
+    /// Memory that tasks may use in all (a bare number: MiB); all of the machine's if absent.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Room for the attempts' directories in all (a bare number: MiB); the data directory's whole
+    /// file system if absent.
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<String>,
+    /// GPUs that tasks may use in all [default: 0]
+    #[arg(long, value_name = "GPUS")]
+    pub gpus: Option<String>,
     /// Something else that tasks may ask for (`resources.custom`).
     #[arg(long = "resource", value_name = "NAME=COUNT")]
     pub resources: Vec<String>,
     /// A directory whose files workflows may name as `file:/…` inputs.
     #[arg(long = "allow-read", value_name = "DIR")]
     pub allow_read: Vec<PathBuf>,
-    /// User that tasks run as when the agent is root.
-    #[arg(long, value_name = "UID:GID", default_value = "65534:65534")]
-    pub run_as: String,
+    /// User that tasks run as when the agent is root [default: 65534:65534]
+    #[arg(long, value_name = "UID:GID")]
+    pub run_as: Option<String>,
     /// Let tasks run as root when the agent is root.
     #[arg(long)]
     pub allow_root: bool,
-    /// Most bytes of the file store, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 4096)]
-    pub file_budget: u64,
-    /// How long runs submitted here are kept after their end, in days, if the gateway has no
-    /// coordinator.
-    #[arg(long, value_name = "DAYS", default_value_t = 7)]
-    pub keep_runs: u16,
-    /// Time between TERM and KILL for tasks when the agent stops, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    pub stop_grace: u64,
-    /// Time after which a silent link counts as down, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub idle_timeout: u64,
-    /// Longest pause between dials, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub redial_max: u64,
-    /// Log format: text or json.
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub log: String,
+    /// Most bytes of the file store (a bare number: MiB) [default: 4GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub file_budget: Option<String>,
+    /// How long runs submitted here are kept after their end (a bare number: days), if the gateway
+    /// has no coordinator [default: 7d]
+    #[arg(long, value_name = "DURATION")]
+    pub keep_runs: Option<String>,
+    /// Time between TERM and KILL for tasks when the agent stops (a bare number: seconds)
+    /// [default: 5s]
+    #[arg(long, value_name = "DURATION")]
+    pub stop_grace: Option<String>,
+    /// Time after which a silent link counts as down (a bare number: seconds) [default: 1m]
+    #[arg(long, value_name = "DURATION")]
+    pub idle_timeout: Option<String>,
+    /// Longest pause between dials (a bare number: seconds) [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub redial_max: Option<String>,
+    /// Log format: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log: Option<String>,
 }
 
 /// Why the agent does not run.
@@ -114,11 +126,17 @@ fn other(what: &str) -> impl Fn(&dyn std::fmt::Display) -> StartError {
 
 /// Runs the agent until it is stopped.
 #[must_use]
-pub fn main(common: &Common, args: &RunArgs) -> ExitCode {
-    start_log(&args.log);
+pub fn main(given: &Given, args: &RunArgs) -> ExitCode {
+    let mut flags = config::flags(args);
+    flags.extend(given.flags());
+    let settings = match Settings::read(given.config.as_deref(), flags) {
+        Ok((settings, _)) => settings,
+        Err(mistakes) => return commands::mistakes(&mistakes, given.json),
+    };
+    start_log(&settings);
     abort_on_panic();
     loop {
-        match run_once(&common.data, args) {
+        match run_once(&settings, args.token.as_deref()) {
             Ok(Ending::Stopped) => return ExitCode::SUCCESS,
             Ok(Ending::NewIncarnation(why)) => {
                 tracing::warn!(%why, "this store's history forked; going on as a new incarnation");
@@ -146,31 +164,30 @@ fn fail(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn start_log(format: &str) {
+fn start_log(settings: &Settings) {
     use tracing_subscriber::EnvFilter;
     let filter =
-        EnvFilter::try_from_env("DRIFTLESS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        EnvFilter::try_new(&settings.log_filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     // A second start within one process keeps the first log.
-    let _ = if format == "json" {
-        builder.json().try_init()
-    } else {
-        builder.try_init()
+    let _ = match settings.log_json {
+        true => builder.json().try_init(),
+        false => builder.try_init(),
     };
 }
 
-fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
-    let mut settings = Settings::parse(args)?;
-    let data = DataDir::open(dir)?;
-    if args.disk.is_none() {
+fn run_once(settings: &Settings, token: Option<&str>) -> Result<Ending, StartError> {
+    let mut settings = settings.clone();
+    let data = DataDir::open(&settings.data)?;
+    if settings.capacity.disk == 0 {
         settings.capacity.disk = file_system_size(data.path())
             .map_err(|error| other("the size of the file system cannot be read")(&error))?;
     }
-    let executor_options = settings.executor(&data, Incarnation::default());
-    let (identity, fresh) = identify(&data, args, &settings)?;
+    let executor_options = executor_options(&settings, &data);
+    let (identity, fresh) = identify(&data, &settings, token)?;
     let incarnation = identity.incarnation();
     let handle = Handle::default();
     let options = exec::Options {
@@ -190,14 +207,14 @@ fn run_once(dir: &Path, args: &RunArgs) -> Result<Ending, StartError> {
     let store = open_store(&data, &identity)?;
     let mut driver = Driver::open(store, config(&identity, &settings, fresh))
         .map_err(|error| other("the store cannot be opened")(&error))?;
-    driver.keep_runs(Span::secs(u64::from(args.keep_runs) * 24 * 3600));
+    driver.keep_runs(settings.keep_runs);
     let (link, commands) = unbounded_channel();
     let files = executor.files().clone();
     local::serve(data.path(), handle.clone(), files.clone())
         .map_err(|error| other("cannot listen for local commands")(&error))?;
     let sweep = Sweep::new(files.clone());
     let link_options = LinkOptions {
-        coordinator: identity.coordinator.clone(),
+        coordinators: identity.coordinators(),
         pki: data.pki(),
         data: data.path().to_owned(),
         files,
@@ -270,53 +287,115 @@ fn open_store(data: &DataDir, identity: &Identity) -> Result<RedbStore, StartErr
 /// Who we are; enrols on the first start. The second value says that the identity is new.
 fn identify(
     data: &DataDir,
-    args: &RunArgs,
     settings: &Settings,
+    token: Option<&str>,
 ) -> Result<(Identity, bool), StartError> {
     begin::resume(data)?;
-    if let Some(mut identity) = data.identity()? {
-        if let Some(name) = args.name.as_ref().filter(|name| **name != identity.name) {
-            let known = &identity.name;
-            return Err(StartError::Usage(format!(
-                "this data directory belongs to {known}; leave --name away, or give {name} its own with --data"
-            )));
-        }
-        let moved = args.coordinator.is_some() && args.coordinator != identity.coordinator;
-        if moved || (!settings.labels.is_empty() && settings.labels != identity.labels) {
-            identity.coordinator = args.coordinator.clone().or(identity.coordinator);
-            identity.labels = settings.labels.clone();
-            data.save(&identity)
-                .map_err(|error| other("the identity cannot be written")(&error))?;
-        }
-        return Ok((identity, false));
+    if let Some(identity) = data.identity()? {
+        return Ok((known(data, settings, identity)?, false));
     }
-    let Some(name) = &args.name else {
+    let Some(name) = &settings.name else {
         return Err(DataError::Empty(data.path().display().to_string()).into());
     };
-    certs::check_name(name).map_err(|error| StartError::Usage(error.to_string()))?;
     let random = || data::random().map_err(|error| other("no random numbers")(&error));
-    let node = match (&args.coordinator, &args.token) {
-        (Some(coordinator), Some(token)) => {
-            linking::enrol(coordinator, token, name, &settings.labels, &data.pki())
-                .or_else(|why| linking::kept(&data.pki(), name).ok_or(why))
-                .map_err(StartError::Other)?
-        }
-        (Some(_), None) => linking::kept(&data.pki(), name).ok_or_else(|| {
-            StartError::Usage(
-                "the first start with a coordinator needs --token; `driftless token create` makes one".into(),
-            )
-        })?,
-        (None, _) => NodeId(random()?),
+    let node = match settings.coordinators.is_empty() {
+        true => NodeId(random()?),
+        false => enrol(data, settings, name, token)?,
     };
     let identity = Identity::new(
         node,
         name,
         Incarnation(random()?),
-        args.coordinator.clone(),
+        settings.coordinators.clone(),
         settings.labels.clone(),
     );
     begin::begin(data, &identity)?;
+    drop_token(settings);
     Ok((identity, true))
+}
+
+/// The identity of an earlier start, with what the configuration says now.
+fn known(
+    data: &DataDir,
+    settings: &Settings,
+    mut identity: Identity,
+) -> Result<Identity, StartError> {
+    if let Some(name) = settings
+        .name
+        .as_ref()
+        .filter(|name| **name != identity.name)
+    {
+        let known = &identity.name;
+        return Err(StartError::Usage(format!(
+            "this data directory belongs to {known}; leave --name away, or give {name} its own with --data"
+        )));
+    }
+    drop_token(settings);
+    let wanted = &settings.coordinators;
+    let moved = !wanted.is_empty() && *wanted != identity.coordinators();
+    if moved || (!settings.labels.is_empty() && settings.labels != identity.labels) {
+        if moved {
+            identity.set_coordinators(wanted.clone());
+        }
+        if !settings.labels.is_empty() {
+            identity.labels = settings.labels.clone();
+        }
+        data.save(&identity)
+            .map_err(|error| other("the identity cannot be written")(&error))?;
+    }
+    Ok(identity)
+}
+
+/// Enrols with the first coordinator's address that answers.
+fn enrol(
+    data: &DataDir,
+    settings: &Settings,
+    name: &str,
+    token: Option<&str>,
+) -> Result<NodeId, StartError> {
+    let kept = || linking::kept(&data.pki(), name);
+    let token = match (token, &settings.token_file) {
+        (Some(token), _) => token.to_owned(),
+        (None, Some(file)) => match std::fs::read_to_string(file) {
+            Ok(token) => token.trim().to_owned(),
+            Err(error) => return kept().ok_or_else(|| {
+                StartError::Usage(format!(
+                    "the first start enrols with the token in {}, which cannot be read: {error}; \
+                     `driftless token create` makes one",
+                    file.display()
+                ))
+            }),
+        },
+        (None, None) => {
+            return kept().ok_or_else(|| {
+                StartError::Usage(
+                    "the first start with a coordinator needs --token or --token-file; \
+                 `driftless token create` makes one"
+                        .into(),
+                )
+            });
+        }
+    };
+    linking::enrol(
+        &settings.coordinators,
+        &token,
+        name,
+        &settings.labels,
+        &data.pki(),
+    )
+    .or_else(|why| kept().ok_or(why))
+    .map_err(StartError::Other)
+}
+
+/// The token is used up: its file goes. One that cannot be removed is of no use to anybody.
+fn drop_token(settings: &Settings) {
+    let Some(file) = &settings.token_file else {
+        return;
+    };
+    if let Err(error) = data::remove_if_there(file) {
+        let file = file.display();
+        tracing::warn!(%file, %error, "the used token's file cannot be removed; remove it");
+    }
 }
 
 fn boot(
@@ -368,92 +447,14 @@ fn spawn_link(
         .map_err(|error| other("no thread for the link")(&error))
 }
 
-/// The options, checked.
-#[derive(Debug)]
-struct Settings {
-    labels: BTreeMap<String, String>,
-    capacity: Resources,
-    slots: usize,
-    run_as: (u32, u32),
-    allow_root: bool,
-    allow_read: Vec<PathBuf>,
-    file_budget: u64,
-    stop_grace: Duration,
-    idle_timeout: Duration,
-    redial_max: Span,
-}
-
-impl Settings {
-    fn parse(args: &RunArgs) -> Result<Self, StartError> {
-        let usage = |text: String| StartError::Usage(text);
-        let mut labels = BTreeMap::new();
-        for label in &args.labels {
-            let (key, value) = label
-                .split_once('=')
-                .ok_or_else(|| usage(format!("--label {label}: write KEY=VALUE")))?;
-            labels.insert(key.to_owned(), value.to_owned());
-        }
-        let mut custom = BTreeMap::new();
-        for resource in &args.resources {
-            let parsed = resource
-                .split_once('=')
-                .and_then(|(name, n)| Some((name, n.parse().ok()?)));
-            let (name, count) =
-                parsed.ok_or_else(|| usage(format!("--resource {resource}: write NAME=COUNT")))?;
-            custom.insert(name.to_owned(), count);
-        }
-        let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
-        let cpus = args.cpus.unwrap_or(cores);
-        if !(0.001..=4096.0).contains(&cpus) {
-            return Err(usage(format!("--cpus {cpus}: between 0.001 and 4096")));
-        }
-        if !(0.0..=4096.0).contains(&args.gpus) {
-            return Err(usage(format!("--gpus {}: between 0 and 4096", args.gpus)));
-        }
-        let ids = args
-            .run_as
-            .split_once(':')
-            .and_then(|(u, g)| Some((u.parse().ok()?, g.parse().ok()?)));
-        let run_as = ids.ok_or_else(|| {
-            usage(format!(
-                "--run-as {}: write UID:GID, both numbers",
-                args.run_as
-            ))
-        })?;
-        Ok(Self {
-            labels,
-            capacity: Resources {
-                cpu_milli: (cpus * 1000.0) as u32,
-                memory: args.memory.map_or_else(machine_memory, |mib| mib << 20),
-                disk: args
-                    .disk
-                    .map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
-                gpu_milli: (args.gpus * 1000.0) as u32,
-                custom,
-            },
-            slots: args
-                .slots
-                .map_or_else(|| cpus.ceil() as usize, |n| usize::from(n.max(1))),
-            run_as,
-            allow_root: args.allow_root,
-            allow_read: args.allow_read.clone(),
-            file_budget: args.file_budget << 20,
-            stop_grace: Duration::from_secs(args.stop_grace),
-            idle_timeout: Duration::from_secs(args.idle_timeout.max(1)),
-            redial_max: Span::secs(args.redial_max.max(1)),
-        })
-    }
-
-    fn executor(&self, data: &DataDir, store_id: Incarnation) -> exec::Options {
-        let is_root = rustix::process::geteuid().is_root();
-        exec::Options {
-            slots: self.slots,
-            run_as: (is_root && !self.allow_root).then_some(self.run_as),
-            allow_root: self.allow_root,
-            read_roots: self.allow_read.clone(),
-            file_budget: self.file_budget,
-            ..exec::Options::new(data.path().to_owned(), store_id)
-        }
+fn executor_options(settings: &Settings, data: &DataDir) -> exec::Options {
+    exec::Options {
+        slots: settings.slots,
+        run_as: config::switches_user(settings).then_some(settings.run_as),
+        allow_root: settings.allow_root,
+        read_roots: settings.allow_read.clone(),
+        file_budget: settings.file_budget,
+        ..exec::Options::new(data.path().to_owned(), Incarnation::default())
     }
 }
 
@@ -461,11 +462,4 @@ impl Settings {
 fn file_system_size(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
-}
-
-/// Bytes of memory of this machine.
-fn machine_memory() -> u64 {
-    let info = rustix::system::sysinfo();
-    info.totalram
-        .saturating_mul(u64::from(info.mem_unit.max(1)))
 }

@@ -6,6 +6,7 @@
 //! depends on another crate of this workspace.
 
 pub mod codec;
+pub mod config;
 pub mod directive;
 pub mod explain;
 pub mod fact;

@@ -15,9 +15,10 @@ Examples:
   driftless run list
   driftless task explain 4f1c clean                why a task runs where it runs, or does not
 
-Where the coordinator is: --api or DRIFTLESS_API, else the directory in --data or DRIFTLESS_DATA.
+Where the coordinator is: --api or DRIFTLESS_API, else the directory in --data or DRIFTLESS_DATA, else
+what /etc/driftless/coordinator.toml (or --config PATH) says.
 Exit codes: 0 done · 1 failed · 2 usage · 3 not found · 4 cannot reach · 5 refused
-            6 mistakes in the specification · 7 not over in time";
+            6 mistakes in the specification or the configuration · 7 not over in time";
 
 /// Workflows on edge gateways that keep running when the network does not.
 #[derive(Parser, Debug)]
@@ -39,6 +40,9 @@ pub(crate) struct Global {
     /// The coordinator's data directory [env: DRIFTLESS_DATA]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     pub(crate) data: Option<PathBuf>,
+    /// The coordinator's configuration file [env: DRIFTLESS_COORDINATOR_CONFIG]
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Everywhere")]
+    pub(crate) config: Option<PathBuf>,
     /// Print JSON: one object, or one a line where it is a list
     #[arg(long, global = true, help_heading = "Everywhere")]
     pub(crate) json: bool,
@@ -48,6 +52,9 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run the coordinator.
     Serve(Serve),
+    /// Check the configuration.
+    #[command(subcommand)]
+    Config(Config),
     /// Let nodes join.
     #[command(subcommand)]
     Token(Token),
@@ -91,27 +98,42 @@ pub(crate) enum Command {
 }
 
 /// Run the coordinator until it is told to stop (Ctrl-C or SIGTERM).
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 #[command(after_help = "\
 Examples:
   driftless serve
+  driftless serve --config /etc/driftless/coordinator.toml
   driftless serve --data /var/lib/driftless --listen 0.0.0.0:4433 --api 127.0.0.1:4480
 
 The data directory holds the state, the keys and the files; it is made if it does not exist, and only
-one coordinator uses it at a time. Without --data: DRIFTLESS_DATA, else /var/lib/driftless/coordinator
-for root and ~/.local/state/driftless/coordinator for others. With --api ADDR the API listens there
+one coordinator uses it at a time. Without --data: DRIFTLESS_DATA, else what the configuration says, else
+/var/lib/driftless/coordinator for root and ~/.local/state/driftless/coordinator for others. A flag wins
+over its environment variable (DRIFTLESS_COORDINATOR_ and the key's name in capitals), that over the
+configuration file, /etc/driftless/coordinator.toml if it is there. With --api ADDR the API listens there
 (127.0.0.1:4480 without it); whoever reaches it may do everything, so leave it on loopback or guard it.
 Port 0 takes a free port; DIR/quic.addr and DIR/api.addr say which.")]
 pub(crate) struct Serve {
-    /// Where agents connect (QUIC over UDP)
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:4433")]
-    pub(crate) listen: String,
-    /// Most bytes that the file store may take
-    #[arg(long, value_name = "BYTES", default_value = "16GiB", value_parser = crate::text::parse_bytes)]
-    pub(crate) file_budget: u64,
-    /// How long runs are kept after their end
-    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = crate::text::parse_span)]
-    pub(crate) retention: shared::time::Span,
+    /// Where agents connect (QUIC over UDP) [default: 0.0.0.0:4433]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Most bytes that the file store may take [default: 16GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) file_budget: Option<String>,
+    /// How long runs are kept after their end [default: 7d]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) retention: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Config {
+    /// Find all mistakes of the configuration, or show what holds and where each value comes from.
+    #[command(after_help = "\
+Examples:
+  driftless config check
+  driftless config check --config new.toml && sudo cp new.toml /etc/driftless/coordinator.toml
+
+Exit codes: 0 no mistake, 6 mistakes (each with file, line, what is wrong, and the mend)")]
+    Check,
 }
 
 #[derive(Subcommand, Debug)]
@@ -396,6 +418,7 @@ mod tests {
     fn every_command_of_the_contract_is_understood() {
         for line in [
             "driftless serve --data D --listen 127.0.0.1:0 --api 127.0.0.1:0 --json",
+            "driftless config check --config F --json",
             "driftless token create",
             "driftless token create --name gw-7 --expires 1h --replace --json",
             "driftless submit flow.yaml --param month=7 --param a=b=c --file x=y --wait",

@@ -18,7 +18,7 @@ pub(crate) enum Code {
     Unreachable = 4,
     /// The coordinator refused, and nothing changed.
     Refused = 5,
-    /// The specification has mistakes.
+    /// The specification or the configuration has mistakes.
     Specification = 6,
     /// The run was not over in time.
     TimedOut = 7,

@@ -6,6 +6,7 @@
 mod args;
 mod client;
 mod commands;
+mod config;
 mod demo;
 mod exit;
 mod output;

@@ -1,6 +1,7 @@
 //! Where the coordinator is: its API's address and its data directory, from flags and environment.
 
 use crate::args::Global;
+use crate::config;
 use crate::exit::{Code, Failure};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The coordinator's data directory: `--data`, `DRIFTLESS_DATA`, or the usual place.
+/// The coordinator's data directory: `--data`, `DRIFTLESS_DATA`, the configuration file, or the usual
+/// place.
 pub(crate) fn data_dir(global: &Global) -> PathBuf {
     if let Some(data) = &global.data {
         return data.clone();
@@ -21,8 +23,11 @@ pub(crate) fn data_dir(global: &Global) -> PathBuf {
     if let Some(data) = variable("DRIFTLESS_DATA") {
         return data.into();
     }
+    if let Some(data) = config::of_file(global, "data") {
+        return data.into();
+    }
     if rustix::process::geteuid().is_root() {
-        return "/var/lib/driftless/coordinator".into();
+        return config::DATA.into();
     }
     let state = variable("XDG_STATE_HOME")
         .map(PathBuf::from)
@@ -47,7 +52,10 @@ pub(crate) fn api(global: &Global) -> Result<String, Failure> {
     let named = global.data.is_some() || variable("DRIFTLESS_DATA").is_some();
     match read_address(&data_dir(global)) {
         Ok(address) => base(&address, "api.addr"),
-        Err(_) if !named => base(DEFAULT_API, "the default"),
+        Err(_) if !named => match config::of_file(global, "api") {
+            Some(api) => base(&api, "the configuration's api"),
+            None => base(DEFAULT_API, "the default"),
+        },
         Err(error) => Err(error),
     }
 }
@@ -129,7 +137,7 @@ mod tests {
         let both = Global {
             data,
             api: Some("h:1".into()),
-            json: false,
+            ..Global::default()
         };
         assert_eq!(api(&both).unwrap(), "http://h:1");
     }

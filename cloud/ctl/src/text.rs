@@ -25,11 +25,6 @@ pub(crate) fn parse_span(text: &str) -> Result<Span, String> {
     spec::duration(text).map_err(|(what, mend)| format!("{what}: {mend}"))
 }
 
-/// A number of bytes in the grammar of specifications: `512MiB`, `16GiB`.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    spec::size(text).map_err(|(what, mend)| format!("{what}: {mend}"))
-}
-
 /// `512 B`, `3.4 MiB`.
 pub(crate) fn bytes(n: u64) -> String {
     let mut value = n as f64;
@@ -140,9 +135,7 @@ mod tests {
     #[test]
     fn values_of_flags_have_units() {
         assert_eq!(parse_span("1h30m"), Ok(Span::secs(5400)));
-        assert_eq!(parse_bytes("16GiB"), Ok(16 << 30));
         assert!(parse_span("5").is_err_and(|error| error.contains("unit")));
-        assert!(parse_bytes("16").is_err_and(|error| error.contains("unit")));
         assert_eq!(parse_pair("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(parse_pair("=b").is_err() && parse_pair("a").is_err());
     }

@@ -22,9 +22,9 @@ impl Pos {
 /// One mistake.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Mistake {
-    /// Name of the file as it was given.
+    /// Name of the file as it was given; for settings also a flag or an environment variable.
     pub file: String,
-    /// From 1.
+    /// From 1; 0 where there are no lines.
     pub line: u32,
     /// From 1, in characters.
     pub column: u32,
@@ -43,7 +43,11 @@ impl fmt::Display for Mistake {
             what,
             mend,
         } = self;
-        write!(f, "{file}:{line}:{column}: {what}\n  mend: {mend}")
+        // a flag and an environment variable have no lines
+        match line {
+            0 => write!(f, "{file}: {what}\n  mend: {mend}"),
+            _ => write!(f, "{file}:{line}:{column}: {what}\n  mend: {mend}"),
+        }
     }
 }
 

@@ -219,6 +219,7 @@ impl Gateway {
         command
             .args(["--name", "gw-1", "--stop-grace", "1"])
             .args(&self.args);
+        command.env("DRIFTLESS_AGENT_CONFIG", "/dev/null");
         command.env_remove("DRIFTLESS_LOG").stdin(Stdio::null());
         command
             .stdout(Stdio::null())

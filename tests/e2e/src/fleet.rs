@@ -64,6 +64,9 @@ pub fn program(name: &str) -> Command {
     for variable in ["API", "DATA", "TOKEN", "AGENT_DATA", "LOG"] {
         command.env_remove(format!("DRIFTLESS_{variable}"));
     }
+    for side in ["AGENT", "COORDINATOR"] {
+        command.env(format!("DRIFTLESS_{side}_CONFIG"), "/dev/null");
+    }
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -1,5 +1,6 @@
 //! What the commands do: one module a noun.
 
+mod config;
 mod node;
 mod run;
 mod serve;
@@ -21,6 +22,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
     let global = &cli.global;
     match cli.command {
         Command::Serve(args) => serve::run(&args, global, out),
+        Command::Config(command) => config::run(&command, global, out),
         Command::Token(command) => token::run(command, global, out),
         Command::Submit(args) => submit::run(&args, global, out),
         Command::Run(command) => run::run(command, global, out),

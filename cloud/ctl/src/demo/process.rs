@@ -68,6 +68,10 @@ impl Process {
         for variable in VARIABLES {
             command.env_remove(variable);
         }
+        // nor does a configuration of this machine
+        for variable in ["DRIFTLESS_AGENT_CONFIG", "DRIFTLESS_COORDINATOR_CONFIG"] {
+            command.env(variable, "/dev/null");
+        }
         let child = command.spawn().map_err(failed)?;
         Ok(Self {
             name: name.to_owned(),

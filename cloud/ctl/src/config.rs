@@ -1,0 +1,260 @@
+//! The coordinator's configuration: its keys, and how flags, environment and `coordinator.toml` are
+//! read.
+
+use crate::args::{Global, Serve};
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::target::{DEFAULT_API, data_dir};
+use cloud::Options;
+use shared::config::scheduler::KEYS as SCHEDULER;
+use shared::config::{FILE_BYTES, Flag, Key, Kind, Reader, Settings};
+use shared::spec::{Mistake, Mistakes};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+/// The configuration file that is read unless another one is named.
+const FILE: &str = "/etc/driftless/coordinator.toml";
+/// The environment variable that names another one.
+const FILE_VARIABLE: &str = "DRIFTLESS_COORDINATOR_CONFIG";
+const PREFIX: &str = "DRIFTLESS_COORDINATOR_";
+/// Where a coordinator of root keeps its state unless told otherwise.
+pub(crate) const DATA: &str = "/var/lib/driftless/coordinator";
+
+/// All keys, in the order of `deploy/coordinator.toml`.
+const KEYS: &[Key] = &[
+    Key::new("data", Kind::Text, DATA).also("DRIFTLESS_DATA"),
+    Key::new("listen", Kind::Text, "0.0.0.0:4433"),
+    Key::new("api", Kind::Text, DEFAULT_API),
+    Key::new("retention", Kind::Span(0, 36_500 * 86_400_000), "7d"),
+    Key::new("files.budget", Kind::Size(1 << 20), "16GiB"),
+    SCHEDULER[0],
+    SCHEDULER[1],
+    SCHEDULER[2],
+    Key::new("log.format", Kind::Word(&["text", "json"]), "text"),
+    Key::new("log.filter", Kind::Text, "warn,cloud=info,cloud_core=info").also("DRIFTLESS_LOG"),
+];
+
+/// What a coordinator is started with.
+#[derive(Debug)]
+pub(crate) struct Configured {
+    pub(crate) options: Options,
+    pub(crate) log_json: bool,
+    pub(crate) log_filter: String,
+}
+
+/// Reads flags, environment and file.
+///
+/// # Errors
+/// All mistakes.
+pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settings), Mistakes> {
+    let mut reader = Reader::new(KEYS);
+    if let Some((path, named)) = file_path(global) {
+        match read_bounded(&path) {
+            Ok(text) => reader.file(&path.display().to_string(), &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !named => {}
+            Err(error) => return Err(unreadable(&path, &error)),
+        }
+    }
+    reader.environment(PREFIX, &[FILE_VARIABLE], variables());
+    reader.flags(flags(global, serve));
+    let listen = address(&mut reader, "listen");
+    let api = address(&mut reader, "api");
+    let settings = reader.settle()?;
+    let options = Options {
+        data: data_dir(global),
+        listen,
+        api,
+        retention: settings.span("retention"),
+        file_budget: settings.number("files.budget").unwrap_or(u64::MAX),
+    };
+    let configured = Configured {
+        options,
+        log_json: settings.text("log.format") == "json",
+        log_filter: settings.text("log.filter").to_owned(),
+    };
+    Ok((configured, settings))
+}
+
+/// What a configuration file says of `key`, as far as it can be read and understood: for commands
+/// that only want to know where the coordinator is.
+pub(crate) fn of_file(global: &Global, key: &str) -> Option<String> {
+    let (path, _) = file_path(global)?;
+    let text = read_bounded(&path).ok()?;
+    let mut reader = Reader::new(KEYS);
+    reader.file("", &text);
+    let settings = reader.settings();
+    let text = settings.is_set(key).then(|| settings.text(key))?;
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// All mistakes as a command's failure: of a wrong command line if only flags are wrong.
+pub(crate) fn failure(mistakes: &Mistakes, out: &Output) -> Failure {
+    let flag = |mistake: &Mistake| mistake.file.starts_with("--");
+    let code = match mistakes.mistakes.iter().all(flag) {
+        true => Code::Usage,
+        false => Code::Specification,
+    };
+    if out.json {
+        for mistake in &mistakes.mistakes {
+            if let Ok(line) = serde_json::to_string(mistake) {
+                out.say(&line);
+            }
+        }
+        let count = mistakes.mistakes.len() + mistakes.more;
+        return Failure::new(code, format!("{count} mistakes in the configuration"));
+    }
+    Failure::new(code, mistakes.to_string())
+}
+
+/// The file's path, and whether somebody named it. Inside a test nobody's machine has a say.
+fn file_path(global: &Global) -> Option<(PathBuf, bool)> {
+    let variable = || std::env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
+    match global
+        .config
+        .clone()
+        .or_else(|| variable().map(PathBuf::from))
+    {
+        Some(path) => Some((path, true)),
+        None if cfg!(test) => None,
+        None => Some((PathBuf::from(FILE), false)),
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = File::open(path)?;
+    file.take(FILE_BYTES as u64 + 1).read_to_string(&mut text)?;
+    match text.len() > FILE_BYTES {
+        true => Err(io::Error::other("it is larger than a configuration can be")),
+        false => Ok(text),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Mistakes {
+    let mistake = Mistake {
+        file: path.display().to_string(),
+        line: 0,
+        column: 0,
+        what: format!("the configuration cannot be read: {error}"),
+        mend: "name another one with --config, or /dev/null for none".to_owned(),
+    };
+    Mistakes {
+        mistakes: vec![mistake],
+        more: 0,
+    }
+}
+
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let all = std::env::vars_os();
+    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn flags(global: &Global, serve: &Serve) -> Vec<Flag> {
+    let data = global.data.as_ref().map(|path| path.display().to_string());
+    let json = global.json.then(|| "json".to_owned());
+    let all = [
+        ("data", "--data", data),
+        ("listen", "--listen", serve.listen.clone()),
+        ("api", "--api", global.api.clone()),
+        ("retention", "--retention", serve.retention.clone()),
+        ("files.budget", "--file-budget", serve.file_budget.clone()),
+        ("log.format", "--json", json),
+    ];
+    let given = all.into_iter().filter_map(|(key, flag, value)| {
+        let values = vec![value?];
+        Some(Flag { key, flag, values })
+    });
+    given.collect()
+}
+
+/// The address that a key names; notes a mistake if it names none.
+fn address(reader: &mut Reader, key: &str) -> SocketAddr {
+    let text = reader.settings().text(key).to_owned();
+    let bare = text.strip_prefix("http://").unwrap_or(&text);
+    let found = bare.trim_end_matches('/').to_socket_addrs();
+    let why = match found.map(|mut found| found.next()) {
+        Ok(Some(address)) => return address,
+        Ok(None) => "it has no address".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let what = format!("'{text}' is no address: {why}");
+    let mend = "write ADDRESS:PORT, as in 127.0.0.1:4480, 0.0.0.0:4433 or [::]:4433";
+    reader.conflict(key, &what, mend);
+    SocketAddr::from(([0, 0, 0, 0], 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(global: Global, listen: &str) -> Result<Configured, Mistakes> {
+        let listen = Some(listen.to_owned());
+        let serve = Serve {
+            listen,
+            ..Serve::default()
+        };
+        read(&global, &serve).map(|(configured, _)| configured)
+    }
+
+    #[test]
+    fn the_published_file_writes_out_every_default() {
+        let mut reader = Reader::new(KEYS);
+        reader.file(
+            "coordinator.toml",
+            include_str!("../../../deploy/coordinator.toml"),
+        );
+        let written = reader.settle().unwrap();
+        let defaults = Reader::new(KEYS).settle().unwrap();
+        for (key, value, from) in written.all() {
+            assert_eq!(value, defaults.get(key), "{key}");
+            let from = from.to_string();
+            assert!(
+                from.starts_with("coordinator.toml:"),
+                "{key} is not written"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on_are_checked() {
+        let global = |api: &str| Global {
+            api: Some(api.to_owned()),
+            ..Global::default()
+        };
+        let read = with(global("http://127.0.0.1:80/"), "127.0.0.1:0").unwrap();
+        assert_eq!(
+            (read.options.listen.port(), read.options.api.port()),
+            (0, 80)
+        );
+        for wrong in ["nonsense", "127.0.0.1", "127.0.0.1:99999"] {
+            let told = with(global(wrong), wrong).unwrap_err().to_string();
+            assert!(told.contains("--listen: listen: '"), "{told}");
+            assert!(told.contains("--api: api: '"), "{told}");
+        }
+    }
+
+    #[test]
+    fn mistakes_of_a_file_have_places_and_mends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let text = "lisen = 'x'\napi = 'nonsense'\n[scheduler]\nmax_retries = -1\n\
+                    backoff_duration = '5'\n[files]\nbudget = 5\n";
+        std::fs::write(&path, text).unwrap();
+        let global = Global {
+            config: Some(path),
+            ..Global::default()
+        };
+        let told = with(global, "127.0.0.1:0").unwrap_err().to_string();
+        for wanted in [
+            "c.toml:1:1: unknown key 'lisen'\n  mend: did you mean 'listen'?",
+            "c.toml:2:1: api: 'nonsense' is no address",
+            "c.toml:4:15: scheduler.max_retries: '-1' is no whole number",
+            "c.toml:5:20: scheduler.backoff_duration: the duration '5' has no unit\n  mend: write 5s",
+            "c.toml:7:10: files.budget: the size '5' has no unit",
+        ] {
+            assert!(told.contains(wanted), "{wanted}\n--- in\n{told}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Configuration files of the built programs: mistakes, defaults, several addresses of the
+//! coordinator, and a first boot that enrols from a token file.
+
+use e2e::agent::{stderr, stdout, wait_for};
+use e2e::fleet::{Fleet, output, program};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+/// A process that is gone with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn agent(config: &Path) -> Running {
+    let mut command = program("driftless-agent");
+    command.arg("run").arg("--config").arg(config);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Running(command.spawn().expect("the agent can be started"))
+}
+
+fn online(fleet: &Fleet, name: &str) {
+    wait_for("the node to be online", || {
+        let nodes = fleet.json(&["node", "list"]);
+        let online = |node: &Value| node["name"] == name && node["state"] == "online";
+        nodes.iter().any(online).then_some(())
+    });
+}
+
+/// What `status` of the agent with this configuration says.
+fn status(config: &Path) -> Value {
+    let mut command = program("driftless-agent");
+    let output = output(command.args(["status", "--json", "--config"]).arg(config));
+    serde_json::from_str(&stdout(&output)).unwrap_or(Value::Null)
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_told_at_once_and_nothing_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("wrong.toml");
+    let data = dir.path().join("data");
+    let wrong = format!(
+        "dta = 'x'\ndata = '{}'\n[scheduler]\nmax_retries = 'two'\n",
+        data.display()
+    );
+    std::fs::write(&config, wrong).unwrap();
+    for (name, args) in [
+        ("driftless", &["config", "check"][..]),
+        (
+            "driftless",
+            &["serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"],
+        ),
+        ("driftless-agent", &["config", "check"]),
+        ("driftless-agent", &["run", "--name", "gw-1"]),
+    ] {
+        let output = output(program(name).args(args).arg("--config").arg(&config));
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(6), "{name} {args:?}: {told}");
+        for wanted in [
+            "wrong.toml:1:1: unknown key 'dta'",
+            "did you mean 'data'?",
+            "wrong.toml:4:15: scheduler.max_retries: 'two' is no whole number",
+        ] {
+            assert!(told.contains(wanted), "{name} {args:?}: {told}");
+        }
+    }
+    assert!(!data.exists());
+    let mut command = program("driftless-agent");
+    let output = output(
+        command
+            .args(["config", "check", "--json", "--config"])
+            .arg(&config),
+    );
+    let told = stderr(&output);
+    let first: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["line"], &first["column"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn the_published_files_are_sound_and_say_where_values_come_from() {
+    for (name, variable) in [
+        ("agent", "DRIFTLESS_AGENT_SCHEDULER_MAX_RETRIES"),
+        ("coordinator", "DRIFTLESS_COORDINATOR_SCHEDULER_MAX_RETRIES"),
+    ] {
+        let file = format!("{}/../../deploy/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let binary = ["driftless-agent", "driftless"][usize::from(name == "coordinator")];
+        let mut command = program(binary);
+        command.args(["config", "check", "--json", "--config", &file]);
+        let output = output(command.env(variable, "9"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let lines: Vec<Value> = stdout(&output)
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let of = |key: &str| lines.iter().find(|line| line["key"] == key).unwrap();
+        let retries = of("scheduler.max_retries");
+        assert_eq!(
+            (&retries["value"], &retries["from"]),
+            (&9.into(), &variable.into())
+        );
+        let from = of("scheduler.backoff_duration")["from"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(from.contains(&format!("{name}.toml:")), "{from}");
+    }
+}
+
+#[test]
+fn a_first_boot_enrols_from_a_token_file_and_several_addresses_are_tried_in_turn() {
+    let fleet = Fleet::enrolling(&[&[], &[]]);
+    let at = |name: &str| fleet.base().join(name);
+    let (config, token) = (at("agent.toml"), at("token"));
+    std::fs::write(&token, format!("{}\n", fleet.token(&["--name", "gw-7"]))).unwrap();
+    let text = format!(
+        "name = 'gw-7'\ndata = '{}'\ncoordinator = ['127.0.0.1:0', '{}', '{}']\n\
+         token_file = '{}'\nlabels = {{site = 'plant-3'}}\n\
+         [link]\nidle_timeout = '2s'\nredial_max = '1s'\n",
+        at("gw-7").display(),
+        fleet.relay().address(0),
+        fleet.relay().address(1),
+        token.display(),
+    );
+    std::fs::write(&config, text).unwrap();
+    let running = agent(&config);
+    online(&fleet, "gw-7");
+    wait_for("the used token to be removed", || {
+        (!token.exists()).then_some(())
+    });
+    let node = fleet.json(&["node", "get", "gw-7"]).remove(0);
+    assert_eq!(node["labels"]["site"], "plant-3");
+    // the address that it used is gone for good
+    fleet.cut(0);
+    wait_for("the link to be lost", || {
+        let status = status(&config);
+        (status["link"] != "online").then_some(())
+    });
+    wait_for("the link over the other address", || {
+        (status(&config)["link"] == "online").then_some(())
+    });
+    drop(running);
+    // a reboot needs neither the token nor the first address
+    let running = agent(&config);
+    wait_for("the agent to answer", || {
+        (!status(&config).is_null()).then_some(())
+    });
+    wait_for("the link after a reboot", || {
+        (status(&config)["link"] == "online").then_some(())
+    });
+    drop(running);
+}
