@@ -14,8 +14,8 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The coordinator's data directory: `--data`, `DRIFTLESS_DATA`, the configuration file, or the usual
-/// place.
+/// The coordinator's data directory: `--data`, `DRIFTLESS_DATA`, the configuration file, or the
+/// usual place.
 pub(crate) fn data_dir(global: &Global) -> PathBuf {
     if let Some(data) = &global.data {
         return data.clone();

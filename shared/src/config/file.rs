@@ -93,7 +93,8 @@ impl Walk<'_> {
         }
     }
 
-    /// What an unknown key was probably meant to be: one of its section, or the same word elsewhere.
+    /// What an unknown key was probably meant to be: one of its section, or the same word
+    /// elsewhere.
     fn suggest(&self, within: &str, name: &str) -> String {
         let here = self
             .schema
