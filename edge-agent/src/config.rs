@@ -116,7 +116,7 @@ impl Settings {
             },
             slots: values
                 .number("capacity.slots")
-                .map_or_else(|| cpus.div_ceil(1000), |slots| slots)
+                .unwrap_or_else(|| cpus.div_ceil(1000))
                 .try_into()
                 .unwrap_or(usize::MAX),
             run_as,
