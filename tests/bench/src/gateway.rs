@@ -35,7 +35,7 @@ pub(crate) fn make(data: &Path) -> Result<()> {
         IDENTITY.node,
         "bench",
         IDENTITY.incarnation,
-        None,
+        Vec::new(),
         BTreeMap::new(),
     );
     edge_store::create_file(&dir.store(), IDENTITY)?;
