@@ -16,6 +16,7 @@ pub mod limits;
 pub mod log;
 pub mod spec;
 pub mod state;
+pub mod telemetry;
 pub mod time;
 pub mod wire;
 pub mod workflow;

@@ -23,5 +23,6 @@ pub mod slice;
 mod snapshot;
 pub mod state;
 pub mod store;
+pub mod telemetry;
 mod tidy;
 pub mod view;
