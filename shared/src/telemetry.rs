@@ -1,8 +1,9 @@
 //! Telemetry: what a gateway measured of itself, in pieces that cover a range of its time.
 //!
-//! A node's time is a line of moments `(boot, milliseconds of the boot clock)`. Pieces cut that line
-//! without overlap: each covers a half-open range and holds either points or the reason why there
-//! are none. So ranges alone say what was received, what is missing, and what will never come.
+//! A node's time is a line of moments `(boot, milliseconds of the boot clock)`. Pieces cut that
+//! line without overlap: each covers a half-open range and holds either points or the reason why
+//! there are none. So ranges alone say what was received, what is missing, and what will never
+//! come.
 
 mod block;
 mod metric;

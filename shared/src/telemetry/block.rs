@@ -369,7 +369,8 @@ mod tests {
     proptest! {
         #[test]
         fn blocks_of_any_level_come_back_as_they_were(
-            level in 0u8..4, rows in prop::collection::vec((1u64..1 << 40, any::<i64>(), any::<i64>()), 1..40)
+            level in 0u8..4,
+            rows in prop::collection::vec((1u64..1 << 40, any::<i64>(), any::<i64>()), 1..40)
         ) {
             let mut block = Block::new(7, BootId::default(), level, 3);
             block.column(&Key::new(Metric::Load, ""));

@@ -1,5 +1,5 @@
-//! Frames in files of telemetry: `u32` length, 4 bytes of the body's BLAKE3, the body. What was torn
-//! at the end of a file is told apart from what is whole.
+//! Frames in files of telemetry: `u32` length, 4 bytes of the body's BLAKE3, the body. What was
+//! torn at the end of a file is told apart from what is whole.
 
 use crate::ids::Hash;
 

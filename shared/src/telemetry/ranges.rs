@@ -100,7 +100,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_set_is_what_its_ranges_say(
-            ranges in prop::collection::vec((0u64..40, 0u64..12), 0..12), probe in (0u64..40, 0u64..12)
+            ranges in prop::collection::vec((0u64..40, 0u64..12), 0..12),
+            probe in (0u64..40, 0u64..12)
         ) {
             let of = |(after, length): (u64, u64)| range((1, after), (1, after + length));
             let set = RangeSet::of(ranges.iter().copied().map(of));
