@@ -9,6 +9,7 @@ use crate::explain::Decision;
 use crate::fact::{Acknowledged, SliceState};
 use crate::ids::{BootId, Generation, Hash, Incarnation, NodeId};
 use crate::log::{Batch, Head, PackedBatch};
+use crate::telemetry::{Receipt, Report};
 use crate::time::{Now, Span, Unix};
 use crate::workflow::Resources;
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,10 @@ pub const PROTOCOL_MIN: u16 = 1;
 pub const PROTOCOL_MAX: u16 = 1;
 /// Feature: the coordinator takes facts as [`Up::Packed`].
 pub const PACKED: u64 = 1;
+/// Feature: telemetry goes up in a stream of its own, and receipts of it come down.
+pub const TELEMETRY: u64 = 2;
 /// Features of this build, one bit each; what both have is used.
-pub const FEATURES: u64 = PACKED;
+pub const FEATURES: u64 = PACKED | TELEMETRY;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -48,6 +51,8 @@ pub enum Up {
     },
     /// 7: like `Facts`, as they lie on the agent's disk; only where both sides have [`PACKED`].
     Packed(PackedBatch),
+    /// 8: what the gateway measured of itself; only where both sides have [`TELEMETRY`].
+    Telemetry(Report),
 }
 
 impl Up {
@@ -91,6 +96,8 @@ pub enum Down {
     /// 7: proof that the coordinator wrote its log for this node up to here; comes before the batch
     /// that it covers.
     DirectiveSeal(DirectiveSeal),
+    /// 8: all telemetry that is durable here; only where both sides have [`TELEMETRY`].
+    Telemetry(Receipt),
 }
 
 /// A head of a node's directive log under the coordinator's seal. The agent keeps the newest one

@@ -19,4 +19,5 @@ pub mod record;
 pub mod run;
 pub mod seal;
 pub mod store;
+pub mod telemetry;
 pub mod view;

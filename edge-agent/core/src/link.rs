@@ -248,6 +248,8 @@ impl Agent {
                 self.link.flying.clear();
                 self.link.sent = from.saturating_sub(1);
             }
+            // The shell hands it to the ring.
+            Down::Telemetry(_) => {}
             Down::DirectiveSeal(seal) => {
                 self.link.seal_ahead = Some(seal);
                 self.keep_seal(fx);

@@ -36,10 +36,12 @@ pub enum Kind {
     LogAsk = 7,
     /// The answer to that.
     LogAnswer = 8,
+    /// A message of a session's telemetry stream.
+    Telemetry = 9,
 }
 
 impl Kind {
-    fn tag(self) -> u8 {
+    pub(crate) fn tag(self) -> u8 {
         VERSION << 4 | self as u8
     }
 }
@@ -200,6 +202,22 @@ impl FrameReader {
             };
             self.partial.feed(&chunk.bytes);
         }
+    }
+
+    /// The kind byte of the next frame, which stays to be read; none when the stream ended before
+    /// it. A call that is dropped loses nothing.
+    ///
+    /// # Errors
+    /// The loss of the connection.
+    pub async fn tag(&mut self) -> Result<Option<u8>, LinkError> {
+        while self.partial.0.len() < HEADER {
+            let missing = HEADER - self.partial.0.len();
+            let Some(chunk) = self.stream.read_chunk(missing, true).await? else {
+                return Ok(None);
+            };
+            self.partial.feed(&chunk.bytes);
+        }
+        Ok(self.partial.0.get(HEADER - 1).copied())
     }
 
     /// The stream behind the last frame.

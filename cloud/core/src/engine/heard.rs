@@ -57,6 +57,8 @@ impl<S: Store> Engine<S> {
                 self.details(node, details);
                 Ok(())
             }
+            // Kept outside the store, by the shell.
+            Up::Telemetry(_) => Ok(()),
             Up::WantDirectives { from } => {
                 let head = self.directive_head(node, from.saturating_sub(1))?;
                 let live = self.links.get_mut(&node).and_then(|l| l.live.as_mut());

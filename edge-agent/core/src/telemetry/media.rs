@@ -1,7 +1,8 @@
 //! The files below the ring.
 
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::rc::Rc;
 
 /// Why the files could not be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -49,7 +50,7 @@ pub trait Media {
 
 /// Files in memory, for tests and the simulator; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryMedia(Arc<Mutex<Files>>);
+pub struct MemoryMedia(Rc<RefCell<Files>>);
 
 #[derive(Debug, Default)]
 struct Files {
@@ -68,24 +69,24 @@ fn error(full: bool, text: &str) -> MediaError {
 }
 
 impl MemoryMedia {
-    fn lock(&self) -> MutexGuard<'_, Files> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn files(&self) -> RefMut<'_, Files> {
+        self.0.borrow_mut()
     }
 
     /// At most so many bytes fit from now on.
     pub fn set_room(&self, room: Option<u64>) {
-        self.lock().room = room;
+        self.files().room = room;
     }
 
     /// After `bytes` more every operation fails, until this is called with `None`; the write that
     /// crosses the limit is torn.
     pub fn die_after(&self, bytes: Option<u64>) {
-        self.lock().alive_for = bytes;
+        self.files().alive_for = bytes;
     }
 
     /// Cuts up to `bytes` off the end of the newest file, as a lost last write would.
     pub fn tear(&self, bytes: usize) {
-        if let Some(mut last) = self.lock().files.last_entry() {
+        if let Some(mut last) = self.files().files.last_entry() {
             let left = last.get().len().saturating_sub(bytes);
             last.get_mut().truncate(left);
         }
@@ -94,7 +95,7 @@ impl MemoryMedia {
     /// Bytes in all.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.lock().bytes()
+        self.files().bytes()
     }
 }
 
@@ -122,13 +123,13 @@ impl Files {
 
 impl Media for MemoryMedia {
     fn list(&self) -> Result<Vec<(u32, u64)>, MediaError> {
-        let files = self.lock();
+        let files = self.files();
         let all = files.files.iter();
         Ok(all.map(|(id, file)| (*id, file.len() as u64)).collect())
     }
 
     fn read(&self, id: u32, offset: u64, length: usize) -> Result<Vec<u8>, MediaError> {
-        let files = self.lock();
+        let files = self.files();
         let file = files.files.get(&id);
         let file = file.ok_or_else(|| error(false, "no such file"))?;
         let rest = file
@@ -138,7 +139,7 @@ impl Media for MemoryMedia {
     }
 
     fn append(&mut self, id: u32, bytes: &[u8]) -> Result<(), MediaError> {
-        let mut files = self.lock();
+        let mut files = self.files();
         let (written, result) = files.write(bytes.len() as u64, 0);
         let file = files.files.entry(id).or_default();
         file.extend(bytes.iter().take(usize::try_from(written).unwrap_or(0)));
@@ -146,7 +147,7 @@ impl Media for MemoryMedia {
     }
 
     fn replace(&mut self, id: u32, bytes: &[u8]) -> Result<(), MediaError> {
-        let mut files = self.lock();
+        let mut files = self.files();
         let (_, result) = files.write(bytes.len() as u64, 0);
         result?;
         files.files.insert(id, bytes.to_vec());
@@ -154,7 +155,7 @@ impl Media for MemoryMedia {
     }
 
     fn remove(&mut self, id: u32) -> Result<(), MediaError> {
-        let mut files = self.lock();
+        let mut files = self.files();
         files.write(0, 0).1?;
         files.files.remove(&id);
         Ok(())
