@@ -10,6 +10,7 @@ mod metric;
 mod ranges;
 
 pub mod frame;
+pub mod query;
 
 pub use block::{Block, Cell, Point, Sample};
 pub use metric::{Key, Metric};

@@ -1,5 +1,5 @@
-//! The telemetry of one node: a bounded file of pieces outside the store, what of the node's time is
-//! known, and what to acknowledge. Deterministic; the shell brings pieces, the clock and a
+//! The telemetry of one node: a bounded file of pieces outside the store, what of the node's time
+//! is known, and what to acknowledge. Deterministic; the shell brings pieces, the clock and a
 //! [`Journal`].
 //!
 //! Invariant: a receipt names only what a sync made durable, or what was durable once and has been
