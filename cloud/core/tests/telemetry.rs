@@ -52,7 +52,7 @@ fn gap(after: u64, upto: u64, reason: GapReason) -> Report {
 
 fn open(journal: &MemoryJournal, bytes: u64) -> Book<MemoryJournal> {
     let age = Span::secs(3600);
-    Book::open(journal.clone(), Keep { bytes, age }).unwrap()
+    Book::open(journal.clone(), Keep { bytes, age }).expect("a file that can be read")
 }
 
 fn samples(book: &Book<MemoryJournal>) -> Vec<u64> {
@@ -63,7 +63,7 @@ fn samples(book: &Book<MemoryJournal>) -> Vec<u64> {
             all.push(point.ms);
         }
     })
-    .unwrap();
+    .expect("a file that can be read");
     all.sort_unstable();
     all
 }

@@ -51,7 +51,7 @@ fn at(boot: u32, ms: u64) -> At {
 }
 
 fn open(media: &MemoryMedia, quota: u64) -> Ring<MemoryMedia> {
-    Ring::open(media.clone(), WHO, limits(quota)).unwrap()
+    Ring::open(media.clone(), WHO, limits(quota)).expect("files that can be listed")
 }
 
 fn run(ring: &mut Ring<MemoryMedia>, boot: u32, from: u64, count: u64) -> u64 {
@@ -80,7 +80,7 @@ impl Cloud {
                     order.push(piece.range);
                     if let Content::Block(bytes) = &piece.content {
                         assert!(bytes.len() <= PIECE_BYTES);
-                        let block = Block::unpack(bytes).unwrap();
+                        let block = Block::unpack(bytes).expect("a block");
                         assert_eq!(block.range(), piece.range);
                         assert!(!self.has.covers(&piece.range), "sent twice");
                         for cell in block.points.iter().map(|p| p.cells[0]) {

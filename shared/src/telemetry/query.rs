@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn steps_sum_up_and_nothing_counts_twice() {
         let fine = block(0, 0, &[(10, 4), (20, 8), (30, 1), (200, 7)]);
-        let answer = ask(&["load"], 25, &[fine.clone()]);
+        let answer = ask(&["load"], 25, std::slice::from_ref(&fine));
         assert_eq!(answer.series.len(), 1);
         let values: Vec<(i64, i64, u32)> = answer.series[0]
             .values
