@@ -25,6 +25,16 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing of that name, 4 the agent does not answer, 5 refused,
             6 mistakes in the configuration";
 
+const ANSWER_EXAMPLES: &str = "\
+Examples:
+  driftless-agent waits                               what is asked, and by which task
+  driftless-agent answer 4f1c release yes
+  driftless-agent answer 4f1c release yes --input batch=7
+  driftless-agent answer 4f1c release no
+
+One answer counts: the one that this gateway records first, whether it was given here or came from the
+coordinator. The other is kept and shown with who gave it and when.";
+
 /// The agent's commands.
 #[derive(Debug, Parser)]
 #[command(name = "driftless-agent", version, about = "Runs workflows on this gateway", long_about = LONG, after_help = EXAMPLES)]
@@ -130,6 +140,22 @@ enum Command {
         /// A run, or the unique beginning of its id.
         run: String,
     },
+    /// Show what waits for a person here, oldest first, with the command that ends each wait.
+    Waits,
+    /// Answer a question of a task, without any network.
+    #[command(after_help = ANSWER_EXAMPLES)]
+    Answer {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task that asks.
+        task: String,
+        /// yes approves it, no rejects it: the task fails.
+        #[arg(value_name = "yes|no", value_parser = ["yes", "no"])]
+        answer: String,
+        /// A field that the question asks for.
+        #[arg(long = "input", value_name = "NAME=VALUE")]
+        input: Vec<String>,
+    },
     /// Let a paused run, or a paused or lost task, go on.
     Resume {
         /// A run, or the unique beginning of its id.
@@ -178,6 +204,13 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             files,
         } => commands::submit(&common, &file, &params, &files),
         Command::Cancel { run, reason } => commands::cancel(&common, run, reason),
+        Command::Waits => commands::waits(&common),
+        Command::Answer {
+            run,
+            task,
+            answer,
+            input,
+        } => commands::answer(&common, run, task, answer == "yes", &input),
         Command::Pause { run } => commands::pause(&common, run, true),
         Command::Resume {
             run,

@@ -336,6 +336,16 @@ fn send_file(client: &mut Client, path: &str) -> Result<(Hash, u64), Failure> {
     }
 }
 
+fn pair(item: &str) -> Result<(String, String), Failure> {
+    let pair = item.split_once('=');
+    let pair = pair.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| Failure(2, format!("{item}: write NAME=VALUE")))
+}
+
+fn pairs(items: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    items.iter().map(|item| pair(item)).collect()
+}
+
 /// `submit`.
 pub(crate) fn submit(
     common: &Common,
@@ -344,15 +354,7 @@ pub(crate) fn submit(
     files: &[String],
 ) -> ExitCode {
     finish((|| {
-        let usage = |what: &str| Failure(2, format!("{what}: write NAME=VALUE"));
-        let pair = |item: &str| {
-            item.split_once('=')
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        };
-        let params: BTreeMap<String, String> = params
-            .iter()
-            .map(|item| pair(item).ok_or_else(|| usage(item)))
-            .collect::<Result<_, _>>()?;
+        let params: BTreeMap<String, String> = pairs(params)?;
         let name = file.display().to_string();
         let bytes = read_spec(file).map_err(|error| Failure(FAILED, format!("{name}: {error}")))?;
         let text = shared::spec::utf8(&name, &bytes)
@@ -360,7 +362,7 @@ pub(crate) fn submit(
         let mut client = Client::connect(&common.data)?;
         let mut sent: BTreeMap<String, (Hash, u64)> = BTreeMap::new();
         for item in files {
-            let (name, path) = pair(item).ok_or_else(|| usage(item))?;
+            let (name, path) = pair(item)?;
             sent.insert(name, send_file(&mut client, &path)?);
         }
         let now = crate::clock::now().wall;
@@ -407,4 +409,67 @@ pub(crate) fn pause(common: &Common, run: String, on: bool) -> ExitCode {
 /// `resume` of a task.
 pub(crate) fn resume(common: &Common, run: String, task: String) -> ExitCode {
     order(common, &Request::Resume { run, task }, "runs again")
+}
+
+/// `answer`.
+pub(crate) fn answer(
+    common: &Common,
+    run: String,
+    task: String,
+    yes: bool,
+    input: &[String],
+) -> ExitCode {
+    let input = match pairs(input) {
+        Ok(input) => input,
+        Err(failure) => return finish(Err(failure)),
+    };
+    let done = if yes { "approved" } else { "rejected" };
+    let request = Request::Answer {
+        run,
+        task,
+        yes,
+        input,
+    };
+    order(common, &request, done)
+}
+
+/// How long ago, in the largest unit that fits.
+fn age(since: Option<i64>) -> String {
+    let Some(since) = since else {
+        return "-".to_owned();
+    };
+    let seconds = crate::clock::now().wall.0.saturating_sub(since).max(0) / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// `waits`.
+pub(crate) fn waits(common: &Common) -> ExitCode {
+    finish((|| {
+        let list = items(common, &Request::Waits)?;
+        let mut out = io::stdout().lock();
+        if common.json {
+            return Ok(list.iter().try_for_each(|wait| writeln!(out, "{wait}"))?);
+        }
+        if list.is_empty() {
+            return Ok(writeln!(out, "nothing waits for a person here")?);
+        }
+        let row = |wait: &Value| {
+            let run: String = text(&wait["run"]).chars().take(8).collect();
+            vec![
+                age(wait["since"].as_i64()),
+                run,
+                text(&wait["task"]),
+                text(&wait["what"]),
+                text(&wait["command"]),
+            ]
+        };
+        let rows: Vec<Vec<String>> = list.iter().map(row).collect();
+        let head = ["AGE", "RUN", "TASK", "WAITS FOR", "ENDS WITH"];
+        Ok(write!(out, "{}", table(&head, &rows))?)
+    })())
 }

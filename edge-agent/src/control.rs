@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::ids::{Hash, RunId};
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -69,6 +70,19 @@ pub enum Request {
         run: String,
         /// The task's id.
         task: String,
+    },
+    /// What waits for a person.
+    Waits,
+    /// Answers a question.
+    Answer {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+        /// Approve, or reject.
+        yes: bool,
+        /// What is filled in.
+        input: BTreeMap<String, String>,
     },
 }
 

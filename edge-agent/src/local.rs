@@ -152,6 +152,19 @@ fn answer(
         }),
         Request::Pause { run, on } => handle.order(Order::Pause { run, on, by }),
         Request::Resume { run, task } => handle.order(Order::Resume { run, task, by }),
+        Request::Waits => return list(handle.ask(Ask::Waits), writer),
+        Request::Answer {
+            run,
+            task,
+            yes,
+            input,
+        } => handle.order(Order::Answer {
+            run,
+            task,
+            yes,
+            input,
+            by,
+        }),
     };
     say(writer, &answer)
 }

@@ -14,7 +14,7 @@ use edge_core::store::Store;
 use edge_exec as exec;
 use serde_json::json;
 use shared::explain::Reason;
-use shared::ids::{AttemptRef, RunId, TaskIdx};
+use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
 use shared::time::{Mono, Now, Span, Stamp};
 use shared::workflow::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +52,8 @@ pub enum Ask {
         /// Ended ones, too.
         all: bool,
     },
+    /// What waits for a person.
+    Waits,
     /// Why a task runs or not.
     Explain {
         /// A run, or the unique beginning of its id.
@@ -104,6 +106,19 @@ pub enum Order {
         run: String,
         /// The task's id.
         task: String,
+        /// Who.
+        by: String,
+    },
+    /// See `Local::Answer`.
+    Answer {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+        /// Approve, or reject.
+        yes: bool,
+        /// What is filled in.
+        input: BTreeMap<String, String>,
         /// Who.
         by: String,
     },
@@ -474,6 +489,19 @@ impl<S: Store + Send + 'static> Loop<S> {
             Order::Resume { run, task, by } => {
                 find_task(agent, &run, &task).map(|(run, task)| Local::Resume { run, task, by })
             }
+            Order::Answer {
+                run,
+                task,
+                yes,
+                input,
+                by,
+            } => find_task(agent, &run, &task).map(|(run, task)| Local::Answer {
+                run,
+                task,
+                yes,
+                input,
+                by,
+            }),
         };
         match what {
             Ok(what) => {
@@ -538,6 +566,15 @@ impl Hands {
                     grace,
                     why,
                 });
+            }
+            Action::Keep { bytes } => {
+                // Where it cannot be written, who reads it fails with a missing input and retries.
+                let files = self.executor.files();
+                if files.find(Hash::of(&bytes)).is_none()
+                    && let Err(error) = files.add(&mut bytes.as_slice())
+                {
+                    tracing::warn!(%error, "an answer cannot be put into the file store");
+                }
             }
             Action::ForgetRun { run } => self.executor.command(exec::Command::Forget(run)),
             Action::Reply { request, reply } => {
@@ -669,6 +706,7 @@ fn find_task(agent: &Agent, run: &str, task: &str) -> Result<(RunId, TaskIdx), S
 fn answer(agent: &Agent, ask: &Ask) -> Answer {
     let value = match ask {
         Ask::Status => serde_json::to_value(agent.status()),
+        Ask::Waits => serde_json::to_value(agent.waits()),
         Ask::Tasks { all } => serde_json::to_value(agent.ps(*all)),
         Ask::Explain { run, task } => match find_task(agent, run, task) {
             Ok((run, _)) => serde_json::to_value(agent.explain(run, task)),

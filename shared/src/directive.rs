@@ -3,6 +3,7 @@
 //! Variants are numbered by position and may only be appended; see `fact` for entries of later
 //! versions.
 
+use crate::approval::Answer;
 use crate::fact::{OutputFile, Unreadable};
 use crate::ids::{Generation, Hash, RunId, SliceRef, TaskIdx};
 use crate::state::TaskState;
@@ -67,6 +68,15 @@ pub enum Body {
         why: String,
         /// The slices that the coordinator knows to be the node's.
         slices: Vec<SliceRef>,
+    },
+    /// 7: a person answered a question of a task; which answer counts its owner says by `Answered`.
+    Answer {
+        /// The slice of the task.
+        slice: SliceRef,
+        /// The task.
+        task: TaskIdx,
+        /// The answer.
+        answer: Answer,
     },
 }
 

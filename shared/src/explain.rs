@@ -108,6 +108,14 @@ states! {
         /// What it made lay only on a node that is gone, others need it, and it may not be done
         /// again.
         OutputLost = "output_lost",
+        /// A person approved it.
+        Approved = "approved",
+        /// A person rejected it.
+        Rejected = "rejected",
+        /// Nobody answered before its deadline, and then it counts as approved.
+        ApprovedByDefault = "approved_by_default",
+        /// Nobody answered before its deadline, and then it counts as rejected.
+        RejectedByDefault = "rejected_by_default",
     }
 }
 

@@ -5,6 +5,7 @@
 //! of a later version keeps its bytes: [`Fact::decode`] says so and the reader records it without
 //! applying it.
 
+use crate::approval::Answer;
 use crate::explain::Reason;
 use crate::ids::{AttemptRef, BootId, Hash, RunId, SliceRef, TaskIdx};
 use crate::log::Head;
@@ -145,6 +146,18 @@ pub enum Body {
         slice: SliceRef,
         /// In force, or gone.
         on: bool,
+    },
+    /// 15: a question was answered. This is its end if the answer counts; else it stands for those
+    /// who ask what became of it.
+    Answered {
+        /// The slice of the task.
+        slice: SliceRef,
+        /// The task.
+        task: TaskIdx,
+        /// The answer.
+        answer: Answer,
+        /// Why it does not count.
+        not: Option<Reason>,
     },
 }
 

@@ -5,6 +5,7 @@
 //! Invariant: nothing here reads a clock, a file, a socket or a random source, and nothing here
 //! depends on another crate of this workspace.
 
+pub mod approval;
 pub mod codec;
 pub mod config;
 pub mod directive;

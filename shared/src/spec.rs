@@ -8,6 +8,7 @@
 //! Invariant: no text makes this panic or grow beyond its bounds; a parameter's value never
 //! becomes syntax.
 
+mod ask;
 mod assemble;
 mod build;
 mod decode;

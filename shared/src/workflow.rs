@@ -7,6 +7,7 @@
 //! compiled to an older format is read through its old types, keeps its `format`, and is written
 //! in it again.
 
+use crate::approval::Approval;
 use crate::codec::{self, DecodeError};
 use crate::ids::{Hash, TaskIdx};
 use crate::time::{Span, Unix};
@@ -138,6 +139,17 @@ pub struct Task {
     pub matrix: Option<u32>,
 }
 
+impl Task {
+    /// The question, if it asks a person instead of running something.
+    #[must_use]
+    pub fn approval(&self) -> Option<&Approval> {
+        match &self.action {
+            Action::Approval(approval) => Some(approval),
+            Action::Argv(_) | Action::Shell(_) => None,
+        }
+    }
+}
+
 /// What a task executes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Action {
@@ -145,6 +157,8 @@ pub enum Action {
     Argv(Vec<String>),
     /// Text for `sh -c`.
     Shell(String),
+    /// Nothing: a person is asked, and the answer is its end.
+    Approval(Box<Approval>),
 }
 
 /// A file that a task reads.

@@ -33,7 +33,8 @@ fn task<'w>(workflow: &'w Workflow, id: &str) -> &'w Task {
 
 /// A workflow in which task `t` has this line; `before` writes what it may need.
 fn with_task_line(line: &str) -> String {
-    let command = if line.starts_with("command") || line.starts_with("shell") {
+    let runs = ["command", "shell", "approval"];
+    let command = if runs.iter().any(|what| line.starts_with(what)) {
         ""
     } else {
         "    command: [prog]\n"
@@ -92,12 +93,45 @@ fn of_workflow() -> Vec<Pair> {
     ]
 }
 
+/// An approval with these fields.
+fn asks(path: &'static str, a: &str, b: &str) -> Pair {
+    let text = |fields: &str| format!("approval: {{{fields}}}");
+    line(path, &text(a), &text(b))
+}
+
 fn of_task() -> Vec<Pair> {
     vec![
         line("tasks.description", "", "description: text"),
         line("tasks.command", "command: [prog]", "command: [other]"),
         line("tasks.args", "", "args: [x]"),
         line("tasks.shell", "shell: 'true'", "shell: 'false'"),
+        line("tasks.approval", "shell: 'true'", "approval: {prompt: p}"),
+        asks("tasks.approval.prompt", "prompt: p", "prompt: q"),
+        asks(
+            "tasks.approval.input",
+            "prompt: p",
+            "prompt: p, input: {x: {}}",
+        ),
+        asks(
+            "tasks.approval.input.type",
+            "prompt: p, input: {x: {}}",
+            "prompt: p, input: {x: {type: integer}}",
+        ),
+        asks(
+            "tasks.approval.input.default",
+            "prompt: p, input: {x: {}}",
+            "prompt: p, input: {x: {default: y}}",
+        ),
+        asks(
+            "tasks.approval.default",
+            "prompt: p, deadline: 1h",
+            "prompt: p, deadline: 1h, default: no",
+        ),
+        asks(
+            "tasks.approval.deadline",
+            "prompt: p",
+            "prompt: p, deadline: 1h",
+        ),
         line("tasks.needs", "", "needs: [before]"),
         line("tasks.inputs", "", "inputs: [o]"),
         line(
@@ -213,7 +247,9 @@ fn every_field_changes_the_compiled_workflow() {
     for (path, _) in schema::fields() {
         // Whether a parameter is required decides what is refused; see the next test.
         assert!(
-            path == "params.required" || covered.contains(path.as_str()),
+            path == "params.required"
+                || path == "tasks.approval.input.required"
+                || covered.contains(path.as_str()),
             "{path} is not tested"
         );
     }
@@ -290,7 +326,7 @@ fn the_expanded_form_reads_back_to_the_same_workflow() {
         let json: serde_json::Value = serde_json::from_str(&spec.expanded_json()).unwrap();
         assert_eq!(
             json["tasks"]["t"]["retry"]["on_exhausted"].is_string(),
-            path != "x",
+            !path.starts_with("tasks.approval"),
             "{path}"
         );
     }

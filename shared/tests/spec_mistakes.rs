@@ -462,3 +462,35 @@ fn what_depends_on_a_submission_is_left_to_it() {
         "{linted}"
     );
 }
+
+#[test]
+fn approvals() {
+    let asks = |fields: &str, wanted: &str| {
+        check(&format!("name: f\ntasks:\n  t:\n    {fields}\n"), wanted);
+    };
+    asks("approval: {}", "4:15 `approval` has no `prompt`");
+    asks(
+        "approval: {prompt: p}\n    command: [p]",
+        "5:5 an approval runs nothing, so it has no `command`",
+    );
+    asks(
+        "approval: {prompt: p}\n    deadline: 1h",
+        "5:5 it has no `deadline` … write it below `approval`",
+    );
+    asks(
+        "approval: {prompt: p}\n    outputs: [a.txt]",
+        "5:15 an approval writes answer.json only",
+    );
+    asks(
+        "approval: {prompt: p, default: no}",
+        "4:27 `default` says what counts when a deadline passes",
+    );
+    asks(
+        "approval: {prompt: p, default: yes, deadline: 1h, input: {x: {type: integer}}}",
+        "4:27 nobody fills in 'x' when it is approved by default",
+    );
+    asks(
+        "approval: {prompt: p, input: {x: {type: integer, default: y}}}",
+        "4:54 'y' is not of type integer",
+    );
+}

@@ -14,6 +14,7 @@ mod record;
 mod requests;
 mod timers;
 mod views;
+mod waits;
 
 pub use forget::UNNAMED;
 

@@ -218,6 +218,19 @@ pub enum Request {
         /// Who.
         by: String,
     },
+    /// Answer a question of a task.
+    Answer {
+        /// The run.
+        run: RunId,
+        /// The task's id in the specification.
+        task: String,
+        /// Approve, or reject.
+        yes: bool,
+        /// What is filled in.
+        input: BTreeMap<String, String>,
+        /// Who.
+        by: String,
+    },
     /// Forget a run that is over (or known only from facts) now, instead of after its retention.
     ForgetRun {
         /// The run.

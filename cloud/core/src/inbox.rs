@@ -3,6 +3,7 @@
 
 use crate::store::AggregateId;
 use serde::{Deserialize, Serialize};
+use shared::approval::Answer;
 use shared::directive::{Assign, Upstream};
 use shared::explain::{Decision, Reason};
 use shared::fact::SliceState;
@@ -136,6 +137,15 @@ pub enum Message {
     Repeat {
         /// Whose.
         log: LogId,
+    },
+    /// run → node: a person answered a question.
+    Answer {
+        /// The slice of the task.
+        slice: SliceRef,
+        /// The task.
+        task: TaskIdx,
+        /// The answer.
+        answer: Answer,
     },
 }
 

@@ -435,7 +435,8 @@ pub fn runs_named(body: &fact::Body) -> Vec<RunId> {
         | Body::Released { slice, .. }
         | Body::Submitted { slice, .. }
         | Body::SliceDone { slice }
-        | Body::PauseDone { slice, .. } => vec![slice.run],
+        | Body::PauseDone { slice, .. }
+        | Body::Answered { slice, .. } => vec![slice.run],
         Body::Started { attempt } | Body::Ended { attempt, .. } => vec![attempt.slice.run],
         Body::Refused { slice, .. } => slice.iter().map(|s| s.run).collect(),
         Body::CancelledHere { run, .. } | Body::PausedHere { run, .. } => vec![*run],

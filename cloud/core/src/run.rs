@@ -4,6 +4,7 @@
 //! chunks) is loaded when the run is touched. A slice number is never used again: each placement is
 //! a new slice with a new epoch, so a fact counts exactly when its slice is open and owns the task.
 
+pub mod answers;
 pub mod fold;
 pub mod forget;
 pub mod moves;
@@ -181,6 +182,10 @@ pub struct RunHead {
     pub event: Option<EventId>,
     /// The last facts that were not applied, newest last.
     pub conflicts: VecDeque<Conflict>,
+    /// Questions that wait for a person, and since when, by their nodes.
+    pub asking: BTreeMap<TaskIdx, Unix>,
+    /// Answers to questions, oldest first.
+    pub answers: BTreeMap<TaskIdx, Vec<answers::Given>>,
 }
 
 /// A fact that is recorded and changed nothing.
@@ -414,6 +419,8 @@ impl Run {
             gone: None,
             event: None,
             conflicts: VecDeque::new(),
+            asking: BTreeMap::new(),
+            answers: BTreeMap::new(),
         };
         Self {
             id,
@@ -467,6 +474,9 @@ impl Run {
         } else {
             self.head.in_doubt.remove(&task);
         }
+        self.note_asking(task, to, reason, at);
+        let Some(body) = &mut self.body else { return };
+        let row = &mut body.tasks[task.0 as usize];
         let open = match (was.is_final(), to.is_final()) {
             (false, true) => -1,
             (true, false) => 1,

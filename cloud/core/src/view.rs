@@ -34,6 +34,9 @@ pub struct Wait {
     pub what: String,
     /// Since when.
     pub since: Unix,
+    /// The command that ends the wait, if one does.
+    #[serde(default)]
+    pub command: Option<String>,
 }
 
 /// A run.
@@ -111,6 +114,60 @@ pub struct Task {
     pub since: Option<Unix>,
     /// What else is known of attempts: also those that do not count (`also ran on`).
     pub history: Vec<Attempt>,
+    /// What it asks a person, if it does that instead of running something.
+    #[serde(default)]
+    pub question: Option<Question>,
+    /// The answers, oldest first, also those that do not count.
+    #[serde(default)]
+    pub answers: Vec<Answer>,
+}
+
+/// A question to a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// What is asked.
+    pub prompt: String,
+    /// What is to be filled in.
+    pub input: Vec<Field>,
+    /// What counts as answered when the deadline passes.
+    pub default: Option<bool>,
+    /// When nobody is waited for any more.
+    pub deadline: Option<Unix>,
+}
+
+/// A field that a person fills in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Its type: `string`, `integer`, `number`, `boolean`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What counts when it is left out.
+    pub default: Option<String>,
+    /// It must be filled in.
+    pub required: bool,
+}
+
+/// An answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Approved, or rejected.
+    pub yes: bool,
+    /// What was filled in.
+    pub input: BTreeMap<String, String>,
+    /// Who.
+    pub by: String,
+    /// When, by the clock of the side where it was given.
+    pub at: Unix,
+    /// `gateway`, `coordinator`, or `deadline` when nobody answered in time.
+    pub via: String,
+    /// The node that recorded it; absent while it is on its way.
+    pub node: Option<String>,
+    /// Whether it counts; absent while it is on its way.
+    pub counts: Option<bool>,
+    /// Why it does not count.
+    pub reason: Option<String>,
 }
 
 /// An output of a task.

@@ -66,6 +66,8 @@ pub(crate) enum Command {
     /// See the tasks of a run.
     #[command(subcommand)]
     Task(Task),
+    /// Answer a question of a task. The gateway decides which answer counts.
+    Answer(Answer),
     /// See the nodes.
     #[command(subcommand)]
     Node(Node),
@@ -302,6 +304,30 @@ pub(crate) enum Task {
     },
 }
 
+/// Answer a question that a task puts to a person.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless waits list                            what is asked, with the command that answers it
+  driftless answer 4f1c release yes
+  driftless answer 4f1c release yes --input batch=7
+  driftless answer 4f1c release no
+
+The answer goes to the gateway that owns the task, at the latest when it is heard again. One answer
+counts: the one that the gateway records first, whether it came from here or was given there with
+`driftless-agent answer`. `driftless task get RUN TASK` shows all of them. yes: the task succeeds;
+no: it fails.")]
+pub(crate) struct Answer {
+    #[command(flatten)]
+    pub(crate) name: TaskName,
+    /// Approve, or reject
+    #[arg(value_name = "yes|no", value_parser = ["yes", "no"])]
+    pub(crate) answer: String,
+    /// A field that the question asks for (may be repeated)
+    #[arg(long = "input", value_name = "NAME=VALUE", value_parser = crate::text::parse_pair)]
+    pub(crate) input: Vec<(String, String)>,
+}
+
 /// One of a process's two streams.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -435,6 +461,7 @@ mod tests {
             "driftless task logs 4f clean --stream stderr --attempt 2",
             "driftless task explain 4f clean",
             "driftless task output 4f clean out.txt --to x",
+            "driftless answer 4f release yes --input batch=7",
             "driftless node list",
             "driftless node get gw-7",
             "driftless node forget gw-7",

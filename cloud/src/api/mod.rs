@@ -11,6 +11,7 @@ mod guard;
 mod lists;
 mod logs;
 mod nodes;
+mod people;
 mod runs;
 mod suggest;
 pub mod types;
@@ -43,6 +44,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/runs/{run}/tasks", get(runs::tasks))
         .route("/runs/{run}/tasks/{task}", get(runs::task))
         .route("/runs/{run}/tasks/{task}/explain", get(runs::explain))
+        .route("/runs/{run}/tasks/{task}/answer", post(people::answer))
         .route("/runs/{run}/tasks/{task}/logs", get(logs::logs))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{node}", get(nodes::get))

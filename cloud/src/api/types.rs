@@ -4,6 +4,7 @@
 use cloud_core::view;
 use serde::{Deserialize, Serialize};
 use shared::time::Unix;
+use std::collections::BTreeMap;
 
 /// Media type of lists: one JSON object a line.
 pub const LINES: &str = "application/x-ndjson";
@@ -66,6 +67,20 @@ pub struct Ask {
     /// Why.
     #[serde(default)]
     pub why: String,
+}
+
+/// An answer to a task's question.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAnswer {
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+    /// Approve, or reject.
+    pub yes: bool,
+    /// What is filled in, by field.
+    #[serde(default)]
+    pub input: BTreeMap<String, String>,
 }
 
 /// One line of a watch.

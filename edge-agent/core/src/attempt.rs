@@ -67,6 +67,7 @@ impl Agent {
                 };
                 self.stop(attempt, StopWhy::Deadline, true, fx);
             }
+            TaskState::Blocked => self.answer_by_default(key, fx),
             TaskState::Ready | TaskState::Retrying => {
                 let (to, reason) = (TaskState::Failed, Reason::DeadlinePassed);
                 self.emit(
@@ -293,7 +294,7 @@ impl Agent {
         slice.releasing || forget || self.superseding(slice.id)
     }
 
-    /// Ends a blocked task that will not run.
+    /// Ends a blocked task that will not run, or puts its question to people.
     pub(crate) fn end_without_attempt(&mut self, key: TaskKey, fx: &mut Effects) {
         use crate::slice::Verdict;
         let Some(slice) = self.state.slices.get(&key.slice) else {
@@ -303,7 +304,12 @@ impl Agent {
         if slice.waits[at] > 0 || slice.slots[at].state != TaskState::Blocked {
             return;
         }
-        if let Verdict::Ends(to, reason) = slice.verdict(key.pos) {
+        let (to, reason) = match slice.verdict(key.pos) {
+            Verdict::Ends(to, reason) => (to, reason),
+            Verdict::Ready => (TaskState::Blocked, Reason::WaitsForPerson),
+        };
+        let asks = to == TaskState::Blocked;
+        if !(asks && slice.slots[at].reason == reason) {
             let (slice, task) = (slice.id, slice.index[at]);
             self.emit(
                 Body::Moved {
@@ -314,6 +320,9 @@ impl Agent {
                 },
                 fx,
             );
+        }
+        if asks {
+            self.arm_deadline(key);
         }
     }
 }

@@ -100,7 +100,8 @@ impl Agent {
             let id = &slice.task(key.pos).id;
             return Err(format!("task {id} is {state} and in the wrong place"));
         }
-        let stuck = state == TaskState::Blocked && slice.waits[key.pos as usize] == 0;
+        let asks = slice.question(key.pos).is_some_and(|(_, open)| open);
+        let stuck = state == TaskState::Blocked && slice.waits[key.pos as usize] == 0 && !asks;
         if stuck {
             return Err(format!(
                 "task {} is blocked and waits for nothing",

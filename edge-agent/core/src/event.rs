@@ -199,6 +199,19 @@ pub enum Local {
         /// Who.
         by: String,
     },
+    /// Answer a question.
+    Answer {
+        /// The run.
+        run: RunId,
+        /// The task that asks.
+        task: TaskIdx,
+        /// Approve, or reject.
+        yes: bool,
+        /// What is filled in.
+        input: BTreeMap<String, String>,
+        /// Who.
+        by: String,
+    },
 }
 
 /// The answer to a local request.
@@ -281,6 +294,12 @@ pub enum Action {
         request: u64,
         /// The answer.
         reply: LocalReply,
+    },
+    /// Put these bytes into the file store, before anything that is asked for later; nothing
+    /// answers. Repeats are harmless.
+    Keep {
+        /// The content.
+        bytes: Vec<u8>,
     },
     /// The files of a run (work, logs, outputs nobody else names) may go.
     ForgetRun {

@@ -254,6 +254,12 @@ impl Agent {
         let Some(slice) = self.state.slices.get(&key.slice) else {
             return;
         };
+        if slice.question(key.pos).is_some() {
+            self.keep_answer(key, fx);
+        }
+        let Some(slice) = self.state.slices.get(&key.slice) else {
+            return;
+        };
         let (slot, mask) = (slice.slot(key.pos), slice.exports[key.pos as usize]);
         if slot.adopted || mask == 0 || !self.config.has_coordinator {
             return;

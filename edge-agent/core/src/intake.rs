@@ -37,6 +37,7 @@ impl Agent {
         };
         match self.state.open.get(&number)? {
             Open::Refuse(slice, reason, text) => refused(*slice, *reason, text.clone()),
+            Open::Answer(slice, task, answer) => self.judge_answer(number, (*slice, *task), answer),
             Open::Release(slice) => Some(Body::Released {
                 slice: *slice,
                 in_doubt: Vec::new(),
@@ -226,6 +227,15 @@ impl Agent {
                 self.emit(Body::PausedHere { run, on, by }, fx);
             }),
             Local::Resume { run, task, .. } => self.resume(run, task, fx),
+            Local::Answer {
+                run,
+                task,
+                yes,
+                input,
+                by,
+            } => self
+                .known(run)
+                .and_then(|()| self.answer_here((run, task), yes, &input, by, fx)),
         };
         let reply = match reply {
             Ok(()) => LocalReply::Done,

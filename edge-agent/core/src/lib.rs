@@ -6,6 +6,7 @@
 
 mod admit;
 pub mod agent;
+mod asking;
 mod attempt;
 mod audit;
 mod boot;
@@ -26,3 +27,4 @@ pub mod store;
 pub mod telemetry;
 mod tidy;
 pub mod view;
+pub mod waits;

@@ -2,6 +2,7 @@
 //! so that the end of a task costs work for its dependents only.
 
 use serde::{Deserialize, Serialize};
+use shared::approval::{Answer, Approval};
 use shared::directive::Upstream;
 use shared::explain::Reason;
 use shared::fact::OutputFile;
@@ -82,6 +83,8 @@ pub struct Slice {
     pub cancel_ask: bool,
     /// A change of the coordinator's pause mark is not confirmed yet.
     pub pause_ask: Option<bool>,
+    /// Answers to its questions, each with why it does not count; the last few of each task.
+    pub answers: BTreeMap<TaskIdx, Vec<(Answer, Option<Reason>)>>,
 }
 
 /// What becomes of a task whose needs are all final.
@@ -142,6 +145,7 @@ impl Slice {
             releasing: false,
             cancel_ask: false,
             pause_ask: None,
+            answers: BTreeMap::new(),
             index,
         };
         slice.link_tasks()?;
@@ -168,6 +172,22 @@ impl Slice {
     #[must_use]
     pub fn slot(&self, pos: u32) -> &Slot {
         &self.slots[pos as usize]
+    }
+
+    /// The question of the task at a position, and whether it is put to people now.
+    #[must_use]
+    pub fn question(&self, pos: u32) -> Option<(&Approval, bool)> {
+        let slot = self.slot(pos);
+        let open = slot.state == TaskState::Blocked && slot.reason == Reason::WaitsForPerson;
+        Some((self.task(pos).approval()?, open))
+    }
+
+    /// The answer that counts for the task at a position.
+    #[must_use]
+    pub fn answer(&self, pos: u32) -> Option<&Answer> {
+        let answers = self.answers.get(&self.index[pos as usize])?;
+        let counting = answers.iter().rev().find(|(_, not)| not.is_none());
+        counting.map(|(answer, _)| answer)
     }
 
     /// Positions of the tasks that wait for the one at `pos`.

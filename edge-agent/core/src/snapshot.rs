@@ -5,8 +5,10 @@ use crate::slice::{Slice, Slot};
 use crate::state::{CHUNK, Open, Row, Run, SliceKey, State, key};
 use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
+use shared::approval::Answer;
 use shared::codec;
 use shared::directive::Upstream;
+use shared::explain::Reason;
 use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use std::collections::BTreeMap;
@@ -37,6 +39,7 @@ struct Moving {
     pause_ask: Option<bool>,
     told: Vec<Upstream>,
     started: Vec<(AttemptRef, u64)>,
+    answers: Vec<(TaskIdx, Vec<(Answer, Option<Reason>)>)>,
 }
 
 /// The name of a row.
@@ -113,6 +116,7 @@ fn moving(state: &State, slice: &Slice) -> Vec<u8> {
         started: started
             .map(|(attempt, number)| (*attempt, *number))
             .collect(),
+        answers: slice.answers.clone().into_iter().collect(),
     })
 }
 
@@ -183,7 +187,7 @@ fn read_slice(
         Slice::new(frame.id, workflow, frame.hash, frame.index).map_err(|_| damaged(name))?;
     let row = format!("slice/{which}");
     let moving = table.get(row.as_str()).ok_or_else(|| damaged(&row))?;
-    let moving: Moving = codec::decode(moving).map_err(|_| damaged(&row))?;
+    let moving: Moving = codec::decode_extended(moving).map_err(|_| damaged(&row))?;
     let mut slots: Vec<Slot> = Vec::with_capacity(slice.slots.len());
     let prefix = format!("tasks/{which}/");
     for (name, bytes) in table
@@ -198,6 +202,7 @@ fn read_slice(
     slice.slots = slots;
     (slice.done, slice.releasing) = (moving.done, moving.releasing);
     (slice.cancel_ask, slice.pause_ask) = (moving.cancel_ask, moving.pause_ask);
+    slice.answers = moving.answers.into_iter().collect();
     for told in moving.told {
         if let Some(external) = slice.externals.get_mut(&told.task) {
             external.known = Some(told);

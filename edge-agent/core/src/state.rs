@@ -3,6 +3,7 @@
 
 use crate::slice::{Misfit, Slice, Verdict};
 use serde::{Deserialize, Serialize};
+use shared::approval::{Answer, Via};
 use shared::codec;
 use shared::directive::{self, Assign, Upstream};
 use shared::explain::Reason;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 
 /// How many forgotten runs are remembered.
 const FORGOTTEN: usize = 1000;
+/// Answers to one question that are remembered, the one that counts among them.
+const ANSWERS: usize = 8;
 /// Tasks in one row of the snapshot.
 pub(crate) const CHUNK: u32 = 256;
 
@@ -55,6 +58,8 @@ pub enum Open {
     Release(SliceRef),
     /// It cannot be honoured.
     Refuse(Option<SliceRef>, Reason, String),
+    /// A person answered a question.
+    Answer(SliceRef, TaskIdx, Answer),
 }
 
 /// A row of the snapshot.
@@ -80,7 +85,7 @@ pub(crate) struct Touch {
     pub(crate) ready: Vec<TaskKey>,
     /// Tasks that were ready and no longer are.
     pub(crate) unready: Vec<TaskKey>,
-    /// Blocked tasks whose needs are final and that will not run.
+    /// Blocked tasks whose needs are final and that will not run, or ask a person instead.
     pub(crate) ending: Vec<TaskKey>,
     /// Tasks that wait for their next attempt.
     pub(crate) retrying: Vec<TaskKey>,
@@ -215,6 +220,12 @@ impl State {
                     self.pause_changed(*run, touch);
                 }
             }
+            Body::Answered {
+                slice,
+                task,
+                answer,
+                not,
+            } => self.answered((*slice, *task), answer, *not, fact.at, touch),
             Body::Reset { .. } | Body::Dropped { .. } => {}
         }
     }
@@ -247,6 +258,11 @@ impl State {
             Some(Body::Release { slice }) => self.release(*slice, touch),
             Some(Body::Forget { run }) => self.forget(*run, touch),
             Some(Body::Reset { slices, .. }) => self.reset(slices),
+            Some(Body::Answer {
+                slice,
+                task,
+                answer,
+            }) => Some(Open::Answer(*slice, *task, answer.clone())),
         };
         if let Some(open) = open {
             self.open.insert(number, open);
@@ -451,6 +467,55 @@ impl State {
         touch.slices.insert(at.slice);
     }
 
+    /// A question was answered: the task ends with the answer that counts.
+    fn answered(
+        &mut self,
+        (id, task): (SliceRef, TaskIdx),
+        answer: &Answer,
+        not: Option<Reason>,
+        when: Stamp,
+        touch: &mut Touch,
+    ) {
+        let this = |open: &Open| {
+            matches!(open, Open::Answer(of, which, held)
+                if *of == id && *which == task && held == answer)
+        };
+        if let Some(number) = self.open.iter().find(|(_, open)| this(open)) {
+            let number = *number.0;
+            self.open.remove(&number);
+            touch.rows.insert(Row::Core);
+        }
+        let at = key(id);
+        let Some(slice) = self.slices.get_mut(&at).filter(|held| held.id == id) else {
+            return;
+        };
+        let Some(pos) = slice.position(task) else {
+            return;
+        };
+        touch.rows.insert(Row::Slice(at));
+        touch.slices.insert(at);
+        let known = slice.answers.entry(task).or_default();
+        if known.len() >= ANSWERS {
+            known.remove(usize::from(known[0].1.is_none()));
+        }
+        known.push((answer.clone(), not));
+        if not.is_some() {
+            return;
+        }
+        let at = TaskKey { slice: at, pos };
+        let spec = slice.task(pos);
+        let outputs = match spec.approval() {
+            Some(approval) if answer.yes => vec![approval.output(answer); spec.outputs.len()],
+            _ => Vec::new(),
+        };
+        slice.slots[pos as usize].outputs = outputs;
+        let (to, why) = end_of(answer);
+        change(slice, at, to, why, when, touch);
+        if answer.yes {
+            touch.succeeded.push(at);
+        }
+    }
+
     fn told(&mut self, id: SliceRef, told: &Upstream, touch: &mut Touch) -> Option<Open> {
         let at = key(id);
         let Some(slice) = self.slices.get_mut(&at).filter(|held| held.id == id) else {
@@ -647,6 +712,16 @@ fn unknown_run(run: RunId) -> Open {
     )
 }
 
+/// State and reason that an answer ends its task with.
+pub(crate) fn end_of(answer: &Answer) -> (TaskState, Reason) {
+    match (answer.yes, answer.via) {
+        (true, Via::Deadline) => (TaskState::Succeeded, Reason::ApprovedByDefault),
+        (true, _) => (TaskState::Succeeded, Reason::Approved),
+        (false, Via::Deadline) => (TaskState::Failed, Reason::RejectedByDefault),
+        (false, _) => (TaskState::Failed, Reason::Rejected),
+    }
+}
+
 /// Sets a task's state and carries the consequences to the tasks that wait for it.
 fn change(
     slice: &mut Slice,
@@ -711,6 +786,11 @@ fn count(slice: &mut Slice, at: TaskKey, was: bool, is: bool, touch: &mut Touch)
         touch.unready.push(at);
         touch.rows.insert(Row::Chunk(at.slice, at.pos / CHUNK));
     }
+    let slot = &mut slice.slots[at.pos as usize];
+    if waiting && slot.state == TaskState::Blocked && slot.reason == Reason::WaitsForPerson {
+        slot.reason = Reason::WaitsForTasks;
+        touch.rows.insert(Row::Chunk(at.slice, at.pos / CHUNK));
+    }
     reconsider(slice, at, touch);
 }
 
@@ -722,6 +802,7 @@ pub(crate) fn reconsider(slice: &mut Slice, at: TaskKey, touch: &mut Touch) {
         return;
     }
     match slice.verdict(at.pos) {
+        Verdict::Ready if slice.question(at.pos).is_some() => touch.ending.push(at),
         Verdict::Ready => {
             slice.slots[pos].state = TaskState::Ready;
             touch.rows.insert(Row::Chunk(at.slice, at.pos / CHUNK));

@@ -259,6 +259,10 @@ impl Agent {
 
     fn summary(&self, task: &Task, waits_for: &[String], key: TaskKey) -> String {
         let what = format!("{} is {}", task.task, task.state);
+        let question = self.state.slices.get(&key.slice);
+        if let Some((approval, true)) = question.and_then(|slice| slice.question(key.pos)) {
+            return format!("{what}: it asks a person: {}", approval.prompt);
+        }
         if !waits_for.is_empty() {
             return format!("{what}: it waits for {}", waits_for.join(", "));
         }
@@ -312,6 +316,9 @@ impl Agent {
                     Reason::WaitsForResources
                 };
                 (TaskState::Ready, reason)
+            }
+            TaskState::Blocked if slot.reason == Reason::WaitsForPerson => {
+                (slot.state, slot.reason)
             }
             TaskState::Blocked => (TaskState::Blocked, Reason::WaitsForTasks),
             TaskState::Retrying => (TaskState::Retrying, Reason::WaitsForRetry),

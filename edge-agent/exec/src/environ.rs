@@ -27,6 +27,7 @@ pub(crate) fn program(launch: &Launch, options: &Options, base: &Path) -> Result
     let argv: Vec<OsString> = match &launch.task.action {
         Action::Shell(text) => ["/bin/sh", "-c", text].map(Into::into).into(),
         Action::Argv(argv) => argv.iter().map(Into::into).collect(),
+        Action::Approval(_) => return Err("it asks a person and runs nothing".to_owned()),
     };
     let name = argv
         .first()

@@ -210,6 +210,7 @@ fn is_small(task: &Task) -> bool {
     task.resources.cpu_milli <= 1000
         && task.resources.gpu_milli == 0
         && task.side_effects != SideEffects::AtMostOnce
+        && task.approval().is_none()
         && task.when.as_ref().is_none_or(|when| when.holds)
 }
 

@@ -112,6 +112,7 @@ pub(super) fn runs(task: &Task) -> String {
     let command = match &task.action {
         Action::Argv(argv) => argv.join(" "),
         Action::Shell(text) => format!("sh: {text}"),
+        Action::Approval(approval) => format!("asks: {}", approval.prompt),
     };
     let one_line: String = command.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut short: String = one_line.chars().take(COMMAND_SHOWN).collect();

@@ -175,9 +175,9 @@ fn fits(count: usize, defaults: Option<&Block>, builtin: &Block) -> bool {
 }
 
 /// A declaration and its place.
-struct Declared {
+pub(super) struct Declared {
     at: Pos,
-    param: Param,
+    pub(super) param: Param,
     /// It has a mistake, so nothing is said about its value.
     broken: bool,
 }
@@ -216,7 +216,7 @@ const ONLY_PARAMS: &[schema::Field] = &[schema::Field {
     default: "{}",
 }];
 
-fn declaration(named: &Named, sink: &mut Sink) -> Declared {
+pub(super) fn declaration(named: &Named, sink: &mut Sink) -> Declared {
     let before = sink.count();
     let Named {
         name, block, at, ..

@@ -1,6 +1,7 @@
 //! From the fields of one task, in their layers, to the compiled task without its edges and files.
 //! Refuses combinations that cannot be kept.
 
+use super::ask;
 use super::mistake::{Pos, Sink};
 use super::units::Deadline;
 use super::value::{Layers, Value};
@@ -21,7 +22,7 @@ fn value<'a>(layers: &Layers<'a>, name: &str) -> &'a Value {
     }
 }
 
-fn text(layers: &Layers<'_>, name: &str) -> Option<String> {
+pub(super) fn text(layers: &Layers<'_>, name: &str) -> Option<String> {
     match value(layers, name) {
         Value::Text(text) => Some(text.clone()),
         _ => None,
@@ -59,7 +60,7 @@ fn span(layers: &Layers<'_>, name: &str) -> Option<Span> {
     }
 }
 
-fn word(layers: &Layers<'_>, name: &str) -> &'static str {
+pub(super) fn word(layers: &Layers<'_>, name: &str) -> &'static str {
     if let Value::Word(word) = value(layers, name) {
         word
     } else {
@@ -91,7 +92,7 @@ pub(crate) fn task(
     submitted_at: Option<Unix>,
     sink: &mut Sink,
 ) -> Task {
-    let task = Task {
+    let mut task = Task {
         id: id.to_owned(),
         description: text(layers, "description").unwrap_or_default(),
         action: action(id, at, layers, sink),
@@ -129,11 +130,17 @@ pub(crate) fn task(
         upward_rank: 0,
         matrix: None,
     };
+    if let Action::Approval(_) = task.action {
+        ask::runs_nothing(&mut task, layers, submitted_at, sink);
+    }
     check_disconnect(&task, layers, sink);
     task
 }
 
 fn action(id: &str, at: Pos, layers: &Layers<'_>, sink: &mut Sink) -> Action {
+    if let (_, Value::Block(_)) = layers.get("approval") {
+        return Action::Approval(Box::new(ask::approval(id, layers, sink)));
+    }
     let (command, shell) = (layers.get("command"), layers.get("shell"));
     let given = |(_, value): (Pos, &Value)| value != &Value::Unset;
     let args = layers.0[0].map_or(&[][..], |block| block.texts("args"));
@@ -148,7 +155,7 @@ fn action(id: &str, at: Pos, layers: &Layers<'_>, sink: &mut Sink) -> Action {
             sink.add(
                 at,
                 what,
-                "add `command: [program, argument]` or `shell: text for sh`",
+                "add `command: [program, argument]`, `shell: text for sh`, or `approval: {prompt: …}`",
             );
         }
         (false, true) if !args.is_empty() => {
@@ -224,7 +231,11 @@ fn retry(layers: &Layers<'_>, sink: &mut Sink) -> Retry {
     }
 }
 
-fn deadline(layers: &Layers<'_>, submitted_at: Option<Unix>, sink: &mut Sink) -> Option<Unix> {
+pub(super) fn deadline(
+    layers: &Layers<'_>,
+    submitted_at: Option<Unix>,
+    sink: &mut Sink,
+) -> Option<Unix> {
     let Value::Deadline(deadline, written) = value(layers, "deadline") else {
         return None;
     };

@@ -2,7 +2,7 @@
 //! YAML that reads back to the same workflow, and as JSON.
 
 use super::assemble::{Param, defaults};
-use super::schema::{Field, Kind, TASK, WORKFLOW};
+use super::schema::{Field, Kind, OF_RUNNING, TASK, WORKFLOW};
 use super::template::escape;
 use super::units;
 use super::value::{self, Block, File, Layers, Value, Word};
@@ -50,7 +50,7 @@ fn workflow(block: &Block, params: &[Param]) -> Out {
                     .iter()
                     .map(|task| {
                         let layers = [Some(&task.block), defaults(block), Some(&task_builtin)];
-                        (task.name.clone(), block_out(TASK, &Layers(layers)))
+                        (task.name.clone(), task_out(&Layers(layers)))
                     })
                     .collect(),
             ),
@@ -76,6 +76,18 @@ fn param(param: &Param) -> Out {
     ])
 }
 
+/// All fields of a task; those that say how something runs stand only where something does.
+fn task_out(layers: &Layers<'_>) -> Out {
+    let asks = matches!(layers.get("approval").1, Value::Block(_));
+    let counts = |field: &&Field| !(asks && OF_RUNNING.contains(&field.name));
+    let fields = TASK.iter().filter(counts);
+    Out::Map(
+        fields
+            .map(|field| (field.name.to_owned(), out(field, layers)))
+            .collect(),
+    )
+}
+
 fn block_out(table: &'static [Field], layers: &Layers<'_>) -> Out {
     Out::Map(
         table
@@ -88,7 +100,21 @@ fn block_out(table: &'static [Field], layers: &Layers<'_>) -> Out {
 fn out(field: &Field, layers: &Layers<'_>) -> Out {
     let plain = |text: String| Out::Plain(text);
     match (field.kind, layers.get(field.name).1) {
-        (Kind::Block(table), _) => block_out(table, &layers.inside(field.name)),
+        (Kind::Block(_), Value::Unset) => Out::Null,
+        (Kind::Each(table), Value::Each(each)) => Out::Map(
+            each.iter()
+                .map(|named| {
+                    let builtin = value::builtin(table);
+                    let layers = Layers([Some(&named.block), None, Some(&builtin)]);
+                    (named.name.clone(), block_out(table, &layers))
+                })
+                .collect(),
+        ),
+        (Kind::Block(table), _) => {
+            let (inner, builtin) = (layers.inside(field.name), value::builtin(table));
+            let [own, defaults, schema] = inner.0;
+            block_out(table, &Layers([own, defaults, schema.or(Some(&builtin))]))
+        }
         (Kind::Labels | Kind::Env, _) => {
             let pairs = layers.pairs(field.name);
             Out::Map(

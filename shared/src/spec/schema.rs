@@ -83,7 +83,6 @@ const fn field(name: &'static str, kind: Kind, default: &'static str) -> Field {
 /// Fields that exist in the plan of this product and not yet in this version.
 pub const LATER: &[&str] = &[
     "schedule",
-    "approval",
     "exclusive",
     "stop_after",
     "reconcile",
@@ -119,6 +118,7 @@ pub const TASK: &[Field] = &[
     field("command", Kind::Command, "null"),
     field("args", Kind::Texts, "[]"),
     field("shell", Kind::Shell, "null"),
+    field("approval", Kind::Block(APPROVAL), "null"),
     field("needs", Kind::Texts, "[]"),
     field("inputs", Kind::Files(INPUT), "[]"),
     field("outputs", Kind::Files(OUTPUT), "[]"),
@@ -158,12 +158,39 @@ pub const OF_ONE_TASK: &[&str] = &[
     "command",
     "args",
     "shell",
+    "approval",
     "needs",
     "inputs",
     "outputs",
     "stdin",
     "when",
     "matrix",
+];
+
+/// A question to a person, instead of something to run.
+pub const APPROVAL: &[Field] = &[
+    field("prompt", Kind::Text, ""),
+    field("input", Kind::Each(PARAM), "{}"),
+    field("default", Kind::OneOf(&["yes", "no"]), "null"),
+    field("deadline", Kind::Deadline, "null"),
+];
+
+/// Fields of a task that say how something runs: an approval runs nothing.
+pub const OF_RUNNING: &[&str] = &[
+    "command",
+    "args",
+    "shell",
+    "inputs",
+    "env",
+    "workdir",
+    "stdin",
+    "resources",
+    "retry",
+    "timeout",
+    "deadline",
+    "kill_grace",
+    "crash_limit",
+    "side_effects",
 ];
 
 /// An input written as a map.

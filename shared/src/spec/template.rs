@@ -3,10 +3,11 @@
 
 use super::mistake::{brief, did_you_mean};
 use super::units::Wrong;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Type of a parameter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Type {
     /// Any text.
     String,

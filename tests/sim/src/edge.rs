@@ -420,6 +420,7 @@ impl World {
             Action::Stop { attempt, grace } => self.stop(m, attempt, grace),
             Action::Fetch { hash, size } => self.fetch(m, hash, size),
             Action::Upload { hash, size } => self.upload(m, hash, size),
+            Action::Keep { bytes } => self.keep(m, &bytes),
             Action::Reply { request, reply } => self.local_reply(m, request, reply),
             Action::ForgetRun { run } => {
                 self.machines[m]

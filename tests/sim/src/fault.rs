@@ -122,6 +122,10 @@ kinds! {
     LocalSubmit = "local_submit",
     /// A person let a task run again that waited for one.
     Resumed = "resumed",
+    /// A question of a task was answered.
+    Answered = "answered",
+    /// An answer came from the coordinator when another one counted already.
+    AnsweredTwice = "answered_twice",
 }
 
 impl Kind {

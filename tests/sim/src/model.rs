@@ -3,6 +3,7 @@
 //! wrong.
 
 use crate::workload::PlannedRun;
+use shared::approval::Answer;
 use shared::directive::{Body as Wanted, Directive, Upstream};
 use shared::fact::{Body, Fact, Outcome, OutputFile};
 use shared::ids::{AttemptRef, Hash, RunId, SliceRef, TaskIdx};
@@ -110,7 +111,7 @@ impl Model {
                     model.leaving = true;
                 }
             }
-            Wanted::Reset { .. } => {}
+            Wanted::Reset { .. } | Wanted::Answer { .. } => {}
         }
     }
 
@@ -157,6 +158,14 @@ impl Model {
                     task.state = *to;
                 }
             }
+            Body::Answered {
+                slice,
+                task,
+                answer,
+                not,
+            } if not.is_none() => {
+                return self.answered((*slice, *task), answer, flows);
+            }
             Body::Released { slice, .. } => {
                 if let Some(model) = self.slices.get_mut(&(slice.run, slice.slice))
                     && model.slice == *slice
@@ -169,6 +178,51 @@ impl Model {
             Body::PausedHere { run, on, .. } => self.marks(*run).paused_here = *on,
             _ => {}
         }
+        Ok(())
+    }
+
+    /// An answer counts: exactly one, and not before the question was put.
+    fn answered(
+        &mut self,
+        (slice, task): (SliceRef, TaskIdx),
+        answer: &Answer,
+        flows: &Flows,
+    ) -> Result<(), String> {
+        let flow = flows.get(&slice.run).ok_or("a run nobody planned")?;
+        let spec = &flow.workflow.tasks[task.0 as usize];
+        let Some(approval) = spec.approval() else {
+            return Err(format!(
+                "task {} of {slice:?} was answered and asks nobody",
+                task.0
+            ));
+        };
+        let marks = self.runs.get(&slice.run).copied().unwrap_or_default();
+        if marks.cancelled {
+            return Err(format!(
+                "task {} of {slice:?} was answered after a cancel",
+                task.0
+            ));
+        }
+        let held = self.slices.get(&(slice.run, slice.slice));
+        let held = held.filter(|model| model.slice == slice && !model.released);
+        let verdict = held.map(|model| model.verdict(&flow.workflow, task));
+        if verdict != Some(Verdict::Run) {
+            return Err(format!(
+                "task {} of {slice:?} was answered although its needs say {verdict:?}",
+                task.0
+            ));
+        }
+        let outputs = vec![approval.output(answer); spec.outputs.len()];
+        let Some(known) = self.task(slice, task) else {
+            return Err(format!("task {} is not of {slice:?}", task.0));
+        };
+        if known.state.is_final() {
+            return Err(format!("task {} of {slice:?} was answered twice", task.0));
+        }
+        (known.state, known.outputs) = match answer.yes {
+            true => (TaskState::Succeeded, outputs),
+            false => (TaskState::Failed, Vec::new()),
+        };
         Ok(())
     }
 
@@ -265,6 +319,12 @@ impl Model {
             return Err(format!("{attempt:?} started while its run was paused"));
         }
         let flow = flows.get(&slice.run).ok_or("a run nobody planned")?;
+        if flow.workflow.tasks[attempt.task.0 as usize]
+            .approval()
+            .is_some()
+        {
+            return Err(format!("{attempt:?} started, which asks a person"));
+        }
         let verdict = model.verdict(&flow.workflow, attempt.task);
         if verdict != Verdict::Run {
             return Err(format!(
@@ -301,6 +361,7 @@ impl Model {
             for (task, known) in &model.tasks {
                 let waits = matches!(known.state, TaskState::Blocked | TaskState::Ready);
                 if waits
+                    && flow.workflow.tasks[task.0 as usize].approval().is_none()
                     && model.verdict(&flow.workflow, *task) == Verdict::Run
                     && model.inputs_known(&flow.workflow, *task)
                 {
@@ -312,16 +373,16 @@ impl Model {
     }
 
     /// Runs of which a task stands here until a person decides about it.
-    pub fn waiting_runs(&self) -> impl Iterator<Item = RunId> + '_ {
+    pub fn waiting_runs<'a>(&'a self, flows: &'a Flows) -> impl Iterator<Item = RunId> + 'a {
+        let stands = |model: &&SliceModel| {
+            let paused = |task: &TaskModel| task.state == TaskState::Paused;
+            let flow = flows.get(&model.slice.run);
+            let asks = |task: &TaskIdx| flow.is_some_and(|flow| model.asks(&flow.workflow, *task));
+            !model.released && (model.tasks.values().any(paused) || model.tasks.keys().any(asks))
+        };
         self.slices
             .values()
-            .filter(|model| !model.released)
-            .filter(|model| {
-                model
-                    .tasks
-                    .values()
-                    .any(|task| task.state == TaskState::Paused)
-            })
+            .filter(stands)
             .map(|model| model.slice.run)
     }
 
@@ -376,6 +437,15 @@ impl SliceModel {
                 Source::Task { task, .. } => self.state_of(task) == Some(TaskState::Succeeded),
                 _ => true,
             })
+    }
+
+    /// Whether `task` asks a person now.
+    #[must_use]
+    pub fn asks(&self, workflow: &Workflow, task: TaskIdx) -> bool {
+        let here = self.tasks.get(&task);
+        let open = here.is_some_and(|known| known.state == TaskState::Blocked);
+        open && workflow.tasks[task.0 as usize].approval().is_some()
+            && self.verdict(workflow, task) == Verdict::Run
     }
 
     /// For people: the trigger rule of `task` and what is known of its needs.

@@ -31,6 +31,8 @@ pub enum Purpose {
     Act,
     /// The nodes, to free those in quarantine.
     Tidy,
+    /// What waits for a person, to answer questions.
+    Questions,
     /// For the checkers, from time to time.
     Watch,
     /// For the checkers, who wait for it.
@@ -57,6 +59,10 @@ pub enum Deed {
     Pause(usize, bool),
     /// Look for tasks that wait for a person at a gateway.
     Resume(usize),
+    /// Answer questions at a gateway.
+    Answer(usize),
+    /// Answer questions at the coordinator.
+    AnswerThere,
 }
 
 /// Requests under way.
@@ -241,6 +247,7 @@ impl World {
                 );
             }
             (Purpose::Tidy, Reply::Nodes(nodes)) => self.tidy(&nodes),
+            (Purpose::Questions, Reply::Waits(waits)) => self.answer_there(&waits),
             (Purpose::Watch, reply) => crate::check::on_view(self, &reply),
             (Purpose::View, reply) => {
                 crate::check::on_view(self, &reply);
@@ -288,6 +295,14 @@ impl World {
             for hour in 1..7 {
                 let at = hour * crate::queue::HOUR + self.dice.people.below(crate::queue::HOUR);
                 deeds.push((at, Deed::Resume(m)));
+                let at = hour * crate::queue::HOUR + self.dice.people.below(crate::queue::HOUR);
+                deeds.push((at, Deed::Answer(m)));
+                // often somebody else answers at the same time
+                let soon = self.dice.people.below(2 * crate::queue::MIN);
+                deeds.push((
+                    (at + soon).saturating_sub(crate::queue::MIN),
+                    Deed::AnswerThere,
+                ));
             }
         }
         for (at, deed) in deeds {
@@ -304,6 +319,59 @@ impl World {
             Deed::Cancel(n) => self.cancel(n),
             Deed::Pause(n, on) => self.pause(n, on),
             Deed::Resume(m) => self.resume(m),
+            Deed::Answer(m) => self.answer(m),
+            Deed::AnswerThere => self.ask(Request::Waits, Purpose::Questions),
+        }
+    }
+
+    /// Somebody at gateway `m` answers questions.
+    fn answer(&mut self, m: usize) {
+        let Some(agent) = &self.machines[m].agent else {
+            return;
+        };
+        let agent = agent.driver.agent();
+        let asks = |wait: &edge_core::waits::Wait| wait.command.contains(" answer ");
+        let open: Vec<_> = agent
+            .waits()
+            .into_iter()
+            .filter(asks)
+            .filter_map(|wait| Some((wait.run, agent.find(wait.run, &wait.task?)?)))
+            .collect();
+        for (run, task) in open {
+            if !self.dice.people.chance(400) {
+                continue;
+            }
+            let what = Local::Answer {
+                run,
+                task,
+                yes: self.dice.people.chance(800),
+                input: BTreeMap::new(),
+                by: "somebody here".to_owned(),
+            };
+            self.ask_local(m, None, what);
+        }
+    }
+
+    /// Somebody answers questions at the coordinator.
+    fn answer_there(&mut self, waits: &[view::Wait]) {
+        let asks = |wait: &&view::Wait| {
+            let command = wait.command.as_deref().unwrap_or_default();
+            command.contains(" answer ")
+        };
+        for wait in waits.iter().filter(asks) {
+            let (Some(run), Some(task)) = (wait.run, wait.task.clone()) else {
+                continue;
+            };
+            if self.dice.people.chance(200) {
+                let request = Request::Answer {
+                    run,
+                    task,
+                    yes: self.dice.people.chance(800),
+                    input: BTreeMap::new(),
+                    by: "somebody there".to_owned(),
+                };
+                self.ask(request, Purpose::Act);
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! Random workflows, and what each of their tasks will do when it runs.
 
-use crate::queue::{HOUR, MIN, SEC, Time};
+use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::{Rng, fnv, mix};
+use shared::approval::{ANSWER_FILE, Approval};
 use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
-use shared::time::Span;
+use shared::time::{Span, Unix};
 use shared::workflow::{
     Action, Disconnect, FORMAT, Input, OnExhausted, Output, Placement, Resources, Retry,
     SideEffects, Source, Task, TriggerRule, When, Workflow,
@@ -236,6 +237,7 @@ struct Shape {
     odd_rules: u64,
     moves: bool,
     files: u64,
+    asks: u64,
 }
 
 impl Shape {
@@ -251,12 +253,13 @@ impl Shape {
             odd_rules: [0, 0, 100, 300][rng.below(4) as usize],
             moves: rng.chance(500),
             files: [0, 500, 900][rng.below(3) as usize],
+            asks: [0, 20, 60][rng.below(3) as usize],
         }
     }
 
     fn habit(&self, rng: &mut Rng) -> Habit {
         Habit {
-            length: rng.log_range(100 * crate::queue::MS, self.longest),
+            length: rng.log_range(100 * MS, self.longest),
             fails: if rng.chance(300) { self.fails } else { 0 },
             hangs: if rng.chance(200) { self.hangs } else { 0 },
             varies: rng.chance(100),
@@ -273,12 +276,15 @@ impl Shape {
             _ => SideEffects::None,
         };
         let patience = Span(habit.length * rng.range(2, 4) / 1_000_000 + 2000);
-        let outputs = (0..rng.below(3))
+        let outputs: Vec<Output> = (0..rng.below(3))
             .map(|n| Output {
                 name: format!("o{position}-{n}"),
                 path: format!("o{n}"),
             })
             .collect();
+        if self.scope.people && rng.chance(self.asks) {
+            return self.question(rng, position, needs, outputs.len());
+        }
         Task {
             id: format!("t{position}"),
             description: String::new(),
@@ -311,6 +317,52 @@ impl Shape {
             batch: None,
             upward_rank: 0,
             matrix: None,
+        }
+    }
+
+    /// A task that asks a person; some do not wait for ever.
+    fn question(
+        &self,
+        rng: &mut Rng,
+        position: usize,
+        needs: Vec<TaskIdx>,
+        outputs: usize,
+    ) -> Task {
+        let name = format!("t{position}");
+        let until = rng.chance(300).then(|| rng.log_range(MIN, 6 * HOUR) / MS);
+        let output = |n: usize| Output {
+            name: format!("o{position}-{n}"),
+            path: ANSWER_FILE.to_owned(),
+        };
+        let approval = Approval {
+            prompt: "go on?".to_owned(),
+            input: Vec::new(),
+            default: until.and_then(|_| [None, Some(true), Some(false)][rng.below(3) as usize]),
+        };
+        Task {
+            id: name,
+            description: String::new(),
+            action: Action::Approval(Box::new(approval)),
+            env: BTreeMap::new(),
+            workdir: String::new(),
+            stdin: None,
+            needs,
+            inputs: Vec::new(),
+            outputs: (0..outputs).map(output).collect(),
+            resources: Resources::default(),
+            priority: 0,
+            retry: retry(rng),
+            timeout: None,
+            deadline: until.map(|after| Unix(crate::machine::EPOCH_MS + after as i64)),
+            kill_grace: Span(0),
+            crash_limit: 100,
+            side_effects: SideEffects::None,
+            when: None,
+            trigger_rule: self.rule(rng),
+            placement: self.placement(rng),
+            disconnect: self.disconnect(SideEffects::None),
+            batch: None,
+            upward_rank: 0,
         }
     }
 

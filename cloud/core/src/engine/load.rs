@@ -32,7 +32,7 @@ impl<S: Store> Engine<S> {
                 AggregateId::Node(node) => shared::codec::decode::<Node>(head)
                     .map(|n| nodes.insert(node, n))
                     .is_ok(),
-                AggregateId::Run(id) => shared::codec::decode(head)
+                AggregateId::Run(id) => shared::codec::decode_extended(head)
                     .map(|head| {
                         let body = None;
                         runs.insert(id, Run { id, head, body })

@@ -220,6 +220,15 @@ impl<S: Store> Engine<S> {
             Message::Cancel { run, by, why } => Body::Cancel { run, by, why },
             Message::Pause { run, on, by } => Body::Pause { run, on, by },
             Message::Release { slice } => Body::Release { slice },
+            Message::Answer {
+                slice,
+                task,
+                answer,
+            } => Body::Answer {
+                slice,
+                task,
+                answer,
+            },
             Message::Forget { run } => {
                 node.forget_run(id, run, now, fx);
                 return Ok(());

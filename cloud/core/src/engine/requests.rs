@@ -186,6 +186,22 @@ impl<S: Store> Engine<S> {
                 let done = self.step_known(run, |run, fx| run.pause(on, asked, fx))?;
                 (AggregateId::Run(run), done)
             }
+            Request::Answer {
+                run,
+                task,
+                yes,
+                input,
+                by,
+            } => {
+                let answer = |run: &mut Run, fx: &mut crate::effects::Effects| {
+                    let position = run.task_named(&task).ok_or(Refused::NotFound {
+                        what: "task".to_owned(),
+                        name: task.clone(),
+                    })?;
+                    run.answer(position, yes, &input, (by, at), fx)
+                };
+                (AggregateId::Run(run), self.step_known(run, answer)?)
+            }
             Request::AddToken {
                 record,
                 id,
@@ -341,7 +357,7 @@ impl<S: Store> Engine<S> {
     fn load_for(&mut self, request: &Request) -> Result<(), StoreError> {
         let wanted = |run: &Run| match request {
             Request::Waits | Request::Runs { .. } | Request::RunsChangedSince { .. } => {
-                !run.head.in_doubt.is_empty()
+                !run.head.in_doubt.is_empty() || !run.head.asking.is_empty()
             }
             Request::Nodes | Request::Node { .. } => {
                 !run.head.state.is_final() && run.count(TaskState::Running) > 0

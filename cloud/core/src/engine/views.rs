@@ -1,13 +1,14 @@
 //! What people see: views over the state in memory, which is the committed one.
 
 use super::Engine;
+use super::waits::question;
 use crate::run::{AttemptRow, Decided, Run, Stage};
 use crate::store::Store;
 use crate::view;
 use shared::explain::Reason;
 use shared::ids::{NodeId, TaskIdx};
 use shared::state::{NodeState, TaskState};
-use shared::time::{Span, Unix};
+use shared::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Silence after which what a node last said is no longer shown as what is.
@@ -48,7 +49,7 @@ impl<S: Store> Engine<S> {
         Some(self.now.mono - since)
     }
 
-    fn silence_text(&self, node: NodeId) -> Option<String> {
+    pub(super) fn silence_text(&self, node: NodeId) -> Option<String> {
         let silence = self.silence(node).filter(|s| *s >= UNKNOWN_AFTER)?;
         let minutes = Span(silence.0 / 60_000 * 60_000);
         Some(format!("{} not heard for {minutes}", self.node_name(node)))
@@ -169,87 +170,6 @@ impl<S: Store> Engine<S> {
         shown.collect()
     }
 
-    fn run_waits(&self, run: &Run) -> Vec<view::Wait> {
-        let head = &run.head;
-        let wait = |task: Option<String>, what: String, since: Unix| view::Wait {
-            run: Some(run.id),
-            task,
-            node: None,
-            what,
-            since,
-        };
-        let mut out = Vec::new();
-        if let (Some(since), false, false) =
-            (head.unplaced_since, head.unplaced_why.is_empty(), head.held)
-        {
-            let (n, why) = (head.unplaced, &head.unplaced_why);
-            out.push(wait(
-                None,
-                format!("{n} tasks wait for a node: {why}"),
-                since,
-            ));
-        }
-        if let (true, Some(hold)) = (head.held, &self.fleet.hold) {
-            let what = format!(
-                "held until {} nodes were heard: {}",
-                hold.nodes.len(),
-                hold.why
-            );
-            out.push(wait(None, what, hold.since));
-        }
-        if !head.known {
-            let what = "known only from facts that name it".to_owned();
-            out.push(wait(None, what, head.submitted));
-        }
-        if let (Some(pause), false) = (&head.pause, head.state.is_final()) {
-            out.push(wait(None, format!("paused by {}", pause.by), pause.at));
-        }
-        let name = |task: &TaskIdx| match &run.body {
-            Some(body) => body.workflow.tasks[task.0 as usize].id.clone(),
-            None => format!("#{}", task.0),
-        };
-        for (task, since) in &head.in_doubt {
-            let what = "in doubt: it began, its end is not known, and it may not run twice";
-            out.push(wait(Some(name(task)), what.to_owned(), *since));
-        }
-        if run.count(TaskState::Paused) > 0 && !head.state.is_final() {
-            let n = run.count(TaskState::Paused);
-            let what = format!("{n} tasks are paused until a person resumes them");
-            out.push(wait(None, what, head.submitted));
-        }
-        out
-    }
-
-    /// Everything that waits for a person.
-    pub(super) fn waits(&self) -> Vec<view::Wait> {
-        let mut out: Vec<view::Wait> = self
-            .runs
-            .values()
-            .filter(|run| run.head.gone.is_none())
-            .flat_map(|run| self.run_waits(run))
-            .collect();
-        let node_wait = |id: NodeId, what: String, since: Unix| view::Wait {
-            run: None,
-            task: None,
-            node: Some(self.node_name(id)),
-            what,
-            since,
-        };
-        for (id, node) in &self.nodes {
-            if let Some((since, why)) = &node.suspect {
-                out.push(node_wait(*id, format!("quarantined: {why}"), *since));
-            }
-        }
-        if let Some(hold) = &self.fleet.hold {
-            for id in &hold.nodes {
-                let what = format!("not heard since the hold began: {}", hold.why);
-                out.push(node_wait(*id, what, hold.since));
-            }
-        }
-        out.sort_by(|a, b| (a.since, &a.what).cmp(&(b.since, &b.what)));
-        out
-    }
-
     pub(super) fn view_tasks(&self, run: &Run, state: Option<TaskState>) -> Vec<view::Task> {
         let rows = run.body.iter().flat_map(|b| &b.tasks);
         (0u32..)
@@ -287,6 +207,10 @@ impl<S: Store> Engine<S> {
             reason: row.reason.map(|r| r.text().to_owned()),
             since: row.since,
             history: row.history.iter().map(|a| self.view_attempt(a)).collect(),
+            question: spec
+                .approval()
+                .map(|approval| question(approval, spec.deadline)),
+            answers: self.view_answers(run, task),
         }
     }
 
@@ -388,7 +312,9 @@ impl<S: Store> Engine<S> {
             })
             .collect();
         let stage = run.head.slices[row.slice as usize].stage;
-        if row.state == TaskState::Blocked && !open.is_empty() {
+        if let (Some(since), Some(approval)) = (run.head.asking.get(&task), run.question(task)) {
+            format!("{id} asks a person since {since}: {}", approval.prompt)
+        } else if row.state == TaskState::Blocked && !open.is_empty() {
             format!("{id} waits on {node} for {}", open.join(", "))
         } else if stage == Stage::Assigned && !row.state.is_final() {
             format!("{id} is assigned to {node}, which has not confirmed it yet")

@@ -162,6 +162,12 @@ impl Run {
                 Ok(())
             }
             Body::Reset { slices, .. } => self.reset(at, log, slices, wall, turned, fx),
+            Body::Answered {
+                slice,
+                task,
+                answer,
+                not,
+            } => self.answered(log, (*slice, *task), answer, *not, wall, turned),
             Body::Booted { .. } | Body::Dropped { .. } => Ok(()),
         }
     }
@@ -178,7 +184,12 @@ impl Run {
         same.then_some(()).ok_or(Reason::Superseded)
     }
 
-    fn mine_task(&self, log: LogId, slice: SliceRef, task: TaskIdx) -> Result<(), Reason> {
+    pub(super) fn mine_task(
+        &self,
+        log: LogId,
+        slice: SliceRef,
+        task: TaskIdx,
+    ) -> Result<(), Reason> {
         let row = self
             .body
             .as_ref()
@@ -406,6 +417,9 @@ impl Run {
                         turned.push(status.task);
                     }
                 }
+                if now == TaskState::Blocked && self.asks_now(status.task) {
+                    self.set(status.task, now, Some(Reason::WaitsForPerson), wall);
+                }
             }
         }
         Ok(())
@@ -460,6 +474,7 @@ fn about(body: &Body) -> Option<SliceRef> {
         | Body::SliceDone { slice }
         | Body::CancelDone { slice }
         | Body::PauseDone { slice, .. }
+        | Body::Answered { slice, .. }
         | Body::Released { slice, .. } => Some(*slice),
         Body::Refused { slice, .. } => *slice,
         _ => None,

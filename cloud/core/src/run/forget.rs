@@ -117,8 +117,14 @@ impl Run {
             .collect();
         for (number, stage) in slices {
             match stage {
-                Stage::Assigned => self.send_assign(number, fx),
-                Stage::Accepted => self.tell_again(number, fx),
+                Stage::Assigned => {
+                    self.send_assign(number, fx);
+                    self.repeat_answers(number, fx);
+                }
+                Stage::Accepted => {
+                    self.tell_again(number, fx);
+                    self.repeat_answers(number, fx);
+                }
                 Stage::Releasing | Stage::Lost => {
                     let slice = self.slice_ref(number);
                     self.send(log.node, Message::Release { slice }, fx);

@@ -472,6 +472,7 @@ impl Run {
             // what the node took over and does not name it gave up, or took over since: facts say
             if named.contains(&slice) {
                 self.tell_again(number, fx);
+                self.repeat_answers(number, fx);
             } else if older && assigned {
                 // Its directive may still be under way, so it cannot go elsewhere.
                 self.send_assign(number, fx);

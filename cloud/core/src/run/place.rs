@@ -451,6 +451,7 @@ impl Run {
         }
         self.time_slice(number);
         self.send_assign(number, fx);
+        self.repeat_answers(number, fx);
     }
 
     /// Sends a slice to its node; the same slice twice is taken over once.

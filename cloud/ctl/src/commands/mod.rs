@@ -1,5 +1,6 @@
 //! What the commands do: one module a noun.
 
+mod answer;
 mod config;
 mod node;
 mod run;
@@ -28,6 +29,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Run(command) => run::run(command, global, out),
         Command::Task(command) => task::run(command, global, out),
         Command::Node(command) => node::run(command, global, out),
+        Command::Answer(command) => answer::run(command, global, out),
         Command::Waits(command) => waits::run(&command, global, out),
         Command::Lint(args) => spec::lint(&args, out),
         Command::Graph(args) => spec::graph(&args, out),

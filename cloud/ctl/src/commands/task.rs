@@ -7,7 +7,7 @@ use crate::output::{Output, or_dash};
 use crate::table::{Cell, Table};
 use crate::text::{Style, ago, bytes, now, safe, took};
 use cloud::api::types::{COMPLETE, NEXT};
-use cloud_core::view::{Attempt, Decision, Explain, OutputFile, Task};
+use cloud_core::view::{Answer, Attempt, Decision, Explain, OutputFile, Task};
 use shared::time::Span;
 use std::fs::File;
 use std::io;
@@ -124,7 +124,30 @@ fn show(task: &Task, out: &mut Output) -> Result<(), Failure> {
     if let Some(since) = task.since {
         lines.push(("since", format!("{since} ({})", ago(since, now())).into()));
     }
+    if let Some(question) = &task.question {
+        lines.push(("asks", (&question.prompt).into()));
+        for field in &question.input {
+            let default = match &field.default {
+                Some(text) => format!("{text} if left out"),
+                None => "must be filled in".to_owned(),
+            };
+            let text = format!("{}: {}, {default}", field.name, field.kind);
+            lines.push(("input", text.into()));
+        }
+        if let Some(deadline) = question.deadline {
+            let then = match question.default {
+                Some(true) => "then yes",
+                Some(false) => "then no",
+                None => "then it fails",
+            };
+            lines.push(("until", format!("{deadline}, {then}").into()));
+        }
+    }
     out.facts(&lines)?;
+    if !task.answers.is_empty() {
+        out.heading("ANSWERS")?;
+        show_answers(&task.answers, out)?;
+    }
     if !task.history.is_empty() {
         out.heading("ATTEMPTS")?;
         show_attempts(&task.history, out)?;
@@ -145,6 +168,30 @@ fn show(task: &Task, out: &mut Output) -> Result<(), Failure> {
         out.finish(table)?;
     }
     Ok(())
+}
+
+fn show_answers(answers: &[Answer], out: &mut Output) -> Result<(), Failure> {
+    let header = ["ANSWER", "BY", "AT", "VIA", "NODE", "COUNTS", "INPUT"];
+    let mut table = Table::new(header, out.colour);
+    for answer in answers {
+        let counts = match (answer.counts, &answer.reason) {
+            (Some(true), _) => Cell::styled("yes", Style::Bold),
+            (Some(false), Some(why)) => Cell::styled(format!("no: {why}"), Style::Odd),
+            (Some(false), None) => "no".into(),
+            (None, _) => Cell::styled("on its way", Style::Odd),
+        };
+        let cells = [
+            if answer.yes { "yes" } else { "no" }.into(),
+            or_dash(Some(answer.by.as_str()).filter(|by| !by.is_empty())).into(),
+            answer.at.to_string().into(),
+            (&answer.via).into(),
+            or_dash(answer.node.as_deref()).into(),
+            counts,
+            super::node::pairs(&answer.input).into(),
+        ];
+        out.row(&mut table, cells)?;
+    }
+    out.finish(table)
 }
 
 fn show_attempts(history: &[Attempt], out: &mut Output) -> Result<(), Failure> {

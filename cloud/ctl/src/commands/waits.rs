@@ -11,7 +11,10 @@ use cloud_core::view::Wait;
 pub(super) fn run(command: &Waits, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let Waits::List = command;
     let client = Client::new(global)?;
-    let mut table = Table::new(["SINCE", "RUN", "TASK", "NODE", "WAITS FOR"], out.colour);
+    let mut table = Table::new(
+        ["SINCE", "RUN", "TASK", "NODE", "WAITS FOR", "ENDS WITH"],
+        out.colour,
+    );
     let mut empty = true;
     client.list("/waits", |wait: Wait| {
         empty = false;
@@ -30,7 +33,7 @@ pub(super) fn run(command: &Waits, global: &Global, out: &mut Output) -> Result<
     Ok(Code::Done)
 }
 
-fn row(wait: &Wait) -> [Cell; 5] {
+fn row(wait: &Wait) -> [Cell; 6] {
     [
         ago(wait.since, now()).into(),
         wait.run
@@ -39,5 +42,6 @@ fn row(wait: &Wait) -> [Cell; 5] {
         or_dash(wait.task.as_deref()).into(),
         or_dash(wait.node.as_deref()).into(),
         Cell::styled(&wait.what, Style::Odd),
+        or_dash(wait.command.as_deref()).into(),
     ]
 }

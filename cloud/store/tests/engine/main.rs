@@ -5,6 +5,8 @@
 mod crash;
 mod medium;
 
+#[path = "../../../core/tests/engine/asking.rs"]
+mod asking;
 #[path = "../../../core/tests/engine/balance.rs"]
 mod balance;
 #[path = "../../../core/tests/engine/bounds.rs"]

@@ -1,6 +1,7 @@
 //! Tests of the agent's core through its driver, on a store in memory.
 
 mod ahead;
+mod asking;
 mod batch;
 mod env;
 mod link;

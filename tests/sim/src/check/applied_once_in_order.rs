@@ -1,6 +1,6 @@
 //! Promise 3: outcomes are applied exactly once, in order.
 
-use crate::model::TaskModel;
+use crate::model::{SliceModel, TaskModel};
 use crate::truth::{EdgeTruth, wrong};
 use crate::world::World;
 use cloud_core::store::Transaction;
@@ -96,6 +96,27 @@ pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
                 "task {} of run {run} is {} at its owner {} and {} at the coordinator",
                 shown.task, known.state, truth.log.node, shown.state
             );
+            wrongs.push(wrong("applied_once_in_order", text));
+        }
+        let task = TaskIdx(idx as u32);
+        let asks = |model: &SliceModel| {
+            let here = model.slice.run == run && !model.released;
+            here && model.asks(&flow.workflow, task)
+        };
+        if truth.model.slices.values().any(asks)
+            && shown.reason.as_deref() != Some("waits_for_person")
+        {
+            let text = format!(
+                "task {} of run {run} asks a person at {} and is not known to",
+                shown.task, truth.log.node
+            );
+            wrongs.push(wrong("convergence", text));
+        }
+        let mut counting = shown.answers.iter().filter(|a| a.counts == Some(true));
+        let asked = flow.workflow.tasks[idx].approval().is_some();
+        if asked && known.state == TaskState::Succeeded && !lost_there && counting.next().is_none()
+        {
+            let text = format!("task {} of run {run} has no answer that counts", shown.task);
             wrongs.push(wrong("applied_once_in_order", text));
         }
         if known.state == TaskState::Succeeded && !lost_there {

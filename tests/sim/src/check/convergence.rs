@@ -20,7 +20,7 @@ pub fn restless(world: &World) -> Vec<String> {
         .machines
         .iter()
         .filter(|one| !one.destroyed && one.life != usize::MAX)
-        .flat_map(|one| world.lives[one.life].model.waiting_runs())
+        .flat_map(|one| world.lives[one.life].model.waiting_runs(&world.flows))
         .chain(world.people.waiting.iter().copied())
         .collect();
     for (m, machine) in world.machines.iter().enumerate() {

@@ -14,11 +14,13 @@ pub mod no_offline_mode;
 pub mod one_owner;
 pub mod recorded;
 
+use crate::fault::Kind;
 use crate::people::Purpose;
 use crate::queue::MIN;
 use crate::world::World;
 use cloud_core::event::{Reply, Request};
 use cloud_core::store::Transaction;
+use shared::fact::Body;
 use shared::wire::{Down, Up};
 
 /// All invariants, with their definitions.
@@ -76,6 +78,20 @@ pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
 pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
     world.machines[m].idle_since = None;
     bounded::on_edge_commit(world, m, before);
+    count_answers(world, m, before);
+}
+
+fn count_answers(world: &mut World, m: usize, before: usize) {
+    let fresh = &world.lives[world.machines[m].life].facts[before..];
+    let kinds: Vec<Kind> = fresh
+        .iter()
+        .filter_map(|row| match &row.fact.as_ref()?.body {
+            Body::Answered { not: None, .. } => Some(Kind::Answered),
+            Body::Answered { .. } => Some(Kind::AnsweredTwice),
+            _ => None,
+        })
+        .collect();
+    kinds.into_iter().for_each(|kind| world.happened(kind));
 }
 
 /// A commit of the coordinator is done.
