@@ -1,5 +1,5 @@
-//! Questions that a workflow puts to a person, and their answers. What an answer writes follows from
-//! the answer alone, so that both sides know its content without sending it.
+//! Questions that a workflow puts to a person, and their answers. What an answer writes follows
+//! from the answer alone, so that both sides know its content without sending it.
 
 use crate::fact::OutputFile;
 use crate::ids::Hash;

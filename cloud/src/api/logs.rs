@@ -174,6 +174,8 @@ mod tests {
             reason: None,
             since: None,
             history: Vec::new(),
+            question: None,
+            answers: Vec::new(),
         };
         assert!(choose(&task, None).is_err());
         task.history = vec![attempt(9, 1), attempt(5, 1), attempt(5, 2)];

@@ -2,13 +2,78 @@
 
 use crate::agent::{Agent, Effects, Post};
 use crate::event::Action;
-use crate::state::{Open, TaskKey, key};
+use crate::state::{Open, Row, State, TaskKey, Touch, change, key};
 use shared::approval::{Answer, BY_BYTES, Via};
 use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::{RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
+use shared::time::Stamp;
 use std::collections::BTreeMap;
+
+/// Answers to one question that are remembered, the one that counts among them.
+const ANSWERS: usize = 8;
+
+impl State {
+    /// A question was answered: the task ends with the answer that counts.
+    pub(crate) fn answered(
+        &mut self,
+        (id, task): (SliceRef, TaskIdx),
+        answer: &Answer,
+        not: Option<Reason>,
+        when: Stamp,
+        touch: &mut Touch,
+    ) {
+        let this = |open: &Open| {
+            matches!(open, Open::Answer(of, which, held)
+                if *of == id && *which == task && held == answer)
+        };
+        if let Some(number) = self.open.iter().find(|(_, open)| this(open)) {
+            let number = *number.0;
+            self.open.remove(&number);
+            touch.rows.insert(Row::Core);
+        }
+        let at = key(id);
+        let Some(slice) = self.slices.get_mut(&at).filter(|held| held.id == id) else {
+            return;
+        };
+        let Some(pos) = slice.position(task) else {
+            return;
+        };
+        touch.rows.insert(Row::Slice(at));
+        touch.slices.insert(at);
+        let known = slice.answers.entry(task).or_default();
+        if known.len() >= ANSWERS {
+            known.remove(usize::from(known[0].1.is_none()));
+        }
+        known.push((answer.clone(), not));
+        if not.is_some() {
+            return;
+        }
+        let at = TaskKey { slice: at, pos };
+        let spec = slice.task(pos);
+        let outputs = match spec.approval() {
+            Some(approval) if answer.yes => vec![approval.output(answer); spec.outputs.len()],
+            _ => Vec::new(),
+        };
+        slice.slots[pos as usize].outputs = outputs;
+        let (to, why) = end_of(answer);
+        change(slice, at, to, why, when, touch);
+        if answer.yes {
+            touch.succeeded.push(at);
+        }
+    }
+}
+
+/// State and reason that an answer ends its task with.
+fn end_of(answer: &Answer) -> (TaskState, Reason) {
+    match (answer.yes, answer.via) {
+        (true, Via::Deadline) => (TaskState::Succeeded, Reason::ApprovedByDefault),
+        (true, _) => (TaskState::Succeeded, Reason::Approved),
+        (false, Via::Deadline) => (TaskState::Failed, Reason::RejectedByDefault),
+        (false, _) => (TaskState::Failed, Reason::Rejected),
+    }
+}
 
 impl Agent {
     /// A person at the gateway answers.

@@ -84,8 +84,11 @@ pub struct Slice {
     /// A change of the coordinator's pause mark is not confirmed yet.
     pub pause_ask: Option<bool>,
     /// Answers to its questions, each with why it does not count; the last few of each task.
-    pub answers: BTreeMap<TaskIdx, Vec<(Answer, Option<Reason>)>>,
+    pub answers: BTreeMap<TaskIdx, Answers>,
 }
+
+/// Answers to a question, oldest first, each with why it does not count.
+pub type Answers = Vec<(Answer, Option<Reason>)>;
 
 /// What becomes of a task whose needs are all final.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,14 +1,12 @@
 //! The snapshot: the state as rows, so that only what changed is written. Counters and indexes are
 //! not stored; they are counted anew when the rows are read.
 
-use crate::slice::{Slice, Slot};
+use crate::slice::{Answers, Slice, Slot};
 use crate::state::{CHUNK, Open, Row, Run, SliceKey, State, key};
 use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
-use shared::approval::Answer;
 use shared::codec;
 use shared::directive::Upstream;
-use shared::explain::Reason;
 use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use std::collections::BTreeMap;
@@ -39,7 +37,7 @@ struct Moving {
     pause_ask: Option<bool>,
     told: Vec<Upstream>,
     started: Vec<(AttemptRef, u64)>,
-    answers: Vec<(TaskIdx, Vec<(Answer, Option<Reason>)>)>,
+    answers: Vec<(TaskIdx, Answers)>,
 }
 
 /// The name of a row.

@@ -3,7 +3,7 @@
 
 use crate::slice::{Misfit, Slice, Verdict};
 use serde::{Deserialize, Serialize};
-use shared::approval::{Answer, Via};
+use shared::approval::Answer;
 use shared::codec;
 use shared::directive::{self, Assign, Upstream};
 use shared::explain::Reason;
@@ -17,8 +17,6 @@ use std::sync::Arc;
 
 /// How many forgotten runs are remembered.
 const FORGOTTEN: usize = 1000;
-/// Answers to one question that are remembered, the one that counts among them.
-const ANSWERS: usize = 8;
 /// Tasks in one row of the snapshot.
 pub(crate) const CHUNK: u32 = 256;
 
@@ -467,55 +465,6 @@ impl State {
         touch.slices.insert(at.slice);
     }
 
-    /// A question was answered: the task ends with the answer that counts.
-    fn answered(
-        &mut self,
-        (id, task): (SliceRef, TaskIdx),
-        answer: &Answer,
-        not: Option<Reason>,
-        when: Stamp,
-        touch: &mut Touch,
-    ) {
-        let this = |open: &Open| {
-            matches!(open, Open::Answer(of, which, held)
-                if *of == id && *which == task && held == answer)
-        };
-        if let Some(number) = self.open.iter().find(|(_, open)| this(open)) {
-            let number = *number.0;
-            self.open.remove(&number);
-            touch.rows.insert(Row::Core);
-        }
-        let at = key(id);
-        let Some(slice) = self.slices.get_mut(&at).filter(|held| held.id == id) else {
-            return;
-        };
-        let Some(pos) = slice.position(task) else {
-            return;
-        };
-        touch.rows.insert(Row::Slice(at));
-        touch.slices.insert(at);
-        let known = slice.answers.entry(task).or_default();
-        if known.len() >= ANSWERS {
-            known.remove(usize::from(known[0].1.is_none()));
-        }
-        known.push((answer.clone(), not));
-        if not.is_some() {
-            return;
-        }
-        let at = TaskKey { slice: at, pos };
-        let spec = slice.task(pos);
-        let outputs = match spec.approval() {
-            Some(approval) if answer.yes => vec![approval.output(answer); spec.outputs.len()],
-            _ => Vec::new(),
-        };
-        slice.slots[pos as usize].outputs = outputs;
-        let (to, why) = end_of(answer);
-        change(slice, at, to, why, when, touch);
-        if answer.yes {
-            touch.succeeded.push(at);
-        }
-    }
-
     fn told(&mut self, id: SliceRef, told: &Upstream, touch: &mut Touch) -> Option<Open> {
         let at = key(id);
         let Some(slice) = self.slices.get_mut(&at).filter(|held| held.id == id) else {
@@ -712,18 +661,8 @@ fn unknown_run(run: RunId) -> Open {
     )
 }
 
-/// State and reason that an answer ends its task with.
-pub(crate) fn end_of(answer: &Answer) -> (TaskState, Reason) {
-    match (answer.yes, answer.via) {
-        (true, Via::Deadline) => (TaskState::Succeeded, Reason::ApprovedByDefault),
-        (true, _) => (TaskState::Succeeded, Reason::Approved),
-        (false, Via::Deadline) => (TaskState::Failed, Reason::RejectedByDefault),
-        (false, _) => (TaskState::Failed, Reason::Rejected),
-    }
-}
-
 /// Sets a task's state and carries the consequences to the tasks that wait for it.
-fn change(
+pub(crate) fn change(
     slice: &mut Slice,
     at: TaskKey,
     to: TaskState,

@@ -1,4 +1,5 @@
-//! A task that asks a person instead of running something: its question, and what cannot go with it.
+//! A task that asks a person instead of running something: its question, and what cannot go with
+//! it.
 
 use super::assemble::declaration;
 use super::build;

@@ -167,7 +167,7 @@ fn approved_from_the_cloud_the_answer_is_read_by_the_next_task() {
         .replace("    approval:", "    placement: {site: a}\n    approval:")
         .replace("    shell:", "    placement: {site: b}\n    shell:");
     let run = fleet.submit(&text);
-    let _ = fleet.wait("the question", || {
+    fleet.wait("the question", || {
         (!fleet.json(&["waits", "list"]).is_empty()).then_some(())
     });
     let said = fleet.cli(&["answer", &run, "ask", "yes", "--input", "grade=3"]);

@@ -363,6 +363,7 @@ impl Shape {
             disconnect: self.disconnect(SideEffects::None),
             batch: None,
             upward_rank: 0,
+            matrix: None,
         }
     }
 

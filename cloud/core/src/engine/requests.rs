@@ -31,6 +31,13 @@ pub(super) fn no_run(run: RunId) -> Refused {
     }
 }
 
+fn no_task(name: &str) -> Refused {
+    Refused::NotFound {
+        what: "task".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
 fn no_node(name: &str) -> Refused {
     Refused::NotFound {
         what: "node".to_owned(),
@@ -194,10 +201,7 @@ impl<S: Store> Engine<S> {
                 by,
             } => {
                 let answer = |run: &mut Run, fx: &mut crate::effects::Effects| {
-                    let position = run.task_named(&task).ok_or(Refused::NotFound {
-                        what: "task".to_owned(),
-                        name: task.clone(),
-                    })?;
+                    let position = run.task_named(&task).ok_or_else(|| no_task(&task))?;
                     run.answer(position, yes, &input, (by, at), fx)
                 };
                 (AggregateId::Run(run), self.step_known(run, answer)?)

@@ -29,6 +29,11 @@ pub(super) fn question(approval: &Approval, deadline: Option<Unix>) -> view::Que
     }
 }
 
+/// As much of a run's id as people write.
+fn start_of(run: &Run) -> String {
+    run.id.to_string().chars().take(12).collect()
+}
+
 impl<S: Store> Engine<S> {
     /// The answers to a task's question, oldest first.
     pub(super) fn view_answers(&self, run: &Run, task: TaskIdx) -> Vec<view::Answer> {
@@ -48,70 +53,79 @@ impl<S: Store> Engine<S> {
 
     /// What a run waits for from people.
     pub(super) fn run_waits(&self, run: &Run) -> Vec<view::Wait> {
-        let head = &run.head;
-        let id = run.id.to_string();
-        let id = &id[..12];
+        let mut out = self.marks(run);
+        self.doubts(run, &mut out);
+        if !run.head.state.is_final() {
+            self.questions(run, &mut out);
+            self.paused_tasks(run, &mut out);
+        }
+        out
+    }
+
+    /// What the run as a whole waits for.
+    fn marks(&self, run: &Run) -> Vec<view::Wait> {
+        let (head, id) = (&run.head, start_of(run));
         let mut out = Vec::new();
-        let mut wait = |task: Option<TaskIdx>, what: String, since: Unix, command: String| {
-            let name = |task: TaskIdx| match &run.body {
-                Some(body) => body.workflow.tasks[task.0 as usize].id.clone(),
-                None => format!("#{}", task.0),
-            };
-            let command = command.replace("TASK", &task.map(name).unwrap_or_default());
-            out.push(view::Wait {
-                run: Some(run.id),
-                task: task.map(name),
-                node: task.and_then(|t| run.owner(t)).map(|n| self.node_name(n)),
-                what,
-                since,
-                command: (!command.is_empty()).then_some(command),
-            });
+        let mut wait = |what: String, since: Unix, command: String| {
+            out.push(self.wait(run, None, what, since, command));
         };
         if let (Some(since), false, false) =
             (head.unplaced_since, head.unplaced_why.is_empty(), head.held)
         {
             let (n, why) = (head.unplaced, &head.unplaced_why);
             let what = format!("{n} tasks wait for a node: {why}");
-            wait(None, what, since, String::new());
+            wait(what, since, String::new());
         }
         if let (true, Some(hold)) = (head.held, &self.fleet.hold) {
             let n = hold.nodes.len();
             let what = format!("held until {n} nodes were heard: {}", hold.why);
-            wait(
-                None,
-                what,
-                hold.since,
-                "driftless node gone NODE".to_owned(),
-            );
+            wait(what, hold.since, "driftless node gone NODE".to_owned());
         }
         if !head.known {
             let what = "known only from facts that name it".to_owned();
-            wait(
-                None,
-                what,
-                head.submitted,
-                format!("driftless run forget {id}"),
-            );
+            wait(what, head.submitted, format!("driftless run forget {id}"));
         }
         if head.state.is_final() {
-            self.doubts(run, &mut wait);
             return out;
         }
         if let Some(pause) = &head.pause {
             let what = format!("paused by {}", pause.by);
-            wait(None, what, pause.at, format!("driftless run resume {id}"));
+            wait(what, pause.at, format!("driftless run resume {id}"));
         }
         for (node, by) in &head.paused_at {
             let what = format!("paused by {by} at {}", self.node_name(*node));
-            wait(
-                None,
-                what,
-                head.submitted,
-                format!("driftless-agent resume {id}"),
-            );
+            wait(what, head.submitted, format!("driftless-agent resume {id}"));
         }
-        self.doubts(run, &mut wait);
-        for (task, since) in &head.asking {
+        out
+    }
+
+    fn wait(
+        &self,
+        run: &Run,
+        task: Option<TaskIdx>,
+        what: String,
+        since: Unix,
+        command: String,
+    ) -> view::Wait {
+        let name = |task: TaskIdx| match &run.body {
+            Some(body) => body.workflow.tasks[task.0 as usize].id.clone(),
+            None => format!("#{}", task.0),
+        };
+        let task_name = task.map(name);
+        let command = command.replace("TASK", task_name.as_deref().unwrap_or_default());
+        let owner = task.and_then(|task| run.owner(task));
+        view::Wait {
+            run: Some(run.id),
+            task: task_name,
+            node: owner.map(|node| self.node_name(node)),
+            what,
+            since,
+            command: (!command.is_empty()).then_some(command),
+        }
+    }
+
+    fn questions(&self, run: &Run, out: &mut Vec<view::Wait>) {
+        for (task, since) in &run.head.asking {
             let Some(approval) = run.question(*task) else {
                 continue;
             };
@@ -119,38 +133,40 @@ impl<S: Store> Engine<S> {
             let fields: String = open
                 .map(|f| format!(" --input {}={}", f.name, f.kind.text()))
                 .collect();
-            let sent = head.answers.get(task).into_iter().flatten();
-            let what = match sent.filter(|given| given.pending()).next_back() {
+            let mut sent = run.head.answers.get(task).into_iter().flatten();
+            let what = match sent.rfind(|given| given.pending()) {
                 Some(given) => {
                     let by = &given.answer.by;
                     format!("{} (an answer by {by} is on its way)", approval.prompt)
                 }
                 None => approval.prompt.clone(),
             };
-            let command = format!("driftless answer {id} TASK yes|no{fields}");
-            wait(Some(*task), what, *since, command);
+            let command = format!("driftless answer {} TASK yes|no{fields}", start_of(run));
+            out.push(self.wait(run, Some(*task), what, *since, command));
         }
-        if run.count(TaskState::Paused) > 0 {
-            let rows = run.body.iter().flat_map(|b| &b.tasks);
-            let paused = (0u32..).zip(rows);
-            let paused = paused.filter(|(_, row)| row.state == TaskState::Paused);
-            for (task, row) in paused.take(LISTED) {
-                let what = "paused: no attempt is left".to_owned();
-                let since = row.since.unwrap_or(head.submitted);
-                let command = format!("driftless-agent resume {id} TASK");
-                wait(Some(TaskIdx(task)), what, since, command);
-            }
+    }
+
+    fn paused_tasks(&self, run: &Run, out: &mut Vec<view::Wait>) {
+        if run.count(TaskState::Paused) == 0 {
+            return;
         }
-        out
+        let rows = run.body.iter().flat_map(|b| &b.tasks);
+        let paused = (0u32..).zip(rows);
+        let paused = paused.filter(|(_, row)| row.state == TaskState::Paused);
+        for (task, row) in paused.take(LISTED) {
+            let what = "paused: no attempt is left".to_owned();
+            let since = row.since.unwrap_or(run.head.submitted);
+            let command = format!("driftless-agent resume {} TASK", start_of(run));
+            out.push(self.wait(run, Some(TaskIdx(task)), what, since, command));
+        }
     }
 
     /// Tasks in doubt.
-    fn doubts(&self, run: &Run, wait: &mut impl FnMut(Option<TaskIdx>, String, Unix, String)) {
-        let id = run.id.to_string();
+    fn doubts(&self, run: &Run, out: &mut Vec<view::Wait>) {
         for (task, since) in &run.head.in_doubt {
             let what = "in doubt: it began, its end is not known, and it may not run twice";
-            let command = format!("driftless-agent resume {} TASK", &id[..12]);
-            wait(Some(*task), what.to_owned(), *since, command);
+            let command = format!("driftless-agent resume {} TASK", start_of(run));
+            out.push(self.wait(run, Some(*task), what.to_owned(), *since, command));
         }
     }
 

@@ -1,5 +1,5 @@
-//! Answers to questions of tasks: a person's answer here is a wish; the owner's fact says which answer
-//! counts, and every other one is kept with who gave it and when.
+//! Answers to questions of tasks: a person's answer here is a wish; the owner's fact says which
+//! answer counts, and every other one is kept with who gave it and when.
 
 use super::{Run, Stage};
 use crate::effects::Effects;
@@ -190,7 +190,7 @@ impl Run {
             false => Vec::new(),
         };
         let told = Some((log.node, slice.epoch));
-        let not = not.or(verdict.err());
+        let not = not.or_else(|| verdict.err());
         let known = self.head.answers.entry(task).or_default();
         let same = |g: &&mut Given| g.answer == *answer && (g.told == told || g.told.is_none());
         match known.iter_mut().rev().find(same) {

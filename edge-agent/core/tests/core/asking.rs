@@ -80,9 +80,8 @@ fn answers(env: &Env) -> Vec<(bool, String, Option<Reason>)> {
 fn a_question_waits_in_no_slot_and_its_answer_lets_the_next_task_read_it() {
     let mut env = Env::new();
     env.submit(&flow());
-    assert!(
-        matches!(env.local(2, here(true, &[])), LocalReply::Refused(why) if why.contains("waits for no answer"))
-    );
+    let early = env.local(2, here(true, &[]));
+    assert!(matches!(early, LocalReply::Refused(why) if why.contains("waits for no answer")));
     env.end("before", 0);
     env.pass(Span(10));
     assert_eq!(env.states(), "before=succeeded ask=blocked after=blocked");
@@ -102,7 +101,10 @@ fn a_question_waits_in_no_slot_and_its_answer_lets_the_next_task_read_it() {
         LocalReply::Done
     );
     assert_eq!(env.held_ids(), "after");
-    let keep = |action: &&Action| matches!(action, Action::Keep { bytes } if String::from_utf8_lossy(bytes).contains("\"grade\":5"));
+    let keep = |action: &&Action| {
+        matches!(action, Action::Keep { bytes }
+            if String::from_utf8_lossy(bytes).contains("\"grade\":5"))
+    };
     assert!(env.actions.iter().any(|action| keep(&action)));
     let again = env.local(5, here(false, &[]));
     assert!(
