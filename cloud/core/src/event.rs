@@ -343,6 +343,12 @@ impl Request {
             Self::Drain { node, on: true, by } => of("node drain", About::Node(*node), Some(by)),
             Self::Drain { node, by, .. } => of("node undrain", About::Node(*node), Some(by)),
             Self::ForgetRun { run, by } => of("run forget", About::Run(*run), Some(by)),
+            Self::Answer {
+                run, task, yes, by, ..
+            } => Action {
+                detail: format!("{task} {}", if *yes { "yes" } else { "no" }),
+                ..of("answer", About::Run(*run), Some(by))
+            },
             Self::AddAccess { name, role, by, .. } => Action {
                 detail: role.text().to_owned(),
                 ..of("access create", About::Name(name), Some(by))
@@ -377,6 +383,7 @@ impl Request {
             | Self::ReleaseQuarantine { by, .. }
             | Self::Drain { by, .. }
             | Self::ForgetRun { by, .. }
+            | Self::Answer { by, .. }
             | Self::AddAccess { by, .. }
             | Self::RevokeAccess { by, .. } => Some(by),
             Self::AddToken { .. }
