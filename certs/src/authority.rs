@@ -280,6 +280,12 @@ impl Authority {
             .subject_public_key_info()]))
     }
 
+    /// Whether this authority issued `certificate`; not whether it is valid now.
+    #[must_use]
+    pub fn issued(&self, certificate: &CertificateDer<'_>) -> bool {
+        issued_by(certificate, &self.certificate).is_ok()
+    }
+
     #[cfg(test)]
     pub(crate) fn sign(&self, params: &CertificateParams, key: KeyPair) -> Credential {
         let der = params.signed_by(&key, &self.issuer).unwrap().der().clone();
@@ -327,6 +333,14 @@ pub(crate) fn serving(
     Ok((params, key))
 }
 
+/// When a certificate ends that is issued at `now` for `validity`: a whole second.
+#[must_use]
+pub fn valid_until(now: Unix, validity: Span) -> Unix {
+    let validity = i64::try_from(validity.0).unwrap_or(i64::MAX);
+    let until = now.0.saturating_add(validity).clamp(0, LAST_MS);
+    Unix(until / 1000 * 1000)
+}
+
 pub(crate) fn leaf(
     role: Role,
     name: &str,
@@ -348,10 +362,7 @@ fn params(
 ) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.not_before = rcgen::date_time_ymd(NOT_BEFORE_YEAR, 1, 1);
-    let until = now
-        .0
-        .saturating_add(i64::try_from(validity.0).unwrap_or(i64::MAX));
-    let seconds = until.clamp(0, LAST_MS) as u64 / 1000;
+    let seconds = valid_until(now, validity).0 as u64 / 1000;
     params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
     params.serial_number = Some(serial());
     params.distinguished_name = common_name(name);

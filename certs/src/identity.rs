@@ -182,7 +182,8 @@ impl Subject {
     /// When the holder should renew: after two thirds of the validity that was left at `issued`.
     #[must_use]
     pub fn renew_at(&self, issued: Unix) -> Unix {
-        Unix(issued.0 + (self.until.0 - issued.0).max(0) / 3 * 2)
+        let left = self.until.0.saturating_sub(issued.0).max(0);
+        Unix(issued.0.saturating_add(left / 3 * 2))
     }
 }
 
@@ -203,19 +204,24 @@ pub enum Peer {
     /// Nobody known: may do one thing, enrol.
     Anonymous,
     /// A node with a valid certificate.
-    Node {
-        /// Its id.
-        id: NodeId,
-        /// Its name.
-        name: String,
-    },
+    Node(Caller),
     /// A node whose certificate expired less than the grace period ago: may do one thing, renew.
-    Expired {
-        /// Its id.
-        id: NodeId,
-        /// Its name.
-        name: String,
-    },
+    Expired(Caller),
+}
+
+/// A node that dialled, as its certificate says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its public key.
+    pub key: [u8; 32],
+    /// End of its certificate's validity.
+    pub until: Unix,
+    /// Its certificate.
+    pub certificate: CertificateDer<'static>,
 }
 
 impl Peer {
@@ -235,11 +241,17 @@ impl Peer {
                 found: subject.role.uri(),
             });
         };
-        let name = subject.name;
+        let caller = Caller {
+            id,
+            name: subject.name,
+            key: subject.key,
+            until: subject.until,
+            certificate: leaf.clone().into_owned(),
+        };
         Ok(if now > subject.until {
-            Self::Expired { id, name }
+            Self::Expired(caller)
         } else {
-            Self::Node { id, name }
+            Self::Node(caller)
         })
     }
 }

@@ -22,15 +22,16 @@ mod verify;
 
 pub use access::AccessToken;
 pub use api::{ApiTlsError, api_server, api_server_of_files};
-pub use authority::{Authority, AuthorityError, Issued, TransportKeys};
-pub use clock::{Clock, WRITTEN};
+pub use authority::{Authority, AuthorityError, Issued, TransportKeys, valid_until};
+pub use clock::{Clock, WRITTEN, believable};
 pub use files::FilesError;
 pub use hex::HexError;
-pub use identity::{Fingerprint, NameError, Peer, Refusal, Role, Subject, check_name};
-pub use node::{Credential, Enrolled, NodeKey, NodeKeyError};
+pub use identity::{Caller, Fingerprint, NameError, Peer, Refusal, Role, Subject, check_name};
+pub use node::{Certified, Credential, Enrolled, NodeKey, NodeKeyError, Times, kept_certificate};
 pub use seal::SealKey;
 pub use tls::{
-    ALPN, ClientTls, Holder, SERVER_NAME, TlsError, Verdict, enrol_client, server, session_client,
+    ALPN, ALPN_CERTIFICATE, ClientTls, Holder, SERVER_NAME, TlsError, Trusted, Verdict,
+    enrol_client, renewal_client, server, session_client,
 };
 pub use token::{
     Admission, Presented, Token, TokenError, TokenId, TokenRecord, TokenRefusal, TokenUse,

@@ -5,6 +5,7 @@
 //! is enrolled.
 
 use crate::authority::{Issued, issued_by};
+use crate::clock::{WRITTEN, believable};
 use crate::files::{self, FilesError};
 use crate::hex;
 use crate::identity::{Fingerprint, Refusal, Role, Subject, sha256};
@@ -12,7 +13,9 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ED25519, PublicK
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
+use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
+use shared::time::Unix;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +23,9 @@ use std::sync::Arc;
 const KEY: &str = "node.key";
 const CERT: &str = "node.crt";
 const AUTHORITY: &str = "authority.crt";
+const TIMES: &str = "times";
+/// A fleet has one authority, or two while it changes it.
+const AUTHORITIES: usize = 4;
 
 /// Why a node's key or certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +34,10 @@ pub enum NodeKeyError {
     #[error("the node's key files cannot be used")]
     Files(#[from] FilesError),
     /// Not what was written.
-    #[error("{} is damaged: enrol this node again with `--replace`", .0.display())]
+    #[error("{} is damaged: enrol this node again with a token of `driftless token create --replace NAME`", .0.display())]
     Damaged(PathBuf),
     /// The certificate is there and the key or the authority is not.
-    #[error("{} is missing although the node is enrolled: enrol it again with `--replace`", .0.display())]
+    #[error("{} is missing although the node is enrolled: enrol it again with a token of `driftless token create --replace NAME`", .0.display())]
     Missing(PathBuf),
     /// The key could not be made or used.
     #[error("cannot make or use a key: {0}")]
@@ -93,8 +99,74 @@ pub struct Enrolled {
     pub name: String,
     /// What it shows to the coordinator.
     pub credential: Credential,
-    /// The certificate of the authority that it trusts.
-    pub authority: CertificateDer<'static>,
+    /// The authorities that it trusts; the first one issued its certificate.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
+/// A certificate as it is sent to a node that renews.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Certified {
+    /// The certificate, and the authority that issued it.
+    pub issued: Issued,
+    /// The other authorities to trust, DER: those of a fleet that changes its authority.
+    pub others: Vec<Vec<u8>>,
+    /// Wall clock of the coordinator.
+    pub now: Unix,
+}
+
+/// What a node remembers of the time, since its own clock may be wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Times {
+    /// What the coordinator said that it is when it was heard last; kept once a day.
+    pub heard: Unix,
+    /// When the certificate was issued, by the coordinator's clock.
+    pub issued: Option<Unix>,
+}
+
+impl Times {
+    /// What `dir` keeps. What cannot be read counts as nothing: it is remembered again.
+    #[must_use]
+    pub fn read(dir: &Path) -> Self {
+        let bytes = files::read(dir, TIMES, false).ok().flatten();
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let text = text.unwrap_or_default();
+        let field = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name));
+            value.and_then(|value| value.trim().parse().ok()).map(Unix)
+        };
+        Self {
+            heard: field("heard ").unwrap_or_default(),
+            issued: field("issued "),
+        }
+    }
+
+    /// Keeps this in `dir`, durably.
+    ///
+    /// # Errors
+    /// [`FilesError`]; what was there stays.
+    pub fn write(&self, dir: &Path) -> Result<(), FilesError> {
+        let issued = self.issued.map(|issued| format!("issued {}\n", issued.0));
+        let text = format!("heard {}\n{}", self.heard.0, issued.unwrap_or_default());
+        files::write(dir, TIMES, text.as_bytes())
+    }
+
+    /// After the coordinator said that it is `told`. Its word is followed, also back, since its own
+    /// clock may have been wrong; but not by more than a year at once, so that one wrong answer
+    /// does not make every certificate look expired.
+    #[must_use]
+    pub fn hear(self, told: Unix) -> Self {
+        Self {
+            heard: believable(told, self.heard).min(told.max(WRITTEN)),
+            ..self
+        }
+    }
+
+    /// When the holder of a certificate should renew it.
+    #[must_use]
+    pub fn renew_at(&self, certificate: &Subject) -> Unix {
+        let issued = self.issued.unwrap_or(certificate.from);
+        certificate.renew_at(issued.min(certificate.until))
+    }
 }
 
 /// A node's private key, made before the first enrolment.
@@ -165,6 +237,12 @@ impl NodeKey {
         if Fingerprint::of(&issued.authority) != trusted {
             return Err(Refusal::WrongFingerprint { wanted: trusted }.into());
         }
+        self.judge(issued, &[])
+    }
+
+    /// Judges what was issued over a connection whose coordinator was recognised, so that its word
+    /// on authorities counts.
+    fn judge(&self, issued: &Issued, others: &[Vec<u8>]) -> Result<Enrolled, NodeKeyError> {
         issued_by(&issued.certificate, &issued.authority)?;
         let subject = Subject::read(&issued.certificate)?;
         if subject.key != sha256(&[&self.0.subject_public_key_info()]) {
@@ -183,15 +261,17 @@ impl NodeKey {
         let authority = CertificateDer::from(issued.authority.clone());
         let leaf = CertificateDer::from(issued.certificate.clone());
         let credential = Credential::new(vec![leaf, authority.clone()], self.0.serialize_der());
+        let others = others.iter().cloned().map(CertificateDer::from);
         Ok(Enrolled {
             id,
             name: subject.name,
             credential,
-            authority,
+            authorities: [authority].into_iter().chain(others).collect(),
         })
     }
 
-    /// [`Self::accept`], and keeps it in `dir` durably. Also for a renewed certificate.
+    /// [`Self::accept`], and keeps it in `dir` durably; `now` is what the coordinator says that it
+    /// is.
     ///
     /// # Errors
     /// [`NodeKeyError`].
@@ -200,10 +280,49 @@ impl NodeKey {
         dir: &Path,
         issued: &Issued,
         trusted: Fingerprint,
+        now: Unix,
     ) -> Result<Enrolled, NodeKeyError> {
         let enrolled = self.accept(issued, trusted)?;
         files::write(dir, AUTHORITY, &pem_text(&issued.authority))?;
         files::write(dir, CERT, &pem_text(&issued.certificate))?;
+        issued_at(dir, now)?;
+        Ok(enrolled)
+    }
+
+    /// Keeps in `dir`, durably, a certificate that was asked for by this key over a connection
+    /// whose coordinator was recognised: the first one, or a new one in place of the present one.
+    ///
+    /// The key stays, so each step leaves a pair that works: first the authorities of both
+    /// certificates, then the certificate, then only the authorities that are trusted from now on.
+    ///
+    /// # Errors
+    /// [`NodeKeyError`].
+    pub fn keep_certified(
+        &self,
+        dir: &Path,
+        certified: &Certified,
+    ) -> Result<Enrolled, NodeKeyError> {
+        let Certified {
+            issued,
+            others,
+            now,
+        } = certified;
+        if others.len() > AUTHORITIES {
+            let text = format!("{} authorities are too many", others.len());
+            return Err(Refusal::Malformed(text).into());
+        }
+        let enrolled = self.judge(issued, others)?;
+        let from_now_on: Vec<&[u8]> = enrolled.authorities.iter().map(AsRef::as_ref).collect();
+        let before = authorities(dir)?;
+        let gone = before.iter().map(AsRef::as_ref);
+        let gone = gone.filter(|one| !from_now_on.contains(one));
+        let both: Vec<&[u8]> = from_now_on.iter().copied().chain(gone).collect();
+        files::write(dir, AUTHORITY, &bundle(&both))?;
+        files::write(dir, CERT, &pem_text(&issued.certificate))?;
+        if both != from_now_on {
+            files::write(dir, AUTHORITY, &bundle(&from_now_on))?;
+        }
+        issued_at(dir, *now)?;
         Ok(enrolled)
     }
 
@@ -216,19 +335,51 @@ impl NodeKey {
         let Some(certificate) = files::read(dir, CERT, false)? else {
             return Ok(None);
         };
-        let authority = files::read(dir, AUTHORITY, false)?
-            .ok_or_else(|| NodeKeyError::Missing(dir.join(AUTHORITY)))?;
-        let der = |pem: &[u8], name| match CertificateDer::from_pem_slice(pem) {
-            Ok(der) => Ok(der.to_vec()),
-            Err(_) => Err(NodeKeyError::Damaged(dir.join(name))),
-        };
+        let certificate = CertificateDer::from_pem_slice(&certificate)
+            .map_err(|_| NodeKeyError::Damaged(dir.join(CERT)))?;
+        let mut trusted = authorities(dir)?;
+        if trusted.is_empty() {
+            return Err(NodeKeyError::Missing(dir.join(AUTHORITY)));
+        }
+        let issuer = |one: &CertificateDer<'_>| issued_by(&certificate, one).is_ok();
+        let issuer = trusted.iter().position(issuer).ok_or(Refusal::Foreign)?;
         let issued = Issued {
-            certificate: der(&certificate, CERT)?,
-            authority: der(&authority, AUTHORITY)?,
+            certificate: certificate.to_vec(),
+            authority: trusted.remove(issuer).to_vec(),
         };
-        let trusted = Fingerprint::of(&issued.authority);
-        self.accept(&issued, trusted).map(Some)
+        let others: Vec<Vec<u8>> = trusted.iter().map(|one| one.to_vec()).collect();
+        self.judge(&issued, &others).map(Some)
     }
+}
+
+/// What stands in the certificate that `dir` keeps, if there is one that can be read: for those who
+/// only want to show it.
+#[must_use]
+pub fn kept_certificate(dir: &Path) -> Option<Subject> {
+    let pem = files::read(dir, CERT, false).ok()??;
+    Subject::read(&CertificateDer::from_pem_slice(&pem).ok()?).ok()
+}
+
+fn issued_at(dir: &Path, now: Unix) -> Result<(), FilesError> {
+    let times = Times {
+        issued: Some(now),
+        ..Times::read(dir).hear(now)
+    };
+    times.write(dir)
+}
+
+/// The authorities that `dir` names, in their order.
+fn authorities(dir: &Path) -> Result<Vec<CertificateDer<'static>>, NodeKeyError> {
+    let pem = files::read(dir, AUTHORITY, false)?.unwrap_or_default();
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match read {
+        Ok(list) if !list.is_empty() || pem.is_empty() => Ok(list),
+        _ => Err(NodeKeyError::Damaged(dir.join(AUTHORITY))),
+    }
+}
+
+fn bundle(authorities: &[&[u8]]) -> Vec<u8> {
+    authorities.iter().flat_map(|der| pem_text(der)).collect()
 }
 
 fn pem_text(der: &[u8]) -> Vec<u8> {
@@ -261,7 +412,6 @@ fn base64(bytes: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::Authority;
-    use crate::clock::WRITTEN;
     use shared::time::Span;
 
     const DAY: Span = Span::secs(86_400);
@@ -283,11 +433,13 @@ mod tests {
 
         let stranger = NodeKey::ephemeral().unwrap();
         let error = key
-            .keep(&dir, &issue(&authority, &stranger), trusted)
+            .keep(&dir, &issue(&authority, &stranger), trusted, WRITTEN)
             .unwrap_err();
         assert!(matches!(error, NodeKeyError::OtherKey { .. }), "{error}");
         let foreign = Authority::ephemeral().unwrap();
-        let error = key.keep(&dir, &issue(&foreign, &key), trusted).unwrap_err();
+        let error = key
+            .keep(&dir, &issue(&foreign, &key), trusted, WRITTEN)
+            .unwrap_err();
         let refusal = Refusal::WrongFingerprint { wanted: trusted };
         assert!(matches!(error, NodeKeyError::Refused(found) if found == refusal));
         let certificate = issue(&foreign, &key).certificate;
@@ -295,23 +447,108 @@ mod tests {
             certificate,
             authority: issued.authority.clone(),
         };
-        let error = key.keep(&dir, &mixed, trusted).unwrap_err();
+        let error = key.keep(&dir, &mixed, trusted, WRITTEN).unwrap_err();
         assert!(matches!(error, NodeKeyError::Refused(Refusal::Foreign)));
         assert!(
             key.enrolled(&dir).unwrap().is_none(),
             "nothing refused was kept"
         );
 
-        key.keep(&dir, &issued, trusted).unwrap();
+        key.keep(&dir, &issued, trusted, WRITTEN).unwrap();
         let key = NodeKey::open_or_create(&dir).unwrap();
         let enrolled = key.enrolled(&dir).unwrap().unwrap();
         assert_eq!((enrolled.id, enrolled.name.as_str()), (id, "gw-7"));
-        assert_eq!(enrolled.authority.as_ref(), issued.authority);
+        assert_eq!(enrolled.authorities[0].as_ref(), issued.authority);
         std::fs::remove_file(dir.join(KEY)).unwrap();
         assert!(matches!(
             NodeKey::open_or_create(&dir),
             Err(NodeKeyError::Missing(_))
         ));
+    }
+
+    #[test]
+    fn a_crash_at_any_step_of_a_renewal_leaves_a_pair_that_works() {
+        let (old, new) = (
+            Authority::ephemeral().unwrap(),
+            Authority::ephemeral().unwrap(),
+        );
+        let id = NodeId([4; 16]);
+        let certify = |by: &Authority, key: &NodeKey, others: &[&Authority], at: i64| Certified {
+            issued: by
+                .node(&key.request().unwrap(), id, "gw-7", Unix(at), DAY)
+                .unwrap(),
+            others: others
+                .iter()
+                .map(|one| one.certificate().to_vec())
+                .collect(),
+            now: Unix(at),
+        };
+        let start = WRITTEN.0;
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("pki");
+        let key = NodeKey::open_or_create(&dir).unwrap();
+        key.keep_certified(&dir, &certify(&old, &key, &[], start))
+            .unwrap();
+        let names = [AUTHORITY, CERT, TIMES];
+        let content = |name: &str| std::fs::read(dir.join(name)).unwrap();
+        let before: Vec<_> = names.iter().map(|name| content(name)).collect();
+        // the authority changes, and the old one is not trusted any more
+        key.keep_certified(&dir, &certify(&new, &key, &[], start + 1000))
+            .unwrap();
+        let after: Vec<_> = names.iter().map(|name| content(name)).collect();
+        let both = bundle(&[new.certificate(), old.certificate()]);
+        let steps: [[&[u8]; 3]; 5] = [
+            [&before[0], &before[1], &before[2]],
+            [&both, &before[1], &before[2]],
+            [&both, &after[1], &before[2]],
+            [&after[0], &after[1], &before[2]],
+            [&after[0], &after[1], &after[2]],
+        ];
+        for step in steps {
+            for (name, bytes) in names.iter().zip(step) {
+                std::fs::write(dir.join(name), bytes).unwrap();
+            }
+            std::fs::write(dir.join(".node.crt.new"), "torn").unwrap();
+            let key = NodeKey::open_or_create(&dir).unwrap();
+            let enrolled = key.enrolled(&dir).unwrap().unwrap();
+            crate::Holder::new(&enrolled.credential).unwrap();
+            key.keep_certified(&dir, &certify(&new, &key, &[&old], start + 2000))
+                .unwrap();
+            let enrolled = key.enrolled(&dir).unwrap().unwrap();
+            assert_eq!(enrolled.authorities.len(), 2);
+            assert_eq!(Times::read(&dir).issued, Some(Unix(start + 2000)));
+        }
+    }
+
+    #[test]
+    fn renewal_is_due_after_two_thirds_of_what_was_left() {
+        let home = tempfile::tempdir().unwrap();
+        let subject = |from: i64, until: i64| Subject {
+            role: Role::Node(NodeId([1; 16])),
+            name: "gw-7".into(),
+            key: [0; 32],
+            from: Unix(from),
+            until: Unix(until),
+        };
+        assert_eq!(Times::read(home.path()), Times::default());
+        let known = Times {
+            heard: Unix(70),
+            issued: Some(Unix(60)),
+        };
+        known.write(home.path()).unwrap();
+        assert_eq!(Times::read(home.path()), known);
+        assert_eq!(known.renew_at(&subject(0, 90)), Unix(80));
+        assert_eq!(Times::default().renew_at(&subject(0, 90)), Unix(60));
+        assert_eq!(known.renew_at(&subject(0, 30)), Unix(30));
+        let told = |at: i64| Times::default().hear(Unix(at)).heard.0 - WRITTEN.0;
+        let day = 86_400_000;
+        assert_eq!(told(WRITTEN.0 + day), day);
+        assert_eq!(told(i64::MAX), 366 * day);
+        assert_eq!(told(0), 0);
+        let ahead = Times::default().hear(Unix(i64::MAX));
+        assert_eq!(ahead.hear(WRITTEN).heard, WRITTEN);
+        std::fs::write(home.path().join(TIMES), [255, 0, 7]).unwrap();
+        assert_eq!(Times::read(home.path()), Times::default());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::verify::{CheckCoordinator, CheckNode, Slot, Trust};
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
@@ -20,6 +21,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// What both sides speak, negotiated in the TLS handshake.
 pub const ALPN: &[u8] = b"driftless/1";
+/// For a connection that asks for a certificate: its first, or a new one in place of one that may
+/// have expired. Who knows it renews by itself, so its certificates can be short.
+pub const ALPN_CERTIFICATE: &[u8] = b"driftless-cert/1";
 /// The name to dial with; it is neither sent nor checked.
 pub const SERVER_NAME: &str = "coordinator.driftless.invalid";
 
@@ -98,31 +102,78 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
+/// Whose certificates the coordinator accepts, in the next handshake. An authority that is added or
+/// leaves takes effect at once, without a restart.
+#[derive(Clone)]
+pub struct Trusted(Arc<RwLock<Arc<dyn ClientCertVerifier>>>);
+
+impl Trusted {
+    /// Accepts what these authorities issued.
+    ///
+    /// # Errors
+    /// [`TlsError`] if one of them cannot be trusted.
+    pub fn new(authorities: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(RwLock::new(verifier(authorities)?))))
+    }
+
+    /// Accepts what these authorities issued from now on.
+    ///
+    /// # Errors
+    /// [`TlsError`] if one of them cannot be trusted; then nothing changes.
+    pub fn replace(&self, authorities: &[CertificateDer<'static>]) -> Result<(), TlsError> {
+        let verifier = verifier(authorities)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = verifier;
+        Ok(())
+    }
+
+    pub(crate) fn chain(&self) -> Arc<dyn ClientCertVerifier> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl fmt::Debug for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trusted")
+    }
+}
+
+fn verifier(
+    authorities: &[CertificateDer<'static>],
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    const DOING: &str = "trust the authority's certificate";
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone()).map_err(tls_error(DOING))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| tls_error(DOING)(rustls::Error::General(error.to_string())))
+}
+
 /// The coordinator's settings. Who shows no certificate is let in as anonymous (to enrol); who
-/// shows one must be a node of this authority, whose certificate expired at most `grace` ago (to
-/// renew).
+/// shows one must be a node of a `trusted` authority, whose certificate expired at most `grace` ago
+/// (to renew).
 ///
 /// # Errors
 /// [`TlsError`].
 pub fn server(
-    authority: &CertificateDer<'static>,
+    trusted: &Trusted,
     holder: &Holder,
     clock: Clock,
     grace: Span,
 ) -> Result<ServerConfig, TlsError> {
-    const DOING: &str = "trust the authority's certificate";
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.clone()).map_err(tls_error(DOING))?;
-    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| tls_error(DOING)(rustls::Error::General(error.to_string())))?;
+    let trusted = trusted.clone();
     let mut config = ServerConfig::builder_with_details(provider(), Arc::new(clock))
         .with_protocol_versions(&[&TLS13])
         .map_err(tls_error("choose TLS 1.3"))?
-        .with_client_cert_verifier(Arc::new(CheckNode { chain, grace }))
+        .with_client_cert_verifier(Arc::new(CheckNode { trusted, grace }))
         .with_cert_resolver(Arc::new(holder.clone()));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    // The first that the other side offers, too, is spoken: a newcomer offers both.
+    config.alpn_protocols = vec![ALPN_CERTIFICATE.to_vec(), ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -156,23 +207,44 @@ impl Verdict {
 /// # Errors
 /// [`TlsError`].
 pub fn enrol_client(authority: Fingerprint, clock: Clock) -> Result<ClientTls, TlsError> {
-    client(Trust::Pinned(authority), None, clock)
+    // A coordinator of the first release knows only the second one.
+    let offered = &[ALPN_CERTIFICATE, ALPN];
+    client(Trust::Pinned(authority), None, clock, offered)
 }
 
-/// For an enrolled agent: trusts `authority`, shows the certificate that `holder` has at that
+/// For an enrolled agent: trusts `authorities`, shows the certificate that `holder` has at that
 /// moment.
 ///
 /// # Errors
 /// [`TlsError`].
 pub fn session_client(
-    authority: &CertificateDer<'static>,
+    authorities: &[CertificateDer<'static>],
     holder: &Holder,
     clock: Clock,
 ) -> Result<ClientTls, TlsError> {
-    client(Trust::Authority(authority.clone()), Some(holder), clock)
+    let trust = Trust::Authorities(authorities.to_vec());
+    client(trust, Some(holder), clock, &[ALPN])
 }
 
-fn client(trust: Trust, holder: Option<&Holder>, clock: Clock) -> Result<ClientTls, TlsError> {
+/// The same for a dial that asks for a new certificate, in place of one that may have expired.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn renewal_client(
+    authorities: &[CertificateDer<'static>],
+    holder: &Holder,
+    clock: Clock,
+) -> Result<ClientTls, TlsError> {
+    let trust = Trust::Authorities(authorities.to_vec());
+    client(trust, Some(holder), clock, &[ALPN_CERTIFICATE])
+}
+
+fn client(
+    trust: Trust,
+    holder: Option<&Holder>,
+    clock: Clock,
+    offered: &[&[u8]],
+) -> Result<ClientTls, TlsError> {
     let slot = Slot::default();
     let check = CheckCoordinator {
         trust,
@@ -188,7 +260,7 @@ fn client(trust: Trust, holder: Option<&Holder>, clock: Clock) -> Result<ClientT
         Some(holder) => builder.with_client_cert_resolver(Arc::new(holder.clone())),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Ok(ClientTls {

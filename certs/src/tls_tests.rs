@@ -3,7 +3,7 @@
 use super::*;
 use crate::authority::leaf;
 use crate::clock::WRITTEN;
-use crate::identity::{Peer, Role};
+use crate::identity::{Caller, Peer, Role};
 use crate::verify::Worded;
 use crate::{Authority, NodeKey, Token};
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_ED25519};
@@ -24,6 +24,14 @@ fn later(span: Span) -> Unix {
 
 fn coordinator(authority: &Authority, validity: Span) -> Holder {
     Holder::new(&authority.coordinator(WRITTEN, validity).unwrap()).unwrap()
+}
+
+fn trusting(authorities: &[&Authority]) -> Trusted {
+    let list: Vec<_> = authorities
+        .iter()
+        .map(|one| one.certificate().clone())
+        .collect();
+    Trusted::new(&list).unwrap()
 }
 
 fn node(authority: &Authority, validity: Span) -> Holder {
@@ -79,18 +87,23 @@ fn shake(server: ServerConfig, client: ClientTls, now: Unix) -> Outcome {
         }
     }
     assert!(!client_side.is_handshaking() && !server_side.is_handshaking());
-    assert_eq!(server_side.alpn_protocol(), Some(ALPN));
-    Outcome::Done(Peer::of(server_side.peer_certificates(), now).unwrap())
+    let peer = Peer::of(server_side.peer_certificates(), now).unwrap();
+    let spoken = match &peer {
+        Peer::Anonymous => ALPN_CERTIFICATE,
+        _ => ALPN,
+    };
+    assert_eq!(server_side.alpn_protocol(), Some(spoken));
+    Outcome::Done(peer)
 }
 
 /// A fleet's coordinator and settings to dial it, all at one time.
 fn dial(authority: &Authority, shown: &Holder, client: ClientTls, now: Unix) -> Outcome {
-    let server = server(authority.certificate(), shown, at(now), DAY).unwrap();
+    let server = server(&trusting(&[authority]), shown, at(now), DAY).unwrap();
     shake(server, client, now)
 }
 
 fn session(trusted: &Authority, shown: &Holder, now: Unix) -> ClientTls {
-    session_client(trusted.certificate(), shown, at(now)).unwrap()
+    session_client(&[trusted.certificate().clone()], shown, at(now)).unwrap()
 }
 
 #[test]
@@ -107,7 +120,7 @@ fn a_newcomer_with_a_token_and_an_enrolled_node_are_let_in_as_what_they_are() {
 
     let client = session(&authority, &node(&authority, DAY), WRITTEN);
     let outcome = dial(&authority, &server, client, WRITTEN);
-    let Outcome::Done(Peer::Node { id, name }) = outcome else {
+    let Outcome::Done(Peer::Node(Caller { id, name, .. })) = outcome else {
         panic!("{outcome:?}")
     };
     assert_eq!((id, name.as_str()), (ID, "gw-7"));
@@ -204,12 +217,9 @@ fn an_expired_node_may_renew_within_the_grace_period_only() {
     let agent = node(&authority, DAY);
     let try_at = |now| dial(&authority, &server, session(&authority, &agent, now), now);
     let at_end = try_at(later(DAY));
-    assert!(
-        matches!(at_end, Outcome::Done(Peer::Node { .. })),
-        "{at_end:?}"
-    );
+    assert!(matches!(at_end, Outcome::Done(Peer::Node(_))), "{at_end:?}");
     let in_grace = try_at(later(Span(DAY.0 * 2)));
-    let renews = matches!(&in_grace, Outcome::Done(Peer::Expired { id, .. }) if *id == ID);
+    let renews = matches!(&in_grace, Outcome::Done(Peer::Expired(Caller { id, .. })) if *id == ID);
     assert!(renews, "{in_grace:?}");
     let now = later(Span(DAY.0 * 2 + 1000));
     let after = try_at(now);
@@ -224,7 +234,7 @@ fn an_expired_node_may_renew_within_the_grace_period_only() {
 
     // A renewed certificate is shown at the next dial, by the same holder.
     agent.replace(&renewed(&authority)).unwrap();
-    assert!(matches!(try_at(now), Outcome::Done(Peer::Node { .. })));
+    assert!(matches!(try_at(now), Outcome::Done(Peer::Node(_))));
 }
 
 fn renewed(authority: &Authority) -> Credential {
@@ -267,10 +277,10 @@ fn an_expired_coordinator_is_refused_and_a_clock_that_lost_its_battery_is_not_be
     let issued = later(Span(DAY.0 * 30));
     let server_key = Holder::new(&authority.coordinator(issued, DAY).unwrap()).unwrap();
     let client = session(&authority, &agent, Unix(0));
-    let config = server(authority.certificate(), &server_key, at(WRITTEN), DAY).unwrap();
+    let config = server(&trusting(&[&authority]), &server_key, at(WRITTEN), DAY).unwrap();
     let outcome = shake(config, client, WRITTEN);
     assert!(
-        matches!(outcome, Outcome::Done(Peer::Node { .. })),
+        matches!(outcome, Outcome::Done(Peer::Node(_))),
         "{outcome:?}"
     );
 }

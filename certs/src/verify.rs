@@ -3,6 +3,7 @@
 
 use crate::clock::{from_pki, to_pki};
 use crate::identity::{Fingerprint, Refusal, Role, Subject};
+use crate::tls::Trusted;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
@@ -21,8 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) enum Trust {
     /// The authority with this fingerprint, if the server shows it: at enrolment.
     Pinned(Fingerprint),
-    /// This authority: afterwards.
-    Authority(CertificateDer<'static>),
+    /// These authorities: afterwards. While the fleet changes its authority they are two.
+    Authorities(Vec<CertificateDer<'static>>),
 }
 
 /// Where a verifier leaves its refusal for the one who dialled: errors of the transport carry only
@@ -104,15 +105,16 @@ pub(crate) struct CheckCoordinator {
 }
 
 impl CheckCoordinator {
-    fn authority<'a>(
+    fn authorities<'a>(
         &'a self,
         shown: &'a [CertificateDer<'a>],
-    ) -> Result<&'a CertificateDer<'a>, Refusal> {
+    ) -> Result<&'a [CertificateDer<'a>], Refusal> {
         match &self.trust {
-            Trust::Authority(authority) => Ok(authority),
+            Trust::Authorities(authorities) => Ok(authorities),
             Trust::Pinned(wanted) => shown
                 .iter()
-                .find(|cert| Fingerprint::of(cert) == *wanted)
+                .position(|cert| Fingerprint::of(cert) == *wanted)
+                .map(|at| &shown[at..=at])
                 .ok_or(Refusal::WrongFingerprint { wanted: *wanted }),
         }
     }
@@ -125,9 +127,10 @@ impl CheckCoordinator {
     ) -> Result<(), Refusal> {
         const WANTED: &str = "the coordinator";
         let mut roots = RootCertStore::empty();
-        let authority = self.authority(shown)?.clone().into_owned();
         let words = |error: Error| refusal(&error, leaf, WANTED, from_pki(at));
-        roots.add(authority).map_err(words)?;
+        for authority in self.authorities(shown)? {
+            roots.add(authority.clone().into_owned()).map_err(words)?;
+        }
         let parsed = ParsedCertificate::try_from(leaf).map_err(words)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], at, algorithms)
@@ -188,11 +191,15 @@ impl ServerCertVerifier for CheckCoordinator {
 /// The coordinator's check of those who dial it: a node, or nobody.
 #[derive(Debug)]
 pub(crate) struct CheckNode {
-    pub(crate) chain: Arc<dyn ClientCertVerifier>,
+    pub(crate) trusted: Trusted,
     pub(crate) grace: Span,
 }
 
 impl CheckNode {
+    fn chain(&self) -> Arc<dyn ClientCertVerifier> {
+        self.trusted.chain()
+    }
+
     fn check(
         &self,
         leaf: &CertificateDer<'_>,
@@ -202,7 +209,7 @@ impl CheckNode {
         const WANTED: &str = "a node";
         let now = from_pki(at);
         let check = |at| {
-            let checked = self.chain.verify_client_cert(leaf, shown, at);
+            let checked = self.chain().verify_client_cert(leaf, shown, at);
             checked.map_err(|error| refusal(&error, leaf, WANTED, now))
         };
         match check(at) {
@@ -258,10 +265,10 @@ impl ClientCertVerifier for CheckNode {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        self.chain().verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.chain().supported_verify_schemes()
     }
 }

@@ -1,6 +1,8 @@
 //! What the parts of a running coordinator share.
 
+use crate::enrol::Lives;
 use crate::host::Handle;
+use crate::revoked::Revocations;
 use crate::sessions::Sessions;
 use certs::{Authority, Clock};
 use contents::Dir;
@@ -17,6 +19,10 @@ pub(crate) struct App {
     pub(crate) files: Dir,
     /// Who issues certificates.
     pub(crate) authority: Authority,
+    /// How long certificates are good.
+    pub(crate) lives: Lives,
+    /// Whom the store must not let in again after it went back.
+    pub(crate) revocations: Revocations,
     /// By which certificates are judged.
     pub(crate) clock: Clock,
     /// Where agents connect.

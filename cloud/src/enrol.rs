@@ -3,43 +3,60 @@
 use crate::app::App;
 use crate::clock;
 use crate::host::unexpected;
-use certs::{Admission, Authority, TokenRecord, TokenRefusal};
+use crate::revoked;
+use certs::{Admission, Authority, Caller, Certified, Fingerprint, TokenRecord, TokenRefusal};
+use cloud_core::certificate::Certificate;
 use cloud_core::event::{Refused, Reply, Request};
 use link::enrol::{EnrolAsk, EnrolRefusal, EnrolReply, EnrolRequest};
 use link::{Connection, LinkError};
 use shared::codec;
 use shared::ids::{Hash, NodeId};
 use shared::state::NodeState;
-use shared::time::Span;
+use shared::time::{Span, Unix};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a newcomer may take to ask.
 const ASK: Duration = Duration::from_secs(10);
-/// Validity of a node's certificate. Long, because a gateway may be offline for a long time; the
-/// coordinator judges at each hello whether the node is still one of its own.
-pub(crate) const NODE_VALIDITY: Span = Span::secs(10 * 365 * 86_400);
-/// How long an expired certificate may still renew itself.
-pub(crate) const RENEW_GRACE: Span = Span::secs(365 * 86_400);
+/// Validity of the certificate of a node whose program does not renew it: one of the first release.
+const UNRENEWED: Span = Span::secs(10 * 365 * 86_400);
+/// Validity of a node's certificate unless set otherwise.
+pub const CERTIFICATE_LIFE: Span = Span::secs(90 * 86_400);
+/// How long an expired certificate may still be renewed unless set otherwise: gateways may be
+/// offline for long.
+pub const RENEWAL_GRACE: Span = Span::secs(365 * 86_400);
+
+/// How long certificates are good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Lives {
+    /// A node's certificate; it is renewed after two thirds of that.
+    pub(crate) certificate: Span,
+    /// After its end, for one use: to renew it.
+    pub(crate) grace: Span,
+}
+
 /// Most labels of a node, and most bytes of all of them.
 const LABELS: (usize, usize) = (64, 8 * 1024);
 
-/// Serves a connection without a certificate: it may ask once.
-pub(crate) async fn newcomer(app: &App, connection: &Connection) -> Result<(), LinkError> {
+/// Serves a connection without a certificate: it may ask once. `renews` says that its program
+/// renews certificates.
+pub(crate) async fn newcomer(
+    app: &Arc<App>,
+    connection: &Connection,
+    renews: bool,
+) -> Result<(), LinkError> {
     let asked = tokio::time::timeout(ASK, connection.accept_enrol()).await;
     let (ask, answer) = asked.map_err(|_| LinkError::TimedOut)??;
     let reply = match ask {
         EnrolAsk::Enrol(request) => {
             let name = request.name.clone();
-            let reply = enrol(app, request).await;
+            let reply = enrol(app, request, renews).await;
             let from = connection.address();
             match &reply {
-                Ok(EnrolReply::Enrolled { node, .. }) => {
-                    tracing::info!(name, %node, %from, "enrolled a node");
-                }
-                Ok(EnrolReply::Refused(_)) => {}
+                Ok((node, _)) => tracing::info!(name, %node, %from, "enrolled a node"),
                 Err(refusal) => tracing::warn!(name, %from, %refusal, "enrolment refused"),
             }
-            reply
+            reply.map(|(_, reply)| reply)
         }
         EnrolAsk::Renew { .. } => Err(EnrolRefusal::NotAllowed(
             "only a node with a certificate can renew it: enrol with a token".into(),
@@ -50,7 +67,11 @@ pub(crate) async fn newcomer(app: &App, connection: &Connection) -> Result<(), L
         .await
 }
 
-async fn enrol(app: &App, request: EnrolRequest) -> Result<EnrolReply, EnrolRefusal> {
+async fn enrol(
+    app: &Arc<App>,
+    request: EnrolRequest,
+    renews: bool,
+) -> Result<(NodeId, EnrolReply), EnrolRefusal> {
     certs::check_name(&request.name).map_err(|error| EnrolRefusal::Name(error.to_string()))?;
     let bytes: usize = request
         .labels
@@ -66,11 +87,73 @@ async fn enrol(app: &App, request: EnrolRequest) -> Result<EnrolReply, EnrolRefu
     }
     let key = Authority::request_key(&request.request)
         .map_err(|error| EnrolRefusal::Request(error.to_string()))?;
-    let node = match admit(app, &request, &key).await? {
-        Some(node) => node,
-        None => commit(app, &request, &key).await?,
+    let wish = Wish {
+        name: &request.name,
+        request: &request.request,
+        now: app.clock.now(),
+        life: if renews {
+            app.lives.certificate
+        } else {
+            UNRENEWED
+        },
     };
-    issue(app, node, &request.name, &request.request)
+    let certificate = wish.certificate(app, key);
+    let node = match admit(app, &request, &key).await? {
+        Some(node) => {
+            certify(app, node, certificate).await?;
+            node
+        }
+        None => commit(app, &request, certificate).await?,
+    };
+    let reply = match wish.sign(app, node)? {
+        certified if renews => EnrolReply::Certified { node, certified },
+        Certified { issued, now, .. } => EnrolReply::Enrolled { node, issued, now },
+    };
+    Ok((node, reply))
+}
+
+/// What is asked to be signed.
+struct Wish<'a> {
+    name: &'a str,
+    request: &'a [u8],
+    now: Unix,
+    life: Span,
+}
+
+impl Wish<'_> {
+    /// As it will be remembered.
+    fn certificate(&self, app: &App, key: [u8; 32]) -> Certificate {
+        Certificate {
+            key,
+            until: certs::valid_until(self.now, self.life),
+            authority: app.authority.fingerprint().0,
+        }
+    }
+
+    /// The certificate, once it is committed that `node` may have it.
+    fn sign(&self, app: &App, node: NodeId) -> Result<Certified, EnrolRefusal> {
+        let issued = app
+            .authority
+            .node(self.request, node, self.name, self.now, self.life);
+        let issued = issued.map_err(|error| EnrolRefusal::Request(error.to_string()))?;
+        Ok(Certified {
+            issued,
+            others: Vec::new(),
+            now: self.now,
+        })
+    }
+}
+
+/// Commits that a certificate is about to be issued.
+async fn certify(app: &App, node: NodeId, certificate: Certificate) -> Result<(), EnrolRefusal> {
+    match ask(app, Request::Certify { node, certificate }).await? {
+        Reply::Done => Ok(()),
+        Reply::Refused(Refused::NotFound { .. }) => Err(EnrolRefusal::NotAllowed(
+            "it is not a node of this fleet any more: enrol it with a token".into(),
+        )),
+        Reply::Refused(refused) => Err(EnrolRefusal::NotAllowed(refused.to_string())),
+        other => Err(EnrolRefusal::Request(unexpected(&other).to_string())),
+    }
 }
 
 /// Judges the token; the node that this key was enrolled as before, if the answer was lost.
@@ -97,13 +180,18 @@ async fn admit(
 }
 
 /// A used token is good once more for the key that it enrolled: the answer may have been lost. The
-/// signing request proves the key, and the node's id was made of it.
+/// signing request proves the key.
 async fn repeated(
     app: &App,
     request: &EnrolRequest,
     key: &[u8; 32],
     refused: &Refused,
 ) -> Result<NodeId, EnrolRefusal> {
+    let token = request.token.id.to_string();
+    if let Reply::Enrolled(node) = ask(app, Request::EnrolledBefore { token, key: *key }).await? {
+        return Ok(node);
+    }
+    // used before it was remembered by whom: then the node's id was made of its key
     let node = id_of(key);
     if let Reply::Node(known) = ask(
         app,
@@ -132,8 +220,19 @@ fn id_of(key: &[u8; 32]) -> NodeId {
 }
 
 /// Uses the token up and makes (or replaces) the node.
-async fn commit(app: &App, request: &EnrolRequest, key: &[u8; 32]) -> Result<NodeId, EnrolRefusal> {
-    let derived = id_of(key);
+async fn commit(
+    app: &Arc<App>,
+    request: &EnrolRequest,
+    certificate: Certificate,
+) -> Result<NodeId, EnrolRefusal> {
+    let derived = id_of(&certificate.key);
+    let replaced = ask(
+        app,
+        Request::Node {
+            name: request.name.clone(),
+        },
+    )
+    .await?;
     let known = ask(
         app,
         Request::Node {
@@ -151,9 +250,13 @@ async fn commit(app: &App, request: &EnrolRequest, key: &[u8; 32]) -> Result<Nod
         },
         name: request.name.clone(),
         labels: request.labels.clone(),
+        certificate,
     };
     match ask(app, enrol).await? {
-        Reply::Enrolled(node) => Ok(node),
+        Reply::Enrolled(node) => {
+            remember(app, node, &replaced, certificate.key).await;
+            Ok(node)
+        }
         Reply::Refused(Refused::NameTaken(name)) => Err(EnrolRefusal::NameTaken { name }),
         Reply::Refused(refused) => Err(EnrolRefusal::NotAllowed(refused.to_string())),
         other => Err(EnrolRefusal::Request(unexpected(&other).to_string())),
@@ -167,44 +270,70 @@ async fn ask(app: &App, request: Request) -> Result<Reply, EnrolRefusal> {
         .map_err(|_| EnrolRefusal::Busy)
 }
 
-fn issue(app: &App, node: NodeId, name: &str, request: &[u8]) -> Result<EnrolReply, EnrolRefusal> {
-    let issued = app
-        .authority
-        .node(request, node, name, clock::wall(), NODE_VALIDITY);
-    let issued = issued.map_err(|error| EnrolRefusal::Request(error.to_string()))?;
-    Ok(EnrolReply::Enrolled {
-        node,
-        issued,
-        now: clock::wall(),
-    })
+/// Keeps outside the store that a key was replaced by another one.
+async fn remember(app: &Arc<App>, node: NodeId, before: &Reply, key: [u8; 32]) {
+    let now = clock::wall();
+    let Reply::Node(known) = before else { return };
+    revoked::let_in(app, node, &known.name, key, now).await;
+    let new = Fingerprint(key).to_string();
+    let old = known.certificate.as_ref().map(|old| old.key.clone());
+    if old.as_ref().is_some_and(|old| *old != new) {
+        let entry = revoked::Entry {
+            node,
+            name: known.name.clone(),
+            key: old,
+            at: now,
+            why: "a token put another key in its place".into(),
+            gone: None,
+            let_in: false,
+        };
+        revoked::keep(app, entry).await;
+    }
 }
 
-/// Serves a node whose certificate has expired: it may renew it, once, if it is still one of ours.
+/// Serves a node that asks for a new certificate in place of its own, which may have expired. Its
+/// key stays.
 pub(crate) async fn renew(
-    app: &App,
+    app: &Arc<App>,
     connection: &Connection,
-    node: NodeId,
-    name: &str,
+    caller: Caller,
 ) -> Result<(), LinkError> {
     let asked = tokio::time::timeout(ASK, connection.accept_enrol()).await;
     let (wish, answer) = asked.map_err(|_| LinkError::TimedOut)??;
     let reply = match wish {
-        EnrolAsk::Renew { request } => match ask(app, Request::Node { name: name.into() }).await {
-            Ok(Reply::Node(known))
-                if known.id == node && known.state != NodeState::Forgotten.text() =>
-            {
-                issue(app, node, name, &request)
-            }
-            Ok(_) => Err(EnrolRefusal::NotAllowed(format!(
-                "{name} is not a node of this fleet any more: enrol it with a token"
-            ))),
-            Err(refusal) => Err(refusal),
-        },
+        EnrolAsk::Renew { request } => renewed(app, &caller, &request).await,
         EnrolAsk::Enrol(_) => Err(EnrolRefusal::NotAllowed(
             "only a newcomer can enrol; this one can renew".into(),
         )),
     };
+    let (name, from) = (&caller.name, connection.address());
+    match &reply {
+        Ok(certified) => {
+            let until = certs::valid_until(certified.now, app.lives.certificate);
+            tracing::info!(name, until = until.0, "renewed a certificate");
+        }
+        Err(refusal) => tracing::warn!(name, %from, %refusal, "renewal refused"),
+    }
+    let node = caller.id;
+    let reply = reply.map(|certified| EnrolReply::Certified { node, certified });
     answer
         .answer(&reply.unwrap_or_else(EnrolReply::Refused))
         .await
+}
+
+async fn renewed(app: &App, caller: &Caller, request: &[u8]) -> Result<Certified, EnrolRefusal> {
+    let key = Authority::request_key(request)
+        .map_err(|error| EnrolRefusal::Request(error.to_string()))?;
+    if key != caller.key {
+        let text = "a renewal keeps its key, and the request is for another one";
+        return Err(EnrolRefusal::Request(text.into()));
+    }
+    let wish = Wish {
+        name: &caller.name,
+        request,
+        now: app.clock.now(),
+        life: app.lives.certificate,
+    };
+    certify(app, caller.id, wish.certificate(app, key)).await?;
+    wish.sign(app, caller.id)
 }

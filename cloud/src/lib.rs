@@ -12,8 +12,10 @@ mod clock;
 pub mod data;
 mod enrol;
 pub mod host;
+mod revoked;
 mod serve;
 mod sessions;
 
 pub use data::DataError;
+pub use enrol::{CERTIFICATE_LIFE, RENEWAL_GRACE};
 pub use serve::{Options, Ready, ServeError, serve, stop_signal};

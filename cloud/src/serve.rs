@@ -4,10 +4,11 @@ use crate::api;
 use crate::app::App;
 use crate::clock;
 use crate::data::{DataDir, DataError};
-use crate::enrol::RENEW_GRACE;
+use crate::enrol::Lives;
 use crate::host::{self, Handle};
+use crate::revoked::{self, Revocations};
 use crate::sessions::{self, Sessions};
-use certs::{Authority, AuthorityError, Clock, Holder, TlsError};
+use certs::{Authority, AuthorityError, Clock, Holder, TlsError, Trusted};
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Input};
 use cloud_core::store::StoreError;
@@ -47,6 +48,10 @@ pub struct Options {
     pub file_budget: u64,
     /// Time after its end when a run is forgotten.
     pub retention: Span,
+    /// Validity of nodes' certificates.
+    pub certificate_life: Span,
+    /// How long an expired certificate may still be renewed.
+    pub renewal_grace: Span,
 }
 
 /// Where a coordinator is that has become ready.
@@ -71,6 +76,9 @@ pub enum ServeError {
     /// The authority.
     #[error("the fleet's authority cannot be used")]
     Authority(#[from] AuthorityError),
+    /// The list of revocations.
+    #[error("the list of revocations in the authority's directory cannot be read")]
+    Revocations(#[source] io::Error),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -194,7 +202,12 @@ impl Parts {
         let authority = Authority::open_or_create(&data.authority())?;
         let files = Dir::open(&data.files(), options.file_budget)?;
         let clock = Clock::new(clock::wall);
-        let endpoint = listen(options.listen, &authority, &clock)?;
+        let lives = Lives {
+            certificate: options.certificate_life,
+            grace: options.renewal_grace,
+        };
+        let revocations = Revocations::open(&data.authority()).map_err(ServeError::Revocations)?;
+        let endpoint = listen(options.listen, &authority, &clock, lives.grace)?;
         let at_api = |source| ServeError::Api {
             address: options.api,
             source,
@@ -213,6 +226,8 @@ impl Parts {
             engine,
             files,
             authority,
+            lives,
+            revocations,
             clock,
             listen,
             api,
@@ -220,6 +235,7 @@ impl Parts {
             stopping: stop_seen,
             connections: AtomicU64::new(0),
         });
+        revoked::apply(&app).await;
         Ok(Self {
             data,
             app,
@@ -273,10 +289,12 @@ fn listen(
     address: SocketAddr,
     authority: &Authority,
     clock: &Clock,
+    grace: Span,
 ) -> Result<Endpoint, ServeError> {
-    let credential = authority.coordinator(clock::wall(), COORDINATOR_VALIDITY)?;
+    let credential = authority.coordinator(clock.now(), COORDINATOR_VALIDITY)?;
     let holder = Holder::new(&credential)?;
-    let tls = certs::server(authority.certificate(), &holder, clock.clone(), RENEW_GRACE)?;
+    let trusted = Trusted::new(&[authority.certificate().clone()])?;
+    let tls = certs::server(&trusted, &holder, clock.clone(), grace)?;
     Endpoint::server(
         address,
         tls,

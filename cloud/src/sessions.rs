@@ -7,7 +7,8 @@ use crate::app::App;
 use crate::clock;
 use crate::enrol;
 use crate::host::{SESSION_QUEUE, ToSession};
-use certs::Peer;
+use certs::{Caller, Peer};
+use cloud_core::certificate::Certificate;
 use cloud_core::event::{Conn, Input};
 use cloud_core::offered::Offered;
 use link::bulk::{FileStream, Wish};
@@ -78,13 +79,32 @@ async fn serve(app: Arc<App>, handshake: Handshake) {
         }
     };
     let ended = match peer {
-        Peer::Anonymous => enrol::newcomer(&app, &connection).await,
-        Peer::Expired { id, name } => enrol::renew(&app, &connection, id, &name).await,
-        Peer::Node { id, name } => session(&app, connection, id, name).await,
+        Peer::Anonymous => {
+            let renews = connection.asks_for_certificate();
+            enrol::newcomer(&app, &connection, renews).await
+        }
+        Peer::Expired(caller) | Peer::Node(caller) if connection.asks_for_certificate() => {
+            enrol::renew(&app, &connection, caller).await
+        }
+        Peer::Expired(caller) => {
+            expired(&caller, &connection);
+            Ok(())
+        }
+        Peer::Node(caller) => session(&app, connection, caller).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%from, error = %chain(&error), "a connection ended");
     }
+}
+
+/// A certificate that expired may be renewed and is good for nothing else.
+fn expired(caller: &Caller, connection: &Connection) {
+    let (name, until) = (&caller.name, caller.until.0);
+    tracing::warn!(name, until, from = %connection.address(), "turned away: its certificate expired");
+    let text = format!(
+        "the certificate of {name} expired at {until} ms since 1970: it may only be renewed"
+    );
+    connection.close(Close::Expired, &text);
 }
 
 /// Text of `error` and of what caused it.
@@ -98,12 +118,13 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn session(
-    app: &Arc<App>,
-    connection: Connection,
-    node: NodeId,
-    name: String,
-) -> Result<(), LinkError> {
+async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Result<(), LinkError> {
+    let certificate = Certificate {
+        key: caller.key,
+        until: caller.until,
+        authority: app.authority.fingerprint().0,
+    };
+    let (node, name) = (caller.id, caller.name);
     let opened = tokio::time::timeout(HELLO, async {
         let (tx, mut rx) = connection.accept_session().await?;
         let first = rx.recv().await?;
@@ -123,6 +144,7 @@ async fn session(
         conn,
         node,
         name: name.clone(),
+        certificate,
         hello,
         secret: clock::random(),
     };

@@ -51,7 +51,7 @@ pub enum DataError {
     },
     /// The identity is there and the store is not, or the other way round.
     #[error(
-        "{dir} is damaged: {what}. Nothing was changed. Put the missing file back, or move the directory away and enrol anew with a token made by `driftless token create --replace`"
+        "{dir} is damaged: {what}. Nothing was changed. Put the missing file back, or move the directory away and enrol anew with a token made by `driftless token create --replace NAME`"
     )]
     Damaged {
         /// The directory.

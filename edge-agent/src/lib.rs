@@ -17,5 +17,6 @@ pub mod linking;
 pub mod local;
 pub mod looping;
 pub mod mailbox;
+pub mod renewing;
 pub mod run;
 pub mod sweep;

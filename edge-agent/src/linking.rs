@@ -1,16 +1,16 @@
 //! The agent's end of the link: dials when the core says so, carries messages both ways, moves
 //! files, enrols. It decides nothing; whatever goes wrong is told to the loop as an event.
 
-use crate::clock;
 use crate::looping::Message;
 use crate::mailbox::Handle;
-use certs::{Clock, Enrolled, Holder, NodeKey, Token};
+use crate::renewing::Renewing;
+use certs::{Enrolled, Holder, NodeKey, Token};
 use contents::{Dir as FileDir, FilesError};
 use edge_core::event::Event;
 use link::bulk::{self, BulkError};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
 use link::logs::{self, LogAnswer, LogAsk};
-use link::{Close, Connection, Endpoint, Settings};
+use link::{Close, Connection, Endpoint, LinkError, Settings};
 use shared::ids::{AttemptRef, Epoch, Hash, NodeId, SliceRef, TaskIdx};
 use shared::time::Span;
 use shared::wire::{Down, Up};
@@ -73,10 +73,6 @@ pub struct LinkOptions {
     pub idle_timeout: Duration,
 }
 
-fn certificate_clock() -> Clock {
-    Clock::new(|| clock::now().wall)
-}
-
 fn settings(idle: Duration) -> Settings {
     let idle = Span(u64::try_from(idle.as_millis()).unwrap_or(60_000));
     Settings {
@@ -131,7 +127,7 @@ pub fn enrol(
     let reply = runtime()?.block_on(async {
         let mut failures = Vec::new();
         for coordinator in coordinators {
-            match ask_to_enrol(coordinator, &token, &request).await {
+            match ask_to_enrol(coordinator, (&token, pki), &request).await {
                 Ok(reply) => return Ok(reply),
                 Err(why) => failures.push(why),
             }
@@ -140,8 +136,12 @@ pub fn enrol(
     })?;
     match reply {
         EnrolReply::Refused(refusal) => Err(refusal.to_string()),
-        EnrolReply::Enrolled { issued, .. } => key
-            .keep(pki, &issued, token.authority)
+        EnrolReply::Enrolled { issued, now, .. } => key
+            .keep(pki, &issued, token.authority, now)
+            .map(|enrolled| enrolled.id)
+            .map_err(|error| text(&error)),
+        EnrolReply::Certified { certified, .. } => key
+            .keep_certified(pki, &certified)
             .map(|enrolled| enrolled.id)
             .map_err(|error| text(&error)),
     }
@@ -149,7 +149,7 @@ pub fn enrol(
 
 async fn ask_to_enrol(
     coordinator: &str,
-    token: &Token,
+    (token, pki): (&Token, &Path),
     request: &EnrolRequest,
 ) -> Result<EnrolReply, String> {
     let failed =
@@ -158,7 +158,7 @@ async fn ask_to_enrol(
     for address in resolve(coordinator).await? {
         let endpoint = Endpoint::client(address, &settings(Duration::from_secs(20)))
             .map_err(|error| failed(&error))?;
-        let tls = certs::enrol_client(token.authority, certificate_clock())
+        let tls = certs::enrol_client(token.authority, Renewing::new(pki).clock())
             .map_err(|error| failed(&error))?;
         match endpoint.dial(address, tls).await {
             Ok(connection) => {
@@ -226,6 +226,7 @@ struct Link {
     /// Which of the coordinator's addresses is tried first.
     turn: Arc<AtomicUsize>,
     session: Option<Session>,
+    renewing: Renewing,
 }
 
 /// The socket of all dials (a NAT keeps its mapping), and whether it speaks IPv4. Made by the first
@@ -235,6 +236,7 @@ type SharedEndpoint = Arc<std::sync::Mutex<Option<(bool, Endpoint)>>>;
 impl Link {
     fn new(options: LinkOptions, handle: Handle) -> Self {
         Self {
+            renewing: Renewing::new(&options.pki),
             options: Arc::new(options),
             handle,
             endpoint: SharedEndpoint::default(),
@@ -244,7 +246,18 @@ impl Link {
     }
 
     async fn serve(mut self, mut commands: UnboundedReceiver<LinkCommand>) {
-        while let Some(command) = commands.recv().await {
+        loop {
+            let wait = self.renewing.wait();
+            let command = tokio::select! {
+                command = commands.recv() => command,
+                () = pause(wait), if !self.options.coordinators.is_empty() => {
+                    if self.renewing.wait().is_none() {
+                        self.renew();
+                    }
+                    continue;
+                }
+            };
+            let Some(command) = command else { break };
             match command {
                 LinkCommand::Dial { session } => self.dial(session),
                 LinkCommand::Send { session, message } => self.send(session, *message),
@@ -265,6 +278,19 @@ impl Link {
         }
     }
 
+    /// Renews the certificate beside the session, if it is due.
+    fn renew(&self) {
+        let (options, endpoint) = (self.options.clone(), self.endpoint.clone());
+        let Some(turn) = self.renewing.begin() else {
+            return;
+        };
+        tokio::spawn(async move {
+            let at = places(&options, &endpoint).await;
+            // A failure was logged, and is tried again after a pause.
+            let _ = turn.renew(at).await;
+        });
+    }
+
     fn dial(&mut self, number: u64) {
         if let Some(old) = self.session.take() {
             old.task.abort();
@@ -278,6 +304,7 @@ impl Link {
             connection: connection.clone(),
             endpoint: self.endpoint.clone(),
             turn: self.turn.clone(),
+            renewing: self.renewing.clone(),
             from,
         };
         let task = tokio::spawn(async move {
@@ -367,13 +394,55 @@ impl Link {
 }
 
 /// An error with what caused it.
-fn text(error: &dyn std::error::Error) -> String {
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn tell(handle: &Handle, event: Event) {
     handle.tell(Message::Event(event));
+}
+
+/// The end of `wait`; none is over already.
+async fn pause(wait: Option<Duration>) {
+    tokio::time::sleep(wait.unwrap_or_default()).await;
+}
+
+/// Everywhere that the coordinator may be, with the socket to reach it.
+async fn places(
+    options: &LinkOptions,
+    shared: &SharedEndpoint,
+) -> Result<Vec<(Endpoint, SocketAddr)>, String> {
+    let (mut places, mut failures) = (Vec::new(), Vec::new());
+    for coordinator in &options.coordinators {
+        match resolve(coordinator).await {
+            Ok(found) => places.extend(found),
+            Err(why) => failures.push(why),
+        }
+    }
+    if places.is_empty() {
+        return Err(failures.join("; "));
+    }
+    let place = |address| Ok((socket(options, shared, address)?, address));
+    places.into_iter().map(place).collect()
+}
+
+/// The socket of all dials, for an address of this kind.
+fn socket(
+    options: &LinkOptions,
+    shared: &SharedEndpoint,
+    address: SocketAddr,
+) -> Result<Endpoint, String> {
+    let mut shared = shared.lock().map_err(|error| error.to_string())?;
+    match &*shared {
+        Some((v4, endpoint)) if *v4 == address.is_ipv4() => Ok(endpoint.clone()),
+        _ => {
+            let endpoint = Endpoint::client(address, &settings(options.idle_timeout))
+                .map_err(|error| text(&error))?;
+            *shared = Some((address.is_ipv4(), endpoint.clone()));
+            Ok(endpoint)
+        }
+    }
 }
 
 /// One session from dial to end.
@@ -384,6 +453,7 @@ struct Talk {
     connection: Arc<tokio::sync::OnceCell<Connection>>,
     endpoint: SharedEndpoint,
     turn: Arc<AtomicUsize>,
+    renewing: Renewing,
     from: UnboundedReceiver<Up>,
 }
 
@@ -439,28 +509,26 @@ impl Talk {
     }
 
     async fn connect_at(&self, address: SocketAddr) -> Result<Connection, String> {
-        let endpoint = self.socket(address)?;
+        let endpoint = socket(&self.options, &self.endpoint, address)?;
+        if self.renewing.only_renewable()
+            && let Some(turn) = self.renewing.begin()
+        {
+            let renewed = turn.renew(Ok(vec![(endpoint.clone(), address)])).await;
+            // Where only this side takes it for expired its clock may be wrong.
+            if let (Err(why), true) = (renewed, self.renewing.said_expired()) {
+                return Err(format!(
+                    "the certificate has expired and is not renewed: {why}"
+                ));
+            }
+        }
         let enrolled = enrolled(&self.options.pki)?;
         let holder = Holder::new(&enrolled.credential).map_err(|error| text(&error))?;
-        let tls = certs::session_client(&enrolled.authority, &holder, certificate_clock())
+        let tls = certs::session_client(&enrolled.authorities, &holder, self.renewing.clock())
             .map_err(|error| text(&error))?;
         endpoint
             .dial(address, tls)
             .await
             .map_err(|error| text(&error))
-    }
-
-    fn socket(&self, address: SocketAddr) -> Result<Endpoint, String> {
-        let mut shared = self.endpoint.lock().map_err(|error| error.to_string())?;
-        match &*shared {
-            Some((v4, endpoint)) if *v4 == address.is_ipv4() => Ok(endpoint.clone()),
-            _ => {
-                let endpoint = Endpoint::client(address, &settings(self.options.idle_timeout))
-                    .map_err(|error| text(&error))?;
-                *shared = Some((address.is_ipv4(), endpoint.clone()));
-                Ok(endpoint)
-            }
-        }
     }
 
     async fn talk(&mut self, connection: Connection) -> String {
@@ -487,14 +555,20 @@ impl Talk {
         let (handle, session) = (self.handle.clone(), self.number);
         let turn = &self.turn;
         let mut welcome = false;
+        let renewing = self.renewing.clone();
         let receive = async {
             loop {
                 match rx.recv().await {
                     Ok(message) => {
-                        if matches!(message, Down::Welcome(_)) {
+                        if let Down::Welcome(told) = &message {
                             welcome = true;
+                            renewing.hear(told.now);
                             rx.accepted();
                             tracing::info!(session, "the link is up");
+                        }
+                        if let Down::Refuse(refuse) = &message {
+                            let why = &refuse.text;
+                            tracing::warn!(session, why, "the coordinator refuses this agent");
                         }
                         tell(&handle, Event::Heard { session, message });
                     }
@@ -502,6 +576,11 @@ impl Talk {
                         // one that answers and does not let us in shall not keep us from the others
                         if !welcome {
                             turn.fetch_add(1, Ordering::Relaxed);
+                        }
+                        if let LinkError::Closed { close, .. } = &error
+                            && *close == Close::Expired
+                        {
+                            renewing.is_expired();
                         }
                         return text(&error);
                     }

@@ -5,6 +5,7 @@
 //! away and built again from the store; sessions are closed, and requests are answered by what the
 //! store says.
 
+mod certificates;
 mod forget;
 mod handshake;
 mod heard;
@@ -79,6 +80,8 @@ struct NodeLink {
     heard: Mono,
     heard_wall: Option<Unix>,
     ahead: u64,
+    /// How far its wall clock was ahead at its last hello, in milliseconds.
+    clock_ahead: Option<i64>,
     probe: Option<Probe>,
     asked: bool,
 }
@@ -248,9 +251,13 @@ impl<S: Store> Engine<S> {
                 conn,
                 node,
                 name,
+                certificate,
                 hello,
                 secret,
-            } => self.hello(conn, (node, &name), hello, secret),
+            } => match self.certificate_counts(conn, node, certificate) {
+                true => self.hello(conn, (node, &name), hello, secret),
+                false => Ok(()),
+            },
             Input::Heard { conn, message } => self.heard(conn, message),
             Input::Offered { conn, batch } => {
                 if let Some(node) = self.live_node(conn) {

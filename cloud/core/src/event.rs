@@ -1,6 +1,7 @@
 //! What the shell (or the simulator) tells the engine, and what the engine asks of it.
 
 use crate::access::{Caller, Role, Tokens};
+use crate::certificate::Certificate;
 use crate::offered::Offered;
 use crate::record;
 use crate::view;
@@ -30,6 +31,8 @@ pub enum Input {
         node: NodeId,
         /// From the certificate.
         name: String,
+        /// The certificate itself.
+        certificate: Certificate,
         /// What it said.
         hello: Box<shared::wire::Hello>,
         /// 16 random bytes: the secret that the welcome may give out.
@@ -136,6 +139,8 @@ pub enum Request {
         name: String,
         /// Its labels.
         labels: BTreeMap<String, String>,
+        /// The certificate that it will be given.
+        certificate: Certificate,
     },
     /// End the hold for a node that will not come back; for `None`: all of them.
     AcceptGone {
@@ -276,6 +281,42 @@ pub enum Request {
         /// At most so many.
         limit: usize,
     },
+    /// Read which node a token enrolled with this key before: its answer may have been lost.
+    EnrolledBefore {
+        /// The token's id.
+        token: String,
+        /// SHA-256 of the public key.
+        key: [u8; 32],
+    },
+    /// A node is about to be issued this certificate: first of all, or in place of an older one.
+    Certify {
+        /// The node.
+        node: NodeId,
+        /// The certificate.
+        certificate: Certificate,
+    },
+    /// A key is known to be revoked from before this store went back.
+    Revoke {
+        /// The node.
+        node: NodeId,
+        /// SHA-256 of the key; none where the node was forgotten before its key was known.
+        key: Option<[u8; 32]>,
+        /// When.
+        at: Unix,
+        /// Why, for people.
+        why: String,
+        /// Who declared the node gone, if it was not a replacement.
+        gone: Option<String>,
+    },
+    /// All enrolment tokens.
+    Tokens,
+    /// Make an enrolment token void.
+    RevokeToken {
+        /// Its id.
+        id: String,
+        /// Who.
+        by: String,
+    },
 }
 
 /// What an action is done to.
@@ -354,7 +395,12 @@ impl Request {
                 ..of("access create", About::Name(name), Some(by))
             },
             Self::RevokeAccess { name, by } => of("access revoke", About::Name(name), Some(by)),
+            Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
             Self::Enrol { .. }
+            | Self::EnrolledBefore { .. }
+            | Self::Certify { .. }
+            | Self::Revoke { .. }
+            | Self::Tokens
             | Self::GetToken { .. }
             | Self::Runs { .. }
             | Self::Run { .. }
@@ -385,9 +431,14 @@ impl Request {
             | Self::ForgetRun { by, .. }
             | Self::Answer { by, .. }
             | Self::AddAccess { by, .. }
+            | Self::RevokeToken { by, .. }
             | Self::RevokeAccess { by, .. } => Some(by),
             Self::AddToken { .. }
             | Self::Enrol { .. }
+            | Self::EnrolledBefore { .. }
+            | Self::Certify { .. }
+            | Self::Revoke { .. }
+            | Self::Tokens
             | Self::GetToken { .. }
             | Self::Runs { .. }
             | Self::Run { .. }
@@ -457,6 +508,8 @@ pub enum Reply {
     },
     /// Audit entries.
     Audit(Vec<view::Audited>),
+    /// Enrolment tokens.
+    Tokens(Vec<view::Token>),
 }
 
 /// Why a request was not honoured.
@@ -475,7 +528,7 @@ pub enum Refused {
     Token(String),
     /// The name is taken.
     #[error(
-        "a node named {0} is enrolled already; to replace it, make a token for it with --replace"
+        "a node named {0} is enrolled already; to replace it, use a token of `driftless token create --replace {0}`"
     )]
     NameTaken(String),
     /// It does not go with the state.

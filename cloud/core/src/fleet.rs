@@ -2,17 +2,25 @@
 //! store.
 
 use crate::access::{self, Access, Tokens};
+use crate::certificate::Certificate;
 use crate::effects::Effects;
 use crate::event::{Refused, Reply};
 use crate::inbox::{Message, Post};
 use crate::store::AggregateId;
+use crate::view;
 use serde::{Deserialize, Serialize};
 use shared::ids::{Generation, NodeId, RunId};
-use shared::time::Unix;
+use shared::time::{Span, Unix};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Generations fill the upper half of an epoch.
 const GENERATION_MAX: u64 = u32::MAX as u64;
+
+/// How long a token that is used, void or expired is remembered, so that its next use is answered
+/// with the reason.
+const TOKEN_KEPT: Span = Span::secs(7 * 86_400);
+/// Most tokens that are remembered although they are over.
+const TOKENS_KEPT: usize = 1_000;
 
 /// Old runs stand still until these nodes were heard.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -57,6 +65,19 @@ pub struct Fleet {
     pub post: Post,
     /// Access tokens of the API, by name.
     pub access: Tokens,
+    /// By whom tokens were used, by id.
+    pub uses: BTreeMap<String, TokenUse>,
+}
+
+/// How a token was used up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TokenUse {
+    /// The node that it enrolled.
+    pub node: NodeId,
+    /// SHA-256 of the key that it let in.
+    pub key: [u8; 32],
+    /// When.
+    pub at: Unix,
 }
 
 impl Fleet {
@@ -129,10 +150,11 @@ impl Fleet {
     ///
     /// # Errors
     /// [`Refused::State`] for an id that is known.
-    pub fn add_token(&mut self, id: &str, token: Token) -> Result<Reply, Refused> {
+    pub fn add_token(&mut self, id: &str, token: Token, now: Unix) -> Result<Reply, Refused> {
         if self.tokens.contains_key(id) {
             return Err(Refused::State(format!("token {id} exists already")));
         }
+        self.prune_tokens(now);
         self.tokens.insert(id.to_owned(), token);
         Ok(Reply::Done)
     }
@@ -173,6 +195,75 @@ impl Fleet {
         }
     }
 
+    /// When a token was over: used, or expired.
+    fn token_over(&self, id: &str, token: &Token) -> Unix {
+        self.uses.get(id).map_or(token.expires, |used| used.at)
+    }
+
+    /// Removes tokens that are over for so long that nobody asks why they are refused.
+    fn prune_tokens(&mut self, now: Unix) {
+        let mut over: Vec<(Unix, String)> = self
+            .tokens
+            .iter()
+            .map(|(id, token)| (self.token_over(id, token), id.clone()))
+            .filter(|(at, _)| *at <= now)
+            .collect();
+        over.sort();
+        let old = |at: Unix| now.0.saturating_sub(at.0) > TOKEN_KEPT.0 as i64;
+        let surplus = over.len().saturating_sub(TOKENS_KEPT);
+        let gone = over.iter().enumerate();
+        for (_, (_, id)) in gone.filter(|(n, (at, _))| *n < surplus || old(*at)) {
+            self.tokens.remove(id);
+            self.uses.remove(id);
+        }
+    }
+
+    /// The node that a token enrolled with this key.
+    #[must_use]
+    pub fn enrolled_before(&self, id: &str, key: &[u8; 32]) -> Option<NodeId> {
+        let used = self.uses.get(id).filter(|used| used.key == *key);
+        used.map(|used| used.node)
+    }
+
+    /// Makes a token void.
+    ///
+    /// # Errors
+    /// [`Refused`]: unknown, or over already.
+    pub fn revoke_token(&mut self, id: &str, by: &str, now: Unix) -> Result<Reply, Refused> {
+        self.token(id, now)?;
+        if let Some(token) = self.tokens.get_mut(id) {
+            token.void = Some(format!("revoked by {by}"));
+        }
+        Ok(Reply::Done)
+    }
+
+    /// All tokens, those that expire last first.
+    #[must_use]
+    pub fn view_tokens(&self, now: Unix) -> Vec<view::Token> {
+        let view = |(id, token): (&String, &Token)| view::Token {
+            id: id.clone(),
+            name: token.name.clone(),
+            replace: token.replace,
+            expires: token.expires,
+            state: match self.token(id, now) {
+                Ok(_) => "open",
+                Err(_) if token.used.is_some() => "used",
+                Err(_) if token.void.is_some() => "void",
+                Err(_) => "expired",
+            }
+            .to_owned(),
+            used_by: token.used.map(|node| {
+                let named = self.names.iter().find(|(_, id)| **id == node);
+                named.map_or_else(|| node.to_string(), |(name, _)| name.clone())
+            }),
+            used_at: self.uses.get(id).map(|used| used.at),
+            why: token.void.clone(),
+        };
+        let mut tokens: Vec<_> = self.tokens.iter().map(view).collect();
+        tokens.sort_by(|a, b| (b.expires, &a.id).cmp(&(a.expires, &b.id)));
+        tokens
+    }
+
     /// A token that is still good.
     ///
     /// # Errors
@@ -203,9 +294,9 @@ impl Fleet {
     pub fn enrol(
         &mut self,
         id: &str,
-        fresh: NodeId,
-        name: &str,
+        (fresh, name): (NodeId, &str),
         labels: BTreeMap<String, String>,
+        certificate: Certificate,
         now: Unix,
         fx: &mut Effects,
     ) -> Result<Reply, Refused> {
@@ -224,10 +315,17 @@ impl Fleet {
         if let Some(token) = self.tokens.get_mut(id) {
             token.used = Some(node);
         }
-        let message = Message::Enrolled {
+        let used = TokenUse {
+            node,
+            key: certificate.key,
+            at: now,
+        };
+        self.uses.insert(id.to_owned(), used);
+        let message = Message::EnrolledAs {
             name: name.to_owned(),
             labels,
             replace,
+            certificate,
         };
         fx.send(&mut self.post, AggregateId::Node(node), message);
         Ok(Reply::Enrolled(node))

@@ -1,6 +1,7 @@
 //! Messages between aggregates. A message names node, incarnation and numbers of facts, not copies
 //! of them.
 
+use crate::certificate::Certificate;
 use crate::store::AggregateId;
 use serde::{Deserialize, Serialize};
 use shared::approval::Answer;
@@ -146,6 +147,17 @@ pub enum Message {
         task: TaskIdx,
         /// The answer.
         answer: Answer,
+    },
+    /// fleet → node: it was enrolled (again), and this key speaks for it from now on.
+    EnrolledAs {
+        /// Its name.
+        name: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// A new incarnation of it is welcome.
+        replace: bool,
+        /// Its certificate.
+        certificate: Certificate,
     },
 }
 

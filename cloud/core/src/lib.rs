@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod certificate;
 pub mod effects;
 pub mod engine;
 pub mod event;

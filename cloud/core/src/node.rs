@@ -1,6 +1,7 @@
 //! The node aggregate: who may speak for the node, how far its facts are recorded, and its
 //! directive log.
 
+use crate::certificate::{Certificate, RevokedKeys};
 use crate::effects::Effects;
 use crate::inbox::{Message, Post};
 use crate::offered::{Decoded, Offered};
@@ -85,6 +86,10 @@ pub struct Node {
     pub pruned: u64,
     /// Facts of this incarnation up to here are not kept any more.
     pub facts_pruned: u64,
+    /// The certificate that speaks for it; none before it was heard by a version that asks.
+    pub certificate: Option<Certificate>,
+    /// Keys that spoke for it and may not any more.
+    pub revoked: RevokedKeys,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -196,6 +201,13 @@ impl Node {
     /// A person declares it gone.
     pub fn forget(&mut self, node: NodeId, at: Unix, by: &str, fx: &mut Effects) {
         self.forgotten = Some((at, by.to_owned()));
+        if let Some(known) = self.certificate {
+            self.revoke(
+                known.key,
+                at,
+                &format!("the node was declared gone by {by}"),
+            );
+        }
         self.inventory_wanted = false;
         if let Some(incarnation) = self.incarnation {
             self.lose(node, incarnation, Reason::NodeForgotten, fx);

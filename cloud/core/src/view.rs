@@ -237,6 +237,40 @@ pub struct Decision {
 }
 impl Eq for Decision {}
 
+/// An enrolment token. Its secret is not known here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its id.
+    pub id: String,
+    /// The only name that it enrols.
+    pub name: Option<String>,
+    /// It may take the place of an enrolled node of that name.
+    pub replace: bool,
+    /// Until when it is good.
+    pub expires: Unix,
+    /// `open`, `used`, `void` or `expired`.
+    pub state: String,
+    /// Name of the node that used it.
+    pub used_by: Option<String>,
+    /// When it was used.
+    pub used_at: Option<Unix>,
+    /// Why it is void.
+    pub why: Option<String>,
+}
+
+/// A node's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// End of its validity.
+    pub until: Unix,
+    /// SHA-256 of its public key, in hexadecimal digits.
+    pub key: String,
+    /// Fingerprint of the authority that issued it.
+    pub authority: String,
+    /// Keys of the node that are revoked.
+    pub revoked_keys: u64,
+}
+
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -262,6 +296,13 @@ pub struct Node {
     pub unconfirmed: u64,
     /// Why it is quarantined or otherwise unusual, for people.
     pub note: Option<String>,
+    /// The certificate that speaks for it; absent until it is heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+    /// How far its wall clock was ahead of the coordinator's at its last hello, in milliseconds;
+    /// negative if it was behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// An event. Which fields are there depends on its kind.

@@ -124,6 +124,12 @@ pub(crate) struct Serve {
     /// How long runs are kept after their end [default: 7d]
     #[arg(long, value_name = "DURATION")]
     pub(crate) retention: Option<String>,
+    /// How long a node's certificate is good, renewed after two thirds of that [default: 90d]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) certificate_life: Option<String>,
+    /// How long an expired certificate may still be renewed [default: 365d]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) renewal_grace: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -144,7 +150,7 @@ pub(crate) enum Token {
     #[command(after_help = "\
 Examples:
   driftless token create --name gw-7
-  driftless token create --name gw-7 --replace     gw-7 was re-imaged and lost its directory
+  driftless token create --replace gw-7     gw-7 was re-imaged and lost its directory
   T=$(driftless token create --expires 15m)
 
 The token is a secret and printed once. It carries the fingerprint of this coordinator's authority.")]
@@ -156,9 +162,17 @@ The token is a secret and printed once. It carries the fingerprint of this coord
         #[arg(long, value_name = "DURATION", default_value = "1h",
               value_parser = crate::text::parse_span)]
         expires: shared::time::Span,
-        /// It may take the place of the enrolled node of that name, whose work is then lost
-        #[arg(long, requires = "name")]
-        replace: bool,
+        /// Let it take the place of the enrolled node of this name, and of no other: the work of
+        /// its lost directory is lost, and its old key is revoked
+        #[arg(long, value_name = "NAME", conflicts_with = "name")]
+        replace: Option<String>,
+    },
+    /// List the tokens: open ones, and for a week those that are used, void or expired.
+    List,
+    /// Make a token void before it is used.
+    Revoke {
+        /// Its id, or the beginning of it, as `token list` shows it
+        id: String,
     },
 }
 
@@ -446,7 +460,10 @@ mod tests {
             "driftless serve --data D --listen 127.0.0.1:0 --api 127.0.0.1:0 --json",
             "driftless config check --config F --json",
             "driftless token create",
-            "driftless token create --name gw-7 --expires 1h --replace --json",
+            "driftless token create --name gw-7 --expires 1h --json",
+            "driftless token create --replace gw-7",
+            "driftless token list",
+            "driftless token revoke 4f1c",
             "driftless submit flow.yaml --param month=7 --param a=b=c --file x=y --wait",
             "driftless submit - --idempotency-key K --wait --timeout 5m",
             "driftless run list --json",
@@ -493,7 +510,11 @@ mod tests {
         for (line, said) in [
             ("driftless submit f --param month", "NAME=VALUE"),
             ("driftless token create --expires 5", "unit"),
-            ("driftless token create --replace", "--name"),
+            ("driftless token create --replace", "NAME"),
+            (
+                "driftless token create --name a --replace b",
+                "cannot be used with",
+            ),
             ("driftless graph f --format png", "mermaid"),
             ("driftless run", "Usage"),
             ("driftless run list --state happy", "partly_lost"),

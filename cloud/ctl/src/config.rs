@@ -28,6 +28,16 @@ const KEYS: &[Key] = &[
     Key::new("listen", Kind::Text, "0.0.0.0:4433"),
     Key::new("api", Kind::Text, DEFAULT_API),
     Key::new("retention", Kind::Span(0, 36_500 * 86_400_000), "7d"),
+    Key::new(
+        "certificates.life",
+        Kind::Span(3_000, 3_650 * 86_400_000),
+        "90d",
+    ),
+    Key::new(
+        "certificates.grace",
+        Kind::Span(0, 3_650 * 86_400_000),
+        "365d",
+    ),
     Key::new("files.budget", Kind::Size(1 << 20), "16GiB"),
     SCHEDULER[0],
     SCHEDULER[1],
@@ -67,6 +77,8 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
         listen,
         api,
         retention: settings.span("retention"),
+        certificate_life: settings.span("certificates.life"),
+        renewal_grace: settings.span("certificates.grace"),
         file_budget: settings.number("files.budget").unwrap_or(u64::MAX),
     };
     let configured = Configured {
@@ -159,6 +171,16 @@ fn flags(global: &Global, serve: &Serve) -> Vec<Flag> {
         ("listen", "--listen", serve.listen.clone()),
         ("api", "--api", global.api.clone()),
         ("retention", "--retention", serve.retention.clone()),
+        (
+            "certificates.life",
+            "--certificate-life",
+            serve.certificate_life.clone(),
+        ),
+        (
+            "certificates.grace",
+            "--renewal-grace",
+            serve.renewal_grace.clone(),
+        ),
         ("files.budget", "--file-budget", serve.file_budget.clone()),
         ("log.format", "--json", json),
     ];

@@ -14,6 +14,7 @@ mod nodes;
 mod people;
 mod runs;
 mod suggest;
+mod tokens;
 pub mod types;
 mod watch;
 
@@ -51,7 +52,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/nodes/{node}/forget", post(nodes::forget))
         .route("/nodes/{node}/release", post(nodes::release))
         .route("/nodes/{node}/gone", post(nodes::gone))
-        .route("/tokens", post(nodes::create_token))
+        .route("/tokens", get(tokens::list).post(tokens::create))
+        .route("/tokens/{token}/revoke", post(tokens::revoke))
         .route("/waits", get(nodes::waits))
         .route("/files/{hash}", get(files::get).put(files::put))
         .route("/watch", get(watch::watch))

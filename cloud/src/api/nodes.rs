@@ -1,25 +1,18 @@
-//! Nodes, the tokens that let them join, and what waits for a person.
+//! Nodes, and what waits for a person.
 
 use super::error::{ApiError, Asked, Body};
 use super::lists::lines;
-use super::types::{Ask, NewToken, Token};
+use super::types::Ask;
 use super::{Shared, find};
 use crate::app::App;
 use crate::clock;
+use crate::revoked;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{Json, Response};
 use cloud_core::event::{Reply, Request};
 use cloud_core::view::Node;
 use serde::Deserialize;
-use shared::codec;
 use shared::ids::NodeId;
-use shared::time::{Span, Unix};
-
-/// A token that nobody gave a time.
-const TOKEN_LIFE: Span = Span::secs(3600);
-/// Longest life of a token.
-const TOKEN_LIFE_MAX: Span = Span::secs(365 * 86_400);
 
 /// GET /nodes
 pub(super) async fn list(State(app): Shared) -> Result<Response, ApiError> {
@@ -44,8 +37,22 @@ pub(super) async fn forget(
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Node>, ApiError> {
     let node = find::node(&app, &name).await?;
-    let request = Request::ForgetNode { node: node.id, by };
-    changed(&app, request, node.id).await
+    let request = Request::ForgetNode {
+        node: node.id,
+        by: by.clone(),
+    };
+    let forgotten = changed(&app, request, node.id).await?;
+    let entry = revoked::Entry {
+        node: node.id,
+        name: node.name,
+        key: node.certificate.map(|known| known.key),
+        at: clock::wall(),
+        why: format!("the node was declared gone by {by}"),
+        gone: Some(by),
+        let_in: false,
+    };
+    revoked::keep(&app, entry).await;
+    Ok(forgotten)
 }
 
 /// POST /nodes/{node}/release
@@ -95,55 +102,6 @@ pub(super) async fn waits(
         Reply::Waits(mut waits) => {
             waits.sort_by_key(|wait| wait.since.0);
             Ok(lines(waits))
-        }
-        other => Err(ApiError::odd(&other)),
-    }
-}
-
-/// POST /tokens
-pub(super) async fn create_token(
-    State(app): Shared,
-    Body(NewToken {
-        name,
-        expires_in_ms,
-        replace,
-    }): Body<NewToken>,
-) -> Result<Response, ApiError> {
-    let life = expires_in_ms.map_or(TOKEN_LIFE, Span);
-    if life.0 == 0 || life > TOKEN_LIFE_MAX {
-        let what = format!("a token cannot be good for {life}");
-        return Err(ApiError::malformed(what).hint(format!("at most {TOKEN_LIFE_MAX}")));
-    }
-    if let Some(name) = &name {
-        certs::check_name(name).map_err(|error| ApiError::malformed(error.to_string()))?;
-    }
-    if replace && name.is_none() {
-        let what = "a token that replaces a node must name it";
-        return Err(ApiError::malformed(what));
-    }
-    let expires = Unix(clock::wall().0.saturating_add(life.0 as i64));
-    let fingerprint = app.authority.fingerprint();
-    let (token, record) = certs::Token::create(fingerprint, expires, name.clone(), replace);
-    let id = record.id.to_string();
-    let request = Request::AddToken {
-        record: codec::encode(&record),
-        id: id.clone(),
-        name: name.clone(),
-        replace,
-        expires,
-    };
-    match app.engine.ask(request).await? {
-        Reply::Done => {
-            let listen = app.listen.to_string();
-            let made = Token {
-                token: token.text(),
-                expires,
-                id,
-                name,
-                replace,
-                listen,
-            };
-            Ok((StatusCode::CREATED, Json(made)).into_response())
         }
         other => Err(ApiError::odd(&other)),
     }

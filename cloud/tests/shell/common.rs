@@ -33,6 +33,8 @@ pub(crate) fn options(data: &Path) -> Options {
         api: "127.0.0.1:0".parse().unwrap(),
         file_budget: 1 << 20,
         retention: cloud_core::event::RETENTION,
+        certificate_life: cloud::CERTIFICATE_LIFE,
+        renewal_grace: cloud::RENEWAL_GRACE,
     }
 }
 

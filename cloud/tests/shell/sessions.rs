@@ -64,6 +64,9 @@ async fn enrol(
     });
     match connection.enrol(&ask).await.unwrap() {
         EnrolReply::Enrolled { issued, .. } => Ok(key.accept(&issued, token.authority).unwrap()),
+        EnrolReply::Certified { certified, .. } => {
+            Ok(key.accept(&certified.issued, token.authority).unwrap())
+        }
         EnrolReply::Refused(refusal) => Err(refusal),
     }
 }
@@ -161,7 +164,7 @@ async fn dial(coordinator: &Coordinator, node: &Enrolled) -> (Endpoint, Connecti
     let address = coordinator.ready.listen;
     let endpoint = Endpoint::client(address, &Settings::agent()).unwrap();
     let holder = Holder::new(&node.credential).unwrap();
-    let tls = certs::session_client(&node.authority, &holder, clock()).unwrap();
+    let tls = certs::session_client(&node.authorities, &holder, clock()).unwrap();
     let connection = endpoint.dial(address, tls).await.unwrap();
     (endpoint, connection)
 }
@@ -385,7 +388,7 @@ fn strangers_and_odd_peers_are_refused_and_change_nothing() {
         let endpoint = Endpoint::client(ours.ready.listen, &Settings::agent()).unwrap();
         let holder = Holder::new(&foreign.credential).unwrap();
         let own = new_node(&ours, "gw-8").await;
-        let tls = certs::session_client(&own.authority, &holder, clock()).unwrap();
+        let tls = certs::session_client(&own.authorities, &holder, clock()).unwrap();
         let refused = match endpoint.dial(ours.ready.listen, tls).await {
             Err(error) => error,
             Ok(connection) => connection.closed().await,

@@ -22,7 +22,8 @@ async fn connect() -> Result<(Endpoint, Endpoint, Connection, Connection), Box<d
     let clock = Clock::new(|| WRITTEN);
     let authority = Authority::ephemeral()?;
     let shown = Holder::new(&authority.coordinator(WRITTEN, DAY)?)?;
-    let tls = certs::server(authority.certificate(), &shown, clock.clone(), DAY)?;
+    let trusted = certs::Trusted::new(&[authority.certificate().clone()])?;
+    let tls = certs::server(&trusted, &shown, clock.clone(), DAY)?;
     let any = (Ipv4Addr::LOCALHOST, 0).into();
     let server = Endpoint::server(any, tls, authority.transport(), &Settings::coordinator())?;
     let address = server.address()?;
@@ -30,7 +31,7 @@ async fn connect() -> Result<(Endpoint, Endpoint, Connection, Connection), Box<d
     let issued = authority.node(&key.request()?, NodeId([1; 16]), "gw-1", WRITTEN, DAY)?;
     let node = key.accept(&issued, authority.fingerprint())?;
     let tls = session_client(
-        &node.authority,
+        &node.authorities,
         &Holder::new(&node.credential)?,
         clock.clone(),
     )?;

@@ -186,8 +186,8 @@ impl Endpoint {
             .map_err(|error| LinkError::Setup(error.to_string()))
     }
 
-    /// Dials the coordinator at `address` with the settings of [`certs::enrol_client`] or
-    /// [`certs::session_client`], made for this dial.
+    /// Dials the coordinator at `address` with the settings of [`certs::enrol_client`],
+    /// [`certs::renewal_client`] or [`certs::session_client`], made for this dial.
     ///
     /// # Errors
     /// [`LinkError::Untrusted`] when its certificate is refused; others when it cannot be reached.
@@ -289,6 +289,16 @@ impl Connection {
             quic,
             transfers: Arc::new(Semaphore::new(PARALLEL)),
         }
+    }
+
+    /// Whether it was made to ask for a certificate ([`certs::ALPN_CERTIFICATE`]) and not for a
+    /// session.
+    #[must_use]
+    pub fn asks_for_certificate(&self) -> bool {
+        let data = self.quic.handshake_data();
+        let data = data.and_then(|any| any.downcast::<quinn::crypto::rustls::HandshakeData>().ok());
+        let spoken = data.and_then(|data| data.protocol);
+        spoken.as_deref() == Some(certs::ALPN_CERTIFICATE)
     }
 
     /// Where the peer is now; it may move.

@@ -4,7 +4,7 @@
 use crate::endpoint::Connection;
 use crate::error::{Close, LinkError};
 use crate::frame::{self, FrameReader, Kind};
-use certs::{Issued, Presented, TokenRefusal};
+use certs::{Certified, Issued, Presented, TokenRefusal};
 use quinn::SendStream;
 use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
@@ -57,6 +57,13 @@ pub enum EnrolReply {
     },
     /// 1: no, and why.
     Refused(EnrolRefusal),
+    /// 2: yes, to one who knows how to renew ([`certs::ALPN_CERTIFICATE`]).
+    Certified {
+        /// The node's id.
+        node: NodeId,
+        /// Its certificate, and whom to trust.
+        certified: Certified,
+    },
 }
 
 /// Why nobody is enrolled. Variants are numbered by position and may only be appended.

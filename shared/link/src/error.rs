@@ -18,6 +18,8 @@ pub enum Close {
     Replaced,
     /// This side stops; dial again later.
     Stopping,
+    /// The peer's certificate has expired: it may do one thing, renew it.
+    Expired,
     /// A code of a later version.
     Other(u64),
 }
@@ -30,6 +32,7 @@ impl Close {
             Self::Protocol => 2,
             Self::Replaced => 3,
             Self::Stopping => 4,
+            Self::Expired => 5,
             Self::Other(code) => code,
         };
         VarInt::from_u64(code).unwrap_or(VarInt::MAX)
@@ -42,6 +45,7 @@ impl Close {
             2 => Self::Protocol,
             3 => Self::Replaced,
             4 => Self::Stopping,
+            5 => Self::Expired,
             other => Self::Other(other),
         }
     }

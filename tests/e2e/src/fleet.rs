@@ -45,6 +45,18 @@ pub struct Fleet {
     base: TempDir,
 }
 
+/// An agent on a copied directory; ended with this.
+#[derive(Debug)]
+pub struct CopiedAgent(Child);
+
+impl Drop for CopiedAgent {
+    fn drop(&mut self) {
+        // It may have ended already; it must only not be left.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A directory for a test that tasks of any user may pass through, with `marks` in it that they may
 /// write to.
 fn directory() -> TempDir {
@@ -252,13 +264,31 @@ impl Fleet {
         ]);
         command.arg("--data").arg(data).args(args);
         if !data.join("identity.json").exists() {
+            let known = self.json(&["node", "list"]);
+            let is_known = known.iter().any(|node| node["name"] == **name);
+            let bound = if is_known { "--replace" } else { "--name" };
             let (address, token) = (
                 self.relay.address(node).to_string(),
-                self.token(&["--name", name]),
+                self.token(&[bound, name]),
             );
             command.args(["--coordinator", &address, "--token", &token, "--name", name]);
         }
         command
+    }
+
+    /// Runs an agent on a copy of a gateway's directory; what it writes is in the log of this name.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn clone_agent(&self, name: &str, data: &Path) -> CopiedAgent {
+        let mut command = program("driftless-agent");
+        command.args(["run", "--idle-timeout", "2", "--redial-max", "1", "--data"]);
+        command
+            .arg(data)
+            .stdout(Stdio::null())
+            .stderr(self.log(name));
+        CopiedAgent(command.spawn().expect("an agent can be started"))
     }
 
     fn log(&self, name: &str) -> Stdio {

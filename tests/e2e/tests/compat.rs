@@ -44,7 +44,8 @@ fn fill(release: &str, base: &Path) {
         let request = key.request().unwrap();
         let year = Span::secs(365 * 86_400);
         let issued = authority.node(&request, node, name, now(), year).unwrap();
-        key.keep(&pki, &issued, authority.fingerprint()).unwrap();
+        key.keep(&pki, &issued, authority.fingerprint(), now())
+            .unwrap();
     }
 }
 

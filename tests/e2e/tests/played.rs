@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use certs::{Authority, Clock, Holder, Peer, Token};
+use certs::{Authority, Clock, Holder, Peer, Token, Trusted};
 use e2e::agent::Gateway;
 use link::enrol::{EnrolAsk, EnrolReply};
 use link::session::{CoordinatorRx, CoordinatorTx};
@@ -63,7 +63,8 @@ impl Played {
         let runtime = threads.unwrap();
         let authority = Authority::ephemeral().unwrap();
         let shown = Holder::new(&authority.coordinator(now(), DAY).unwrap()).unwrap();
-        let tls = certs::server(authority.certificate(), &shown, Clock::new(now), DAY).unwrap();
+        let trusted = Trusted::new(&[authority.certificate().clone()]).unwrap();
+        let tls = certs::server(&trusted, &shown, Clock::new(now), DAY).unwrap();
         let endpoint = runtime.block_on(async {
             let any = ([127, 0, 0, 1], 0).into();
             Endpoint::server(any, tls, authority.transport(), &Settings::coordinator())
@@ -121,7 +122,10 @@ impl Played {
     /// The agent dials and says hello.
     fn called(&self) -> Session {
         let (peer, connection) = self.accept();
-        assert!(matches!(peer, Peer::Node { id: NODE, .. }), "{peer:?}");
+        assert!(
+            matches!(&peer, Peer::Node(caller) if caller.id == NODE),
+            "{peer:?}"
+        );
         wait(&self.runtime, async {
             let (tx, mut rx) = connection.accept_session().await.unwrap();
             let Up::Hello(hello) = rx.recv().await.unwrap() else {

@@ -109,6 +109,7 @@ impl World {
             n,
             name: node_name(n),
             node: None,
+            key: 0,
             labels: node_labels(n),
             slots: (capacity.cpu_milli / 1000).max(1),
             capacity,
@@ -152,6 +153,8 @@ impl World {
     pub fn enrol(&mut self, m: usize, replace: bool) {
         self.people.permits += 1;
         let id = format!("token-{}", self.people.permits);
+        // a disk that is new gets a new key
+        self.machines[m].key = self.people.permits;
         let name = self.machines[m].name.clone();
         let request = Request::AddToken {
             record: id.clone().into_bytes(),
@@ -166,6 +169,7 @@ impl World {
             node: NodeId(self.dice.ids.id()),
             name,
             labels: self.machines[m].labels.clone(),
+            certificate: self.machines[m].certificate(),
         };
         self.ask(request, Purpose::Enrol(m));
     }

@@ -357,6 +357,7 @@ impl World {
             n,
             name: original.name.clone(),
             node: original.node,
+            key: original.key,
             labels: original.labels.clone(),
             capacity: original.capacity.clone(),
             slots: original.slots,
@@ -565,7 +566,7 @@ impl World {
         if self.cloud.engine.is_none() {
             return;
         }
-        let name = machine.name.clone();
+        let (name, certificate) = (machine.name.clone(), machine.certificate());
         self.happened(Kind::ReplayedHello);
         // a number that no message can be sent on: the replayer only listens
         let incarnation = hello.incarnation;
@@ -575,6 +576,7 @@ impl World {
             conn,
             node,
             name,
+            certificate,
             hello,
             secret,
         });

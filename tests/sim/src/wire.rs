@@ -229,6 +229,7 @@ impl World {
                     conn: Conn(conn),
                     node: machine.node.unwrap_or_default(),
                     name: machine.name.clone(),
+                    certificate: machine.certificate(),
                     hello,
                     secret,
                 }

@@ -31,6 +31,8 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         self.conns.insert(conn, node);
+        let ahead = hello.now.wall.0.saturating_sub(self.now.wall.0);
+        self.links.entry(node).or_default().clock_ahead = Some(ahead);
         let nonce = self.draw();
         let until = self.now.mono + Span(PROBE_MS);
         let link = self.links.entry(node).or_default();

@@ -9,6 +9,7 @@ use crate::node::Node;
 use crate::record::Head;
 use crate::run::{Decided, Run, RunBody, TaskRow};
 use crate::store::{AggregateId, RESTORED, Store, StoreError};
+use shared::codec::decode_extended;
 use shared::ids::{Hash, NodeId, RunId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,14 +26,12 @@ impl<S: Store> Engine<S> {
         self.store.aggregates(&mut |id, version, head| {
             versions.insert(id, version);
             let read = match id {
-                AggregateId::Fleet => shared::codec::decode_extended(head)
-                    .map(|f| fleet = f)
-                    .is_ok(),
+                AggregateId::Fleet => decode_extended(head).map(|f| fleet = f).is_ok(),
                 AggregateId::Record => shared::codec::decode(head).map(|h| record = h).is_ok(),
-                AggregateId::Node(node) => shared::codec::decode::<Node>(head)
+                AggregateId::Node(node) => decode_extended::<Node>(head)
                     .map(|n| nodes.insert(node, n))
                     .is_ok(),
-                AggregateId::Run(id) => shared::codec::decode_extended(head)
+                AggregateId::Run(id) => decode_extended(head)
                     .map(|head| {
                         let body = None;
                         runs.insert(id, Run { id, head, body })

@@ -207,6 +207,17 @@ impl<S: Store> Engine<S> {
                 self.links.entry(id).or_default().heard = self.now.mono;
                 return Ok(());
             }
+            Message::EnrolledAs {
+                name,
+                labels,
+                replace,
+                certificate,
+            } => {
+                enrolled(node, name, labels, replace);
+                node.take_key(certificate, now.0, "a token put another key in its place");
+                self.links.entry(id).or_default().heard = self.now.mono;
+                return Ok(());
+            }
             Message::AskInventory => {
                 node.inventory_wanted = node.forgotten.is_none();
                 self.ask_again(id);

@@ -4,7 +4,6 @@ use super::{Answer, Engine};
 use crate::access::{Access, Caller};
 use crate::audit;
 use crate::event::{Output, Refused, Reply, Request, RequestId};
-use crate::fleet::Token;
 use crate::record::What;
 use crate::run::{Asked, Run};
 use crate::store::{AggregateId, EventId, Prune, Store, StoreError, request_event};
@@ -38,7 +37,7 @@ fn no_task(name: &str) -> Refused {
     }
 }
 
-fn no_node(name: &str) -> Refused {
+pub(super) fn no_node(name: &str) -> Refused {
     Refused::NotFound {
         what: "node".to_owned(),
         name: name.to_owned(),
@@ -75,11 +74,13 @@ impl<S: Store> Engine<S> {
                 node,
                 name,
                 labels,
+                certificate,
             } => {
                 let event = self.next_request();
                 let fx = self.effects.entry(AggregateId::Fleet).or_default();
                 let wall = self.now.wall;
-                let answer = self.fleet.enrol(&token, node, &name, labels, wall, fx);
+                let who = (node, name.as_str());
+                let answer = self.fleet.enrol(&token, who, labels, certificate, wall, fx);
                 if let Ok(Reply::Enrolled(node)) = answer {
                     self.answers_by(AggregateId::Fleet, event);
                     self.tell(What::Enrolled { node, name });
@@ -96,6 +97,8 @@ impl<S: Store> Engine<S> {
             | Request::Nodes
             | Request::Node { .. }
             | Request::Waits
+            | Request::EnrolledBefore { .. }
+            | Request::Tokens
             | Request::RunsChangedSince { .. }
             | Request::Access
             | Request::Events { .. }
@@ -206,23 +209,10 @@ impl<S: Store> Engine<S> {
                 };
                 (AggregateId::Run(run), self.step_known(run, answer)?)
             }
-            Request::AddToken {
-                record,
-                id,
-                name,
-                replace,
-                expires,
-            } => {
-                let token = Token {
-                    record,
-                    name,
-                    replace,
-                    expires,
-                    used: None,
-                    void: None,
-                };
-                (fleet, self.fleet.add_token(&id, token))
-            }
+            admit @ (Request::AddToken { .. }
+            | Request::RevokeToken { .. }
+            | Request::Certify { .. }
+            | Request::Revoke { .. }) => self.write_admission(admit),
             Request::AcceptGone { node, by: _ } => (fleet, self.accept_gone(node)),
             Request::ForgetNode { node, by } => {
                 (AggregateId::Node(node), self.forget_node(node, &by))
@@ -304,7 +294,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn forget_node(&mut self, id: NodeId, by: &str) -> Answered {
+    pub(super) fn forget_node(&mut self, id: NodeId, by: &str) -> Answered {
         let at = self.now.wall;
         let Some(node) = self.nodes.get_mut(&id) else {
             return Err(no_node(&id.to_string()));
@@ -380,6 +370,15 @@ impl<S: Store> Engine<S> {
                 .fleet
                 .token(&id, self.now.wall)
                 .map(|token| Reply::Token(token.record.clone())),
+            Request::EnrolledBefore { token, key } => {
+                let node = self.fleet.enrolled_before(&token, &key);
+                let unknown = || Refused::NotFound {
+                    what: "token".to_owned(),
+                    name: token.clone(),
+                };
+                node.map(Reply::Enrolled).ok_or_else(unknown)
+            }
+            Request::Tokens => Ok(Reply::Tokens(self.fleet.view_tokens(self.now.wall))),
             Request::Runs { state } => {
                 let here = |r: &&Run| r.head.gone.is_none();
                 let wanted = |r: &&Run| here(r) && state.is_none_or(|s| r.head.state == s);

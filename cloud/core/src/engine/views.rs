@@ -117,6 +117,13 @@ impl<S: Store> Engine<S> {
             running,
             unconfirmed: node.directives.number.saturating_sub(node.confirmed),
             note: (!notes.is_empty()).then(|| notes.join("; ")),
+            certificate: node.certificate.map(|known| view::Certificate {
+                until: known.until,
+                key: shared::ids::Hash(known.key).hex(),
+                authority: shared::ids::Hash(known.authority).hex(),
+                revoked_keys: node.revoked.len() as u64,
+            }),
+            clock_ahead_ms: self.links.get(&id).and_then(|link| link.clock_ahead),
             name: node.name,
             labels: node.labels,
             id,

@@ -2,6 +2,7 @@
 
 use crate::medium::{Medium, Opened};
 use cloud_core::access::{Caller, Tokens};
+use cloud_core::certificate::Certificate;
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Conn, Input, Output, Reply, Request, RequestId};
 use cloud_core::view;
@@ -113,6 +114,17 @@ pub(crate) struct Agent {
     pub(crate) ack: Option<Ack>,
     pub(crate) directive_seal: Option<DirectiveSeal>,
     sealing: Option<DirectiveSeal>,
+    /// Of its certificate.
+    pub(crate) key: u8,
+}
+
+/// A certificate of this key; that of a later key is younger.
+pub(crate) fn certificate(key: u8) -> Certificate {
+    Certificate {
+        key: [key; 32],
+        until: Unix(1_000_000 + i64::from(key)),
+        authority: [1; 32],
+    }
 }
 
 impl Agent {
@@ -367,6 +379,7 @@ impl Env {
             node,
             name: name.to_owned(),
             labels: BTreeMap::new(),
+            certificate: certificate(1),
         });
         assert_eq!(enrolled, Reply::Enrolled(node));
         node
@@ -380,6 +393,7 @@ impl Env {
             node,
             name: name.to_owned(),
             incarnation,
+            key: 1,
             succeeds: None,
             session: 0,
             conn: Conn(0),
@@ -439,6 +453,7 @@ impl Env {
             conn,
             node: agent.node,
             name: agent.name.clone(),
+            certificate: certificate(agent.key),
             hello: Box::new(hello),
             secret,
         });

@@ -20,6 +20,7 @@ fn once(mut task: Task) -> Task {
 fn reimage(env: &mut Env, name: &str, incarnation: u8) {
     env.hang_up(name);
     env.agent(name).reimage(incarnation);
+    env.agent(name).key = incarnation;
     let id = format!("again-{name}-{incarnation}");
     env.ask(Request::AddToken {
         record: Vec::new(),
@@ -33,6 +34,7 @@ fn reimage(env: &mut Env, name: &str, incarnation: u8) {
         node: NodeId([88; 16]),
         name: name.to_owned(),
         labels: BTreeMap::new(),
+        certificate: crate::common::certificate(incarnation),
     });
     assert_eq!(enrolled, Reply::Enrolled(env.agent(name).node));
     env.hello(name).expect("it is welcome");

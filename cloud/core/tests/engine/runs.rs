@@ -261,7 +261,8 @@ fn tokens_are_good_once_for_their_name_and_time() {
         })
     };
     add(&mut env, "bound", Some("gw-7"), Unix(i64::MAX));
-    add(&mut env, "old", None, Unix(5));
+    let just_now = Unix(env.now.wall.0 - 1);
+    add(&mut env, "old", None, just_now);
     add(&mut env, "free", None, Unix(i64::MAX));
     let enrol = |env: &mut Env, token: &str, name: &str| {
         env.ask(Request::Enrol {
@@ -269,6 +270,7 @@ fn tokens_are_good_once_for_their_name_and_time() {
             node: shared::ids::NodeId([3; 16]),
             name: name.to_owned(),
             labels: std::collections::BTreeMap::new(),
+            certificate: crate::common::certificate(3),
         })
     };
     let refused = |reply: Reply, part: &str| match reply {

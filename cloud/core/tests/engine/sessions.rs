@@ -107,6 +107,7 @@ fn a_reimaged_gateway_needs_a_token_and_gets_its_work_again() {
     env.tell("gw-1", vec![crate::common::started(old, 1, 1)]);
     env.hang_up("gw-1");
     env.agent("gw-1").reimage(2);
+    env.agent("gw-1").key = 2;
     let node = env.agent("gw-1").node;
     let id = "again".to_owned();
     env.ask(Request::AddToken {
@@ -121,6 +122,7 @@ fn a_reimaged_gateway_needs_a_token_and_gets_its_work_again() {
         node: shared::ids::NodeId([88; 16]),
         name: "gw-1".to_owned(),
         labels: BTreeMap::new(),
+        certificate: crate::common::certificate(2),
     });
     assert_eq!(enrolled, Reply::Enrolled(node));
     env.hello("gw-1").unwrap();

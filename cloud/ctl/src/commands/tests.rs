@@ -113,6 +113,8 @@ fn serve(data: PathBuf) -> (Ready, oneshot::Sender<()>, JoinHandle<()>) {
         api: any,
         file_budget: 1 << 20,
         retention: cloud_core::event::RETENTION,
+        certificate_life: cloud::CERTIFICATE_LIFE,
+        renewal_grace: cloud::RENEWAL_GRACE,
     };
     let (told, is_ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();

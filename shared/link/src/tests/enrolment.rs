@@ -14,6 +14,10 @@ fn ask(presented: &Presented, key: &NodeKey) -> EnrolAsk {
     })
 }
 
+fn record_key(key: &NodeKey) -> [u8; 32] {
+    Authority::request_key(&key.request().unwrap()).unwrap()
+}
+
 /// What a coordinator does with an enrolment, in short.
 fn decide(fleet: &Fleet, record: &TokenRecord, ask: EnrolAsk) -> EnrolReply {
     let EnrolAsk::Enrol(ask) = ask else {
@@ -74,16 +78,19 @@ async fn a_newcomer_becomes_a_node_with_its_token_only() {
     let enrolled = key.accept(&issued, token.authority).unwrap();
     assert_eq!((node, enrolled.id), (ID, ID));
     let shown = Holder::new(&enrolled.credential).unwrap();
-    let tls = session_client(&enrolled.authority, &shown, clock()).unwrap();
+    let tls = session_client(&enrolled.authorities, &shown, clock()).unwrap();
     let client = fleet.client(&Settings::agent());
     let (dialled, accepted) = tokio::join!(client.dial(fleet.address, tls), fleet.accept());
     dialled.unwrap();
     assert_eq!(
         accepted.unwrap().0,
-        Peer::Node {
+        Peer::Node(certs::Caller {
             id: ID,
-            name: "gw-7".into()
-        }
+            name: "gw-7".into(),
+            key: record_key(&key),
+            until: Unix(WRITTEN.0 + DAY.0 as i64),
+            certificate: issued.certificate.clone().into(),
+        })
     );
 }
 

@@ -6,7 +6,7 @@ mod sessions;
 mod transfers;
 
 use crate::{Connection, Endpoint, LinkError, Settings};
-use certs::{Authority, ClientTls, Clock, Holder, NodeKey, Peer, WRITTEN, session_client};
+use certs::{Authority, ClientTls, Clock, Holder, NodeKey, Peer, Trusted, WRITTEN, session_client};
 use shared::ids::{BootId, Generation, Hash, Incarnation, NodeId};
 use shared::log::Head;
 use shared::time::{Now, Span, Unix};
@@ -35,7 +35,8 @@ fn listen(
     settings: &Settings,
 ) -> Result<Endpoint, LinkError> {
     let shown = Holder::new(&authority.coordinator(WRITTEN, DAY).unwrap()).unwrap();
-    let tls = certs::server(authority.certificate(), &shown, clock(), DAY).unwrap();
+    let trusted = Trusted::new(&[authority.certificate().clone()]).unwrap();
+    let tls = certs::server(&trusted, &shown, clock(), DAY).unwrap();
     Endpoint::server(at, tls, authority.transport(), settings)
 }
 
@@ -63,7 +64,7 @@ impl Fleet {
             .unwrap();
         let enrolled = key.accept(&issued, by.fingerprint()).unwrap();
         let shown = Holder::new(&enrolled.credential).unwrap();
-        session_client(self.authority.certificate(), &shown, clock()).unwrap()
+        session_client(&[self.authority.certificate().clone()], &shown, clock()).unwrap()
     }
 
     fn client(&self, settings: &Settings) -> Endpoint {
@@ -80,13 +81,7 @@ impl Fleet {
         let tls = self.node(&self.authority);
         let (dialled, accepted) = tokio::join!(client.dial(self.address, tls), self.accept());
         let (peer, theirs) = accepted.unwrap();
-        assert_eq!(
-            peer,
-            Peer::Node {
-                id: ID,
-                name: "gw-7".into()
-            }
-        );
+        assert!(matches!(&peer, Peer::Node(caller) if caller.id == ID && caller.name == "gw-7"));
         (client, dialled.unwrap(), theirs)
     }
 }

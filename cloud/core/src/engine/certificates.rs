@@ -1,0 +1,124 @@
+//! Whose key may speak for a node: at the door, when a certificate is issued, and after this store
+//! went back behind a revocation.
+
+use super::Engine;
+use super::requests::{Answered, no_node};
+use crate::certificate::{Certificate, Judged};
+use crate::event::{Conn, Refused, Reply, Request};
+use crate::fleet::Token;
+use crate::store::{AggregateId, Store};
+use shared::ids::NodeId;
+use shared::time::Unix;
+use shared::wire::Refusal;
+
+impl<S: Store> Engine<S> {
+    /// Judges the certificate of a caller. False if it was turned away.
+    pub(super) fn certificate_counts(
+        &mut self,
+        conn: Conn,
+        node: NodeId,
+        shown: Certificate,
+    ) -> bool {
+        let now = self.now.wall;
+        let Some(known) = self.nodes.get_mut(&node) else {
+            return true; // the hello is refused: nobody enrolled it
+        };
+        if known.forgotten.is_some() {
+            return true; // the hello is refused, and who declared it gone is said
+        }
+        let before = known.certificate;
+        match known.judge(shown, now) {
+            Judged::Known => {
+                if before != known.certificate {
+                    self.effects.entry(AggregateId::Node(node)).or_default();
+                }
+                true
+            }
+            Judged::Revoked(why) => {
+                let text = format!("the key of node {} was revoked: {why}", known.name);
+                self.refuse(conn, Refusal::NotEnrolled, &text);
+                false
+            }
+            Judged::Doubtful => {
+                known.unproven = true;
+                let why = "another key calls than the one that this store knows; release it to \
+                           take its word, or declare it gone";
+                self.suspect(conn, node, why);
+                false
+            }
+        }
+    }
+
+    /// What decides who may join, and by which key.
+    pub(super) fn write_admission(&mut self, request: Request) -> (AggregateId, Answered) {
+        let at = self.now.wall;
+        let fleet = AggregateId::Fleet;
+        match request {
+            Request::AddToken {
+                record,
+                id,
+                name,
+                replace,
+                expires,
+            } => {
+                let token = Token {
+                    record,
+                    name,
+                    replace,
+                    expires,
+                    used: None,
+                    void: None,
+                };
+                (fleet, self.fleet.add_token(&id, token, at))
+            }
+            Request::RevokeToken { id, by } => (fleet, self.fleet.revoke_token(&id, &by, at)),
+            Request::Certify { node, certificate } => {
+                (AggregateId::Node(node), self.certify(node, certificate))
+            }
+            Request::Revoke {
+                node,
+                key,
+                at,
+                why,
+                gone,
+            } => {
+                let done = self.revoke(node, key, (at, &why), gone.as_deref());
+                (AggregateId::Node(node), done)
+            }
+            _ => (fleet, Err(Refused::Malformed("not a request".to_owned()))),
+        }
+    }
+
+    /// A certificate is about to be issued.
+    pub(super) fn certify(&mut self, id: NodeId, certificate: Certificate) -> Answered {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return Err(no_node(&id.to_string()));
+        };
+        node.may_renew(certificate.key).map_err(Refused::State)?;
+        node.certificate = Some(certificate);
+        self.effects.entry(AggregateId::Node(id)).or_default();
+        Ok(Reply::Done)
+    }
+
+    /// A revocation that may be newer than this store.
+    pub(super) fn revoke(
+        &mut self,
+        id: NodeId,
+        key: Option<[u8; 32]>,
+        (at, why): (Unix, &str),
+        gone: Option<&str>,
+    ) -> Answered {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return Err(no_node(&id.to_string()));
+        };
+        let present = node.certificate.map(|known| known.key);
+        if let Some(key) = key {
+            node.revoke(key, at, why);
+        }
+        self.effects.entry(AggregateId::Node(id)).or_default();
+        match gone {
+            Some(by) if present == key => self.forget_node(id, by),
+            _ => Ok(Reply::Done),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The list of revocations beside the authority's keys: who was declared gone, which keys were
+//! replaced. The store knows them, too; this file is there for a store that went back to an older
+//! copy, which would let in again whom a person had shut out.
+//!
+//! One JSON object a line, only appended, each line durable before its revocation is confirmed. A
+//! later line of the same key counts.
+
+use crate::app::App;
+use certs::Fingerprint;
+use cloud_core::event::{Refused, Reply, Request};
+use serde::{Deserialize, Serialize};
+use shared::ids::NodeId;
+use shared::time::Unix;
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A file that nobody wrote in years of replacements is larger.
+const BYTES: u64 = 64 * 1024 * 1024;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// Its name, for people.
+    pub(crate) name: String,
+    /// SHA-256 of the key in hexadecimal digits; absent where it was never seen.
+    pub(crate) key: Option<String>,
+    /// When.
+    pub(crate) at: Unix,
+    /// Why, for people.
+    pub(crate) why: String,
+    /// Who declared the node gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gone: Option<String>,
+    /// A person let the key in again: what was before is void.
+    #[serde(default)]
+    pub(crate) let_in: bool,
+}
+
+type Known = BTreeMap<(NodeId, Option<String>), Entry>;
+
+/// The file.
+#[derive(Debug)]
+pub(crate) struct Revocations {
+    path: PathBuf,
+    known: Mutex<Known>,
+}
+
+impl Revocations {
+    /// Reads the list in `dir`, the authority's directory. Lines that cannot be read (a last one
+    /// that was cut) are told and left.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let path = dir.join("revoked");
+        let text = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Ok(meta) if meta.len() > BYTES => {
+                let text = format!("{} is too large for a list of revocations", path.display());
+                return Err(io::Error::other(text));
+            }
+            _ => std::fs::read(&path)?,
+        };
+        let mut known = Known::new();
+        for line in text.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
+            match serde_json::from_slice::<Entry>(line) {
+                Ok(entry) => fold(&mut known, entry),
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "a revocation cannot be read");
+                }
+            }
+        }
+        let known = Mutex::new(known);
+        Ok(Self { path, known })
+    }
+
+    /// Keeps a revocation, durably.
+    ///
+    /// # Errors
+    /// Of the file system; the store alone knows it then.
+    fn keep(&self, entry: Entry) -> io::Result<()> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = serde_json::to_vec(&entry)?;
+        line.push(b'\n');
+        // behind a line that was cut a new one begins
+        line.insert(0, b'\n');
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&self.path)?;
+        file.write_all(&line)?;
+        file.sync_all()?;
+        fold(&mut known, entry);
+        Ok(())
+    }
+
+    fn has(&self, node: NodeId, key: &str) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains_key(&(node, Some(key.to_owned())))
+    }
+
+    fn all(&self) -> Vec<Entry> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().cloned().collect()
+    }
+}
+
+fn fold(known: &mut Known, entry: Entry) {
+    let key = (entry.node, entry.key.clone());
+    if entry.let_in {
+        known.remove(&key);
+    } else {
+        known.insert(key, entry);
+    }
+}
+
+/// Keeps a revocation that the store has committed.
+pub(crate) async fn keep(app: &Arc<App>, entry: Entry) {
+    let (app, name) = (app.clone(), entry.name.clone());
+    let kept = tokio::task::spawn_blocking(move || app.revocations.keep(entry)).await;
+    if let Ok(Err(error)) = kept {
+        tracing::error!(node = name, %error, "a revocation stands in the store alone: a copy of the \
+            store from before would let the node in again");
+    }
+}
+
+/// A token let this key in: it is not revoked any more.
+pub(crate) async fn let_in(app: &Arc<App>, node: NodeId, name: &str, key: [u8; 32], at: Unix) {
+    let key = Fingerprint(key).to_string();
+    if app.revocations.has(node, &key) {
+        let entry = Entry {
+            node,
+            name: name.to_owned(),
+            key: Some(key),
+            at,
+            why: "a token let it in again".to_owned(),
+            gone: None,
+            let_in: true,
+        };
+        keep(app, entry).await;
+    }
+}
+
+/// Tells the engine, before anybody is served, whom the list shuts out.
+pub(crate) async fn apply(app: &App) {
+    for entry in app.revocations.all() {
+        let request = Request::Revoke {
+            node: entry.node,
+            key: entry
+                .key
+                .and_then(|key| key.parse().ok())
+                .map(|Fingerprint(key)| key),
+            at: entry.at,
+            why: entry.why,
+            gone: entry.gone,
+        };
+        match app.engine.ask(request).await {
+            // a store from before the node's enrolment
+            Ok(Reply::Done | Reply::Refused(Refused::NotFound { .. })) => {}
+            other => tracing::warn!(node = entry.name, ?other, "a revocation was not applied"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: &str, let_in: bool) -> Entry {
+        Entry {
+            node: NodeId([1; 16]),
+            name: "gw-7".into(),
+            key: Some(key.to_owned()),
+            at: Unix(5),
+            why: "stolen".into(),
+            gone: Some("ada".into()),
+            let_in,
+        }
+    }
+
+    #[test]
+    fn the_list_survives_a_restart_a_cut_line_and_a_key_that_is_let_in_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = Revocations::open(dir.path()).unwrap();
+        assert!(list.all().is_empty());
+        list.keep(entry("aa", false)).unwrap();
+        list.keep(entry("bb", false)).unwrap();
+        let path = dir.path().join("revoked");
+        let mut text = std::fs::read(&path).unwrap();
+        text.extend_from_slice(b"{\"node\":\"01");
+        std::fs::write(&path, &text).unwrap();
+        let list = Revocations::open(dir.path()).unwrap();
+        assert_eq!(list.all(), [entry("aa", false), entry("bb", false)]);
+        list.keep(entry("aa", true)).unwrap();
+        let list = Revocations::open(dir.path()).unwrap();
+        assert_eq!(list.all(), [entry("bb", false)]);
+        assert!(list.has(NodeId([1; 16]), "bb") && !list.has(NodeId([1; 16]), "aa"));
+    }
+}
