@@ -111,6 +111,10 @@ random_id! {
     Incarnation
 }
 random_id! {
+    /// A schedule, through all its revisions and owners.
+    ScheduleId
+}
+random_id! {
     /// The kernel's boot id of a machine; a new one after each reboot.
     BootId
 }

@@ -15,6 +15,7 @@ pub mod graph;
 pub mod ids;
 pub mod limits;
 pub mod log;
+pub mod schedule;
 pub mod spec;
 pub mod state;
 pub mod telemetry;

@@ -17,6 +17,7 @@ mod link;
 mod matrix;
 pub(crate) mod mistake;
 mod scalar;
+mod schedule;
 pub mod schema;
 mod template;
 pub(crate) mod units;

@@ -10,6 +10,7 @@
 use crate::approval::Approval;
 use crate::codec::{self, DecodeError};
 use crate::ids::{Hash, TaskIdx};
+use crate::schedule::Schedule;
 use crate::time::{Span, Unix};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ pub struct Workflow {
     pub tasks: Vec<Task>,
     /// Those of its tasks that were written as one.
     pub matrices: Vec<Matrix>,
+    /// When it runs by itself; a run never has one.
+    pub schedule: Option<Schedule>,
 }
 
 /// Tasks that were written as one, with the limits that hold for them together.

@@ -111,9 +111,50 @@ fn unknown_and_later_fields() {
         "disconnect: {stop_after: 1h}",
         "5:18 `stop_after` comes later",
     );
+}
+
+#[test]
+fn schedules() {
+    let flow = |schedule: &str| {
+        format!("name: f\nschedule: {{{schedule}}}\ntasks: {{t: {{command: [p]}}}}")
+    };
+    check(&flow(""), "2:1 `schedule` has neither `cron` nor `every`");
     check(
-        "name: f\nschedule: x\ntasks: {t: {command: [p]}}",
-        "2:1 `schedule` comes later",
+        &flow("cron: '* * * * *', every: 1m"),
+        "2:31 `schedule` has both `cron` and `every`",
+    );
+    check(
+        &flow("cron: '61 * * * *'"),
+        "2:12 `cron`: '61' is no minute",
+    );
+    check(
+        &flow("cron: '0 0 30 2 *'"),
+        "2:12 `cron`: '0 0 30 2 *' never comes true",
+    );
+    check(&flow("every: 1s"), "2:12 `every`: an interval of 1s");
+    check(
+        &flow("cron: '0 3 * * *', timezone: Nowhere"),
+        "2:32 `timezone`: 'Nowhere' is no time zone",
+    );
+    check(
+        &flow("every: 1m, timezone: Europe/Berlin"),
+        "2:23 `timezone` means nothing to `every`",
+    );
+    check(
+        &flow("every: 1m, jitter: 2m"),
+        "2:23 `jitter` of 2m is longer than 1m",
+    );
+    check(
+        &flow("every: 1m, max_catchup: 5"),
+        "2:23 `max_catchup` belongs to `catchup: all`",
+    );
+    check(
+        &flow("every: 1m, catchup: some"),
+        "2:32 `catchup`: 'some' is not known here",
+    );
+    check(
+        "name: f\nschedule: {every: 1h}\ntasks: {t: {command: [p], deadline: 2026-11-23T20:00:00Z}}",
+        "3:28 `deadline`: 2026-11-23T20:00:00Z in a workflow with a schedule",
     );
 }
 

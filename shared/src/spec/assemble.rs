@@ -79,6 +79,7 @@ pub(crate) fn assemble(decoded: Decoded, given: Given<'_>, sink: &mut Sink) -> A
         values,
     } = decoded;
     let (tasks, matrices) = tasks(&block, given, sink);
+    let schedule = super::schedule::schedule(&block, sink);
     let text = |name| match block.get(name) {
         Some((_, Value::Text(text) | Value::Open(text))) => text.clone(),
         _ => String::new(),
@@ -94,6 +95,7 @@ pub(crate) fn assemble(decoded: Decoded, given: Given<'_>, sink: &mut Sink) -> A
             .collect(),
         tasks,
         matrices,
+        schedule,
     };
     Assembled {
         block,

@@ -82,7 +82,6 @@ const fn field(name: &'static str, kind: Kind, default: &'static str) -> Field {
 
 /// Fields that exist in the plan of this product and not yet in this version.
 pub const LATER: &[&str] = &[
-    "schedule",
     "exclusive",
     "stop_after",
     "reconcile",
@@ -101,6 +100,7 @@ pub const WORKFLOW: &[Field] = &[
     field("labels", Kind::Labels, "{}"),
     field("params", Kind::Each(PARAM), "{}"),
     field("merge_leaves", Kind::Integer(1, 1000), "1"),
+    field("schedule", Kind::Block(SCHEDULE), "null"),
     field("defaults", Kind::Defaults(TASK), "{}"),
     field("tasks", Kind::Each(TASK), ""),
 ];
@@ -110,6 +110,26 @@ pub const PARAM: &[Field] = &[
     field("type", Kind::OneOf(PARAM_TYPES), "string"),
     field("default", Kind::Anything, "null"),
     field("required", Kind::Switch, "null"),
+];
+
+/// When a workflow runs by itself.
+pub const SCHEDULE: &[Field] = &[
+    field("cron", Kind::Text, "null"),
+    field("every", Kind::Duration(1), "null"),
+    field("timezone", Kind::Text, "UTC"),
+    field(
+        "catchup",
+        Kind::OneOf(&["none", "latest", "all"]),
+        "none",
+    ),
+    field("max_catchup", Kind::Integer(1, 1000), "1"),
+    field("starting_deadline", Kind::Duration(1), "null"),
+    field(
+        "overlap",
+        Kind::OneOf(&["forbid", "allow", "replace"]),
+        "forbid",
+    ),
+    field("jitter", Kind::Duration(0), "0s"),
 ];
 
 /// A task.

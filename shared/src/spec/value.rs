@@ -230,12 +230,12 @@ fn builtin_value(field: &'static Field) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::schema::{PARAM, TASK, WORKFLOW};
+    use super::super::schema::{PARAM, SCHEDULE, TASK, WORKFLOW};
     use super::*;
 
     #[test]
     fn every_default_of_the_schema_can_be_read() {
-        for table in [WORKFLOW, PARAM, TASK] {
+        for table in [WORKFLOW, PARAM, SCHEDULE, TASK] {
             builtin(table);
         }
     }

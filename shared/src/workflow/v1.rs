@@ -60,6 +60,7 @@ impl From<Workflow> for super::Workflow {
             params: old.params,
             tasks: old.tasks.into_iter().map(super::Task::from).collect(),
             matrices: Vec::new(),
+            schedule: None,
         }
     }
 }
