@@ -3,6 +3,7 @@
 use crate::commands;
 use crate::config;
 use crate::run::{self, RunArgs};
+use crate::schedule_commands;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -163,6 +164,9 @@ enum Command {
         /// Only this task: run it again.
         task: Option<String>,
     },
+    /// Make, show and change schedules that fire on this gateway.
+    #[command(subcommand)]
+    Schedule(schedule_commands::Command),
 }
 
 #[derive(Debug, Subcommand)]
@@ -217,5 +221,6 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             task: Some(task),
         } => commands::resume(&common, run, task),
         Command::Resume { run, task: None } => commands::pause(&common, run, false),
+        Command::Schedule(command) => schedule_commands::run(&common, command),
     }
 }

@@ -7,6 +7,8 @@ use serde_json::Value;
 use shared::ids::Hash;
 use shared::limits::SPEC_BYTES;
 use shared::spec::{Mistake, Mistakes};
+use shared::time::Unix;
+use shared::workflow::Workflow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -20,7 +22,7 @@ const REFUSED: u8 = 5;
 const MISTAKES: u8 = 6;
 
 /// Why a command came to nothing: its exit code and what to tell.
-struct Failure(u8, String);
+pub(crate) struct Failure(pub(crate) u8, pub(crate) String);
 
 impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
@@ -33,7 +35,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-fn finish(result: Result<(), Failure>) -> ExitCode {
+pub(crate) fn finish(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, text)) => {
@@ -44,7 +46,7 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-fn unexpected(answer: &Answer) -> Failure {
+pub(crate) fn unexpected(answer: &Answer) -> Failure {
     match answer {
         Answer::Refused { why } if why.starts_with("no ") => Failure(3, why.clone()),
         Answer::Refused { why } => Failure(REFUSED, why.clone()),
@@ -55,14 +57,14 @@ fn unexpected(answer: &Answer) -> Failure {
     }
 }
 
-fn one_value(common: &Common, request: &Request) -> Result<Value, Failure> {
+pub(crate) fn one_value(common: &Common, request: &Request) -> Result<Value, Failure> {
     match Client::connect(&common.data)?.ask(request, &[])? {
         Answer::Value { value } => Ok(value),
         other => Err(unexpected(&other)),
     }
 }
 
-fn order(common: &Common, request: &Request, done: &str) -> ExitCode {
+pub(crate) fn order(common: &Common, request: &Request, done: &str) -> ExitCode {
     finish(
         (|| match Client::connect(&common.data)?.ask(request, &[])? {
             Answer::Done if common.json => Ok(writeln!(io::stdout(), "{{\"done\":true}}")?),
@@ -72,7 +74,7 @@ fn order(common: &Common, request: &Request, done: &str) -> ExitCode {
     )
 }
 
-fn items(common: &Common, request: &Request) -> Result<Vec<Value>, Failure> {
+pub(crate) fn items(common: &Common, request: &Request) -> Result<Vec<Value>, Failure> {
     let mut client = Client::connect(&common.data)?;
     client.send(request, &[])?;
     let mut list = Vec::new();
@@ -94,7 +96,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Rows as columns that are as wide as their widest cell.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..head.len())
         .map(|column| {
             let cells = rows.iter().map(|row| row[column].chars().count());
@@ -346,6 +348,28 @@ fn pairs(items: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     items.iter().map(|item| pair(item)).collect()
 }
 
+/// Reads and compiles a specification, and sends its files along.
+pub(crate) fn compile(
+    client: &mut Client,
+    file: &Path,
+    params: &[String],
+    files: &[String],
+    submitted_at: Unix,
+) -> Result<Workflow, Failure> {
+    let params = pairs(params)?;
+    let name = file.display().to_string();
+    let bytes = read_spec(file).map_err(|error| Failure(FAILED, format!("{name}: {error}")))?;
+    let text = shared::spec::utf8(&name, &bytes)
+        .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
+    let mut sent: BTreeMap<String, (Hash, u64)> = BTreeMap::new();
+    for item in files {
+        let (name, path) = pair(item)?;
+        sent.insert(name, send_file(client, &path)?);
+    }
+    shared::spec::submission(&name, text, &params, &sent, submitted_at)
+        .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))
+}
+
 /// `submit`.
 pub(crate) fn submit(
     common: &Common,
@@ -354,20 +378,18 @@ pub(crate) fn submit(
     files: &[String],
 ) -> ExitCode {
     finish((|| {
-        let params: BTreeMap<String, String> = pairs(params)?;
-        let name = file.display().to_string();
-        let bytes = read_spec(file).map_err(|error| Failure(FAILED, format!("{name}: {error}")))?;
-        let text = shared::spec::utf8(&name, &bytes)
-            .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
         let mut client = Client::connect(&common.data)?;
-        let mut sent: BTreeMap<String, (Hash, u64)> = BTreeMap::new();
-        for item in files {
-            let (name, path) = pair(item)?;
-            sent.insert(name, send_file(&mut client, &path)?);
-        }
         let now = crate::clock::now().wall;
-        let workflow = shared::spec::submission(&name, text, &params, &sent, now)
-            .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
+        let workflow = compile(&mut client, file, params, files, now)?;
+        if workflow.schedule.is_some() {
+            let name = file.display();
+            let text = format!(
+                "{name} has a `schedule`: `driftless-agent schedule create {name}` makes it, \
+                 `driftless-agent schedule trigger {}` then runs it at once",
+                workflow.name
+            );
+            return Err(Failure(2, text));
+        }
         let (packed, _) = shared::codec::pack(&workflow);
         match client.ask(
             &Request::Submit {

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::ids::{Hash, RunId};
+use shared::time::Unix;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -84,6 +85,55 @@ pub enum Request {
         /// What is filled in.
         input: BTreeMap<String, String>,
     },
+    /// The schedules that it fires.
+    ScheduleList,
+    /// One of them.
+    ScheduleGet {
+        /// Its name, or the unique beginning of its id.
+        schedule: String,
+    },
+    /// Its next slots.
+    ScheduleNext {
+        /// Its name, or the unique beginning of its id.
+        schedule: String,
+        /// How many, at most 1,000.
+        count: u32,
+    },
+    /// Makes a schedule of the workflow whose packed bytes follow the line.
+    ScheduleCreate {
+        /// Bytes.
+        size: u64,
+        /// As a new revision of the one with the same name.
+        replace: bool,
+    },
+    /// Asks something of a schedule.
+    ScheduleAsk {
+        /// Its name, or the unique beginning of its id.
+        schedule: String,
+        /// What.
+        ask: ScheduleAsk,
+    },
+}
+
+/// What can be asked of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScheduleAsk {
+    /// Fire nothing.
+    Pause,
+    /// Fire again.
+    Resume,
+    /// Run once, now.
+    Trigger,
+    /// Run past slots, one after another.
+    Backfill {
+        /// The first, or an instant before it.
+        from: Unix,
+        /// The last, or an instant behind it.
+        to: Unix,
+    },
+    /// Take it away; its runs go on.
+    Delete,
 }
 
 /// What is answered.

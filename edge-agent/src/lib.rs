@@ -19,4 +19,6 @@ pub mod looping;
 pub mod mailbox;
 pub mod renewing;
 pub mod run;
+mod schedule;
+mod schedule_commands;
 pub mod sweep;

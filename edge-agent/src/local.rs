@@ -6,7 +6,7 @@ use crate::looping::{Ask, Order};
 use crate::mailbox::Handle;
 use contents::Dir as FileDir;
 use serde_json::{Value, json};
-use shared::ids::{Hash, RunId};
+use shared::ids::{Hash, RunId, ScheduleId};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -144,6 +144,28 @@ fn answer(
             let mut workflow = Vec::new();
             reader.take(size).read_to_end(&mut workflow)?;
             submit(handle, workflow, by)?
+        }
+        Request::ScheduleList => return list(handle.ask(Ask::Schedules), writer),
+        Request::ScheduleGet { schedule } => handle.ask(Ask::Schedule { schedule }),
+        Request::ScheduleNext { schedule, count } => {
+            return list(handle.ask(Ask::NextSlots { schedule, count }), writer);
+        }
+        Request::ScheduleCreate { size, .. } if size > SUBMIT_BYTES => {
+            return Err(io::Error::other("the workflow is too large"));
+        }
+        Request::ScheduleCreate { size, replace } => {
+            let mut workflow = Vec::new();
+            reader.take(size).read_to_end(&mut workflow)?;
+            let id = ScheduleId(crate::data::random()?);
+            handle.order(Order::CreateSchedule {
+                id,
+                workflow,
+                replace,
+                by,
+            })
+        }
+        Request::ScheduleAsk { schedule, ask } => {
+            handle.order(Order::AskSchedule { schedule, ask, by })
         }
         Request::Cancel { run, reason } => handle.order(Order::Cancel {
             run,

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::control::Answer;
 use crate::linking::LinkCommand;
 use crate::mailbox::{Handle, Next};
+use crate::schedule;
 use crate::sweep::Sweep;
 use edge_core::agent::Agent;
 use edge_core::driver::{Driver, DriverError};
@@ -14,7 +15,7 @@ use edge_core::store::Store;
 use edge_exec as exec;
 use serde_json::json;
 use shared::explain::Reason;
-use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
+use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, TaskIdx};
 use shared::time::{Mono, Now, Span, Stamp};
 use shared::workflow::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +69,20 @@ pub enum Ask {
         /// The task's id.
         task: String,
     },
+    /// The schedules that it fires.
+    Schedules,
+    /// One of them.
+    Schedule {
+        /// Its name, or the unique beginning of its id.
+        schedule: String,
+    },
+    /// Its next slots.
+    NextSlots {
+        /// Its name, or the unique beginning of its id.
+        schedule: String,
+        /// How many.
+        count: u32,
+    },
 }
 
 /// An order of a person; answered once it is durable.
@@ -119,6 +134,26 @@ pub enum Order {
         yes: bool,
         /// What is filled in.
         input: BTreeMap<String, String>,
+        /// Who.
+        by: String,
+    },
+    /// A new schedule, or a new revision of the one with the same name.
+    CreateSchedule {
+        /// The new one's id.
+        id: ScheduleId,
+        /// The packed workflow.
+        workflow: Vec<u8>,
+        /// Only as a new revision.
+        replace: bool,
+        /// Who.
+        by: String,
+    },
+    /// Something is asked of a schedule.
+    AskSchedule {
+        /// Its name, or the unique beginning of its id.
+        schedule: String,
+        /// What.
+        ask: crate::control::ScheduleAsk,
         /// Who.
         by: String,
     },
@@ -474,6 +509,16 @@ impl<S: Store + Send + 'static> Loop<S> {
             self.scarce = scarce;
             events.insert(0, Event::Room { free, wanted });
         }
+        self.look_at_clock(events);
+    }
+
+    /// Says when the wall clock was set, or turned out not to be.
+    fn look_at_clock(&mut self, events: &mut Vec<Event>) {
+        let trusted = clock::trusted();
+        if trusted != self.boot.clock_trusted {
+            self.boot.clock_trusted = trusted;
+            events.insert(0, Event::Clock { trusted });
+        }
     }
 
     fn order(&mut self, order: Order, reply: SyncSender<Answer>, events: &mut Vec<Event>) {
@@ -502,6 +547,13 @@ impl<S: Store + Send + 'static> Loop<S> {
                 input,
                 by,
             }),
+            Order::CreateSchedule {
+                id,
+                workflow,
+                replace,
+                by,
+            } => schedule::create(agent, id, workflow, replace, by),
+            Order::AskSchedule { schedule, ask, by } => schedule::asked(agent, &schedule, ask, by),
         };
         match what {
             Ok(what) => {
@@ -707,6 +759,15 @@ fn answer(agent: &Agent, ask: &Ask) -> Answer {
     let value = match ask {
         Ask::Status => serde_json::to_value(agent.status()),
         Ask::Waits => serde_json::to_value(agent.waits()),
+        Ask::Schedules => serde_json::to_value(agent.schedule_views()),
+        Ask::Schedule { schedule } => match schedule::find(agent, schedule) {
+            Ok(view) => serde_json::to_value(view),
+            Err(why) => return Answer::Refused { why },
+        },
+        Ask::NextSlots { schedule, count } => match schedule::find(agent, schedule) {
+            Ok(view) => serde_json::to_value(schedule::next_slots(agent, &view, *count)),
+            Err(why) => return Answer::Refused { why },
+        },
         Ask::Tasks { all } => serde_json::to_value(agent.ps(*all)),
         Ask::Explain { run, task } => match find_task(agent, run, task) {
             Ok((run, _)) => serde_json::to_value(agent.explain(run, task)),

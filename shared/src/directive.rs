@@ -5,7 +5,8 @@
 
 use crate::approval::Answer;
 use crate::fact::{OutputFile, Unreadable};
-use crate::ids::{Generation, Hash, RunId, SliceRef, TaskIdx};
+use crate::ids::{Epoch, Generation, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
+use crate::schedule::Order;
 use crate::state::TaskState;
 use crate::time::Unix;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,19 @@ pub enum Body {
         task: TaskIdx,
         /// The answer.
         answer: Answer,
+    },
+    /// 8: about a schedule that this node fires; answered by `ScheduleDone`.
+    Schedule {
+        /// The schedule.
+        schedule: ScheduleId,
+        /// The epoch at which this node owns it.
+        epoch: Epoch,
+        /// Counts what the coordinator asked of this schedule.
+        order: u64,
+        /// What.
+        what: Order,
+        /// Who.
+        by: String,
     },
 }
 

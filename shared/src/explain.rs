@@ -116,6 +116,16 @@ states! {
         ApprovedByDefault = "approved_by_default",
         /// Nobody answered before its deadline, and then it counts as rejected.
         RejectedByDefault = "rejected_by_default",
+        /// Slots passed while nobody could fire them, and are not caught up.
+        SlotMissed = "slot_missed",
+        /// It was later than the schedule's `starting_deadline`.
+        SlotTooLate = "slot_too_late",
+        /// A run of the schedule is not over.
+        RunOpen = "run_open",
+        /// The wall clock was set back: slots are looked for from there on.
+        ClockSetBack = "clock_set_back",
+        /// The slot fired before.
+        FiredBefore = "fired_before",
     }
 }
 

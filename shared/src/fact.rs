@@ -7,10 +7,12 @@
 
 use crate::approval::Answer;
 use crate::explain::Reason;
-use crate::ids::{AttemptRef, BootId, Hash, RunId, SliceRef, TaskIdx};
+use crate::ids::{AttemptRef, BootId, Epoch, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
 use crate::log::Head;
+use crate::schedule::due::Skipped;
+use crate::schedule::{Cause, Order};
 use crate::state::TaskState;
-use crate::time::{Span, Stamp};
+use crate::time::{Span, Stamp, Unix};
 use serde::{Deserialize, Serialize};
 
 /// One fact.
@@ -158,6 +160,53 @@ pub enum Body {
         answer: Answer,
         /// Why it does not count.
         not: Option<Reason>,
+    },
+    /// 16: what a directive asked of a schedule is done here, or cannot be.
+    ScheduleDone {
+        /// The schedule.
+        schedule: ScheduleId,
+        /// Its epoch in the directive.
+        epoch: Epoch,
+        /// Number of the order in the directive.
+        order: u64,
+        /// The last slot that was decided here.
+        cursor: Unix,
+        /// Why not, if it is not done.
+        refused: Option<(Reason, String)>,
+    },
+    /// 17: a person at the gateway asked something of a schedule; it is done.
+    ScheduleAsked {
+        /// The schedule.
+        schedule: ScheduleId,
+        /// What.
+        what: Order,
+        /// Who.
+        by: String,
+    },
+    /// 18: a slot of a schedule fired: its run is this slice, made of the schedule's workflow by
+    /// `schedule::workflow_of` with this fact's wall clock.
+    Fired {
+        /// The schedule.
+        schedule: ScheduleId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// The slot.
+        slot: Unix,
+        /// Slice 0 at epoch 0 of the run `schedule::run_of`.
+        slice: SliceRef,
+        /// Why.
+        cause: Cause,
+        /// Whether the wall clock was to be trusted.
+        trusted: bool,
+    },
+    /// 19: slots of a schedule that did not fire.
+    SlotsSkipped {
+        /// The schedule.
+        schedule: ScheduleId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// Which, and why.
+        skipped: Skipped,
     },
 }
 

@@ -6,10 +6,11 @@
 
 mod calendar;
 pub mod due;
+pub mod view;
 
-pub use calendar::{BadSchedule, Calendar, ZONE_DATA};
+pub use calendar::{BadSchedule, Calendar, instant, utc};
 
-use crate::ids::{Hash, RunId, ScheduleId};
+use crate::ids::{Epoch, Hash, RunId, ScheduleId};
 use crate::time::{Span, Unix};
 use crate::workflow::Workflow;
 use serde::{Deserialize, Serialize};
@@ -103,6 +104,31 @@ impl Cause {
     }
 }
 
+/// What is asked of a schedule, by its coordinator or by a person at the gateway. Variants are
+/// numbered by position and may only be appended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// 0: a new one, or a new revision of it.
+    Set {
+        /// Counts its revisions, from 1.
+        revision: u32,
+        /// `codec::pack` of the workflow, with the schedule in it.
+        workflow: Vec<u8>,
+        /// Slots behind this one are looked for, if it is new here.
+        after: Unix,
+        /// The asking side's pause mark.
+        paused: bool,
+    },
+    /// 1: the asking side's pause mark.
+    Pause(bool),
+    /// 2: run once, as this slot.
+    Trigger(Unix),
+    /// 3: run past slots from the first to the second, both included.
+    Backfill(Unix, Unix),
+    /// 4: it is gone. Runs of it go on.
+    Drop,
+}
+
 impl Schedule {
     /// How late a slot may fire. Without a word about it: a minute if what is missed is skipped,
     /// else as late as it likes.
@@ -139,11 +165,29 @@ fn fire_digest(id: ScheduleId, slot: Unix, what: &[u8]) -> Hash {
 /// The run that a slot becomes at an owner: the same on both sides and at every repetition, so that
 /// a repeated firing is one run. `epoch` is the schedule's, which is another one at another owner.
 #[must_use]
-pub fn run_of(id: ScheduleId, epoch: u64, slot: Unix) -> RunId {
-    let digest = fire_digest(id, slot, &epoch.to_le_bytes());
+pub fn run_of(id: ScheduleId, epoch: Epoch, slot: Unix) -> RunId {
+    let digest = fire_digest(id, slot, &epoch.0.to_le_bytes());
     let mut run = [0; 16];
     run.copy_from_slice(&digest.0[..16]);
     RunId(run)
+}
+
+/// Whether past slots can be asked for.
+///
+/// # Errors
+/// Why not, for people.
+pub fn check_backfill(calendar: &Calendar, from: Unix, to: Unix) -> Result<(), String> {
+    if from > to {
+        return Err("the backfill ends before it begins".to_owned());
+    }
+    let before = Unix(from.0.saturating_sub(1));
+    match calendar.newest(before, to, SLOTS + 1).len() {
+        0 => Err("no slot lies between these instants".to_owned()),
+        n if n > SLOTS => Err(format!(
+            "more than {SLOTS} slots lie between these instants; ask for fewer at a time"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The workflow of one firing: without the schedule, with the slot in each task's environment, and
@@ -152,7 +196,7 @@ pub fn run_of(id: ScheduleId, epoch: u64, slot: Unix) -> RunId {
 pub fn workflow_of(template: &Workflow, slot: Unix, fired: Unix) -> Workflow {
     let mut workflow = template.clone();
     workflow.schedule = None;
-    let text = calendar::utc(slot);
+    let text = utc(slot);
     for task in &mut workflow.tasks {
         task.env.insert(SCHEDULED_FOR.to_owned(), text.clone());
         if let Some(deadline) = &mut task.deadline {
@@ -169,9 +213,18 @@ mod tests {
     #[test]
     fn the_same_slot_is_the_same_run_and_another_owner_makes_another_one() {
         let id = ScheduleId([7; 16]);
-        assert_eq!(run_of(id, 1, Unix(60_000)), run_of(id, 1, Unix(60_000)));
-        assert_ne!(run_of(id, 1, Unix(60_000)), run_of(id, 2, Unix(60_000)));
-        assert_ne!(run_of(id, 1, Unix(60_000)), run_of(id, 1, Unix(120_000)));
+        assert_eq!(
+            run_of(id, Epoch(1), Unix(60_000)),
+            run_of(id, Epoch(1), Unix(60_000))
+        );
+        assert_ne!(
+            run_of(id, Epoch(1), Unix(60_000)),
+            run_of(id, Epoch(2), Unix(60_000))
+        );
+        assert_ne!(
+            run_of(id, Epoch(1), Unix(60_000)),
+            run_of(id, Epoch(1), Unix(120_000))
+        );
     }
 
     #[test]

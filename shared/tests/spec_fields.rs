@@ -68,6 +68,7 @@ fn of_workflow() -> Vec<Pair> {
         };
         (path, text(a), text(b))
     };
+    let hourly = |path, text: &str| whole(path, "schedule: {every: 1h}\n", text);
     vec![
         (
             "name",
@@ -88,6 +89,36 @@ fn of_workflow() -> Vec<Pair> {
             "params: {p: {default: y}}\n",
         ),
         whole("merge_leaves", "", "merge_leaves: 2\n"),
+        whole("schedule", "", "schedule: {every: 1h}\n"),
+        whole(
+            "schedule.cron",
+            "schedule: {cron: 0 3 * * *}\n",
+            "schedule: {cron: 0 4 * * *}\n",
+        ),
+        hourly("schedule.every", "schedule: {every: 2h}\n"),
+        whole(
+            "schedule.timezone",
+            "schedule: {cron: 0 3 * * *}\n",
+            "schedule: {cron: 0 3 * * *, timezone: Europe/Berlin}\n",
+        ),
+        hourly(
+            "schedule.catchup",
+            "schedule: {every: 1h, catchup: latest}\n",
+        ),
+        whole(
+            "schedule.max_catchup",
+            "schedule: {every: 1h, catchup: all}\n",
+            "schedule: {every: 1h, catchup: all, max_catchup: 9}\n",
+        ),
+        hourly(
+            "schedule.starting_deadline",
+            "schedule: {every: 1h, starting_deadline: 5m}\n",
+        ),
+        hourly(
+            "schedule.overlap",
+            "schedule: {every: 1h, overlap: replace}\n",
+        ),
+        hourly("schedule.jitter", "schedule: {every: 1h, jitter: 5m}\n"),
         whole("defaults", "", "defaults: {timeout: 1m}\n"),
         whole("tasks", "", "").clone_with_tasks(),
     ]

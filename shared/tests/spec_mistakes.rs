@@ -134,7 +134,7 @@ fn schedules() {
     check(&flow("every: 1s"), "2:12 `every`: an interval of 1s");
     check(
         &flow("cron: '0 3 * * *', timezone: Nowhere"),
-        "2:32 `timezone`: 'Nowhere' is no time zone",
+        "2:31 `timezone`: 'Nowhere' is no time zone",
     );
     check(
         &flow("every: 1m, timezone: Europe/Berlin"),
@@ -154,7 +154,7 @@ fn schedules() {
     );
     check(
         "name: f\nschedule: {every: 1h}\ntasks: {t: {command: [p], deadline: 2026-11-23T20:00:00Z}}",
-        "3:28 `deadline`: 2026-11-23T20:00:00Z in a workflow with a schedule",
+        "3:27 `deadline`: 2026-11-23T20:00:00Z in a workflow with a schedule",
     );
 }
 

@@ -313,6 +313,7 @@ impl Node {
             // what a gateway runs of its own, or again because a person said so, is lost with it
             // like what it was given
             if let fact::Body::Submitted { slice, .. }
+            | fact::Body::Fired { slice, .. }
             | fact::Body::Moved {
                 slice,
                 reason: Reason::ResumedByPerson,
@@ -452,6 +453,10 @@ pub fn runs_named(body: &fact::Body) -> Vec<RunId> {
         Body::Started { attempt } | Body::Ended { attempt, .. } => vec![attempt.slice.run],
         Body::Refused { slice, .. } => slice.iter().map(|s| s.run).collect(),
         Body::CancelledHere { run, .. } | Body::PausedHere { run, .. } => vec![*run],
+        Body::Fired { slice, .. } => vec![slice.run],
+        Body::ScheduleDone { .. } | Body::ScheduleAsked { .. } | Body::SlotsSkipped { .. } => {
+            Vec::new()
+        }
         Body::Reset { slices, .. } => {
             let runs: BTreeSet<RunId> = slices.iter().map(|s| s.slice.run).collect();
             runs.into_iter().collect()

@@ -135,6 +135,7 @@ fn flow(count: u32) -> Workflow {
         params: BTreeMap::new(),
         tasks: (0..count).map(task).collect(),
         matrices: Vec::new(),
+        schedule: None,
     }
 }
 

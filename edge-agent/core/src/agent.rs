@@ -8,6 +8,7 @@ use crate::files::Files;
 use crate::link::Link;
 use crate::ready::{Class, Ready};
 use crate::rng::Rng;
+use crate::schedules::Schedules;
 use crate::state::{Row, SliceKey, State, TaskKey, Touch};
 use shared::directive::Directive;
 use shared::fact::{Body, Fact};
@@ -86,6 +87,7 @@ pub(crate) enum Timer {
     Redial,
     Watchdog(u64),
     Tidy,
+    Slots,
 }
 
 /// The agent's decisions. See the crate's documentation.
@@ -119,6 +121,7 @@ pub struct Agent {
     pub(crate) dirty: BTreeSet<Row>,
     ending: VecDeque<TaskKey>,
     pub(crate) check: BTreeSet<SliceKey>,
+    pub(crate) schedules: Schedules,
 }
 
 impl Agent {
@@ -147,6 +150,7 @@ impl Agent {
             dirty: BTreeSet::new(),
             ending: VecDeque::new(),
             check: BTreeSet::new(),
+            schedules: Schedules::default(),
         }
     }
 
@@ -188,6 +192,7 @@ impl Agent {
             Event::Uploaded { hash } => self.on_uploaded(hash, fx),
             Event::NotUploaded { hash, here, .. } => self.on_not_uploaded(hash, here, fx),
             Event::Local { request, what } => self.on_local(request, what, fx),
+            Event::Clock { trusted } => self.on_clock(trusted),
         }
         self.settle(fx);
     }
@@ -222,6 +227,7 @@ impl Agent {
             Timer::Redial => self.redial_due(fx),
             Timer::Watchdog(session) => self.watchdog_due(session, fx),
             Timer::Tidy => self.tidy_due(fx),
+            Timer::Slots => self.slots_due(),
         }
     }
 
@@ -290,6 +296,7 @@ impl Agent {
         }
         self.ending.extend(touch.ending);
         self.check.extend(touch.slices);
+        self.touch_schedules(touch.schedules);
     }
 
     fn slice_dropped(&mut self, at: SliceKey) {
@@ -308,7 +315,7 @@ impl Agent {
                 self.end_without_attempt(task, fx);
             } else if let Some(at) = self.check.pop_first() {
                 self.check_slice(at, fx);
-            } else if !self.answer_open(fx) && !self.admit(fx) {
+            } else if !self.answer_open(fx) && !self.look_at_next_schedule(fx) && !self.admit(fx) {
                 break;
             }
         }

@@ -18,6 +18,7 @@ impl Agent {
         self.boot = boot.boot;
         self.rng = Rng(boot.seed);
         self.clock_trusted = boot.clock_trusted;
+        self.begin_schedules();
         let rebooted = self.state.boot.is_some_and(|known| known != boot.boot);
         let unclean = self.state.boot.is_some() && !boot.clean_stop;
         self.emit(

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use shared::explain::Reason;
 use shared::fact::OutputFile;
-use shared::ids::{AttemptRef, BootId, Hash, Incarnation, NodeId, RunId, TaskIdx};
+use shared::ids::{AttemptRef, BootId, Hash, Incarnation, NodeId, RunId, ScheduleId, TaskIdx};
+use shared::schedule::Order;
 use shared::time::{Span, Stamp};
 use shared::wire::{Down, Up};
 use shared::workflow::{Resources, Task};
@@ -158,6 +159,11 @@ pub enum Event {
         /// A start needs at least so much.
         wanted: u64,
     },
+    /// Whether the wall clock was set since the machine booted, when that has changed.
+    Clock {
+        /// As in [`Boot`].
+        trusted: bool,
+    },
 }
 
 /// What a person at the gateway can ask for.
@@ -209,6 +215,15 @@ pub enum Local {
         yes: bool,
         /// What is filled in.
         input: BTreeMap<String, String>,
+        /// Who.
+        by: String,
+    },
+    /// Something about a schedule that this node fires, or a new one.
+    Schedule {
+        /// The schedule; a new one's is drawn by the shell.
+        schedule: ScheduleId,
+        /// What.
+        what: Order,
         /// Who.
         by: String,
     },

@@ -38,6 +38,19 @@ impl Agent {
         match self.state.open.get(&number)? {
             Open::Refuse(slice, reason, text) => refused(*slice, *reason, text.clone()),
             Open::Answer(slice, task, answer) => self.judge_answer(number, (*slice, *task), answer),
+            Open::Schedule {
+                schedule,
+                epoch,
+                order,
+                cursor,
+                refused,
+            } => Some(Body::ScheduleDone {
+                schedule: *schedule,
+                epoch: *epoch,
+                order: *order,
+                cursor: *cursor,
+                refused: refused.clone(),
+            }),
             Open::Release(slice) => Some(Body::Released {
                 slice: *slice,
                 in_doubt: Vec::new(),
@@ -236,6 +249,7 @@ impl Agent {
             } => self
                 .known(run)
                 .and_then(|()| self.answer_here((run, task), yes, &input, by, fx)),
+            Local::Schedule { schedule, what, by } => self.ask_schedule(schedule, what, by, fx),
         };
         let reply = match reply {
             Ok(()) => LocalReply::Done,
@@ -266,6 +280,9 @@ impl Agent {
             return Err("there is no room on the disk for more work".to_owned());
         }
         let (compiled, hash) = codec::unpack(&workflow).map_err(|error| error.to_string())?;
+        if compiled.schedule.is_some() {
+            return Err("the workflow has a schedule; use `schedule create`".to_owned());
+        }
         let tasks: Vec<_> = (0..compiled.tasks.len() as u32).map(TaskIdx).collect();
         for task in &compiled.tasks {
             if let Some((what, want, have)) = self.config.capacity.lacks(&task.resources) {

@@ -20,6 +20,8 @@ mod link;
 pub mod memory;
 pub mod ready;
 mod rng;
+pub mod scheduled;
+mod schedules;
 pub mod slice;
 mod snapshot;
 pub mod state;

@@ -288,6 +288,7 @@ impl Agent {
             return;
         }
         self.link.phase = Phase::Online(session);
+        self.heard_clock(welcome.now);
         self.link.failures = 0;
         self.link.proof = Some(welcome.secret);
         self.link.features = welcome.features & wire::FEATURES;

@@ -1,6 +1,7 @@
 //! The snapshot: the state as rows, so that only what changed is written. Counters and indexes are
 //! not stored; they are counted anew when the rows are read.
 
+use crate::scheduled::Scheduled;
 use crate::slice::{Answers, Slice, Slot};
 use crate::state::{CHUNK, Open, Row, Run, SliceKey, State, key};
 use crate::store::StoreError;
@@ -44,10 +45,12 @@ struct Moving {
 pub(crate) fn name(row: &Row) -> String {
     match row {
         Row::Core => "core".to_owned(),
+        Row::Wall => "wall".to_owned(),
         Row::Run(run) => format!("run/{run}"),
         Row::Workflow(hash) => format!("workflow/{}", hash.hex()),
         Row::Frame((run, n)) => format!("frame/{run}/{n:08x}"),
         Row::Slice((run, n)) => format!("slice/{run}/{n:08x}"),
+        Row::Schedule(id) => format!("schedule/{id}"),
         Row::Chunk((run, n), chunk) => format!("tasks/{run}/{n:08x}/{chunk:08x}"),
     }
 }
@@ -71,7 +74,9 @@ pub(crate) fn value(state: &State, row: &Row) -> Option<Vec<u8>> {
                 .collect(),
             forgotten: state.forgotten.iter().copied().collect(),
         })),
+        Row::Wall => Some(codec::encode(&state.wall)),
         Row::Run(run) => state.runs.get(run).map(codec::encode),
+        Row::Schedule(id) => state.schedules.get(id).map(codec::encode),
         Row::Workflow(hash) => state.workflows.get(hash).map(|held| codec::pack(held).0),
         Row::Frame(at) => state.slices.get(at).map(|slice| {
             let index = slice.index.clone();
@@ -140,11 +145,17 @@ pub(crate) fn read(rows: &[(String, Vec<u8>)], after: (u64, u64)) -> Result<Stat
         let bad = |_| damaged(name);
         if *name == "core" {
             read_core(&mut state, codec::decode(bytes).map_err(bad)?);
+        } else if *name == "wall" {
+            state.wall = codec::decode(bytes).map_err(bad)?;
         } else if let Some(run) = name.strip_prefix("run/") {
             let run = run.parse().map_err(|_| damaged(name))?;
             state
                 .runs
-                .insert(run, codec::decode::<Run>(bytes).map_err(bad)?);
+                .insert(run, codec::decode_extended::<Run>(bytes).map_err(bad)?);
+        } else if let Some(id) = name.strip_prefix("schedule/") {
+            let id = id.parse().map_err(|_| damaged(name))?;
+            let held: Scheduled = codec::decode_extended(bytes).map_err(bad)?;
+            state.schedules.insert(id, held);
         } else if name.starts_with("workflow/") {
             let (workflow, hash) = codec::unpack(bytes).map_err(bad)?;
             state.workflows.insert(hash, Arc::new(workflow));
@@ -153,6 +164,11 @@ pub(crate) fn read(rows: &[(String, Vec<u8>)], after: (u64, u64)) -> Result<Stat
     for (name, bytes) in &table {
         if let Some(which) = name.strip_prefix("frame/") {
             read_slice(&mut state, &table, name, which, bytes)?;
+        }
+    }
+    for (id, held) in &state.schedules {
+        if !state.workflows.contains_key(&held.workflow) {
+            return Err(damaged(&format!("schedule/{id}")));
         }
     }
     Ok(state)

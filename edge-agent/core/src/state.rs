@@ -1,6 +1,7 @@
 //! The state as a fold over the two logs. What is decided live and what is replayed goes through
 //! the same `apply_*`; they never emit anything, and report in `Touch` what changed.
 
+use crate::scheduled::Scheduled;
 use crate::slice::{Misfit, Slice, Verdict};
 use serde::{Deserialize, Serialize};
 use shared::approval::Answer;
@@ -8,9 +9,9 @@ use shared::codec;
 use shared::directive::{self, Assign, Upstream};
 use shared::explain::Reason;
 use shared::fact::{self, End, Fact, Outcome};
-use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, SliceRef, TaskIdx};
+use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
 use shared::state::TaskState;
-use shared::time::Stamp;
+use shared::time::{Stamp, Unix};
 use shared::workflow::Workflow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub struct Run {
     pub forget: bool,
     /// Submitted at this gateway.
     pub local: bool,
+    /// The schedule that it is a run of, and the slot.
+    pub schedule: Option<(ScheduleId, Unix)>,
 }
 
 /// A directive that is recorded and not answered yet.
@@ -58,12 +61,27 @@ pub enum Open {
     Refuse(Option<SliceRef>, Reason, String),
     /// A person answered a question.
     Answer(SliceRef, TaskIdx, Answer),
+    /// What was asked of a schedule is done, or cannot be.
+    Schedule {
+        /// The schedule.
+        schedule: ScheduleId,
+        /// Its epoch in the directive.
+        epoch: Epoch,
+        /// Number of the order in the directive.
+        order: u64,
+        /// The last slot that was decided before.
+        cursor: Unix,
+        /// Why not.
+        refused: Option<(Reason, String)>,
+    },
 }
 
 /// A row of the snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Row {
     Core,
+    /// The wall clock at the last fact.
+    Wall,
     Run(RunId),
     Workflow(Hash),
     /// What never changes of a slice.
@@ -72,6 +90,7 @@ pub(crate) enum Row {
     Slice(SliceKey),
     /// Its tasks, `CHUNK` at a time.
     Chunk(SliceKey, u32),
+    Schedule(ScheduleId),
 }
 
 /// What a fold step changed, for whoever keeps indexes over the state.
@@ -99,6 +118,8 @@ pub(crate) struct Touch {
     pub(crate) upstream: Vec<(SliceKey, TaskIdx)>,
     /// Tasks that succeeded here.
     pub(crate) succeeded: Vec<TaskKey>,
+    /// Schedules whose slots are to be looked at.
+    pub(crate) schedules: BTreeSet<ScheduleId>,
 }
 
 /// The fold.
@@ -128,6 +149,10 @@ pub struct State {
     pub running: BTreeMap<AttemptRef, u64>,
     /// Runs forgotten lately.
     pub forgotten: VecDeque<RunId>,
+    /// Schedules that this node fires.
+    pub schedules: BTreeMap<ScheduleId, Scheduled>,
+    /// What the wall clock showed at the last fact.
+    pub wall: Unix,
 }
 
 /// The key of a slice.
@@ -170,6 +195,8 @@ impl State {
     pub(crate) fn apply_fact(&mut self, fact: &Fact, touch: &mut Touch) {
         use fact::Body;
         self.facts += 1;
+        self.wall = fact.at.wall;
+        touch.rows.insert(Row::Wall);
         match &fact.body {
             Body::Booted { boot, unclean, .. } => {
                 self.boots += u32::from(self.boot != Some(*boot));
@@ -206,7 +233,13 @@ impl State {
             Body::PauseDone { slice, .. } => {
                 self.with(*slice, touch, |slice| slice.pause_ask = None);
             }
-            Body::SliceDone { slice } => self.with(*slice, touch, |slice| slice.done = true),
+            Body::SliceDone { slice } => {
+                self.with(*slice, touch, |slice| slice.done = true);
+                let run = self.runs.get(&slice.run);
+                touch
+                    .schedules
+                    .extend(run.and_then(|run| run.schedule).map(|(id, _)| id));
+            }
             Body::Released { slice, .. } => self.released(*slice, touch),
             Body::Submitted {
                 slice, workflow, ..
@@ -224,6 +257,10 @@ impl State {
                 answer,
                 not,
             } => self.answered((*slice, *task), answer, *not, fact.at, touch),
+            Body::ScheduleDone { .. }
+            | Body::ScheduleAsked { .. }
+            | Body::Fired { .. }
+            | Body::SlotsSkipped { .. } => self.scheduled(fact, touch),
             Body::Reset { .. } | Body::Dropped { .. } => {}
         }
     }
@@ -261,6 +298,16 @@ impl State {
                 task,
                 answer,
             }) => Some(Open::Answer(*slice, *task, answer.clone())),
+            Some(Body::Schedule {
+                schedule,
+                epoch,
+                order,
+                what,
+                by,
+            }) => {
+                let at = directive.map_or(Unix(0), |directive| directive.at);
+                Some(self.ordered((*schedule, *epoch, *order), what, (by, at), touch))
+            }
         };
         if let Some(open) = open {
             self.open.insert(number, open);
@@ -360,7 +407,7 @@ impl State {
         }
     }
 
-    fn take(&mut self, mut slice: Slice, touch: &mut Touch) {
+    pub(crate) fn take(&mut self, mut slice: Slice, touch: &mut Touch) {
         let at = key(slice.id);
         slice.cancel_ask = self.runs.get(&at.0).is_some_and(|run| run.cancel.is_some());
         self.epochs.insert(at, slice.id.epoch);
@@ -394,10 +441,7 @@ impl State {
         touch.rows.extend([Row::Frame(at), Row::Slice(at)]);
         let id = slice.id;
         self.running.retain(|attempt, _| attempt.slice != id);
-        if !self.slices.values().any(|other| other.hash == slice.hash) {
-            self.workflows.remove(&slice.hash);
-            touch.rows.insert(Row::Workflow(slice.hash));
-        }
+        self.drop_workflow(slice.hash, touch);
         touch.dropped.push(at);
     }
 

@@ -7,24 +7,27 @@ use crate::state::Open;
 use shared::codec;
 use shared::directive::Assign;
 use shared::fact::Body;
-use shared::ids::{Hash, SliceRef};
+use shared::ids::{Hash, RunId, ScheduleId, SliceRef};
 use shared::state::TaskState;
-use shared::time::Span;
+use shared::time::{Span, Unix};
 use shared::workflow::{Source, Workflow};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long local runs are kept after their end, unless something else is said.
 pub(crate) const KEEP_RUNS: Span = Span::secs(7 * 24 * 3600);
 /// Time between two looks.
 const INTERVAL: Span = Span::secs(3600);
 /// Runs forgotten at one look.
-const MOST: usize = 100;
+const MOST: usize = 500;
+/// Runs of one schedule that are kept.
+const KEPT: usize = 200;
 
 impl Agent {
     /// Arms the next look. With a coordinator it is the coordinator that says what may be
-    /// forgotten.
+    /// forgotten, but for the runs of schedules, which may be many before it is heard again.
     pub(crate) fn tidy_soon(&mut self) {
-        if !self.config.has_coordinator {
+        let armed = self.timers.iter().any(|(_, timer)| *timer == Timer::Tidy);
+        if !armed && (!self.config.has_coordinator || !self.state.schedules.is_empty()) {
             self.timers.insert((self.now.mono + INTERVAL, Timer::Tidy));
         }
     }
@@ -34,7 +37,8 @@ impl Agent {
         if !self.clock_trusted {
             return;
         }
-        let old = |slice: &&Slice| self.is_old(slice);
+        let many = self.beyond_kept();
+        let old = |slice: &&Slice| self.is_old(slice, &many);
         let old = self.state.slices.values().filter(old).take(MOST);
         let old: Vec<SliceRef> = old.map(|slice| slice.id).collect();
         for slice in old {
@@ -43,14 +47,31 @@ impl Agent {
         }
     }
 
+    /// Runs of schedules beyond the newest that are kept of each.
+    fn beyond_kept(&self) -> BTreeSet<RunId> {
+        let mut slots: BTreeMap<ScheduleId, BTreeSet<(Unix, RunId)>> = BTreeMap::new();
+        for (id, run) in &self.state.runs {
+            if let Some((schedule, slot)) = run.schedule {
+                slots.entry(schedule).or_default().insert((slot, *id));
+            }
+        }
+        let old = |runs: BTreeSet<(Unix, RunId)>| {
+            let beyond = runs.len().saturating_sub(KEPT);
+            runs.into_iter().take(beyond).map(|(_, run)| run)
+        };
+        slots.into_values().flat_map(old).collect()
+    }
+
     /// Whether a local slice ended so long ago that it may go. One with a lost task waits for a
-    /// person.
-    fn is_old(&self, slice: &Slice) -> bool {
-        let local = self
-            .state
-            .runs
-            .get(&slice.id.run)
-            .is_some_and(|run| run.local);
+    /// person, and what is to be brought to the coordinator is brought first.
+    fn is_old(&self, slice: &Slice, many: &BTreeSet<RunId>) -> bool {
+        let run = self.state.runs.get(&slice.id.run);
+        let local = run.is_some_and(|run| {
+            run.local && (run.schedule.is_some() || !self.config.has_coordinator)
+        });
+        if self.config.has_coordinator && self.files.backlog() > 0 {
+            return false;
+        }
         if !local || !slice.done || slice.running > 0 {
             return false;
         }
@@ -62,7 +83,8 @@ impl Agent {
             .map(|at| at.wall.0)
             .max();
         let age = last.map_or(0, |last| self.now.wall.0.saturating_sub(last));
-        !lost && u64::try_from(age).unwrap_or(0) >= self.keep_runs.0
+        let old = u64::try_from(age).unwrap_or(0) >= self.keep_runs.0;
+        !lost && (old || many.contains(&slice.id.run))
     }
 
     /// Every file that a slice or an assignment here names: all others may go.

@@ -213,6 +213,7 @@ fn what_ends_is_recorded_on_a_full_disk_and_nothing_starts() {
         params: BTreeMap::new(),
         tasks: (0..TASKS).map(task).collect(),
         matrices: Vec::new(),
+        schedule: None,
     };
     let (run, workflow, by) = (RunId([7; 16]), codec::pack(&flow).0, "ann".to_owned());
     let what = Local::Submit { run, workflow, by };

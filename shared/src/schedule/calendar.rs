@@ -10,11 +10,8 @@
 use super::{Rule, Schedule};
 use crate::time::{Span, Unix};
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use jiff::{Timestamp, ToSpan};
-
-/// Where the rules of time zones come from; of the same version on both sides of a release.
-pub const ZONE_DATA: &str = "bundled";
 
 /// Days that are searched for the next slot: leap days may be eight years apart.
 const DAYS: usize = 9 * 366;
@@ -154,13 +151,7 @@ fn every(span: Span, after: Unix, upto: Unix, most: usize) -> Vec<Unix> {
     found
 }
 
-fn newest(
-    cron: &Cron,
-    zone: &TimeZone,
-    after: Unix,
-    upto: Unix,
-    most: usize,
-) -> Option<Vec<Unix>> {
+fn newest(cron: &Cron, zone: &TimeZone, after: Unix, upto: Unix, most: usize) -> Option<Vec<Unix>> {
     let mut date = local_date(zone, upto)?.tomorrow().ok()?;
     let end = local_date(zone, after)?.yesterday().ok()?;
     let (mut found, mut days): (Vec<Unix>, usize) = (Vec::new(), 0);
@@ -329,9 +320,31 @@ fn field(
     })
 }
 
+/// An instant as people write it: `2026-11-24T03:00:00Z`, with another offset, or a date (its
+/// beginning in UTC).
+///
+/// # Errors
+/// What is wrong, and the mend.
+pub fn instant(text: &str) -> Result<Unix, BadSchedule> {
+    let date = || {
+        let date: Date = text.parse().ok()?;
+        Offset::UTC
+            .to_timestamp(date.to_datetime(Time::midnight()))
+            .ok()
+    };
+    match text.parse::<Timestamp>().ok().or_else(date) {
+        Some(at) => Ok(Unix(at.as_millisecond())),
+        None => bad(
+            format!("'{}' is no instant", text.escape_default()),
+            "write a date and time with its offset, 2026-11-24T03:00:00Z, or a date",
+        ),
+    }
+}
+
 /// An instant as tasks and people read it: `2026-11-24T03:00:00Z`, with milliseconds where there
 /// are some.
-pub(super) fn utc(at: Unix) -> String {
+#[must_use]
+pub fn utc(at: Unix) -> String {
     Timestamp::from_millisecond(at.0).map_or_else(|_| at.0.to_string(), |at| at.to_string())
 }
 

@@ -5,7 +5,7 @@ use super::schema;
 use super::units::Deadline;
 use super::value::{self, Block, Layers, Value};
 use crate::schedule::{Calendar, Catchup, Overlap, Rule, Schedule};
-use crate::time::Span;
+use crate::time::{Span, Unix};
 
 /// The compiled schedule, if the workflow has one. It means something only if no mistake was noted.
 pub(crate) fn schedule(workflow: &Block, sink: &mut Sink) -> Option<Schedule> {
@@ -71,26 +71,27 @@ fn check(schedule: &Schedule, layers: &Layers<'_>, sink: &mut Sink) {
         Rule::Cron(_) => "cron",
         Rule::Every(_) => "every",
     };
-    if let Err(wrong) = Calendar::new(schedule) {
+    let calendar = Calendar::new(schedule);
+    if let Err(wrong) = &calendar {
         let field = match wrong.what.ends_with("no time zone") {
             true => "timezone",
             false => rule,
         };
-        sink.add(layers.get(field).0, format!("`{field}`: {}", wrong.what), wrong.mend);
+        let what = format!("`{field}`: {}", wrong.what);
+        sink.add(layers.get(field).0, what, &wrong.mend);
     }
     if rule == "every"
-        && let Some((at, Value::Text(_))) = layers.given("timezone")
+        && let Some((at, Value::Text(zone))) = layers.given("timezone")
+        && zone != "UTC"
     {
         let what = "`timezone` means nothing to `every`, which counts passing time";
         sink.add(at, what, "remove it, or write the hours as `cron`");
     }
-    let longest = match schedule.rule {
-        Rule::Cron(_) => Span::secs(86_400),
-        Rule::Every(span) => span,
-    };
-    if schedule.jitter > longest {
-        let what = format!("`jitter` of {} is longer than {longest}", schedule.jitter);
-        sink.add(layers.get("jitter").0, what, "a slot fires before the next one comes");
+    let shortest = calendar.as_ref().map_or(schedule.jitter, shortest_gap);
+    if schedule.jitter > shortest {
+        let what = format!("`jitter` of {} is longer than {shortest}", schedule.jitter);
+        let mend = "the next slot comes then: write at most that";
+        sink.add(layers.get("jitter").0, what, mend);
     }
     if schedule.max_catchup > 1
         && schedule.catchup != Catchup::All
@@ -99,6 +100,22 @@ fn check(schedule: &Schedule, layers: &Layers<'_>, sink: &mut Sink) {
         let what = "`max_catchup` belongs to `catchup: all`";
         sink.add(at, what, "write `catchup: all`, or remove it");
     }
+}
+
+/// The shortest time between two of some hundred slots.
+fn shortest_gap(calendar: &Calendar) -> Span {
+    // 2026 and what follows; an hour that comes twice or is missing makes no gap shorter
+    let (from, to) = (Unix(1_767_225_600_000), Unix(1_893_456_000_000));
+    let mut cursor = calendar.next(from).unwrap_or(to);
+    let mut shortest = Span(u64::MAX);
+    for _ in 0..200 {
+        let Some(next) = calendar.next(cursor).filter(|next| *next < to) else {
+            break;
+        };
+        let gap = u64::try_from(next.0 - cursor.0).unwrap_or(u64::MAX);
+        (shortest, cursor) = (shortest.min(Span(gap)), next);
+    }
+    shortest
 }
 
 /// A run begins again and again: an instant as its deadline would be over after the first ones.

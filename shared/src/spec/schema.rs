@@ -117,11 +117,7 @@ pub const SCHEDULE: &[Field] = &[
     field("cron", Kind::Text, "null"),
     field("every", Kind::Duration(1), "null"),
     field("timezone", Kind::Text, "UTC"),
-    field(
-        "catchup",
-        Kind::OneOf(&["none", "latest", "all"]),
-        "none",
-    ),
+    field("catchup", Kind::OneOf(&["none", "latest", "all"]), "none"),
     field("max_catchup", Kind::Integer(1, 1000), "1"),
     field("starting_deadline", Kind::Duration(1), "null"),
     field(

@@ -111,7 +111,7 @@ impl Model {
                     model.leaving = true;
                 }
             }
-            Wanted::Reset { .. } | Wanted::Answer { .. } => {}
+            Wanted::Reset { .. } | Wanted::Answer { .. } | Wanted::Schedule { .. } => {}
         }
     }
 

@@ -208,6 +208,7 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
         params: BTreeMap::new(),
         tasks,
         matrices: Vec::new(),
+        schedule: None,
     };
     let (packed, _) = shared::codec::pack(&workflow);
     let cancel = (scope.people && rng.chance(120)).then(|| at + rng.log_range(SEC, HOUR));

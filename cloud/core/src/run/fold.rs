@@ -168,7 +168,12 @@ impl Run {
                 answer,
                 not,
             } => self.answered(log, (*slice, *task), answer, *not, wall, turned),
-            Body::Booted { .. } | Body::Dropped { .. } => Ok(()),
+            Body::Booted { .. }
+            | Body::Dropped { .. }
+            | Body::ScheduleDone { .. }
+            | Body::ScheduleAsked { .. }
+            | Body::Fired { .. }
+            | Body::SlotsSkipped { .. } => Ok(()),
         }
     }
 

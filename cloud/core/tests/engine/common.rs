@@ -557,5 +557,6 @@ pub(crate) fn workflow(tasks: Vec<Task>) -> Workflow {
         params: BTreeMap::new(),
         tasks,
         matrices: Vec::new(),
+        schedule: None,
     }
 }

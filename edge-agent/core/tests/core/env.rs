@@ -110,6 +110,7 @@ pub(crate) fn workflow(tasks: Vec<Task>) -> Workflow {
         params: BTreeMap::new(),
         tasks,
         matrices: Vec::new(),
+        schedule: None,
     }
 }
 

@@ -8,4 +8,5 @@ mod link;
 mod marks;
 mod replay;
 mod rules;
+mod schedules;
 mod tidy;
