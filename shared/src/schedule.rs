@@ -1,8 +1,8 @@
 //! Schedules: what a workflow says about when it runs, and the pure formulas on both sides: which
 //! slots there are, how far a firing is put off, which run a slot becomes.
 //!
-//! Invariant: nothing here knows what time it is. A slot is an instant of the calendar; whoever owns
-//! the schedule decides whether it fires.
+//! Invariant: nothing here knows what time it is. A slot is an instant of the calendar; whoever
+//! owns the schedule decides whether it fires.
 
 mod calendar;
 pub mod due;

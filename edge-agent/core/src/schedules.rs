@@ -2,8 +2,8 @@
 //! before it is a run; which slot became which run is the same however often it is decided.
 //!
 //! While the wall clock is not to be trusted, slots go by the best guess (the coordinator's word in
-//! this boot, else the later of the clock and of the last fact's time plus what has passed since the
-//! start); when the clock is corrected, `due` judges what was missed or fired ahead of time.
+//! this boot, else the later of the clock and of the last fact's time plus what has passed since
+//! the start); when the clock is corrected, `due` judges what was missed or fired ahead of time.
 
 use crate::agent::{Agent, Effects, Timer};
 use crate::scheduled::Scheduled;

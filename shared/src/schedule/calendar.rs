@@ -3,9 +3,9 @@
 //!
 //! Where the clocks are put forward or back ([`Calendar`] is tested with a table of such days):
 //! a rule whose hour begins with `*` goes by passing time (it fires at every instant whose local
-//! time matches, so twice in a repeated hour and never in a missing one); any other rule goes by the
-//! local clock (once in a repeated hour, the first time; a time that is missing that day fires at
-//! the instant when the clocks are put forward).
+//! time matches, so twice in a repeated hour and never in a missing one); any other rule goes by
+//! the local clock (once in a repeated hour, the first time; a time that is missing that day fires
+//! at the instant when the clocks are put forward).
 
 use super::{Rule, Schedule};
 use crate::time::{Span, Unix};

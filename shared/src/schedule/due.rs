@@ -1,5 +1,5 @@
-//! Which slots are to fire now: a pure function of the schedule, of what became of its slots so far,
-//! and of the time. Both owners go by it, and whoever explains.
+//! Which slots are to fire now: a pure function of the schedule, of what became of its slots so
+//! far, and of the time. Both owners go by it, and whoever explains.
 
 use super::{Calendar, Catchup, Cause, FIRINGS, OPEN_RUNS, Overlap, SLOTS, Schedule};
 use crate::explain::Reason;
