@@ -354,7 +354,7 @@ fn the_coordinator_makes_changes_and_takes_away_a_schedule() {
     pass_to(&mut env, T + 2 * MINUTE);
     assert_eq!(ask(&mut env, Order::Pause(false)), LocalReply::Done);
     // A new revision goes on behind the last slot.
-    let mut second = first.clone();
+    let mut second = first;
     second.description = "again".to_owned();
     let now = env.now.wall;
     env.tell(vec![
