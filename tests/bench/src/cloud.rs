@@ -21,14 +21,59 @@ pub(crate) struct Pair {
     _dir: TempDir,
 }
 
+/// A running coordinator. Dropping it kills it.
 #[derive(Debug)]
-struct Coordinator(Child);
+pub(crate) struct Coordinator {
+    child: Child,
+    data: PathBuf,
+    /// Where agents find it.
+    pub(crate) address: String,
+    api: String,
+}
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
         // It may be gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Coordinator {
+    /// Starts it on the directory `data`, which is made if it is not there.
+    pub(crate) fn start(data: &Path) -> Result<Self> {
+        for file in ["quic.addr", "api.addr"] {
+            let _ = std::fs::remove_file(data.join(file)); // left by one that was killed
+        }
+        let child = Command::new(binary("driftless")?)
+            .args(["serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(data)
+            .env("DRIFTLESS_LOG", "warn")
+            .spawn()
+            .context("cannot start driftless serve")?;
+        let mut started = Self {
+            child,
+            data: data.to_owned(),
+            address: String::new(),
+            api: String::new(),
+        };
+        started.address = published(&data.join("quic.addr"))?;
+        started.api = published(&data.join("api.addr"))?;
+        Ok(started)
+    }
+
+    /// An enrolment token.
+    pub(crate) fn token(&self) -> Result<String> {
+        token(&self.data)
+    }
+
+    /// The objects that the API lists at `path`.
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<Value>> {
+        let url = format!("http://{}/v1/{path}", self.api);
+        let text = ureq::get(&url).call()?.body_mut().read_to_string()?;
+        let objects = text.lines().map(serde_json::from_str);
+        Ok(objects.collect::<Result<_, _>>()?)
     }
 }
 
@@ -36,48 +81,38 @@ impl Pair {
     /// Starts both and waits until the link is up.
     pub(crate) fn start(place: &Place) -> Result<Self> {
         let dir = place.fresh()?;
-        let data = dir.path().join("cloud");
-        let child = Command::new(binary("driftless")?)
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--api",
-                "127.0.0.1:0",
-                "--data",
-            ])
-            .arg(&data)
-            .env("DRIFTLESS_LOG", "warn")
-            .spawn()
-            .context("cannot start driftless serve")?;
-        let coordinator = Coordinator(child);
-        let address = published(&data.join("quic.addr"))?;
-        published(&data.join("api.addr"))?;
-        let token = token(&data)?;
-        let more = [
-            "--name",
-            "bench",
-            "--coordinator",
-            &address,
-            "--token",
-            &token,
-        ];
-        let mut gateway = Gateway::start(&dir.path().join("agent"), &more)?;
-        let since = Instant::now();
-        while gateway.status()?.link != "online" {
-            ensure!(
-                since.elapsed() < PATIENCE,
-                "no link: {:?}",
-                gateway.status()?
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let coordinator = Coordinator::start(&dir.path().join("cloud"))?;
+        let gateway = enrolled(&coordinator, &dir.path().join("agent"))?;
         Ok(Self {
             gateway,
             _coordinator: coordinator,
             _dir: dir,
         })
     }
+}
+
+/// Starts an agent on the new directory `data` and waits until its link is up.
+pub(crate) fn enrolled(coordinator: &Coordinator, data: &Path) -> Result<Gateway> {
+    let (address, token) = (&coordinator.address, coordinator.token()?);
+    let more = [
+        "--name",
+        "bench",
+        "--coordinator",
+        address,
+        "--token",
+        &token,
+    ];
+    let mut gateway = Gateway::start(data, &more)?;
+    let since = Instant::now();
+    while gateway.status()?.link != "online" {
+        ensure!(
+            since.elapsed() < PATIENCE,
+            "no link: {:?}",
+            gateway.status()?
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(gateway)
 }
 
 fn published(path: &PathBuf) -> Result<String> {

@@ -28,7 +28,7 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "bench", bin_name = "cargo xtask bench")]
 struct Args {
-    /// Rows: tasks chain core journal bytes idle start recovery; all if absent.
+    /// Rows: tasks chain core journal bytes idle start recovery resync; all if absent.
     names: Vec<String>,
     /// Print one JSON object a figure and line.
     #[arg(long)]

@@ -69,8 +69,14 @@ pub(crate) struct Virtual<S: Store> {
 impl<S: Store> Virtual<S> {
     /// An agent on `store`.
     pub(crate) fn boot(store: S, slots: u32) -> Result<Self> {
+        Self::boot_as(store, config(slots))
+    }
+
+    /// An agent with these settings on `store`.
+    pub(crate) fn boot_as(store: S, config: Config) -> Result<Self> {
+        let slots = config.slots;
         let mut agent = Self {
-            driver: Driver::open(store, config(slots))?,
+            driver: Driver::open(store, config)?,
             now: Now {
                 mono: Mono(1_000_000_000),
                 wall: Unix(1_800_000_000_000),
@@ -129,26 +135,46 @@ impl<S: Store> Virtual<S> {
         let Some(attempt) = self.begun.pop_front() else {
             return Ok(());
         };
-        let at = Stamp {
+        let mut events = vec![self.ended(attempt)];
+        if let Some(next) = self.begun.get(self.slots.saturating_sub(1)) {
+            let at = self.stamp();
+            events.push(Event::Began { attempt: *next, at });
+        }
+        self.step(events)
+    }
+
+    /// All attempts that have begun end well, in one group of events.
+    pub(crate) fn end_all(&mut self) -> Result<()> {
+        let begun = std::mem::take(&mut self.begun);
+        let ends = begun.into_iter().map(|attempt| self.ended(attempt));
+        let ends = ends.collect();
+        self.step(ends)
+    }
+
+    /// The store, when the work is done.
+    pub(crate) fn into_store(self) -> S {
+        self.driver.into_store()
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp {
             boot: 1,
             mono_ms: self.now.mono.0 / 1_000_000,
             wall: self.now.wall,
-        };
-        let end = ProcessEnd {
+        }
+    }
+
+    fn ended(&self, attempt: AttemptRef) -> Event {
+        Event::Ended(ProcessEnd {
             attempt,
-            began: Some(at),
+            began: Some(self.stamp()),
             exit: Some(0),
             reason: Reason::ExitedZero,
             text: String::new(),
             outputs: Vec::new(),
             cpu_ms: 1,
             peak_memory: 1 << 20,
-        };
-        let mut events = vec![Event::Ended(end)];
-        if let Some(next) = self.begun.get(self.slots.saturating_sub(1)) {
-            events.push(Event::Began { attempt: *next, at });
-        }
-        self.step(events)
+        })
     }
 
     fn step(&mut self, events: Vec<Event>) -> Result<()> {

@@ -6,6 +6,7 @@ mod core;
 mod idle;
 mod journal;
 pub(crate) mod recovery;
+mod resync;
 mod start;
 mod tasks;
 
@@ -14,8 +15,8 @@ use crate::place::Place;
 use anyhow::{Context, Result};
 
 /// All rows, in the order of the table.
-pub(crate) const NAMES: [&str; 8] = [
-    "tasks", "chain", "core", "journal", "bytes", "idle", "start", "recovery",
+pub(crate) const NAMES: [&str; 9] = [
+    "tasks", "chain", "core", "journal", "bytes", "idle", "start", "recovery", "resync",
 ];
 
 /// Measures a row.
@@ -28,7 +29,8 @@ pub(crate) fn measure(name: &'static str, place: &Place) -> Result<Vec<Figure>> 
         "bytes" => bytes::measure(place),
         "idle" => idle::measure(place),
         "start" => start::measure(place),
-        _ => recovery::measure(place),
+        "recovery" => recovery::measure(place),
+        _ => resync::measure(place),
     };
     figures.with_context(|| format!("row {name}"))
 }

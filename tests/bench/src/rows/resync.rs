@@ -1,0 +1,215 @@
+//! A gateway returns with 1,000,000 outcomes that nobody has heard of: until all are durable at the
+//! coordinator and acknowledged, until all are folded into runs, until the first is to be seen, and
+//! how many bytes they are on the wire.
+
+use crate::cloud::{self, Coordinator};
+use crate::figure::{Figure, Goal};
+use crate::gateway::Gateway;
+use crate::place::Place;
+use crate::virtually::{self, Virtual};
+use crate::{stats, workload};
+use anyhow::{Context, Result, ensure};
+use edge_agent::data::DataDir;
+use edge_core::store::Store;
+use edge_store::RedbStore;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde_json::Value;
+use shared::codec;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const RUNS: usize = 100;
+const TASKS: usize = 10_000;
+/// Attempts at once while the journal is filled: two groups of ends, with the starts behind them,
+/// fill a segment.
+const SLOTS: u32 = 64;
+/// Facts of a task: it started, it ended.
+const FACTS: usize = 2;
+/// Facts in one commit of the reference.
+const COMMIT: usize = 10_000;
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a round may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a round shows, in seconds after the link was up.
+struct Returned {
+    first: f64,
+    acknowledged: f64,
+    folded: f64,
+}
+
+pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
+    let dir = place.fresh()?;
+    let [cloud, agent] = ["cloud", "agent"].map(|name| dir.path().join(name));
+    let coordinator = Coordinator::start(&cloud)?;
+    drop(cloud::enrolled(&coordinator, &agent)?);
+    drop(coordinator);
+    let bytes = fill(&agent)?;
+    let entries = journal(&agent)?;
+    let (mut acknowledged, mut folded, mut first) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..place.rounds {
+        let reference = slowest(&dir.path().join("reference"), &entries)?;
+        let copy = dir.path().join(format!("round-{round}"));
+        for (name, from) in [("cloud", &cloud), ("agent", &agent)] {
+            copy_tree(from, &copy.join(name))?;
+        }
+        let ours = returns(&copy, entries.len() as u64)?;
+        fs::remove_dir_all(&copy)?;
+        acknowledged.push((ours.acknowledged, reference));
+        folded.push((ours.folded, reference));
+        first.push(ours.first);
+    }
+    let row = |what, rounds: &[(f64, f64)], goal| {
+        let goal = Goal::RatioAtMost(goal);
+        Figure::beside("resync", what, "s", stats::compare(rounds), goal)
+    };
+    let alone =
+        |what, unit, ours, goal| Figure::alone("resync", what, unit, ours, Goal::AtMost(goal));
+    Ok(vec![
+        row("acknowledged", &acknowledged, 1.0),
+        row("folded into runs", &folded, 2.5),
+        alone("first outcome to be seen", "s", stats::median(&first), 1.0),
+        alone("wire, an outcome", "B", bytes, 45.0),
+    ])
+}
+
+/// Lets the agent in `data` work through all runs without a link. Bytes on the wire for an outcome.
+fn fill(data: &Path) -> Result<f64> {
+    let mut agent = Virtual::boot_as(open(data)?, settings(data)?)?;
+    for _ in 0..RUNS {
+        agent.submit(&workload::flat(TASKS)?)?;
+    }
+    while agent.running() > 0 {
+        agent.end_all()?;
+        agent.pass(1_000_000)?; // slow enough for the snapshots to pack everything
+    }
+    agent.pass(60_000_000)?; // snapshots pack what is left
+    let mut store = agent.into_store();
+    let (mut after, mut bytes, mut facts) = (0, 0, 0);
+    while let Some(batch) = store.packed_after(after)? {
+        facts += batch.head.number - after;
+        after = batch.head.number;
+        bytes += codec::encode(&batch).len();
+    }
+    let outcomes = facts as f64 / FACTS as f64;
+    ensure!(
+        outcomes > 0.9 * (RUNS * TASKS) as f64,
+        "only {facts} facts are packed"
+    );
+    Ok(bytes as f64 / outcomes)
+}
+
+fn settings(data: &Path) -> Result<edge_core::event::Config> {
+    let identity = DataDir::open(data)?.identity()?.context("no identity")?;
+    let mut config = virtually::config(SLOTS);
+    (config.node, config.incarnation) = (identity.node(), identity.incarnation());
+    config.capacity.cpu_milli = 1000 * SLOTS;
+    config.has_coordinator = true;
+    Ok(config)
+}
+
+fn open(data: &Path) -> Result<RedbStore> {
+    let identity = DataDir::open(data)?.identity()?.context("no identity")?;
+    let (node, incarnation) = (identity.node(), identity.incarnation());
+    let identity = edge_store::Identity { node, incarnation };
+    Ok(edge_store::open_file(&data.join("store.redb"), identity)?)
+}
+
+/// The bytes of all facts.
+fn journal(data: &Path) -> Result<Vec<Vec<u8>>> {
+    let mut entries = Vec::new();
+    open(data)?.each_fact(0, &mut |_, bytes| entries.push(bytes.to_vec()))?;
+    Ok(entries)
+}
+
+/// Both processes start on what lies in `dir`; watched until everything is told.
+fn returns(dir: &Path, facts: u64) -> Result<Returned> {
+    let coordinator = Coordinator::start(&dir.join("cloud"))?;
+    let more = ["--coordinator", &coordinator.address];
+    let _gateway = Gateway::start(&dir.join("agent"), &more)?;
+    let started = Instant::now();
+    let wait = |what: &str, until: &dyn Fn() -> Result<bool>| -> Result<Instant> {
+        while !until()? {
+            ensure!(started.elapsed() < PATIENCE, "{what} did not come");
+            std::thread::sleep(LOOK);
+        }
+        Ok(Instant::now())
+    };
+    let node = || -> Result<Value> {
+        let nodes = coordinator.list("nodes")?;
+        nodes.into_iter().next().context("no node")
+    };
+    let link = wait("the link", &|| Ok(node()?["state"] == "online"))?;
+    let first = wait("an outcome", &|| {
+        Ok(succeeded(&coordinator, "runs?limit=1")? > 0)
+    })?;
+    let acknowledged = wait("the last fact", &|| {
+        Ok(node()?["as_of"]["fact"].as_u64() >= Some(facts))
+    })?;
+    let all = (RUNS * TASKS) as u64;
+    let folded = wait("the last outcome", &|| {
+        Ok(succeeded(&coordinator, "runs")? >= all)
+    })?;
+    let after = |at: Instant| (at - link).as_secs_f64();
+    Ok(Returned {
+        first: after(first),
+        acknowledged: after(acknowledged),
+        folded: after(folded),
+    })
+}
+
+/// Tasks that succeeded, by the runs listed at `path`.
+fn succeeded(coordinator: &Coordinator, path: &str) -> Result<u64> {
+    let runs = coordinator.list(path)?;
+    Ok(runs
+        .iter()
+        .filter_map(|run| run["tasks"]["succeeded"].as_u64())
+        .sum())
+}
+
+/// Seconds of the slower of: redb inserts the same facts in bulk, redb reads them.
+fn slowest(path: &Path, entries: &[Vec<u8>]) -> Result<f64> {
+    const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("facts");
+    let _ = fs::remove_file(path);
+    let database = Database::builder()
+        .set_cache_size(edge_store::CACHE)
+        .create(path)?;
+    let since = Instant::now();
+    for (n, part) in entries.chunks(COMMIT).enumerate() {
+        let mut txn = database.begin_write()?;
+        txn.set_quick_repair(true);
+        let mut table = txn.open_table(TABLE)?;
+        for (m, bytes) in part.iter().enumerate() {
+            table.insert((n * COMMIT + m) as u64, bytes.as_slice())?;
+        }
+        drop(table);
+        txn.commit()?;
+    }
+    let insert = since.elapsed();
+    let since = Instant::now();
+    let mut read = 0;
+    for row in database.begin_read()?.open_table(TABLE)?.iter()? {
+        read += row?.1.value().len();
+    }
+    ensure!(
+        read == entries.iter().map(Vec::len).sum::<usize>(),
+        "rows are missing"
+    );
+    Ok(insert.max(since.elapsed()).as_secs_f64())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (entry, kind) = entry.and_then(|e| e.file_type().map(|kind| (e, kind)))?;
+        let target = to.join(entry.file_name());
+        if kind.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
