@@ -30,6 +30,8 @@ use tokio::sync::watch;
 
 /// Validity of the coordinator's certificate; each start makes a new one.
 const COORDINATOR_VALIDITY: Span = Span::secs(10 * 365 * 86_400);
+/// Facts that are folded in a turn that brings new ones.
+const FOLD_FACTS: usize = 1000;
 /// Decisions that are kept of a run.
 const DECISIONS: usize = 10_000;
 /// Longest stop of the API, of the link, of the engine: each.
@@ -327,6 +329,7 @@ fn start_engine(
         seal_key: authority.seal().bytes(),
         retention,
         decisions_per_run: DECISIONS,
+        fold_facts: FOLD_FACTS,
         record: cloud_core::record::Limits::default(),
     };
     let random = clock::random();

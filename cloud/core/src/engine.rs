@@ -6,6 +6,7 @@
 //! store says.
 
 mod certificates;
+mod drain;
 mod forget;
 mod handshake;
 mod heard;
@@ -22,7 +23,6 @@ pub use forget::UNNAMED;
 use crate::effects::Effects;
 use crate::event::{Config, Conn, Input, Output, Refused, Reply, RequestId};
 use crate::fleet::Fleet;
-use crate::inbox::Message;
 use crate::node::Node;
 use crate::offered::Decoded;
 use crate::run::{At, Run};
@@ -34,8 +34,6 @@ use shared::time::{Mono, Now, Span, Unix};
 use shared::wire::{Down, Hello, LogId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Transactions in one commit of the drain.
-const DRAIN: usize = 512;
 /// Directives sent ahead of what a node confirmed.
 const WINDOW: u64 = 4 * ENTRIES_PER_COMMIT as u64;
 /// Forgotten runs that are remembered; a late fact of an older one makes a run that is not known.
@@ -108,7 +106,12 @@ pub struct Engine<S: Store> {
     versions: BTreeMap<AggregateId, u64>,
     effects: BTreeMap<AggregateId, Effects>,
     batch: Vec<Transaction>,
-    inbox: BTreeMap<AggregateId, BTreeMap<(AggregateId, u64), Message>>,
+    /// Messages that are not folded yet; those to runs may wait (`drain`).
+    inbox: BTreeMap<AggregateId, drain::Inbox>,
+    /// Edge time of the last fact that was folded, where more wait.
+    folded_at: BTreeMap<(RunId, NodeId), Unix>,
+    /// Whose facts were folded last.
+    folded_last: AggregateId,
     decoded: BTreeMap<LogId, Decoded>,
     conns: BTreeMap<Conn, NodeId>,
     links: BTreeMap<NodeId, NodeLink>,
@@ -175,6 +178,8 @@ impl<S: Store> Engine<S> {
             effects: BTreeMap::new(),
             batch: Vec::new(),
             inbox: BTreeMap::new(),
+            folded_at: BTreeMap::new(),
+            folded_last: AggregateId::Fleet,
             decoded: BTreeMap::new(),
             conns: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -206,7 +211,7 @@ impl<S: Store> Engine<S> {
         engine.tell_beginning("");
         engine.seal_round();
         engine.commit()?;
-        engine.drain()?;
+        engine.drain(false)?;
         Ok(engine)
     }
 
@@ -232,6 +237,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn work(&mut self, inputs: Vec<Input>, out: &mut dyn FnMut(Output)) -> Result<(), StoreError> {
+        let arriving = inputs.iter().any(Input::has_facts);
         for input in inputs {
             self.input(input)?;
         }
@@ -239,7 +245,7 @@ impl<S: Store> Engine<S> {
         self.seal_round();
         self.commit()?;
         self.flush(out);
-        self.drain()?;
+        self.drain(arriving)?;
         self.send_directives()?;
         self.evict();
         Ok(())
@@ -402,35 +408,6 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Folds all messages and places what can be placed, until nothing is left to do.
-    fn drain(&mut self) -> Result<(), StoreError> {
-        loop {
-            self.seal_round();
-            let mut inbox = std::mem::take(&mut self.inbox);
-            if inbox.is_empty() {
-                // only when all that is known is folded
-                self.place()?;
-                self.seal_round();
-                inbox = std::mem::take(&mut self.inbox);
-            }
-            if inbox.is_empty() {
-                break;
-            }
-            for (to, messages) in inbox {
-                self.fold_inbox(to, messages)?;
-            }
-            self.seal_round();
-            if self.batch.len() >= DRAIN {
-                self.commit()?;
-            }
-        }
-        self.decoded.clear();
-        self.drop_tombstones();
-        self.collect_files()?;
-        self.seal_round();
-        self.commit()
-    }
-
     /// Sends the directives that live sessions have not been sent, as far as their windows go.
     fn send_directives(&mut self) -> Result<(), StoreError> {
         for id in std::mem::take(&mut self.pump) {
@@ -528,7 +505,7 @@ impl<S: Store> Engine<S> {
         self.plan_all = true;
         self.outputs.push(Output::Access(self.fleet.access.clone()));
         self.tell_beginning(why);
-        self.drain()
+        self.drain(false)
     }
 
     /// Bodies of runs that are over leave the memory when they are many.

@@ -79,6 +79,18 @@ pub enum Input {
     Wake,
 }
 
+impl Input {
+    /// Whether it brings facts.
+    #[must_use]
+    pub fn has_facts(&self) -> bool {
+        match self {
+            Self::Heard { message, .. } => message.facts().is_some(),
+            Self::Offered { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// What the API (or the enrolment exchange) can ask for. Reads are answered from committed state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
@@ -594,6 +606,9 @@ pub struct Config {
     pub retention: Span,
     /// How long the evidence of decisions is kept, in entries a run.
     pub decisions_per_run: usize,
+    /// Facts folded into runs in a turn that brings new ones: the share of the time that folding
+    /// takes from recording. More are folded when none arrive.
+    pub fold_facts: usize,
     /// How much of the record is kept.
     pub record: record::Limits,
 }

@@ -12,7 +12,7 @@ use shared::directive::Directive;
 use shared::fact::Fact;
 use shared::ids::Hash;
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, LINGER_AHEAD_MS, LINGER_MS};
-use shared::log::Head;
+use shared::log::{Head, PackedBatch};
 use shared::time::{Mono, Now, Span};
 use shared::wire::{self, Down, Up};
 use std::collections::{BTreeSet, VecDeque};
@@ -20,6 +20,8 @@ use std::collections::{BTreeSet, VecDeque};
 /// Commits that may fail in a row before the process must start again.
 const RETRIES: u32 = 3;
 
+/// So many facts become smaller when they are packed before they are sent.
+const WORTH_PACKING: usize = 8;
 /// Segments that a store packs with one snapshot at most.
 const PACKED: usize = 8;
 
@@ -391,16 +393,19 @@ impl<S: Store> Driver<S> {
 
     /// The next facts to send behind `after`, and the number of their last.
     fn next_facts(&mut self, after: u64) -> Result<Option<(Up, u64)>, StoreError> {
-        if self.agent.link.features & wire::PACKED != 0
-            && let Some(batch) = self.store.packed_after(after)?
-        {
+        let may_pack = self.agent.link.features & wire::PACKED != 0;
+        if may_pack && let Some(batch) = self.store.packed_after(after)? {
             let last = batch.head.number;
             return Ok(Some((Up::Packed(batch), last)));
         }
         let batch = self.store.facts_after(after)?;
         Ok(batch.map(|batch| {
-            let last = batch.head().number;
-            (Up::Facts(batch), last)
+            let head = batch.head();
+            let message = match may_pack && batch.entries.len() >= WORTH_PACKING {
+                true => Up::Packed(PackedBatch::new(batch.after, head, &batch.entries)),
+                false => Up::Facts(batch),
+            };
+            (message, head.number)
         }))
     }
 

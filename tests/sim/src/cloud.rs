@@ -122,6 +122,7 @@ impl Cloud {
             // long enough that no clock jump makes a run leave
             retention: Span::secs(10_000 * 86_400),
             decisions_per_run: 1000,
+            fold_facts: 20,
             record: record_limits(),
         }
     }

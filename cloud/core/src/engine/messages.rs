@@ -1,6 +1,7 @@
 //! The inboxes: each message is folded once by its aggregate.
 
 use super::Engine;
+use super::drain::Inbox;
 use crate::event::Output;
 use crate::inbox::Message;
 use crate::node::Node;
@@ -13,8 +14,6 @@ use shared::ids::{Incarnation, NodeId, RunId};
 use shared::time::Span;
 use shared::wire::LogId;
 use std::collections::{BTreeMap, BTreeSet};
-
-type Inbox = BTreeMap<(AggregateId, u64), Message>;
 
 impl<S: Store> Engine<S> {
     /// Folds the messages to one aggregate.
@@ -175,11 +174,18 @@ impl<S: Store> Engine<S> {
             let end = fresh.partition_point(|(n, _)| n <= to);
             fresh[start..end].iter()
         });
-        let mut facts = old.iter().chain(named).map(|(n, fact)| (*n, fact));
+        let mut last = None;
+        let mut facts = old.iter().chain(named).map(|(n, fact)| {
+            last = Some(fact.at.wall);
+            (*n, fact)
+        });
         let result = self.step_run(id, |run, at, fx| match run.head.gone {
             Some(_) => run.too_late(log, &mut facts, fx),
             None => run.fold(at, log, &mut facts, fx),
         });
+        if let Some(at) = last {
+            self.folded_at.insert((id, log.node), at);
+        }
         self.decoded.insert(log, fresh);
         result.map(|_| ())
     }
@@ -327,6 +333,9 @@ impl<S: Store> Engine<S> {
             let all = self.runs.iter().filter(|(_, r)| r.wants_placement());
             runs.extend(all.map(|(id, _)| *id));
         }
+        // what has facts that wait is placed when they are folded
+        let waiting = |id: &RunId| self.inbox.contains_key(&AggregateId::Run(*id));
+        self.plan = runs.extract_if(.., waiting).collect();
         if runs.is_empty() {
             return Ok(());
         }

@@ -395,11 +395,9 @@ impl<S: Store> Engine<S> {
                     runs: runs.map(|r| self.view_run(r)).collect(),
                 })
             }
-            Request::Nodes => Ok(Reply::Nodes(
-                self.nodes.keys().map(|id| self.view_node(*id)).collect(),
-            )),
+            Request::Nodes => Ok(Reply::Nodes(self.view_nodes())),
             Request::Node { name } => match self.node_named(&name) {
-                Some(id) => Ok(Reply::Node(Box::new(self.view_node(id)))),
+                Some(id) => Ok(Reply::Node(Box::new(self.view_one_node(id)))),
                 None => Err(no_node(&name)),
             },
             Request::Waits => Ok(Reply::Waits(self.waits())),

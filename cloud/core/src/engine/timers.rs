@@ -19,6 +19,7 @@ impl<S: Store> Engine<S> {
             .chain(self.next_aged())
             .chain(self.next_collection())
             .chain(self.next_telling())
+            .chain(self.has_backlog().then_some(self.now.mono))
             .min()
     }
 

@@ -6,7 +6,7 @@ use crate::run::{AttemptRow, Decided, Run, Stage};
 use crate::store::Store;
 use crate::view;
 use shared::explain::Reason;
-use shared::ids::{NodeId, TaskIdx};
+use shared::ids::{NodeId, RunId, TaskIdx};
 use shared::state::{NodeState, TaskState};
 use shared::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,21 @@ impl<S: Store> Engine<S> {
             fact,
             behind: link.map_or(0, |l| l.ahead).saturating_sub(fact),
             heard: link.and_then(|l| l.heard_wall),
+        }
+    }
+
+    /// How far a node is folded into a run.
+    fn as_of_in(&self, run: RunId, node: NodeId) -> view::AsOf {
+        let known = self.as_of(node);
+        let Some(next) = self.unfolded(run, node) else {
+            return known;
+        };
+        let fact = next - 1;
+        view::AsOf {
+            at: self.folded_at.get(&(run, node)).copied(),
+            fact,
+            behind: known.behind + known.fact.saturating_sub(fact),
+            heard: known.heard,
         }
     }
 
@@ -82,19 +97,34 @@ impl<S: Store> Engine<S> {
             .collect()
     }
 
-    pub(super) fn view_node(&self, id: NodeId) -> view::Node {
-        let node = self.nodes.get(&id).cloned().unwrap_or_default();
-        let mut running = 0;
-        for run in self.runs.values().filter(|r| !r.head.state.is_final()) {
+    /// Tasks that run, by node.
+    fn running(&self) -> BTreeMap<NodeId, u64> {
+        let mut running = BTreeMap::new();
+        let runs = self.runs.values().filter(|r| !r.head.state.is_final());
+        for run in runs.filter(|run| run.count(TaskState::Running) > 0) {
             let rows = run.body.iter().flat_map(|b| &b.tasks);
-            let here = |slice: u32| {
-                let slice = run.head.slices.get(slice as usize);
-                slice.is_some_and(|s| s.node == id && s.counts())
-            };
-            running += rows
-                .filter(|t| t.state == TaskState::Running && here(t.slice))
-                .count() as u64;
+            for row in rows.filter(|t| t.state == TaskState::Running) {
+                let slice = run.head.slices.get(row.slice as usize);
+                if let Some(slice) = slice.filter(|s| s.counts()) {
+                    *running.entry(slice.node).or_default() += 1;
+                }
+            }
         }
+        running
+    }
+
+    pub(super) fn view_nodes(&self) -> Vec<view::Node> {
+        let running = self.running();
+        let ids = self.nodes.keys();
+        ids.map(|id| self.view_node(*id, &running)).collect()
+    }
+
+    pub(super) fn view_one_node(&self, id: NodeId) -> view::Node {
+        self.view_node(id, &self.running())
+    }
+
+    fn view_node(&self, id: NodeId, running: &BTreeMap<NodeId, u64>) -> view::Node {
+        let node = self.nodes.get(&id).cloned().unwrap_or_default();
         let capacity = &node.capacity;
         let mut offers: BTreeMap<String, u64> = capacity.custom.clone();
         offers.insert("cpu_milli".to_owned(), capacity.cpu_milli.into());
@@ -114,7 +144,7 @@ impl<S: Store> Engine<S> {
             capacity: offers,
             incarnation: node.incarnation.map(|i| i.to_string()).unwrap_or_default(),
             slices: node.slices.len() as u64,
-            running,
+            running: running.get(&id).copied().unwrap_or(0),
             unconfirmed: node.directives.number.saturating_sub(node.confirmed),
             note: (!notes.is_empty()).then(|| notes.join("; ")),
             certificate: node.certificate.map(|known| view::Certificate {
@@ -162,7 +192,7 @@ impl<S: Store> Engine<S> {
             tasks,
             nodes: nodes
                 .into_iter()
-                .map(|id| (self.node_name(id), self.as_of(id)))
+                .map(|id| (self.node_name(id), self.as_of_in(run.id, id)))
                 .collect(),
         }
     }

@@ -29,6 +29,7 @@ pub(crate) fn config() -> Config {
         seal_key: KEY,
         retention: cloud_core::event::RETENTION,
         decisions_per_run: 100,
+        fold_facts: 1000,
         record: cloud_core::record::Limits::default(),
     }
 }

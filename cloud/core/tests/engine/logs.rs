@@ -1,12 +1,12 @@
 //! The two logs: gaps, forks, holes, and a store that went back.
 
 use crate::common::{Env, KEY, all_done, ended, on, started, task, workflow};
-use cloud_core::event::Request;
+use cloud_core::event::{Input, Request};
 use cloud_core::seal;
 use shared::directive::Body as Wanted;
 use shared::fact::Body;
 use shared::ids::{Hash, Incarnation};
-use shared::log::{Batch, Direction, Head};
+use shared::log::{Batch, Direction, Head, PackedBatch};
 use shared::wire::{Ack, Down, Refusal, Up};
 
 #[test]
@@ -393,4 +393,37 @@ fn a_seal_is_good_for_one_direction_of_one_node_only() {
     assert!(!seal::verify_directives(&KEY, own.log(), &swapped));
     assert_eq!(env.run(old).state, "running");
     assert_eq!(env.run(run).state, "succeeded");
+}
+
+#[test]
+fn a_long_backlog_is_acknowledged_at_once_and_folded_in_turns() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit((0..1200).map(|n| task(&format!("t{n}"), &[])).collect());
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    let conn = env.agent("gw-1").conn;
+    let bodies = all_done(&assign);
+    let batches: Vec<Batch> = bodies
+        .chunks(800)
+        .map(|part| env.agent("gw-1").commit(part.to_vec()))
+        .collect();
+    let heard = |batch: &Batch| Input::Heard {
+        conn,
+        message: Up::Packed(PackedBatch::new(batch.after, batch.head(), &batch.entries)),
+    };
+    env.give_all(batches.iter().map(heard).collect());
+    let last = env.agent("gw-1").head;
+    assert_eq!(env.agent("gw-1").ack.unwrap().head, last);
+    assert!(env.engine.next_wakeup() <= Some(env.now.mono));
+    let store = env.store.image();
+    // facts 1 to 1600 are two messages; the second one began within the budget
+    let view = env.run(run);
+    let as_of = &view.nodes["gw-1"];
+    assert_eq!((as_of.fact, as_of.behind), (1600, last.number - 1600));
+    assert_eq!(view.state, "running");
+    assert_eq!(env.node("gw-1").as_of.fact, last.number);
+    env.restart(store);
+    assert_eq!(env.run(run).state, "succeeded");
+    assert_eq!(env.run(run).nodes["gw-1"].fact, last.number);
+    assert_eq!(env.run(run).tasks["succeeded"], 1200);
 }

@@ -22,6 +22,7 @@ fn config() -> Config {
         seal_key: [7; 32],
         retention: RETENTION,
         decisions_per_run: 100,
+        fold_facts: 10,
         record: cloud_core::record::Limits::default(),
     }
 }
