@@ -31,7 +31,7 @@ pub use node::{Certified, Credential, Enrolled, NodeKey, NodeKeyError, Times, ke
 pub use seal::SealKey;
 pub use tls::{
     ALPN, ALPN_CERTIFICATE, ClientTls, Holder, SERVER_NAME, TlsError, Trusted, Verdict,
-    enrol_client, renewal_client, server, session_client,
+    enrol_client, provider, renewal_client, server, session_client,
 };
 pub use token::{
     Admission, Presented, Token, TokenError, TokenId, TokenRecord, TokenRefusal, TokenUse,

@@ -98,7 +98,9 @@ impl ResolvesClientCert for Holder {
     }
 }
 
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+/// The cryptography that all TLS of ours uses.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

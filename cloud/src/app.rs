@@ -1,5 +1,6 @@
 //! What the parts of a running coordinator share.
 
+use crate::api::door::Door;
 use crate::enrol::Lives;
 use crate::host::Handle;
 use crate::revoked::Revocations;
@@ -29,6 +30,8 @@ pub(crate) struct App {
     pub(crate) listen: SocketAddr,
     /// Where the API is.
     pub(crate) api: SocketAddr,
+    /// Who may use the API.
+    pub(crate) door: Door,
     /// The live sessions.
     pub(crate) sessions: Sessions,
     /// Becomes true when the coordinator stops.

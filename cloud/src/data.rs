@@ -8,6 +8,7 @@
 //! DIR/files/       contents by hash
 //! DIR/quic.addr    where agents are expected, while the coordinator runs
 //! DIR/api.addr     where the API is, while the coordinator runs
+//! DIR/api.token    an access token of an admin, while the coordinator runs (not without tokens)
 //! ```
 //!
 //! Invariant: a directory that was complete once and lacks a part now is refused; nothing is made
@@ -26,11 +27,13 @@ const STORE: &str = "store.redb";
 const NEW_STORE: &str = "store.new";
 const QUIC: &str = "quic.addr";
 const API: &str = "api.addr";
+/// The API's access token of this start, for whoever can read the data directory.
+pub const API_TOKEN: &str = "api.token";
 const MAGIC: &str = "driftless coordinator ";
 /// The layout that this version writes, and the newest that it reads.
 const VERSION: u32 = 1;
 /// Names that a first start may have left behind when it was interrupted.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     LOCK,
     "format.new",
     "authority",
@@ -39,6 +42,7 @@ const OURS: [&str; 9] = [
     "files",
     QUIC,
     API,
+    API_TOKEN,
     "lost+found",
 ];
 
@@ -242,14 +246,22 @@ impl DataDir {
     ///
     /// # Errors
     /// [`DataError::Unusable`].
-    pub fn publish(&self, quic: SocketAddr, api: SocketAddr) -> Result<(), DataError> {
+    pub fn publish(
+        &self,
+        quic: SocketAddr,
+        api: &str,
+        token: Option<&str>,
+    ) -> Result<(), DataError> {
         self.write(QUIC, &format!("{quic}\n"))?;
+        if let Some(token) = token {
+            self.write(API_TOKEN, &format!("{token}\n"))?;
+        }
         self.write(API, &format!("{api}\n"))
     }
 
     /// Nobody listens any more.
     pub fn withdraw(&self) {
-        for name in [QUIC, API] {
+        for name in [QUIC, API, API_TOKEN] {
             // One that stays behind leads to "cannot reach", not to a wrong answer.
             let _ = fs::remove_file(self.path.join(name));
         }
@@ -419,11 +431,8 @@ mod tests {
     fn addresses_are_published_and_withdrawn() {
         let home = tempfile::tempdir().unwrap();
         let data = DataDir::open(home.path()).unwrap();
-        let (quic, api) = (
-            "127.0.0.1:1".parse().unwrap(),
-            "127.0.0.1:2".parse().unwrap(),
-        );
-        data.publish(quic, api).unwrap();
+        let (quic, api) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2");
+        data.publish(quic, api, None).unwrap();
         assert_eq!(
             fs::read_to_string(home.path().join(API)).unwrap(),
             "127.0.0.1:2\n"

@@ -18,4 +18,4 @@ mod sessions;
 
 pub use data::DataError;
 pub use enrol::{CERTIFICATE_LIFE, RENEWAL_GRACE};
-pub use serve::{Options, Ready, ServeError, serve, stop_signal};
+pub use serve::{Guarded, Options, Ready, ServeError, serve, stop_signal};

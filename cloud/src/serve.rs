@@ -1,6 +1,7 @@
 //! From start to stop: opens everything in order, says when it is ready, and ends within a bound.
 
-use crate::api;
+use crate::api::door::{Door, Tries};
+use crate::api::{self, server};
 use crate::app::App;
 use crate::clock;
 use crate::data::{DataDir, DataError};
@@ -8,9 +9,12 @@ use crate::enrol::Lives;
 use crate::host::{self, Handle};
 use crate::revoked::{self, Revocations};
 use crate::sessions::{self, Sessions};
-use certs::{Authority, AuthorityError, Clock, Holder, TlsError, Trusted};
+use certs::{
+    AccessToken, ApiTlsError, Authority, AuthorityError, Clock, Holder, TlsError, Trusted,
+};
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Input};
+use cloud_core::record;
 use cloud_core::store::StoreError;
 use contents::{Dir, FilesError};
 use link::{Close, Endpoint, LinkError, Settings};
@@ -27,6 +31,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio_rustls::rustls::ServerConfig;
 
 /// Validity of the coordinator's certificate; each start makes a new one.
 const COORDINATOR_VALIDITY: Span = Span::secs(10 * 365 * 86_400);
@@ -54,6 +59,22 @@ pub struct Options {
     pub certificate_life: Span,
     /// How long an expired certificate may still be renewed.
     pub renewal_grace: Span,
+    /// How the API is guarded.
+    pub access: Guarded,
+    /// How much of the record of events and actions is kept.
+    pub record: record::Limits,
+}
+
+/// How the API is guarded: on loopback by nothing unless asked for, elsewhere always by TLS and
+/// access tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guarded {
+    /// Ask for TLS and tokens on loopback, too.
+    pub tls: bool,
+    /// A certificate chain and its key, PEM; without them the fleet's authority makes one.
+    pub files: Option<(PathBuf, PathBuf)>,
+    /// Names and addresses under which the API is reached, besides those of this machine.
+    pub names: Vec<String>,
 }
 
 /// Where a coordinator is that has become ready.
@@ -63,6 +84,8 @@ pub struct Ready {
     pub listen: SocketAddr,
     /// Where the API is.
     pub api: SocketAddr,
+    /// The API asks for TLS and an access token.
+    pub guarded: bool,
     /// The data directory, absolute.
     pub data: String,
     /// Fingerprint of the fleet's authority.
@@ -114,6 +137,9 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The certificate of the API.
+    #[error("cannot serve the API over TLS")]
+    ApiTls(#[from] ApiTlsError),
     /// A thread.
     #[error("cannot start the engine's thread")]
     Thread(#[source] io::Error),
@@ -136,6 +162,10 @@ impl ServeError {
             Self::Api { .. } => Some(
                 "another program may use this port: choose another with --api ADDR:PORT \
                  (0 takes a free one)"
+                    .to_owned(),
+            ),
+            Self::ApiTls(_) => Some(
+                "name a certificate and its key in PEM (access.cert, access.key), or neither"
                     .to_owned(),
             ),
             Self::Engine(_) => Some("start it again; what was acknowledged is stored".to_owned()),
@@ -172,13 +202,16 @@ pub async fn serve(
     let app = parts.app.clone();
     let data = &mut parts.data;
     data.complete()?;
-    data.publish(app.listen, app.api)?;
-    if !app.api.ip().is_loopback() {
-        tracing::warn!(api = %app.api, "the API is open to the network: whoever reaches it may do everything");
-    }
+    let token = match &app.door {
+        Door::Open => None,
+        Door::Guarded { local, .. } => Some(local.text()),
+    };
+    let api = dialled(app.api, token.is_some(), &options.access);
+    data.publish(app.listen, &api, token.as_deref())?;
     ready(&Ready {
         listen: app.listen,
         api: app.api,
+        guarded: token.is_some(),
         data: data.path().display().to_string(),
         authority: app.authority.fingerprint().to_string(),
     });
@@ -194,6 +227,7 @@ struct Parts {
     app: Arc<App>,
     endpoint: Endpoint,
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     thread: Thread,
     stopping: watch::Sender<bool>,
 }
@@ -221,7 +255,8 @@ impl Parts {
             source,
         };
         let listen = endpoint.address().map_err(at_listen)?;
-        let (engine, thread) = start_engine(&data, options.retention, &authority, &files)?;
+        let (tls, door) = guard(&authority, api, &options.access)?;
+        let (engine, thread) = start_engine(&data, options, &authority, &files)?;
         tell_files(&engine, &files).await?;
         let (stopping, stop_seen) = watch::channel(false);
         let app = Arc::new(App {
@@ -233,6 +268,7 @@ impl Parts {
             clock,
             listen,
             api,
+            door,
             sessions: Sessions::default(),
             stopping: stop_seen,
             connections: AtomicU64::new(0),
@@ -243,6 +279,7 @@ impl Parts {
             app,
             endpoint,
             listener,
+            tls,
             thread,
             stopping,
         })
@@ -254,16 +291,13 @@ impl Parts {
             app,
             endpoint,
             listener,
+            tls,
             thread,
             stopping,
         } = self;
         let accepting = tokio::spawn(sessions::accept(app.clone(), endpoint.clone()));
-        let until = {
-            let app = app.clone();
-            async move { app.stopped().await }
-        };
-        let server = axum::serve(listener, api::router(app.clone()));
-        let serving = tokio::spawn(async move { server.with_graceful_shutdown(until).await });
+        let router = api::router(app.clone());
+        let serving = tokio::spawn(server::serve(app.clone(), listener, tls, router));
         let mut changes = app.engine.changes();
         let engine_ended = async move { while changes.changed().await.is_ok() {} };
         tokio::select! {
@@ -287,6 +321,54 @@ impl Parts {
     }
 }
 
+/// Who may use the API, and the settings of its TLS if it has some.
+fn guard(
+    authority: &Authority,
+    api: SocketAddr,
+    access: &Guarded,
+) -> Result<(Option<Arc<ServerConfig>>, Door), ServeError> {
+    if api.ip().is_loopback() && !access.tls && access.files.is_none() {
+        return Ok((None, Door::Open));
+    }
+    let tls = match &access.files {
+        Some((cert, key)) => certs::api_server_of_files(cert, key)?,
+        None => {
+            let mut names = access.names.clone();
+            let host = rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned();
+            let local = [
+                "localhost".to_owned(),
+                "127.0.0.1".to_owned(),
+                "::1".to_owned(),
+                host,
+            ];
+            names.extend(local.into_iter().filter(|name| !name.is_empty()));
+            names.push(api.ip().to_string());
+            certs::api_server(authority, &names, clock::wall(), COORDINATOR_VALIDITY)?
+        }
+    };
+    let door = Door::Guarded {
+        local: AccessToken::create(),
+        tries: Tries::default(),
+    };
+    Ok((Some(tls), door))
+}
+
+/// The API as commands on this machine dial it.
+fn dialled(api: SocketAddr, guarded: bool, access: &Guarded) -> String {
+    if !guarded {
+        return api.to_string();
+    }
+    let host = match (access.names.first(), api.ip().is_unspecified()) {
+        (Some(name), _) if access.files.is_some() => name.clone(),
+        (_, true) => "127.0.0.1".to_owned(),
+        (_, false) => return format!("https://{api}"),
+    };
+    format!("https://{host}:{}", api.port())
+}
+
 fn listen(
     address: SocketAddr,
     authority: &Authority,
@@ -308,7 +390,7 @@ fn listen(
 
 fn start_engine(
     data: &DataDir,
-    retention: Span,
+    options: &Options,
     authority: &Authority,
     files: &Dir,
 ) -> Result<(Handle, Thread), ServeError> {
@@ -327,10 +409,10 @@ fn start_engine(
     let store = cloud_store::open_file(&path, false).map_err(failed)?;
     let config = Config {
         seal_key: authority.seal().bytes(),
-        retention,
+        retention: options.retention,
         decisions_per_run: DECISIONS,
         fold_facts: FOLD_FACTS,
-        record: cloud_core::record::Limits::default(),
+        record: options.record,
     };
     let random = clock::random();
     let mut seed = [0; 8];

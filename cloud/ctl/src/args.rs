@@ -2,6 +2,7 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cloud_core::access::Role;
 use shared::state::{RunState, TaskState};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ Examples:
   driftless token create --name gw-7               let one gateway join
   driftless submit flow.yaml --param month=7 --wait
   driftless run list
+  driftless events --follow                        what happens
   driftless task explain 4f1c clean                why a task runs where it runs, or does not
 
 Where the coordinator is: --api or DRIFTLESS_API, else the directory in --data or DRIFTLESS_DATA, else
@@ -34,12 +36,18 @@ pub(crate) struct Cli {
 /// What every command understands.
 #[derive(Args, Debug, Clone, Default)]
 pub(crate) struct Global {
-    /// The coordinator's API: HOST:PORT or http://HOST:PORT [env: DRIFTLESS_API]
+    /// The coordinator's API: HOST:PORT, http://HOST:PORT or https://HOST:PORT [env: DRIFTLESS_API]
     #[arg(long, global = true, value_name = "ADDR", help_heading = "Everywhere")]
     pub(crate) api: Option<String>,
     /// The coordinator's data directory [env: DRIFTLESS_DATA]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     pub(crate) data: Option<PathBuf>,
+    /// The access token [env: DRIFTLESS_TOKEN, or DRIFTLESS_TOKEN_FILE for a file that holds it]
+    #[arg(long, global = true, value_name = "TOKEN", help_heading = "Everywhere")]
+    pub(crate) token: Option<String>,
+    /// The certificates (PEM) that the API's must come from [env: DRIFTLESS_CA]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub(crate) ca: Option<PathBuf>,
     /// The coordinator's configuration file [env: DRIFTLESS_COORDINATOR_CONFIG]
     #[arg(long, global = true, value_name = "PATH", help_heading = "Everywhere")]
     pub(crate) config: Option<PathBuf>,
@@ -58,6 +66,14 @@ pub(crate) enum Command {
     /// Let nodes join.
     #[command(subcommand)]
     Token(Token),
+    /// Decide who may use the API.
+    #[command(subcommand)]
+    Access(Access),
+    /// Read what operators did.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Read what happened, and what happens.
+    Events(Events),
     /// Start a run of a workflow.
     Submit(Submit),
     /// See and steer runs.
@@ -112,7 +128,8 @@ one coordinator uses it at a time. Without --data: DRIFTLESS_DATA, else what the
 /var/lib/driftless/coordinator for root and ~/.local/state/driftless/coordinator for others. A flag wins
 over its environment variable (DRIFTLESS_COORDINATOR_ and the key's name in capitals), that over the
 configuration file, /etc/driftless/coordinator.toml if it is there. With --api ADDR the API listens there
-(127.0.0.1:4480 without it); whoever reaches it may do everything, so leave it on loopback or guard it.
+(127.0.0.1:4480 without it). On loopback every program of this machine may use it; elsewhere it speaks
+TLS and asks for access tokens (`driftless access create`).
 Port 0 takes a free port; DIR/quic.addr and DIR/api.addr say which.")]
 pub(crate) struct Serve {
     /// Where agents connect (QUIC over UDP) [default: 0.0.0.0:4433]
@@ -130,6 +147,18 @@ pub(crate) struct Serve {
     /// How long an expired certificate may still be renewed [default: 365d]
     #[arg(long, value_name = "DURATION")]
     pub(crate) renewal_grace: Option<String>,
+    /// Ask for TLS and access tokens on loopback, too
+    #[arg(long)]
+    pub(crate) api_tls: bool,
+    /// The API's own certificate chain (PEM) [default: the fleet's authority makes one]
+    #[arg(long, value_name = "FILE", requires = "api_key")]
+    pub(crate) api_cert: Option<String>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "api_cert")]
+    pub(crate) api_key: Option<String>,
+    /// A name or address under which the API is reached (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) api_name: Vec<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -174,6 +203,83 @@ The token is a secret and printed once. It carries the fingerprint of this coord
         /// Its id, or the beginning of it, as `token list` shows it
         id: String,
     },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Access {
+    /// Make a token for the API.
+    #[command(after_help = "\
+Examples:
+  driftless access create --role viewer --name dashboard
+  driftless access create --role operator --name ci --expires 90d
+  DRIFTLESS_TOKEN=$(driftless access create --role admin --name ann)
+
+A viewer reads; an operator also starts and steers runs; an admin also decides who belongs to the fleet
+and who may use the API. The token is a secret and printed once. The API asks for one where it is not on
+loopback, or with `serve --api-tls`. Commands that can read the coordinator's data directory need none.")]
+    Create {
+        /// What its bearer may do
+        #[arg(long, value_name = "ROLE", value_parser = roles())]
+        role: String,
+        /// Its name, shown with whatever is done with it
+        #[arg(long)]
+        name: String,
+        /// How long it is good; until it is revoked without it
+        #[arg(long, value_name = "DURATION", value_parser = crate::text::parse_span)]
+        expires: Option<shared::time::Span>,
+    },
+    /// List the tokens.
+    List,
+    /// End a token: who shows it is refused at once.
+    Revoke {
+        /// Its name
+        name: String,
+    },
+}
+
+fn roles() -> PossibleValuesParser {
+    PossibleValuesParser::new(Role::ALL.iter().map(|role| role.text()))
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Audit {
+    /// List what operators did, oldest first: who, from where, what, when, and its result.
+    #[command(after_help = "\
+Examples:
+  driftless audit list
+  driftless audit list --after 1200
+  driftless audit list --json > audit.jsonl         export it")]
+    List {
+        /// Only what came behind this number
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        after: u64,
+        /// At most so many; 0 for all
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        limit: usize,
+    },
+}
+
+/// Read what happened: runs, tasks, nodes and their sessions, conflicts, operators' actions.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless events
+  driftless events --follow --json
+  driftless events --after 4711 --follow           go on behind event 4711
+
+Events are numbered without gap, also over restarts of the coordinator. A reader that knows the last
+number it saw misses nothing and sees nothing twice. A number that is no longer kept is refused with the
+first one that is.")]
+pub(crate) struct Events {
+    /// Only what came behind this number; without it from the first that is kept
+    #[arg(long, value_name = "N")]
+    pub(crate) after: Option<u64>,
+    /// Go on with what happens from now on
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
 }
 
 /// Check a specification, send it with its files, and start a run.
@@ -464,6 +570,12 @@ mod tests {
             "driftless token create --replace gw-7",
             "driftless token list",
             "driftless token revoke 4f1c",
+            "driftless access create --role operator --name ci --expires 90d",
+            "driftless access list --json",
+            "driftless access revoke ci",
+            "driftless audit list --after 3 --limit 10 --json",
+            "driftless events --after 7 --follow --limit 3 --json",
+            "driftless run list --api https://h:1 --token T --ca ca.pem",
             "driftless submit flow.yaml --param month=7 --param a=b=c --file x=y --wait",
             "driftless submit - --idempotency-key K --wait --timeout 5m",
             "driftless run list --json",

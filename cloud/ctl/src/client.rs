@@ -2,7 +2,7 @@
 
 use crate::args::Global;
 use crate::exit::{Code, Failure, chain};
-use crate::target;
+use crate::target::{self, Target};
 use cloud::api::types::{BYTES, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,7 +11,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::{Agent, Body, RequestBuilder};
 
 /// Most bytes of one answer that is read whole, or of one line of a list.
 const ANSWER_BYTES: u64 = 64 << 20;
@@ -20,7 +21,7 @@ const ANSWER_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Client {
     agent: Agent,
-    base: RefCell<String>,
+    target: RefCell<Target>,
     global: Option<Global>,
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn escape(text: &str) -> String {
 impl Client {
     /// The coordinator that flags and environment name; nothing is sent yet.
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
-        let client = Self::at(target::api(global)?);
+        let client = Self::of(target::find(global)?)?;
         Ok(Self {
             global: Some(global.clone()),
             ..client
@@ -49,29 +50,75 @@ impl Client {
 
     /// Looks again where the coordinator is: it may have been started anew at another address.
     pub(crate) fn find_again(&self) {
-        if let Some(Ok(base)) = self.global.as_ref().map(target::api) {
-            *self.base.borrow_mut() = base;
+        if let Some(Ok(target)) = self.global.as_ref().map(target::find) {
+            *self.target.borrow_mut() = target;
         }
     }
 
-    /// The API at `base` (`http://HOST:PORT`).
+    /// The API at `base` (`http://HOST:PORT`), which asks for nothing.
     pub(crate) fn at(base: String) -> Self {
+        let target = Target {
+            base,
+            token: None,
+            roots: Vec::new(),
+        };
+        Self::with(target, TlsConfig::default())
+    }
+
+    fn of(target: Target) -> Result<Self, Failure> {
+        if !target.base.starts_with("https://") {
+            return Ok(Self::with(target, TlsConfig::default()));
+        }
+        let mut roots = Vec::new();
+        for path in &target.roots {
+            let wrong = |why: String| {
+                let what = format!("cannot use the certificates in {}: {why}", path.display());
+                Failure::new(Code::Usage, what).hint("--ca wants a file in PEM")
+            };
+            let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+            let before = roots.len();
+            roots.extend(parse_pem(&text).filter_map(|item| match item {
+                Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                _ => None,
+            }));
+            if roots.len() == before {
+                return Err(wrong("there is none in it".to_owned()));
+            }
+        }
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(certs::provider())
+            .root_certs(RootCerts::new_with_certs(&roots))
+            .build();
+        Ok(Self::with(target, tls))
+    }
+
+    fn with(target: Target, tls: TlsConfig) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_recv_response(Some(Duration::from_secs(60)))
             .user_agent(concat!("driftless/", env!("CARGO_PKG_VERSION")))
             .proxy(None)
+            .tls_config(tls)
             .build();
         Self {
             agent: config.into(),
-            base: RefCell::new(base),
+            target: RefCell::new(target),
             global: None,
         }
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}/v1{path}", self.base.borrow())
+        format!("{}/v1{path}", self.target.borrow().base)
+    }
+
+    /// A request with the access token, if there is one.
+    fn signed<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.target.borrow().token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     /// Reads one object.
@@ -81,7 +128,7 @@ impl Client {
 
     /// Opens an answer to be read as a stream.
     pub(crate) fn open(&self, path: &str) -> Result<Response<Body>, Failure> {
-        self.checked(self.agent.get(self.url(path)).call())
+        self.checked(self.signed(self.agent.get(self.url(path))).call())
     }
 
     /// Reads a list, one object at a time, for as long as `each` wants more.
@@ -101,8 +148,8 @@ impl Client {
             match read {
                 Ok(0) => return Ok(()),
                 Ok(_) if line.ends_with(b"\n") => {}
-                Ok(_) => return Err(self.broken("the list ends in the middle of a line")),
-                Err(error) => return Err(self.broken(&error.to_string())),
+                Ok(_) => return Err(self.broke_off("it ends in the middle of a line")),
+                Err(error) => return Err(self.broke_off(&error.to_string())),
             }
             let item = serde_json::from_slice(&line).map_err(|e| self.broken(&e.to_string()))?;
             if !each(item)? {
@@ -113,7 +160,7 @@ impl Client {
 
     /// Whether there is something at `path`.
     pub(crate) fn has(&self, path: &str) -> Result<bool, Failure> {
-        let answer = self.agent.head(self.url(path)).call();
+        let answer = self.signed(self.agent.head(self.url(path))).call();
         match answer {
             Ok(answer) if answer.status() == StatusCode::NOT_FOUND => Ok(false),
             answer => self.checked(answer).map(|_| true),
@@ -126,7 +173,8 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.read(self.checked(self.agent.post(self.url(path)).send_json(body))?)
+        let request = self.signed(self.agent.post(self.url(path)));
+        self.read(self.checked(request.send_json(body))?)
     }
 
     /// Sends bytes with these headers and reads the answer.
@@ -136,7 +184,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<T, Failure> {
-        let mut request = self.agent.post(self.url(path)).content_type(BYTES);
+        let request = self.signed(self.agent.post(self.url(path)));
+        let mut request = request.content_type(BYTES);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -145,7 +194,9 @@ impl Client {
 
     /// Puts a file of `size` bytes. Storing a large one takes its time.
     pub(crate) fn put(&self, path: &str, size: u64, body: &File) -> Result<(), Failure> {
-        let request = self.agent.put(self.url(path)).content_type(BYTES);
+        let request = self
+            .signed(self.agent.put(self.url(path)))
+            .content_type(BYTES);
         let request = request.header("content-length", size.to_string());
         // A refusal then comes instead of the content, not in the middle of it.
         let request = request.header("expect", "100-continue");
@@ -180,7 +231,7 @@ impl Client {
             .read_to_vec();
         let problem = serde_json::from_slice::<Problem>(&text.unwrap_or_default());
         let problem = problem.map_err(|_| {
-            let what = format!("{} answers with status {status}", self.base.borrow());
+            let what = format!("{} answers with status {status}", self.target.borrow().base);
             Failure::new(Code::Failed, what).hint("is it the API of a Driftless coordinator?")
         })?;
         let code = match status {
@@ -204,15 +255,31 @@ impl Client {
         };
         let what = format!(
             "cannot reach the coordinator at {}: {why}",
-            self.base.borrow()
+            self.target.borrow().base
         );
-        Failure::new(Code::Unreachable, what).hint(
-            "does `driftless serve` run there? name another with --api HOST:PORT or --data DIR",
-        )
+        Failure::new(Code::Unreachable, what).hint(match error {
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
+                "the API's certificate must come from a file in --ca (or DRIFTLESS_CA), and name \
+                 this host: authority/authority.crt in the coordinator's data directory is the \
+                 fleet's"
+            }
+            _ => {
+                "does `driftless serve` run there? name another with --api HOST:PORT or --data DIR"
+            }
+        })
+    }
+
+    fn broke_off(&self, why: &str) -> Failure {
+        let base = &self.target.borrow().base;
+        let what = format!("the answer of {base} broke off: {why}");
+        Failure::new(Code::Unreachable, what).hint("did the coordinator stop? try again")
     }
 
     fn broken(&self, why: &str) -> Failure {
-        let what = format!("the answer of {} cannot be read: {why}", self.base.borrow());
+        let what = format!(
+            "the answer of {} cannot be read: {why}",
+            self.target.borrow().base
+        );
         Failure::new(Code::Failed, what).hint("is it the API of a Driftless coordinator?")
     }
 }

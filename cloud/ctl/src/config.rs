@@ -5,7 +5,8 @@ use crate::args::{Global, Serve};
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::target::{DEFAULT_API, data_dir};
-use cloud::Options;
+use cloud::{Guarded, Options};
+use cloud_core::record::Limits;
 use shared::config::scheduler::KEYS as SCHEDULER;
 use shared::config::{FILE_BYTES, Flag, Key, Kind, Reader, Settings};
 use shared::spec::{Mistake, Mistakes};
@@ -39,6 +40,17 @@ const KEYS: &[Key] = &[
         "365d",
     ),
     Key::new("files.budget", Kind::Size(1 << 20), "16GiB"),
+    Key::new("access.tls", Kind::Switch, "false"),
+    Key::new("access.cert", Kind::Text, ""),
+    Key::new("access.key", Kind::Text, ""),
+    Key::new("access.names", Kind::List, ""),
+    Key::new(
+        "audit.keep",
+        Kind::Span(86_400_000, 36_500 * 86_400_000),
+        "400d",
+    ),
+    Key::new("audit.budget", Kind::Size(64 << 10), "16MiB"),
+    Key::new("events.budget", Kind::Size(64 << 10), "16MiB"),
     SCHEDULER[0],
     SCHEDULER[1],
     SCHEDULER[2],
@@ -71,6 +83,15 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
     reader.flags(flags(global, serve));
     let listen = address(&mut reader, "listen");
     let api = address(&mut reader, "api");
+    let given = |key| !reader.settings().text(key).is_empty();
+    if given("access.cert") != given("access.key") {
+        let mend = "name both access.cert and access.key, or neither";
+        reader.conflict(
+            "access.cert",
+            "a certificate and its key come together",
+            mend,
+        );
+    }
     let settings = reader.settle()?;
     let options = Options {
         data: data_dir(global),
@@ -80,6 +101,16 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
         certificate_life: settings.span("certificates.life"),
         renewal_grace: settings.span("certificates.grace"),
         file_budget: settings.number("files.budget").unwrap_or(u64::MAX),
+        access: Guarded {
+            tls: settings.switch("access.tls"),
+            files: pem_files(&settings),
+            names: settings.list("access.names").to_vec(),
+        },
+        record: Limits {
+            events: settings.number("events.budget").unwrap_or(u64::MAX),
+            audit: settings.number("audit.budget").unwrap_or(u64::MAX),
+            audit_age: settings.span("audit.keep"),
+        },
     };
     let configured = Configured {
         options,
@@ -87,6 +118,12 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
         log_filter: settings.text("log.filter").to_owned(),
     };
     Ok((configured, settings))
+}
+
+/// The API's own certificate and key, if both are named.
+fn pem_files(settings: &Settings) -> Option<(PathBuf, PathBuf)> {
+    let path = |key| Some(settings.text(key)).filter(|text| !text.is_empty());
+    Some((path("access.cert")?.into(), path("access.key")?.into()))
 }
 
 /// What a configuration file says of `key`, as far as it can be read and understood: for commands
@@ -166,6 +203,12 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 fn flags(global: &Global, serve: &Serve) -> Vec<Flag> {
     let data = global.data.as_ref().map(|path| path.display().to_string());
     let json = global.json.then(|| "json".to_owned());
+    let tls = serve.api_tls.then(|| "true".to_owned());
+    let names = Flag {
+        key: "access.names",
+        flag: "--api-name",
+        values: serve.api_name.clone(),
+    };
     let all = [
         ("data", "--data", data),
         ("listen", "--listen", serve.listen.clone()),
@@ -182,19 +225,23 @@ fn flags(global: &Global, serve: &Serve) -> Vec<Flag> {
             serve.renewal_grace.clone(),
         ),
         ("files.budget", "--file-budget", serve.file_budget.clone()),
+        ("access.tls", "--api-tls", tls),
+        ("access.cert", "--api-cert", serve.api_cert.clone()),
+        ("access.key", "--api-key", serve.api_key.clone()),
         ("log.format", "--json", json),
     ];
     let given = all.into_iter().filter_map(|(key, flag, value)| {
         let values = vec![value?];
         Some(Flag { key, flag, values })
     });
-    given.collect()
+    let names = Some(names).filter(|names| !names.values.is_empty());
+    given.chain(names).collect()
 }
 
 /// The address that a key names; notes a mistake if it names none.
 fn address(reader: &mut Reader, key: &str) -> SocketAddr {
     let text = reader.settings().text(key).to_owned();
-    let bare = text.strip_prefix("http://").unwrap_or(&text);
+    let bare = text.split_once("://").map_or(&*text, |(_, bare)| bare);
     let found = bare.trim_end_matches('/').to_socket_addrs();
     let why = match found.map(|mut found| found.next()) {
         Ok(Some(address)) => return address,

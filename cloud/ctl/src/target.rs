@@ -38,24 +38,108 @@ pub(crate) fn data_dir(global: &Global) -> PathBuf {
         .join("driftless/coordinator")
 }
 
-/// The API's base address, as in `http://127.0.0.1:4480`.
+/// A coordinator's API, and how to speak to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// As in `http://127.0.0.1:4480`.
+    pub(crate) base: String,
+    /// The access token to show.
+    pub(crate) token: Option<String>,
+    /// Files with the certificates that the API's must come from.
+    pub(crate) roots: Vec<PathBuf>,
+}
+
+/// Where systems keep the certificates of public authorities.
+const SYSTEM_ROOTS: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// The coordinator that flags, environment and files name.
 ///
 /// # Errors
-/// When a flag or variable cannot be an address, or the data directory that was named says nothing.
-pub(crate) fn api(global: &Global) -> Result<String, Failure> {
+/// When one of them is wrong, or the data directory that was named says nothing.
+pub(crate) fn find(global: &Global) -> Result<Target, Failure> {
+    let (base, of_dir) = address(global)?;
+    let named = global.data.is_some() || variable("DRIFTLESS_DATA").is_some();
+    let dir = (of_dir || named).then(|| data_dir(global));
+    let token = match token(global)? {
+        Some(token) => Some(token),
+        None => dir.as_deref().and_then(local_token),
+    };
+    let (_, host) = base.split_once("://").unwrap_or_default();
+    if token.is_some() && base.starts_with("http://") && !is_loopback(host) {
+        let what = format!("an access token is not sent to {base} without TLS");
+        return Err(Failure::new(Code::Usage, what).hint("name the API as https://HOST:PORT"));
+    }
+    let mut roots = Vec::new();
+    let ca = global.ca.clone();
+    match ca.or_else(|| variable("DRIFTLESS_CA").map(PathBuf::from)) {
+        Some(named) => roots.push(named),
+        None => {
+            roots.extend(dir.map(|dir| dir.join("authority/authority.crt")));
+            roots.extend(SYSTEM_ROOTS.map(PathBuf::from));
+            roots.retain(|path| path.is_file());
+        }
+    }
+    Ok(Target { base, token, roots })
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let address = name.parse::<std::net::IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The token that flags or environment give.
+fn token(global: &Global) -> Result<Option<String>, Failure> {
+    if let Some(token) = &global.token {
+        return Ok(Some(token.clone()));
+    }
+    if let Some(token) = variable("DRIFTLESS_TOKEN") {
+        return Ok(Some(token.to_string_lossy().trim().to_owned()));
+    }
+    let Some(path) = variable("DRIFTLESS_TOKEN_FILE").map(PathBuf::from) else {
+        return Ok(None);
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) => {
+            let what = format!(
+                "cannot read the access token in {}: {error}",
+                path.display()
+            );
+            Err(Failure::new(Code::Usage, what).hint("DRIFTLESS_TOKEN_FILE names a file with it"))
+        }
+    }
+}
+
+/// The token of this start of the coordinator, if it asks for one and we may read it.
+fn local_token(data: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(data.join(cloud::data::API_TOKEN)).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// The API's base address, and whether the data directory told it.
+fn address(global: &Global) -> Result<(String, bool), Failure> {
     if let Some(api) = &global.api {
-        return base(api, "--api");
+        return Ok((base(api, "--api")?, false));
     }
     if let Some(api) = variable("DRIFTLESS_API") {
-        return base(&api.to_string_lossy(), "DRIFTLESS_API");
+        return Ok((base(&api.to_string_lossy(), "DRIFTLESS_API")?, false));
     }
     let named = global.data.is_some() || variable("DRIFTLESS_DATA").is_some();
     match read_address(&data_dir(global)) {
-        Ok(address) => base(&address, "api.addr"),
-        Err(_) if !named => match config::of_file(global, "api") {
-            Some(api) => base(&api, "the configuration's api"),
-            None => base(DEFAULT_API, "the default"),
-        },
+        Ok(address) => Ok((base(&address, "api.addr")?, true)),
+        Err(_) if !named => {
+            let api = match config::of_file(global, "api") {
+                Some(api) => base(&api, "the configuration's api")?,
+                None => base(DEFAULT_API, "the default")?,
+            };
+            Ok((api, false))
+        }
         Err(error) => Err(error),
     }
 }
@@ -77,26 +161,26 @@ fn read_address(data: &Path) -> Result<String, Failure> {
     }
 }
 
-/// `HOST:PORT` or `http://HOST:PORT`, with or without a slash at the end.
+/// `HOST:PORT`, `http://HOST:PORT` or `https://HOST:PORT`, with or without a slash at the end.
 fn base(text: &str, from: &str) -> Result<String, Failure> {
     let wrong = |why: &str| {
         let what = format!("{from} is '{text}', which is {why}");
-        Err(Failure::new(Code::Usage, what).hint("write HOST:PORT or http://HOST:PORT"))
+        Err(Failure::new(Code::Usage, what)
+            .hint("write HOST:PORT, http://HOST:PORT or https://HOST:PORT"))
     };
-    if text.starts_with("https://") {
-        return wrong("https: the API speaks plain http, on loopback or behind a proxy");
-    }
-    let rest = text
-        .strip_prefix("http://")
-        .unwrap_or(text)
-        .trim_end_matches('/');
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+        Some(_) => return wrong("of another scheme"),
+        None => ("http", text),
+    };
+    let rest = rest.trim_end_matches('/');
     let Some((host, port)) = rest.rsplit_once(':') else {
         return wrong("without a port");
     };
     if host.is_empty() || host.contains(['/', '@', ' ']) || port.parse::<u16>().is_err() {
         return wrong("not an address");
     }
-    Ok(format!("http://{rest}"))
+    Ok(format!("{scheme}://{rest}"))
 }
 
 #[cfg(test)]
@@ -109,13 +193,14 @@ mod tests {
             assert_eq!(base(text, "--api").unwrap(), "http://127.0.0.1:1");
         }
         assert_eq!(base("[::1]:80", "--api").unwrap(), "http://[::1]:80");
+        assert_eq!(base("https://h:1/", "--api").unwrap(), "https://h:1");
         for text in [
             "",
             "host",
             "host:",
             ":1",
             "host:99999",
-            "https://h:1",
+            "ftp://h:1",
             "h:1/v1",
             "a b:1",
         ] {
@@ -131,6 +216,7 @@ mod tests {
             data: data.clone(),
             ..Global::default()
         };
+        let api = |global: &Global| find(global).map(|target| target.base);
         assert_eq!(api(&by_data).unwrap_err().code, Code::Unreachable);
         std::fs::write(dir.path().join("api.addr"), "127.0.0.1:4711\n").unwrap();
         assert_eq!(api(&by_data).unwrap(), "http://127.0.0.1:4711");
@@ -140,5 +226,11 @@ mod tests {
             ..Global::default()
         };
         assert_eq!(api(&both).unwrap(), "http://h:1");
+        std::fs::write(dir.path().join("api.token"), "dfa1-secret\n").unwrap();
+        std::fs::write(dir.path().join("api.addr"), "https://127.0.0.1:4711\n").unwrap();
+        let found = find(&by_data).unwrap();
+        assert_eq!(found.token.as_deref(), Some("dfa1-secret"));
+        let plain = find(&both).unwrap_err();
+        assert!(plain.what.contains("without TLS"), "{plain}");
     }
 }

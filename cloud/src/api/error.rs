@@ -10,6 +10,10 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Json, Response};
 use cloud_core::event::{Refused, Reply};
 use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// Longest time for a body.
+const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// Why a request was not honoured.
 #[derive(Debug)]
@@ -119,16 +123,18 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
         if length.is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
-        to_bytes(request.into_body(), limit)
-            .await
-            .map(Self)
-            .map_err(|error| {
-                if length.is_none() {
-                    too_large(limit)
-                } else {
-                    ApiError::malformed(format!("the body broke off: {error}"))
-                }
-            })
+        let body = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), limit)).await;
+        let body = body.map_err(|_| {
+            let what = format!("the body did not come within {} s", BODY_TIME.as_secs());
+            Self::Rejection::new(StatusCode::REQUEST_TIMEOUT, what)
+        })?;
+        body.map(Self).map_err(|error| {
+            if length.is_none() {
+                too_large(limit)
+            } else {
+                ApiError::malformed(format!("the body broke off: {error}"))
+            }
+        })
     }
 }
 

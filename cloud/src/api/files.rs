@@ -13,12 +13,15 @@ use cloud_core::event::Input;
 use contents::{Begin, FilesError, Reader, Writer};
 use shared::ids::Hash;
 use std::io;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Bytes that are read at once.
 const BLOCK: usize = 256 * 1024;
+/// Longest time in which nothing of a file comes.
+const PIECE_TIME: Duration = Duration::from_secs(30);
 
 impl From<FilesError> for ApiError {
     fn from(error: FilesError) -> Self {
@@ -126,7 +129,13 @@ async fn stored(app: &App, hash: Hash, size: u64) -> Result<(), ApiError> {
 async fn receive(mut writer: Box<Writer>, body: Body) -> Result<(), ApiError> {
     let mut skip = writer.offset();
     let mut stream = body.into_data_stream();
-    while let Some(piece) = stream.next().await {
+    loop {
+        let next = tokio::time::timeout(PIECE_TIME, stream.next()).await;
+        let next = next.map_err(|_| {
+            let what = format!("nothing of the file came for {} s", PIECE_TIME.as_secs());
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, what)
+        })?;
+        let Some(piece) = next else { break };
         let mut piece =
             piece.map_err(|error| ApiError::malformed(format!("the upload broke off: {error}")))?;
         let known = skip.min(piece.len() as u64);

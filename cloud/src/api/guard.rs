@@ -1,23 +1,23 @@
 //! Keeps web pages out: a browser on this machine must not be made to steer the coordinator.
 //!
-//! On loopback the API trusts whoever reaches it, which is any local program, but not any web page
-//! that a local browser shows. Such a page gives itself away by an `Origin`, or by a `Host` that is
-//! a name which it made point here.
+//! Without tokens the API trusts whoever reaches it on loopback, which is any local program, but
+//! not any web page that a local browser shows. Such a page gives itself away by an `Origin`, or by
+//! a `Host` that is a name which it made point here.
 
+use super::door::Door;
 use super::error::ApiError;
 use crate::app::App;
-use crate::caller;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use cloud_core::access::Caller;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match judge(request.headers(), app.api.ip().is_loopback()) {
-        Ok(()) => caller::serving(Caller::default(), next.run(request)).await,
+    let open = matches!(app.door, Door::Open);
+    match judge(request.headers(), open) {
+        Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
 }

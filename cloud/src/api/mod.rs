@@ -1,10 +1,13 @@
 //! The HTTP JSON API, under `/v1`: `docs/api.md` describes it. Every answer comes from committed
 //! state.
 //!
-//! Invariant: whatever is wrong with a request is answered with a status and a [`types::Problem`],
-//! and changes nothing.
+//! Invariants: whatever is wrong with a request is answered with a status and a [`types::Problem`],
+//! and changes nothing; no route is without the least role that it needs.
 
+mod access;
+pub(crate) mod door;
 mod error;
+mod events;
 mod files;
 mod find;
 mod guard;
@@ -12,7 +15,9 @@ mod lists;
 mod logs;
 mod nodes;
 mod people;
+mod routes;
 mod runs;
+pub(crate) mod server;
 mod suggest;
 mod tokens;
 pub mod types;
@@ -20,46 +25,64 @@ mod watch;
 
 use crate::app::App;
 use axum::Router;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json};
-use axum::routing::{get, post};
-use error::{ApiError, Limit};
+use cloud_core::access::Role::{Admin, Operator, Viewer};
+use error::ApiError;
+pub use routes::Route;
+use routes::Routes;
 use shared::limits::ENTRY_BYTES;
 use std::sync::Arc;
 
 type Shared = State<Arc<App>>;
 
+/// The table of routes below `/v1`.
+fn v1() -> Routes {
+    Routes::new()
+        .open("/healthz", health)
+        .get("/runs", Viewer, runs::list)
+        .post_up_to(ENTRY_BYTES, "/runs", Operator, runs::submit)
+        .get("/runs/{run}", Viewer, runs::get)
+        .post("/runs/{run}/cancel", Operator, runs::cancel)
+        .post("/runs/{run}/pause", Operator, runs::pause)
+        .post("/runs/{run}/resume", Operator, runs::resume)
+        .get("/runs/{run}/workflow", Viewer, runs::workflow)
+        .get("/runs/{run}/tasks", Viewer, runs::tasks)
+        .get("/runs/{run}/tasks/{task}", Viewer, runs::task)
+        .get("/runs/{run}/tasks/{task}/explain", Viewer, runs::explain)
+        .post("/runs/{run}/tasks/{task}/answer", Operator, people::answer)
+        .get("/runs/{run}/tasks/{task}/logs", Viewer, logs::logs)
+        .get("/nodes", Viewer, nodes::list)
+        .get("/nodes/{node}", Viewer, nodes::get)
+        .post("/nodes/{node}/forget", Admin, nodes::forget)
+        .post("/nodes/{node}/release", Admin, nodes::release)
+        .post("/nodes/{node}/gone", Admin, nodes::gone)
+        .get("/tokens", Admin, tokens::list)
+        .post("/tokens", Admin, tokens::create)
+        .post("/tokens/{token}/revoke", Admin, tokens::revoke)
+        .get("/waits", Viewer, nodes::waits)
+        .get("/files/{hash}", Viewer, files::get)
+        .put("/files/{hash}", Operator, files::put)
+        .get("/watch", Viewer, watch::watch)
+        .get("/events", Viewer, events::events)
+        .get("/access", Admin, access::list)
+        .post("/access", Admin, access::create)
+        .post("/access/{name}/revoke", Admin, access::revoke)
+        .get("/audit", Admin, access::audit)
+}
+
+/// The routes below `/v1`, for those who compare them with their description.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    v1().done().1
+}
+
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let small = Extension(Limit(64 * 1024));
-    let submit = post(runs::submit).layer(Extension(Limit(ENTRY_BYTES)));
-    let v1 = Router::new()
-        .route("/healthz", get(health))
-        .route("/runs", get(runs::list).merge(submit))
-        .route("/runs/{run}", get(runs::get))
-        .route("/runs/{run}/cancel", post(runs::cancel))
-        .route("/runs/{run}/pause", post(runs::pause))
-        .route("/runs/{run}/resume", post(runs::resume))
-        .route("/runs/{run}/workflow", get(runs::workflow))
-        .route("/runs/{run}/tasks", get(runs::tasks))
-        .route("/runs/{run}/tasks/{task}", get(runs::task))
-        .route("/runs/{run}/tasks/{task}/explain", get(runs::explain))
-        .route("/runs/{run}/tasks/{task}/answer", post(people::answer))
-        .route("/runs/{run}/tasks/{task}/logs", get(logs::logs))
-        .route("/nodes", get(nodes::list))
-        .route("/nodes/{node}", get(nodes::get))
-        .route("/nodes/{node}/forget", post(nodes::forget))
-        .route("/nodes/{node}/release", post(nodes::release))
-        .route("/nodes/{node}/gone", post(nodes::gone))
-        .route("/tokens", get(tokens::list).post(tokens::create))
-        .route("/tokens/{token}/revoke", post(tokens::revoke))
-        .route("/waits", get(nodes::waits))
-        .route("/files/{hash}", get(files::get).put(files::put))
-        .route("/watch", get(watch::watch))
-        .layer(small);
     Router::new()
-        .nest("/v1", v1)
+        .nest("/v1", v1().done().0)
         .fallback(async || {
             let error = ApiError::new(StatusCode::NOT_FOUND, "there is nothing at this path");
             error.hint("the API is under /v1; docs/api.md lists its paths")
@@ -68,10 +91,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             let what = "this path does not take this method";
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, what).hint("docs/api.md lists them")
         })
-        .layer(axum::middleware::from_fn_with_state(
-            app.clone(),
-            guard::guard,
-        ))
+        .layer(from_fn_with_state(app.clone(), door::meet))
+        .layer(from_fn_with_state(app.clone(), guard::guard))
         .with_state(app)
 }
 

@@ -1,6 +1,7 @@
 //! What travels over the HTTP API besides the views of `cloud_core::view`. Names are part of the
 //! interface.
 
+use cloud_core::access::Role;
 use cloud_core::view;
 use serde::{Deserialize, Serialize};
 use shared::time::Unix;
@@ -81,6 +82,55 @@ pub struct NewAnswer {
     /// What is filled in, by field.
     #[serde(default)]
     pub input: BTreeMap<String, String>,
+}
+
+/// An access token to make.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAccess {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// `viewer`, `operator` or `admin`.
+    #[serde(default)]
+    pub role: String,
+    /// For how long it is good, in milliseconds; until it is revoked if absent.
+    #[serde(default)]
+    pub expires_in_ms: Option<u64>,
+    /// Who asks.
+    #[serde(default)]
+    pub by: String,
+}
+
+/// An access token that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenAccess {
+    /// Its text: a secret, given out once.
+    pub token: String,
+    /// Its name.
+    pub name: String,
+    /// What its bearer may do.
+    pub role: Role,
+    /// Its public part.
+    pub id: String,
+    /// Until when it is good.
+    pub expires: Option<Unix>,
+}
+
+/// An access token that was ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// Its name.
+    pub revoked: String,
+}
+
+/// A line of a stream of events that says that it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Number of the last event that was sent.
+    pub number: u64,
+    /// `beat`.
+    pub kind: String,
 }
 
 /// One line of a watch.

@@ -28,7 +28,7 @@ const GATHER: Duration = Duration::from_millis(50);
 const LENGTH: Duration = Duration::from_secs(50);
 /// Watches at once.
 static WATCHES: std::sync::LazyLock<Arc<Semaphore>> =
-    std::sync::LazyLock::new(|| Arc::new(Semaphore::new(1024)));
+    std::sync::LazyLock::new(|| Arc::new(Semaphore::new(512)));
 
 /// What is watched, from where on.
 #[derive(Debug, Deserialize)]
@@ -48,10 +48,7 @@ pub(super) async fn watch(
         Some(run) => Some(find::run(&app, run).await?),
         None => None,
     };
-    let permit = WATCHES.clone().try_acquire_owned().map_err(|_| {
-        let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
-        ApiError::new(status, "too many watch at once").hint("try again later")
-    })?;
+    let permit = watch_permit()?;
     let (to, from) = mpsc::channel(4);
     let watcher = Watcher {
         app,
@@ -63,6 +60,14 @@ pub(super) async fn watch(
     tokio::spawn(watcher.run());
     let body = Body::from_stream(ReceiverStream::new(from));
     Ok(([(CONTENT_TYPE, LINES)], body).into_response())
+}
+
+/// Leave to watch.
+pub(super) fn watch_permit() -> Result<OwnedSemaphorePermit, ApiError> {
+    WATCHES.clone().try_acquire_owned().map_err(|_| {
+        let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
+        ApiError::new(status, "too many watch at once").hint("try again later")
+    })
 }
 
 struct Watcher {

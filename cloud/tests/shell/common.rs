@@ -32,6 +32,8 @@ pub(crate) fn options(data: &Path) -> Options {
         listen: "127.0.0.1:0".parse().unwrap(),
         api: "127.0.0.1:0".parse().unwrap(),
         file_budget: 1 << 20,
+        access: cloud::Guarded::default(),
+        record: cloud_core::record::Limits::default(),
         retention: cloud_core::event::RETENTION,
         certificate_life: cloud::CERTIFICATE_LIFE,
         renewal_grace: cloud::RENEWAL_GRACE,

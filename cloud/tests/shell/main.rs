@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends with its first surprise")]
 
+mod access;
 mod api;
 mod common;
 mod sessions;

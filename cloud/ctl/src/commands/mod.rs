@@ -1,7 +1,10 @@
 //! What the commands do: one module a noun.
 
+mod access;
 mod answer;
+mod audit;
 mod config;
+mod events;
 mod node;
 mod run;
 mod serve;
@@ -25,6 +28,9 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Serve(args) => serve::run(&args, global, out),
         Command::Config(command) => config::run(&command, global, out),
         Command::Token(command) => token::run(command, global, out),
+        Command::Access(command) => access::run(command, global, out),
+        Command::Audit(command) => audit::run(&command, global, out),
+        Command::Events(args) => events::run(&args, global, out),
         Command::Submit(args) => submit::run(&args, global, out),
         Command::Run(command) => run::run(command, global, out),
         Command::Task(command) => task::run(command, global, out),

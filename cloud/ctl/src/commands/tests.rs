@@ -112,6 +112,8 @@ fn serve(data: PathBuf) -> (Ready, oneshot::Sender<()>, JoinHandle<()>) {
         listen: any,
         api: any,
         file_budget: 1 << 20,
+        access: cloud::Guarded::default(),
+        record: cloud_core::record::Limits::default(),
         retention: cloud_core::event::RETENTION,
         certificate_life: cloud::CERTIFICATE_LIFE,
         renewal_grace: cloud::RENEWAL_GRACE,
