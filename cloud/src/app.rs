@@ -1,13 +1,16 @@
 //! What the parts of a running coordinator share.
 
+use crate::api::backup::Streamed;
 use crate::api::door::Door;
 use crate::enrol::Lives;
 use crate::host::Handle;
 use crate::revoked::Revocations;
 use crate::sessions::Sessions;
 use certs::{Authority, Clock};
+use cloud_store::snapshot::Snapshots;
 use contents::Dir;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
@@ -18,6 +21,12 @@ pub(crate) struct App {
     pub(crate) engine: Handle,
     /// Contents by hash.
     pub(crate) files: Dir,
+    /// The state of the store, for backups.
+    pub(crate) snapshots: Snapshots,
+    /// Backups that wait to be counted.
+    pub(crate) streamed: Streamed,
+    /// Where the authority's files are.
+    pub(crate) authority_dir: PathBuf,
     /// Who issues certificates.
     pub(crate) authority: Authority,
     /// How long certificates are good.

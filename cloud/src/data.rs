@@ -6,6 +6,7 @@
 //! DIR/authority/   keys and certificate of the fleet's authority, key of the seals
 //! DIR/store.redb   the state; made whole as store.new, so this one is never unfinished
 //! DIR/files/       contents by hash
+//! DIR/restoring    a restore did not get to its end: nothing may start on it
 //! DIR/quic.addr    where agents are expected, while the coordinator runs
 //! DIR/api.addr     where the API is, while the coordinator runs
 //! DIR/api.token    an access token of an admin, while the coordinator runs (not without tokens)
@@ -23,6 +24,8 @@ use std::path::{Path, PathBuf};
 
 const LOCK: &str = "lock";
 const FORMAT: &str = "format";
+/// There from the beginning of a restore to its end.
+pub(crate) const RESTORING: &str = "restoring";
 const STORE: &str = "store.redb";
 const NEW_STORE: &str = "store.new";
 const QUIC: &str = "quic.addr";
@@ -295,6 +298,12 @@ fn recognise(path: &Path) -> Result<bool, DataError> {
         doing: "read",
         source,
     };
+    if path.join(RESTORING).exists() {
+        let what =
+            "a restore into it was interrupted (`restoring` is there); empty it and restore again";
+        let what = what.to_owned();
+        return Err(DataError::Damaged { dir: dir(), what });
+    }
     match fs::read(path.join(FORMAT)) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);

@@ -7,11 +7,13 @@
 
 pub mod api;
 mod app;
+pub mod backup;
 mod caller;
 mod clock;
 pub mod data;
 mod enrol;
 pub mod host;
+mod periodic;
 mod revoked;
 mod serve;
 mod sessions;

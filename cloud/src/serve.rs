@@ -1,12 +1,15 @@
 //! From start to stop: opens everything in order, says when it is ready, and ends within a bound.
 
+use crate::api::backup::Streamed;
 use crate::api::door::{Door, Tries};
 use crate::api::{self, server};
 use crate::app::App;
+use crate::backup::Periodic;
 use crate::clock;
 use crate::data::{DataDir, DataError};
 use crate::enrol::Lives;
 use crate::host::{self, Handle};
+use crate::periodic;
 use crate::revoked::{self, Revocations};
 use crate::sessions::{self, Sessions};
 use certs::{
@@ -16,6 +19,7 @@ use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Input};
 use cloud_core::record;
 use cloud_core::store::StoreError;
+use cloud_store::snapshot::Snapshots;
 use contents::{Dir, FilesError};
 use link::{Close, Endpoint, LinkError, Settings};
 use serde::Serialize;
@@ -63,6 +67,8 @@ pub struct Options {
     pub access: Guarded,
     /// How much of the record of events and actions is kept.
     pub record: record::Limits,
+    /// Backups that are made by themselves.
+    pub backup: Option<Periodic>,
 }
 
 /// How the API is guarded: on loopback by nothing unless asked for, elsewhere always by TLS and
@@ -230,6 +236,7 @@ struct Parts {
     tls: Option<Arc<ServerConfig>>,
     thread: Thread,
     stopping: watch::Sender<bool>,
+    backup: Option<Periodic>,
 }
 
 impl Parts {
@@ -256,12 +263,15 @@ impl Parts {
         };
         let listen = endpoint.address().map_err(at_listen)?;
         let (tls, door) = guard(&authority, api, &options.access)?;
-        let (engine, thread) = start_engine(&data, options, &authority, &files)?;
+        let (engine, thread, snapshots) = start_engine(&data, options, &authority, &files)?;
         tell_files(&engine, &files).await?;
         let (stopping, stop_seen) = watch::channel(false);
         let app = Arc::new(App {
             engine,
             files,
+            snapshots,
+            streamed: Streamed::default(),
+            authority_dir: data.authority(),
             authority,
             lives,
             revocations,
@@ -282,6 +292,7 @@ impl Parts {
             tls,
             thread,
             stopping,
+            backup: options.backup.clone(),
         })
     }
 
@@ -294,7 +305,9 @@ impl Parts {
             tls,
             thread,
             stopping,
+            backup,
         } = self;
+        let backups = backup.map(|periodic| tokio::spawn(periodic::run(app.clone(), periodic)));
         let accepting = tokio::spawn(sessions::accept(app.clone(), endpoint.clone()));
         let router = api::router(app.clone());
         let serving = tokio::spawn(server::serve(app.clone(), listener, tls, router));
@@ -311,6 +324,7 @@ impl Parts {
         let close = endpoint.close(Close::Stopping, "the coordinator stops: dial again later");
         let _ = tokio::time::timeout(STOP, close).await;
         accepting.abort();
+        backups.iter().for_each(tokio::task::JoinHandle::abort);
         app.engine.stop().await;
         let ended = tokio::task::spawn_blocking(move || thread.join());
         match tokio::time::timeout(STOP, ended).await {
@@ -393,7 +407,7 @@ fn start_engine(
     options: &Options,
     authority: &Authority,
     files: &Dir,
-) -> Result<(Handle, Thread), ServeError> {
+) -> Result<(Handle, Thread, Snapshots), ServeError> {
     let path = data.store();
     let failed = |source| ServeError::Store {
         path: path.clone(),
@@ -407,12 +421,14 @@ fn start_engine(
         data.place_store()?;
     }
     let store = cloud_store::open_file(&path, false).map_err(failed)?;
+    let snapshots = store.snapshots();
     let config = Config {
         seal_key: authority.seal().bytes(),
         retention: options.retention,
         decisions_per_run: DECISIONS,
         fold_facts: FOLD_FACTS,
         record: options.record,
+        backups: options.backup.is_some(),
     };
     let random = clock::random();
     let mut seed = [0; 8];
@@ -427,7 +443,8 @@ fn start_engine(
             }
         }
     };
-    host::start(engine, drop_files).map_err(ServeError::Thread)
+    let (handle, thread) = host::start(engine, drop_files).map_err(ServeError::Thread)?;
+    Ok((handle, thread, snapshots))
 }
 
 /// The engine learns at every start what is in the file store.

@@ -23,8 +23,11 @@ pub const PROTOCOL_MAX: u16 = 1;
 pub const PACKED: u64 = 1;
 /// Feature: telemetry goes up in a stream of its own, and receipts of it come down.
 pub const TELEMETRY: u64 = 2;
+/// Feature: the coordinator makes backups, so that facts are kept until they are in one
+/// ([`Ack::safe`]). One that makes none leaves it out of its welcome.
+pub const BACKUPS: u64 = 4;
 /// Features of this build, one bit each; what both have is used.
-pub const FEATURES: u64 = PACKED | TELEMETRY;
+pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //! away and built again from the store; sessions are closed, and requests are answered by what the
 //! store says.
 
+mod backups;
 mod certificates;
 mod drain;
 mod forget;
@@ -18,6 +19,7 @@ mod timers;
 mod views;
 mod waits;
 
+pub use backups::EXPECTED;
 pub use forget::UNNAMED;
 
 use crate::effects::Effects;

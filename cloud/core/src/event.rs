@@ -6,7 +6,7 @@ use crate::offered::Offered;
 use crate::record;
 use crate::view;
 use serde::{Deserialize, Serialize};
-use shared::ids::{Hash, NodeId, RunId};
+use shared::ids::{Hash, Incarnation, NodeId, RunId};
 use shared::state::{RunState, TaskState};
 use shared::time::{Span, Unix};
 use shared::wire::{Down, Up};
@@ -329,6 +329,17 @@ pub enum Request {
         /// Who.
         by: String,
     },
+    /// A backup is durable in its place; what it holds is safe.
+    BackupDone {
+        /// When its content was read.
+        at: Unix,
+        /// Where it is, for people.
+        place: String,
+        /// What it holds of each node's facts.
+        cursors: Vec<Cursor>,
+    },
+    /// The newest finished backup.
+    Backup,
 }
 
 /// What an action is done to.
@@ -355,16 +366,22 @@ pub struct Action<'a> {
     pub detail: String,
 }
 
-impl Request {
-    /// What the audit record has of it; none for what only reads, and for a node's own enrolment.
-    #[must_use]
-    pub fn action(&self) -> Option<Action<'_>> {
-        let of = |what, about, by| Action {
+impl<'a> Action<'a> {
+    fn plain(what: &'static str, about: About<'a>, by: Option<&'a str>) -> Self {
+        Self {
             what,
             about,
             by,
             detail: String::new(),
-        };
+        }
+    }
+}
+
+impl Request {
+    /// What the audit record has of it; none for what only reads, and for a node's own enrolment.
+    #[must_use]
+    pub fn action(&self) -> Option<Action<'_>> {
+        let of = Action::plain;
         Some(match self {
             Self::Submit {
                 run,
@@ -408,6 +425,7 @@ impl Request {
             },
             Self::RevokeAccess { name, by } => of("access revoke", About::Name(name), Some(by)),
             Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
+            Self::BackupDone { place, .. } => of("backup create", About::Name(place), None),
             Self::Enrol { .. }
             | Self::EnrolledBefore { .. }
             | Self::Certify { .. }
@@ -426,6 +444,7 @@ impl Request {
             | Self::RunsChangedSince { .. }
             | Self::Access
             | Self::Events { .. }
+            | Self::Backup
             | Self::Audit { .. } => return None,
         })
     }
@@ -464,9 +483,22 @@ impl Request {
             | Self::RunsChangedSince { .. }
             | Self::Access
             | Self::Events { .. }
+            | Self::Backup
+            | Self::BackupDone { .. }
             | Self::Audit { .. } => None,
         }
     }
+}
+
+/// How far a backup holds the facts of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The node.
+    pub node: NodeId,
+    /// The life of its data directory.
+    pub incarnation: Incarnation,
+    /// The last fact in it.
+    pub facts: u64,
 }
 
 /// Answers.
@@ -522,6 +554,8 @@ pub enum Reply {
     Audit(Vec<view::Audited>),
     /// Enrolment tokens.
     Tokens(Vec<view::Token>),
+    /// The newest finished backup: when, where.
+    Backup(Option<(Unix, String)>),
 }
 
 /// Why a request was not honoured.
@@ -611,4 +645,6 @@ pub struct Config {
     pub fold_facts: usize,
     /// How much of the record is kept.
     pub record: record::Limits,
+    /// Backups are made by themselves.
+    pub backups: bool,
 }

@@ -33,6 +33,15 @@ pub struct Hold {
     pub nodes: BTreeSet<NodeId>,
 }
 
+/// A backup that was finished.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Backup {
+    /// When its content was read.
+    pub at: Unix,
+    /// Where it was put, for people.
+    pub place: String,
+}
+
 /// An enrolment token.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Token {
@@ -67,6 +76,8 @@ pub struct Fleet {
     pub access: Tokens,
     /// By whom tokens were used, by id.
     pub uses: BTreeMap<String, TokenUse>,
+    /// The newest finished backup.
+    pub backup: Option<Backup>,
 }
 
 /// How a token was used up.

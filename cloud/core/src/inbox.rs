@@ -159,6 +159,30 @@ pub enum Message {
         /// Its certificate.
         certificate: Certificate,
     },
+    /// node → run: a person had asked this of it; the store may have forgotten it.
+    Recalled {
+        /// The run.
+        run: RunId,
+        /// What.
+        asked: Recall,
+        /// When.
+        at: Unix,
+        /// Who.
+        by: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What a person had asked of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Recall {
+    /// Its end.
+    Cancel,
+    /// That it stands still.
+    Pause,
+    /// That it goes on.
+    Resume,
 }
 
 /// What every aggregate keeps to send each message once and to fold each message once.

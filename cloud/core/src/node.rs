@@ -90,6 +90,8 @@ pub struct Node {
     pub certificate: Option<Certificate>,
     /// Keys that spoke for it and may not any more.
     pub revoked: RevokedKeys,
+    /// The last fact of this incarnation that is also in a finished backup.
+    pub safe: u64,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -154,7 +156,7 @@ impl Node {
         self.directives = Head::origin(node, incarnation, Direction::Down);
         self.confirmed = 0;
         (self.unproven, self.believed) = (false, false);
-        (self.pruned, self.facts_pruned) = (0, 0);
+        (self.pruned, self.facts_pruned, self.safe) = (0, 0, 0);
         self.accepted.clear();
         self.workflows.clear();
         self.slices.clear();

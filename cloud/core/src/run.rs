@@ -186,6 +186,8 @@ pub struct RunHead {
     pub asking: BTreeMap<TaskIdx, Unix>,
     /// Answers to questions, oldest first.
     pub answers: BTreeMap<TaskIdx, Vec<answers::Given>>,
+    /// When it was last asked to stand still or to go on.
+    pub pause_asked: Unix,
 }
 
 /// A fact that is recorded and changed nothing.
@@ -421,6 +423,7 @@ impl Run {
             conflicts: VecDeque::new(),
             asking: BTreeMap::new(),
             answers: BTreeMap::new(),
+            pause_asked: Unix::default(),
         };
         Self {
             id,

@@ -13,6 +13,9 @@ use shared::wire::LogId;
 /// The row of the fleet by which `backup restore` says that the store went back; its text says why.
 pub const RESTORED: &str = "restored";
 
+/// The row of the fleet with the nodes (encoded, a list) that a restore does not wait for.
+pub const RESTORED_WITHOUT: &str = "restored_without";
+
 /// Which aggregate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum AggregateId {

@@ -90,6 +90,9 @@ pub(crate) enum Command {
     /// See what waits for a person.
     #[command(subcommand)]
     Waits(Waits),
+    /// Make, check and restore backups of the coordinator.
+    #[command(subcommand)]
+    Backup(Backup),
     /// Check a specification and print it with every default filled in.
     Lint(Lint),
     /// Show the tasks of a specification and their edges.
@@ -159,6 +162,15 @@ pub(crate) struct Serve {
     /// A name or address under which the API is reached (may be repeated)
     #[arg(long, value_name = "NAME")]
     pub(crate) api_name: Vec<String>,
+    /// Make backups by itself, in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) backup_dir: Option<String>,
+    /// How often [default: 1d]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) backup_every: Option<String>,
+    /// How many of them are kept [default: 7]
+    #[arg(long, value_name = "N")]
+    pub(crate) backup_keep: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -499,6 +511,52 @@ pub(crate) enum Waits {
     List,
 }
 
+#[derive(Subcommand, Debug)]
+pub(crate) enum Backup {
+    /// Make a backup, while the coordinator runs or of one that is stopped.
+    #[command(after_help = "\
+Examples:
+  driftless backup create /backup/monday.backup
+  driftless backup create monday.backup --api coordinator:4480
+  driftless backup create monday.backup --data /var/lib/driftless    also when it is stopped
+
+It holds the state, the files that the state names, and the authority's keys: guard it like them. It is
+consistent, is written beside PATH, read once whole, synced and then named PATH. Once a running
+coordinator knows that, gateways may remove what it holds of theirs.")]
+    Create {
+        /// The file that is made
+        path: PathBuf,
+    },
+    /// Check every hash of a backup, open its store, and say what is in it.
+    #[command(after_help = "\
+Example:
+  driftless backup verify /backup/monday.backup
+
+The store is made in a temporary directory (TMPDIR), which needs room for it.")]
+    Verify {
+        /// The backup
+        path: PathBuf,
+    },
+    /// Make a data directory from a backup.
+    #[command(after_help = "\
+Examples:
+  driftless backup restore /backup/monday.backup --data /var/lib/driftless
+  driftless backup restore monday.backup --data new --accept gw-7     gw-7 will not come back
+
+The directory must be new or empty. The next `serve` on it begins a new generation: open tokens are void,
+and old runs stand still until every node was heard, or is accepted as gone (here, or later by
+`driftless node gone`). Nothing is deleted at the gateways; what they know better counts.")]
+    Restore {
+        /// The backup
+        path: PathBuf,
+        /// A node that will not come back: the hold does not wait for it (may be repeated)
+        #[arg(long, value_name = "NODE")]
+        accept: Vec<String>,
+    },
+    /// Show when the newest backup was finished.
+    Status,
+}
+
 /// Check a specification: all mistakes at once, or the whole of it with every default.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -597,6 +655,10 @@ mod tests {
             "driftless node release gw-7",
             "driftless node gone gw-7",
             "driftless waits list",
+            "driftless backup create b --data D --json",
+            "driftless backup verify b",
+            "driftless backup restore b --data D --accept gw-1 --accept gw-2",
+            "driftless backup status",
             "driftless lint flow.yaml --param a=1",
             "driftless graph flow.yaml --format mermaid",
             "driftless --json --api h:1 run list",

@@ -5,6 +5,7 @@ use crate::args::{Global, Serve};
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::target::{DEFAULT_API, data_dir};
+use cloud::backup::Periodic;
 use cloud::{Guarded, Options};
 use cloud_core::record::Limits;
 use shared::config::scheduler::KEYS as SCHEDULER;
@@ -51,6 +52,9 @@ const KEYS: &[Key] = &[
     ),
     Key::new("audit.budget", Kind::Size(64 << 10), "16MiB"),
     Key::new("events.budget", Kind::Size(64 << 10), "16MiB"),
+    Key::new("backup.dir", Kind::Text, ""),
+    Key::new("backup.every", Kind::Span(1000, 365 * 86_400_000), "1d"),
+    Key::new("backup.keep", Kind::Count(1, 10_000), "7"),
     SCHEDULER[0],
     SCHEDULER[1],
     SCHEDULER[2],
@@ -111,6 +115,7 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
             audit: settings.number("audit.budget").unwrap_or(u64::MAX),
             audit_age: settings.span("audit.keep"),
         },
+        backup: periodic(&settings),
     };
     let configured = Configured {
         options,
@@ -124,6 +129,17 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
 fn pem_files(settings: &Settings) -> Option<(PathBuf, PathBuf)> {
     let path = |key| Some(settings.text(key)).filter(|text| !text.is_empty());
     Some((path("access.cert")?.into(), path("access.key")?.into()))
+}
+
+/// Backups that are made by themselves, if a directory is given for them.
+fn periodic(settings: &Settings) -> Option<Periodic> {
+    let dir = settings.text("backup.dir");
+    let keep = settings.number("backup.keep");
+    (!dir.is_empty()).then(|| Periodic {
+        dir: dir.into(),
+        every: settings.span("backup.every"),
+        keep: keep.and_then(|n| n.try_into().ok()).unwrap_or(usize::MAX),
+    })
 }
 
 /// What a configuration file says of `key`, as far as it can be read and understood: for commands
@@ -228,6 +244,9 @@ fn flags(global: &Global, serve: &Serve) -> Vec<Flag> {
         ("access.tls", "--api-tls", tls),
         ("access.cert", "--api-cert", serve.api_cert.clone()),
         ("access.key", "--api-key", serve.api_key.clone()),
+        ("backup.dir", "--backup-dir", serve.backup_dir.clone()),
+        ("backup.every", "--backup-every", serve.backup_every.clone()),
+        ("backup.keep", "--backup-keep", serve.backup_keep.clone()),
         ("log.format", "--json", json),
     ];
     let given = all.into_iter().filter_map(|(key, flag, value)| {

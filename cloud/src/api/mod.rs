@@ -5,6 +5,7 @@
 //! and changes nothing; no route is without the least role that it needs.
 
 mod access;
+pub(crate) mod backup;
 pub(crate) mod door;
 mod error;
 mod events;
@@ -63,6 +64,9 @@ fn v1() -> Routes {
         .post("/tokens", Admin, tokens::create)
         .post("/tokens/{token}/revoke", Admin, tokens::revoke)
         .get("/waits", Viewer, nodes::waits)
+        .get("/backup", Admin, backup::stream)
+        .get("/backup/newest", Viewer, backup::newest)
+        .post("/backup/{id}", Admin, backup::placed)
         .get("/files/{hash}", Viewer, files::get)
         .put("/files/{hash}", Operator, files::put)
         .get("/watch", Viewer, watch::watch)

@@ -153,3 +153,23 @@ pub struct Health {
     /// Where it listens for agents.
     pub listen: String,
 }
+
+/// The header that names a backup.
+pub const BACKUP_ID: &str = "driftless-backup";
+
+/// A backup is in its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placed {
+    /// Where, for people.
+    pub place: String,
+}
+
+/// The newest backup that was finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// When its content was read; absent if there is none.
+    pub at: Option<Unix>,
+    /// Where it was put.
+    pub place: Option<String>,
+}

@@ -19,6 +19,7 @@ mod commit;
 mod open;
 pub mod reader;
 mod segment;
+pub mod snapshot;
 
 pub use open::{MakeBackend, RedbStore, open_file};
 

@@ -1,6 +1,7 @@
 //! Opening: what is there is checked before anything is believed; nothing is taken for an empty
 //! store.
 
+use crate::snapshot::Snapshots;
 use crate::{AGGREGATES, DIRECTIVES, EVENTS, FACTS, INBOXES, META, ROWS, damaged};
 use cloud_core::store::StoreError;
 use redb::backends::FileBackend;
@@ -9,6 +10,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Version of the tables.
 const FORMAT: u32 = 2;
@@ -23,7 +25,8 @@ pub type MakeBackend = Box<dyn FnMut() -> Result<Box<dyn StorageBackend>, StoreE
 /// The coordinator's store on redb.
 pub struct RedbStore {
     make: MakeBackend,
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
+    snapshots: Snapshots,
 }
 
 impl fmt::Debug for RedbStore {
@@ -201,24 +204,45 @@ impl RedbStore {
     /// # Errors
     /// [`StoreError`].
     pub fn open(mut make: MakeBackend) -> Result<Self, StoreError> {
-        let database = Some(open_database(&mut make)?);
-        Ok(Self { make, database })
+        let database = Arc::new(open_database(&mut make)?);
+        let snapshots = Snapshots::default();
+        snapshots.opened(&database);
+        Ok(Self {
+            make,
+            database: Some(database),
+            snapshots,
+        })
+    }
+
+    /// Whence other threads take snapshots.
+    #[must_use]
+    pub fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
     }
 
     pub(crate) fn database(&self) -> Result<&Database, StoreError> {
         self.database
-            .as_ref()
+            .as_deref()
             .ok_or_else(|| StoreError::Unknown("it is closed after a failure".to_owned()))
     }
 
     /// Drops the handle: nothing is believed until the store was opened again.
     pub(crate) fn close(&mut self) {
+        self.snapshots.close();
         self.database = None;
     }
 
     pub(crate) fn open_again(&mut self) -> Result<(), StoreError> {
-        self.database = None;
-        self.database = Some(open_database(&mut self.make)?);
+        self.close();
+        let database = Arc::new(open_database(&mut self.make)?);
+        self.snapshots.opened(&database);
+        self.database = Some(database);
         Ok(())
+    }
+}
+
+impl Drop for RedbStore {
+    fn drop(&mut self) {
+        self.close();
     }
 }

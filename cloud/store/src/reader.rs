@@ -71,7 +71,7 @@ impl Reader {
         let mut good = true;
         self.store.aggregates(&mut |id, _, bytes| {
             if let AggregateId::Run(run) = id {
-                match shared::codec::decode(bytes) {
+                match shared::codec::decode_extended(bytes) {
                     Ok(head) => each(run, head),
                     Err(_) => good = false,
                 }
@@ -89,7 +89,7 @@ impl Reader {
         let mut good = true;
         self.store.aggregates(&mut |id, _, bytes| {
             if let AggregateId::Node(node) = id {
-                match shared::codec::decode(bytes) {
+                match shared::codec::decode_extended(bytes) {
                     Ok(head) => each(node, head),
                     Err(_) => good = false,
                 }

@@ -37,6 +37,7 @@ pub(crate) fn options(data: &Path) -> Options {
         retention: cloud_core::event::RETENTION,
         certificate_life: cloud::CERTIFICATE_LIFE,
         renewal_grace: cloud::RENEWAL_GRACE,
+        backup: None,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::snapshot;
 use crate::state::{State, Touch};
 use crate::store::{Commit, Store, StoreError};
 use shared::codec;
-use shared::directive::Directive;
+use shared::directive::{Body as Wish, Directive};
 use shared::fact::Fact;
 use shared::ids::Hash;
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, LINGER_AHEAD_MS, LINGER_MS};
@@ -53,6 +53,8 @@ pub struct Driver<S: Store> {
     snapshot: (u64, u64),
     /// When the logs had which length, to prune by age.
     ages: VecDeque<(Mono, u64, u64)>,
+    /// The last fact and the last directive that are older than the window.
+    aged: (u64, u64),
     unrecorded: Vec<ProcessEnd>,
     /// A session of the core before this one.
     orphan: Option<u64>,
@@ -86,6 +88,7 @@ impl<S: Store> Driver<S> {
             snapshot_due: None,
             snapshot: opened.snapshot,
             ages: VecDeque::new(),
+            aged: (0, 0),
             unrecorded: Vec::new(),
             orphan: None,
             failures: 0,
@@ -299,23 +302,30 @@ impl<S: Store> Driver<S> {
         commit.snapshot = Some(after);
         self.ages.push_back((now.mono, after.0, after.1));
         let old = |age: &(Mono, u64, u64)| now.mono - age.0 >= self.config.fact_window;
-        let mut gone = None;
-        while let Some(age) = self.ages.front().copied().filter(old) {
-            gone = Some(age);
+        while let Some((_, facts, directives)) = self.ages.front().copied().filter(old) {
+            self.aged = (facts, directives);
             self.ages.pop_front();
         }
-        if let Some((_, facts, directives)) = gone {
-            let acked = self.agent.link.ack.map_or(0, |ack| ack.head.number);
-            // Without a coordinator nobody will ask; one that comes later is told of the hole.
-            let last = if self.config.has_coordinator {
-                facts.min(acked).min(self.agent.link.acked)
-            } else {
-                facts
-            };
-            let first = self.agent.link.facts_first;
-            commit.prune_facts = (last >= first).then_some(last);
+        let (facts, directives) = self.aged;
+        if facts + directives > 0 {
+            let last = facts.min(self.unneeded());
+            commit.prune_facts = (last >= self.agent.link.facts_first).then_some(last);
             commit.prune_directives = Some(directives);
         }
+    }
+
+    /// The last fact that the coordinator will not ask for again: it has it, in a backup too where
+    /// backups are made. Without room what is in no backup goes as well.
+    fn unneeded(&self) -> u64 {
+        // Without a coordinator nobody will ask; one that comes later is told of the hole.
+        if !self.config.has_coordinator {
+            return u64::MAX;
+        }
+        let link = &self.agent.link;
+        let acked = link.ack.map_or(0, |ack| ack.head.number).min(link.acked);
+        let scarce = !self.agent.has_room();
+        let safe = link.safe.filter(|_| !scarce).unwrap_or(u64::MAX);
+        acked.min(safe)
     }
 
     /// A snapshot waits rather than use up the room for what must be recorded.
@@ -349,8 +359,9 @@ impl<S: Store> Driver<S> {
                 }
                 Post::Inventory(session, after) => {
                     let mut known = Vec::new();
-                    let read = self.store.each_directive(after, &mut |number, bytes| {
-                        known.extend(Directive::decode(number, bytes));
+                    let read = self.store.each_directive(0, &mut |number, bytes| {
+                        let wish = Directive::decode(number, bytes).ok();
+                        known.extend(wish.filter(|d| number > after || is_persons(&d.body)));
                     });
                     if let Err(error) = read {
                         return Err(self.rebuild(error));
@@ -451,6 +462,12 @@ impl<S: Store> Driver<S> {
     fn check(&self) {}
 }
 
+/// Whether a person stands behind a directive: a coordinator that lost its store asks for those,
+/// and after a reset of the log it cannot say which ones it lost.
+fn is_persons(wish: &Wish) -> bool {
+    matches!(wish, Wish::Cancel { .. } | Wish::Pause { .. })
+}
+
 /// The fact that an event names, so that the core can compare it with its own log.
 fn named_fact(event: &Event) -> Option<u64> {
     match event {
@@ -496,6 +513,7 @@ fn load<S: Store>(store: &mut S, config: &Config) -> Result<Opened, StoreError> 
         reserved,
         ack,
         acked: ack.map_or(0, |ack| ack.head.number),
+        safe: mark(&loaded.marks, link::SAFE)?.flatten(),
         generation: mark(&loaded.marks, link::GENERATION)?.unwrap_or_default(),
         directive_seal: mark(&loaded.marks, link::DIRECTIVE_SEAL)?,
         facts_first: loaded.facts_first,

@@ -25,6 +25,8 @@ const LONG: (Span, Span) = (Span::secs(300), Span::secs(900));
 pub(crate) const SESSIONS: &str = "sessions";
 /// Name of the mark with the newest acknowledgement.
 pub(crate) const ACK: &str = "ack";
+/// Name of the mark with the last fact that is in a backup, where backups are made.
+pub(crate) const SAFE: &str = "safe";
 /// Name of the mark with the newest generation.
 pub(crate) const GENERATION: &str = "generation";
 /// Name of the mark with the newest sealed head of the directives that is applied.
@@ -56,6 +58,8 @@ pub(crate) struct Link {
     pub(crate) seal_ahead: Option<DirectiveSeal>,
     /// What both sides of the session have.
     pub(crate) features: u64,
+    /// Where the coordinator makes backups: facts up to here are in a finished one.
+    pub(crate) safe: Option<u64>,
     /// Facts up to here are durable at the coordinator (as it said last).
     pub(crate) acked: u64,
     /// Facts up to here were sent in this session.
@@ -302,6 +306,8 @@ impl Agent {
             fx.marks
                 .insert(GENERATION.to_owned(), codec::encode(&welcome.generation));
         }
+        let makes_backups = self.link.features & wire::BACKUPS != 0;
+        self.note_safe(makes_backups.then_some(welcome.facts.safe), fx);
         if there.number + 1 < self.link.facts_first {
             self.declare_hole(there.number + 1, fx);
         }
@@ -431,9 +437,20 @@ impl Agent {
         }
         self.link.acknowledged(ack.head.number);
         self.link.ack = Some(ack);
+        if ack.safe > 0 {
+            self.note_safe(Some(ack.safe), fx);
+        }
         fx.marks.insert(ACK.to_owned(), codec::encode(&ack));
         if self.link.ack_due.is_none() {
             self.link.ack_due = Some(self.now.mono + Span(IDLE_COMMIT_MS));
+        }
+    }
+
+    /// How far facts are in a backup, as the coordinator says now: a restored one may know less.
+    fn note_safe(&mut self, safe: Option<u64>, fx: &mut Effects) {
+        if self.link.safe != safe {
+            self.link.safe = safe;
+            fx.marks.insert(SAFE.to_owned(), codec::encode(&safe));
         }
     }
 

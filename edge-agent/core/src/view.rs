@@ -31,6 +31,8 @@ pub struct Status {
     pub facts: u64,
     /// Facts that the coordinator did not acknowledge yet.
     pub behind: u64,
+    /// Facts up to here are in a backup of the coordinator, if it makes some.
+    pub safe: Option<u64>,
     /// Number of the last directive.
     pub directives: u64,
     /// Boots of the machine within the incarnation.
@@ -165,6 +167,7 @@ impl Agent {
             session: self.link.next,
             facts: self.state.facts,
             behind: self.state.facts.saturating_sub(self.link.acked),
+            safe: self.link.safe,
             directives: self.state.directives,
             boots: self.state.boots,
             tasks,

@@ -60,8 +60,19 @@ fn view(base: &Path, name: &str) -> Vec<Value> {
 fn kept(old: &Value, new: &Value, but: &[&str]) {
     for (name, value) in old.as_object().unwrap() {
         if !but.contains(&name.as_str()) {
-            assert_eq!(&new[name], value, "{name} of {new}");
+            same(value, &new[name], &format!("{name} of {new}"));
         }
+    }
+}
+
+fn same(old: &Value, new: &Value, what: &str) {
+    match (old, new) {
+        (Value::Array(olds), Value::Array(news)) if olds.len() == news.len() => {
+            let each = olds.iter().zip(news);
+            each.for_each(|(old, new)| same(old, new, what));
+        }
+        (Value::Object(_), Value::Object(_)) => kept(old, new, &[]),
+        _ => assert_eq!(old, new, "{what}"),
     }
 }
 

@@ -124,6 +124,7 @@ impl Cloud {
             decisions_per_run: 1000,
             fold_facts: 20,
             record: record_limits(),
+            backups: false,
         }
     }
 }

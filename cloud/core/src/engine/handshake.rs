@@ -1,6 +1,5 @@
 //! Hello: who may speak for a node, and whether the two logs of both sides go together.
 
-use super::heard::SAFE;
 use super::{Engine, Link, Probe};
 use crate::event::{Conn, Output};
 use crate::seal;
@@ -10,9 +9,7 @@ use shared::ids::{Incarnation, NodeId};
 use shared::limits::PROBE_MS;
 use shared::log::Head;
 use shared::time::Span;
-use shared::wire::{
-    Down, FEATURES, Hello, LogId, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Refuse, Welcome,
-};
+use shared::wire::{Down, Hello, LogId, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Refuse, Welcome};
 
 /// Directives that a node lacks before they are replaced by a reset and by what stands now.
 const LONG_LOG: u64 = 10_000;
@@ -308,6 +305,7 @@ impl<S: Store> Engine<S> {
         hello: Box<Hello>,
         secret: [u8; 16],
     ) -> Result<(), StoreError> {
+        let features = self.features();
         let fx = self.effects.entry(AggregateId::Node(node)).or_default();
         let Some(known) = self.nodes.get_mut(&node) else {
             return Ok(());
@@ -316,13 +314,13 @@ impl<S: Store> Engine<S> {
         known.confirm(node, hello.directives.number, fx);
         let welcome = Welcome {
             protocol: PROTOCOL_MAX.min(hello.protocol_max),
-            features: FEATURES & hello.features,
+            features: features & hello.features,
             session: hello.session,
             generation: self.fleet.generation,
             secret,
             facts: Acknowledged {
                 head: known.facts,
-                safe: SAFE,
+                safe: known.safe,
             },
             directives: known.directives,
             want_inventory: known.inventory_wanted,

@@ -2,19 +2,17 @@
 
 use super::Engine;
 use crate::event::{Conn, Output};
-use crate::inbox::Message;
+use crate::inbox::{Message, Recall};
 use crate::node::Ingested;
 use crate::offered::Offered;
 use crate::seal;
 use crate::store::{AggregateId, Store, StoreError};
+use shared::directive::{Body, Directive};
 use shared::fact::SliceState;
 use shared::ids::{Hash, NodeId, RunId};
 use shared::log::Head;
 use shared::wire::{Detail, Down, Inventory, Refusal, Up};
 use std::collections::BTreeMap;
-
-/// No backup of the coordinator is finished yet that a fact could be in, so no fact is safe.
-pub(super) const SAFE: u64 = 0;
 
 impl<S: Store> Engine<S> {
     /// A message of a connection; only the live session of a node is listened to.
@@ -117,7 +115,7 @@ impl<S: Store> Engine<S> {
             .remove(&AggregateId::Node(node))
             .unwrap_or_default();
         let (result, mut decoded) = known.ingest(node, batch, &mut fx);
-        let head = known.facts;
+        let (head, safe) = (known.facts, known.safe);
         let changed = before != (head.number, known.notes.len())
             || matches!(result, Ingested::Fork(_))
             || !is_idle(&fx);
@@ -133,7 +131,7 @@ impl<S: Store> Engine<S> {
             Ingested::Recorded => {
                 let (key, generation) = (&self.config.seal_key, self.fleet.generation);
                 match log {
-                    Some(log) => Down::Ack(seal::ack(key, log, generation, head, SAFE)),
+                    Some(log) => Down::Ack(seal::ack(key, log, generation, head, safe)),
                     None => return,
                 }
             }
@@ -206,6 +204,13 @@ impl<S: Store> Engine<S> {
             by_run.entry(slice.run).or_default().push(state);
         }
         let fx = self.effects.entry(AggregateId::Node(node)).or_default();
+        for asked in recalled(&inventory.directives) {
+            if let Message::Recalled { run, .. } = asked
+                && by_run.contains_key(&run)
+            {
+                fx.send(&mut known.post, AggregateId::Run(run), asked);
+            }
+        }
         for (run, slices) in by_run {
             let hash: Option<Hash> = slices.first().map(|s| s.workflow);
             let workflow = hash.and_then(|hash| packed.get(&hash).cloned());
@@ -260,6 +265,25 @@ impl<S: Store> Engine<S> {
             }
         }
     }
+}
+
+/// What a person had asked of runs, as directives say it that this store may have forgotten.
+fn recalled(directives: &[Directive]) -> impl Iterator<Item = Message> {
+    directives.iter().filter_map(|directive| {
+        let (run, asked, by, why) = match &directive.body {
+            Body::Cancel { run, by, why } => (*run, Recall::Cancel, by, why.as_str()),
+            Body::Pause { run, on: true, by } => (*run, Recall::Pause, by, ""),
+            Body::Pause { run, on: false, by } => (*run, Recall::Resume, by, ""),
+            _ => return None,
+        };
+        Some(Message::Recalled {
+            run,
+            asked,
+            at: directive.at,
+            by: by.clone(),
+            why: why.to_owned(),
+        })
+    })
 }
 
 fn is_idle(fx: &crate::effects::Effects) -> bool {

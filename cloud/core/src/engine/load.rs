@@ -8,7 +8,7 @@ use crate::keep::{NAMED, NamedRow};
 use crate::node::Node;
 use crate::record::Head;
 use crate::run::{Decided, Run, RunBody, TaskRow};
-use crate::store::{AggregateId, RESTORED, Store, StoreError};
+use crate::store::{AggregateId, RESTORED, RESTORED_WITHOUT, Store, StoreError};
 use shared::codec::decode_extended;
 use shared::ids::{Hash, NodeId, RunId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -179,9 +179,18 @@ impl<S: Store> Engine<S> {
             return Ok(());
         };
         let why = String::from_utf8_lossy(&why).into_owned();
+        let accepted = self.store.row(AggregateId::Fleet, RESTORED_WITHOUT)?;
+        let accepted: Vec<NodeId> = accepted
+            .map(|bytes| shared::codec::decode(&bytes).map_err(|_| damaged("a restore's row")))
+            .transpose()?
+            .unwrap_or_default();
         self.begin_hold(0, &why);
+        for node in accepted {
+            self.heard_since_hold(Some(node));
+        }
         let fx = self.effects.entry(AggregateId::Fleet).or_default();
         fx.rows.push((RESTORED.to_owned(), None));
+        fx.rows.push((RESTORED_WITHOUT.to_owned(), None));
         Ok(())
     }
 

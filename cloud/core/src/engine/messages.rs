@@ -5,7 +5,7 @@ use super::drain::Inbox;
 use crate::event::Output;
 use crate::inbox::Message;
 use crate::node::Node;
-use crate::run::{Run, place::Candidate};
+use crate::run::{Asked, Run, place::Candidate};
 use crate::store::{AggregateId, Store, StoreError};
 use shared::directive::{Assign, Body};
 use shared::explain::Reason;
@@ -123,6 +123,15 @@ impl<S: Store> Engine<S> {
             }
             Message::AssignRefused { slice, why } => {
                 self.step_run(id, |run, at, fx| run.assign_refused(at, slice, why, fx))?;
+            }
+            Message::Recalled {
+                asked, at, by, why, ..
+            } => {
+                let hold = self.fleet.hold.is_some();
+                self.step_run(id, |run, _, fx| {
+                    run.head.held |= hold && !run.head.known;
+                    run.recall(asked, Asked { at, by, why }, fx);
+                })?;
             }
             Message::Hold { on } => {
                 self.step_run(id, |run, at, fx| run.hold(on, at.wall, fx))?;

@@ -99,6 +99,7 @@ impl<S: Store> Engine<S> {
             | Request::Waits
             | Request::EnrolledBefore { .. }
             | Request::Tokens
+            | Request::Backup
             | Request::RunsChangedSince { .. }
             | Request::Access
             | Request::Events { .. }
@@ -230,6 +231,10 @@ impl<S: Store> Engine<S> {
                     AggregateId::Run(run),
                     self.forget_now(run, Asked { at, by, why })?,
                 )
+            }
+            Request::BackupDone { at, place, cursors } => {
+                let backup = crate::fleet::Backup { at, place };
+                (fleet, self.backup_done(backup, &cursors))
             }
             other => (fleet, self.write_access(other)),
         })
@@ -404,6 +409,10 @@ impl<S: Store> Engine<S> {
             Request::Access => Ok(Reply::Access(self.view_access())),
             Request::Events { after, limit } => return self.read_events(after, limit),
             Request::Audit { after, limit } => Ok(self.read_audit(after, limit)?),
+            Request::Backup => {
+                let newest = self.fleet.backup.as_ref();
+                Ok(Reply::Backup(newest.map(|b| (b.at, b.place.clone()))))
+            }
             Request::Run { run }
             | Request::Tasks { run, .. }
             | Request::Task { run, .. }

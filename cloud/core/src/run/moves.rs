@@ -543,16 +543,11 @@ impl Run {
         }
         self.head.held = on;
         self.head.heard.clear();
-        if !on && self.head.cancel.is_some() {
-            self.cancel_unplaced(at, fx);
-            let nodes: BTreeSet<NodeId> = self
-                .live_slices(|s| !s.cancelled)
-                .into_iter()
-                .map(|n| self.head.slices[n as usize].node)
-                .collect();
-            for node in nodes {
-                self.repeat_requests(node, fx);
+        if !on && self.head.known {
+            if self.head.cancel.is_some() {
+                self.cancel_unplaced(at, fx);
             }
+            self.repeat_to_owners(fx);
         }
         self.refresh(at);
     }

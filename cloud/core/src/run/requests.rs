@@ -3,7 +3,7 @@
 use super::{Asked, NONE, Run, Slice};
 use crate::effects::Effects;
 use crate::event::Refused;
-use crate::inbox::Message;
+use crate::inbox::{Message, Recall};
 use shared::explain::Reason;
 use shared::ids::{NodeId, TaskIdx};
 use shared::state::TaskState;
@@ -43,6 +43,7 @@ impl Run {
         if on == self.head.pause.is_some() {
             return Ok(());
         }
+        self.head.pause_asked = at;
         self.head.pause = on.then_some(asked);
         for node in self.owners() {
             let message = Message::Pause {
@@ -54,6 +55,43 @@ impl Run {
         }
         self.refresh(at);
         Ok(())
+    }
+
+    /// A node tells what a person had asked, after the store went back. The latest wish counts.
+    pub fn recall(&mut self, asked: Recall, by: Asked, fx: &mut Effects) {
+        if self.head.state.is_final() || self.head.gone.is_some() {
+            return;
+        }
+        let at = by.at;
+        match asked {
+            Recall::Cancel if self.head.cancel.is_none() => {
+                self.head.cancel = Some(by);
+                if !self.head.held {
+                    self.cancel_unplaced(at, fx);
+                }
+            }
+            Recall::Pause | Recall::Resume if at > self.head.pause_asked => {
+                self.head.pause_asked = at;
+                self.head.pause = (asked == Recall::Pause).then_some(by);
+            }
+            _ => return,
+        }
+        if !self.head.held {
+            self.repeat_to_owners(fx);
+        }
+        self.refresh(at);
+    }
+
+    /// Tells every owner what the run asks, also that it does not stand still.
+    pub(super) fn repeat_to_owners(&mut self, fx: &mut Effects) {
+        for node in self.owners() {
+            self.repeat_requests(node, fx);
+            if self.head.pause.is_none() {
+                let (run, by) = (self.id, "the coordinator".to_owned());
+                let on = false;
+                self.send(node, Message::Pause { run, on, by }, fx);
+            }
+        }
     }
 
     fn can_ask(&self, what: &str) -> Result<(), Refused> {
@@ -112,7 +150,8 @@ impl Run {
             return;
         }
         self.repeat_requests(log.node, fx);
-        if self.head.pause.is_none() {
+        // a restored store may have forgotten a pause that other nodes know of
+        if self.head.pause.is_none() && !self.head.held {
             let (run, by) = (self.id, "the coordinator".to_owned());
             let on = false;
             self.send(log.node, Message::Pause { run, on, by }, fx);

@@ -31,6 +31,7 @@ pub(crate) fn config() -> Config {
         decisions_per_run: 100,
         fold_facts: 1000,
         record: cloud_core::record::Limits::default(),
+        backups: false,
     }
 }
 
@@ -425,7 +426,7 @@ impl Env {
         let hello = Hello {
             protocol_min: 1,
             protocol_max: 1,
-            features: 0,
+            features: shared::wire::FEATURES,
             version: "test".to_owned(),
             node: agent.node,
             name: agent.name.clone(),

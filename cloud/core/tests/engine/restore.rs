@@ -245,3 +245,47 @@ fn a_node_that_refused_for_want_of_room_is_asked_again_with_its_next_session() {
     env.tell("gw-1", all_done(&again));
     assert_eq!(env.run(run).state, "succeeded");
 }
+
+/// What a finished backup holds is safe: the node is told at once and with its next hello, and is
+/// asked to keep facts for backups from then on. A successor's facts are in no backup.
+#[test]
+fn facts_are_safe_as_far_as_a_finished_backup_holds_them() {
+    use cloud_core::event::{Cursor, Refused, Reply};
+    use shared::time::Unix;
+    use shared::wire::BACKUPS;
+    let mut env = Env::new();
+    env.join("gw-1");
+    assert_eq!(env.hello("gw-1").unwrap().features & BACKUPS, 0);
+    env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    let (node, incarnation) = (env.agent("gw-1").node, env.agent("gw-1").incarnation);
+    let done = |at: i64, facts, incarnation| Request::BackupDone {
+        at: Unix(at),
+        place: "here".to_owned(),
+        cursors: vec![Cursor {
+            node,
+            incarnation,
+            facts,
+        }],
+    };
+    let late = env.now.wall.0;
+    assert_eq!(env.ask(done(late, 1, incarnation)), Reply::Done);
+    let welcome = env.hello("gw-1").unwrap();
+    assert_eq!(
+        (welcome.facts.safe, welcome.features & BACKUPS),
+        (1, BACKUPS)
+    );
+    // more than is recorded here is in no backup of this store
+    assert_eq!(env.ask(done(late + 1, 77, incarnation)), Reply::Done);
+    let welcome = env.hello("gw-1").unwrap();
+    assert_eq!(welcome.facts.safe, welcome.facts.head.number);
+    let earlier = env.ask(done(late, 2, incarnation));
+    assert!(matches!(earlier, Reply::Refused(Refused::State(_))));
+    let other = env.ask(done(late + 2, 1, Incarnation([99; 16])));
+    assert_eq!(other, Reply::Done);
+    assert_eq!(
+        env.ask(Request::Backup),
+        Reply::Backup(Some((Unix(late + 2), "here".into())))
+    );
+}

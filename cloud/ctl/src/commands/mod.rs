@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod audit;
+mod backup;
 mod config;
 mod events;
 mod node;
@@ -37,6 +38,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Node(command) => node::run(command, global, out),
         Command::Answer(command) => answer::run(command, global, out),
         Command::Waits(command) => waits::run(&command, global, out),
+        Command::Backup(command) => backup::run(&command, global, out),
         Command::Lint(args) => spec::lint(&args, out),
         Command::Graph(args) => spec::graph(&args, out),
         Command::Demo(args) => demo::run(&args, out),

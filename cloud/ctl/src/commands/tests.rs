@@ -117,6 +117,7 @@ fn serve(data: PathBuf) -> (Ready, oneshot::Sender<()>, JoinHandle<()>) {
         retention: cloud_core::event::RETENTION,
         certificate_life: cloud::CERTIFICATE_LIFE,
         renewal_grace: cloud::RENEWAL_GRACE,
+        backup: None,
     };
     let (told, is_ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();

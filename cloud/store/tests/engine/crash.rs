@@ -24,6 +24,7 @@ fn config() -> Config {
         decisions_per_run: 100,
         fold_facts: 10,
         record: cloud_core::record::Limits::default(),
+        backups: false,
     }
 }
 

@@ -291,3 +291,52 @@ fn a_group_that_is_too_large_for_one_commit_is_split_and_sent_in_whole_commits()
     }
     assert_eq!(next as usize, facts.len());
 }
+
+/// The chained head of all facts so far; nothing is pruned yet.
+fn whole(env: &Env) -> Head {
+    let facts: Vec<Vec<u8>> = env
+        .disk
+        .facts()
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .collect();
+    origin().then_all(&facts)
+}
+
+fn first_kept(env: &Env) -> u64 {
+    env.disk.facts()[0].0
+}
+
+/// Acknowledged facts that are older than the window go, where backups are made only those that are
+/// in one.
+#[test]
+fn acknowledged_facts_are_kept_until_they_are_in_a_backup_where_backups_are_made() {
+    for features in [0, shared::wire::BACKUPS] {
+        let mut env = Env::new();
+        env.join_as(origin(), |welcome| welcome.features = features);
+        env.submit(&two());
+        env.end("a", 0);
+        env.pass(Span::secs(20));
+        let old = whole(&env);
+        env.ack(old);
+        env.pass(Span::secs(7200));
+        env.end("b", 0);
+        env.pass(Span::secs(20));
+        if features == 0 {
+            assert!(first_kept(&env) > 1, "it need not wait for a backup");
+            continue;
+        }
+        assert_eq!(first_kept(&env), 1);
+        let (generation, seal) = (shared::ids::Generation(5), [0; 32]);
+        let (head, safe) = (old, old.number - 1);
+        env.hear(Down::Ack(shared::wire::Ack {
+            generation,
+            head,
+            seal,
+            safe,
+        }));
+        env.crash();
+        env.pass(Span::secs(20));
+        assert_eq!(first_kept(&env), 1, "a start alone forgets nothing");
+    }
+}

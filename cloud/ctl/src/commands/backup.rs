@@ -1,0 +1,201 @@
+//! `driftless backup`.
+
+use crate::args::{Backup as Command, Global};
+use crate::client::Client;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::target::data_dir;
+use crate::text::{ago, bytes, now};
+use cloud::api::types::{BACKUP_ID, Backup, Placed};
+use cloud::backup::{self, BackupError, Found, Placing, Progress, Summary};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time between two lines of progress.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Bytes that are taken at once.
+const BLOCK: usize = 256 * 1024;
+
+pub(super) fn run(command: &Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    match command {
+        Command::Create { path } => create(path, global, out),
+        Command::Verify { path } => {
+            let found = backup::verify(path).map_err(|error| failure(path, &error))?;
+            show(path, &found, "whole", out)
+        }
+        Command::Restore { path, accept } => {
+            let dir = global.data.as_ref().ok_or_else(|| {
+                let what = "a restore needs the directory that it fills";
+                Failure::new(Code::Usage, what).hint("give a new or an empty one with --data DIR")
+            })?;
+            let found = backup::restore(path, dir, accept);
+            let found = found.map_err(|error| failure(path, &error))?;
+            show(path, &found, "restored", out)?;
+            out.say(&format!(
+                "start it with `driftless serve --data {}`: old runs stand still until all nodes \
+                 were heard (`driftless waits list`)",
+                dir.display()
+            ));
+            Ok(Code::Done)
+        }
+        Command::Status => status(global, out),
+    }
+}
+
+fn failure(path: &Path, error: &BackupError) -> Failure {
+    let code = match error {
+        BackupError::NoNode(_) => Code::NotFound,
+        BackupError::NotEmpty { .. } | BackupError::OtherAuthority { .. } => Code::Refused,
+        BackupError::Io(..) | BackupError::Store(_) | BackupError::Stopping => Code::Failed,
+        _ => Code::Refused,
+    };
+    Failure::new(code, format!("{}: {error}", path.display()))
+}
+
+/// Shows how far a long piece of work has come, on a terminal.
+struct Ticker {
+    live: bool,
+    last: Instant,
+    shown: bool,
+}
+
+impl Ticker {
+    fn new(out: &Output) -> Self {
+        Self {
+            live: out.live,
+            last: Instant::now(),
+            shown: false,
+        }
+    }
+
+    fn tick(&mut self, text: impl FnOnce() -> String) {
+        if self.live && self.last.elapsed() >= PAUSE {
+            (self.last, self.shown) = (Instant::now(), true);
+            // Nobody may look any more.
+            let _ = write!(std::io::stderr(), "\r\x1b[K{}", text());
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        if self.shown {
+            // As above.
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+fn create(path: &Path, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let made = match Client::new(global).and_then(|client| of_running(&client, path, out)) {
+        Err(why) if why.code == Code::Unreachable && global.api.is_none() => {
+            of_stopped(&data_dir(global), path, out).map_err(|error| match error {
+                // it runs, and cannot be reached
+                BackupError::Data(cloud::DataError::InUse(_)) | BackupError::Empty(_) => why,
+                error => failure(path, &error),
+            })?
+        }
+        made => made?,
+    };
+    let found = backup::check(path).map_err(|error| failure(path, &error))?;
+    show(path, &found, made, out)
+}
+
+/// Takes the stream of a running coordinator, and tells it when the file is in its place.
+fn of_running(client: &Client, path: &Path, out: &Output) -> Result<&'static str, Failure> {
+    let answer = client.open("/backup")?;
+    let id = answer.headers().get(BACKUP_ID);
+    let id = id.and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
+    let id = id.ok_or_else(|| Failure::new(Code::Failed, "the answer names no backup"))?;
+    let wrong = |error: BackupError| failure(path, &error);
+    let mut placing = Placing::begin(path).map_err(wrong)?;
+    let (mut ticker, mut taken) = (Ticker::new(out), 0);
+    let mut input = answer.into_body().into_reader();
+    let mut block = vec![0; BLOCK];
+    loop {
+        let broke = |error| {
+            let what = format!("the backup broke off after {}: {error}", bytes(taken));
+            Failure::new(Code::Failed, what).hint("the coordinator's log says why; try again")
+        };
+        let n = input.read(&mut block).map_err(broke)?;
+        if n == 0 {
+            break;
+        }
+        let written = placing.file().write_all(&block[..n]);
+        written.map_err(|error| wrong(BackupError::Io("write the backup", error)))?;
+        taken += n as u64;
+        ticker.tick(|| format!("{} taken", bytes(taken)));
+    }
+    drop(ticker);
+    placing.finish().map_err(wrong)?;
+    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let place = format!("{} ({})", full.display(), super::who());
+    let counted: Backup = client.post(&format!("/backup/{id}"), &Placed { place })?;
+    drop(counted);
+    Ok("made while it runs")
+}
+
+fn of_stopped(dir: &Path, path: &Path, out: &Output) -> Result<&'static str, BackupError> {
+    let mut ticker = Ticker::new(out);
+    backup::of_stopped(dir, path, &mut |progress: Progress| {
+        ticker.tick(|| match progress.files_of {
+            0 => format!("{} rows, {}", progress.rows, bytes(progress.bytes)),
+            all => format!(
+                "file {} of {all}, {}",
+                progress.files,
+                bytes(progress.bytes)
+            ),
+        });
+    })?;
+    Ok("made while it is stopped")
+}
+
+fn show(path: &Path, found: &Found, what: &str, out: &mut Output) -> Result<Code, Failure> {
+    let (head, summary): (_, &Summary) = (&found.head, &found.summary);
+    let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    if out.json {
+        out.object(&json!({
+            "backup": path.display().to_string(), "result": what, "size": size,
+            "at": head.at, "version": head.version, "authority": head.authority,
+            "generation": summary.generation, "nodes": summary.nodes, "runs": summary.runs,
+            "rows": summary.rows, "files": summary.files, "file_bytes": summary.file_bytes,
+            "gone": summary.gone.len(),
+        }))?;
+        return Ok(Code::Done);
+    }
+    out.facts(&[
+        ("backup", path.display().to_string().into()),
+        ("result", what.into()),
+        ("size", bytes(size).into()),
+        (
+            "as of",
+            format!("{} ({})", head.at, ago(head.at, now())).into(),
+        ),
+        ("authority", head.authority.clone().into()),
+        ("generation", summary.generation.0.to_string().into()),
+        ("nodes", summary.nodes.to_string().into()),
+        ("runs", summary.runs.to_string().into()),
+        ("rows", summary.rows.to_string().into()),
+        (
+            "files",
+            format!("{} ({})", summary.files, bytes(summary.file_bytes)).into(),
+        ),
+    ])?;
+    out.flush()?;
+    Ok(Code::Done)
+}
+
+fn status(global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let newest: Backup = Client::new(global)?.get("/backup/newest")?;
+    if out.json {
+        out.object(&newest)?;
+        return Ok(Code::Done);
+    }
+    match newest.at.zip(newest.place) {
+        Some((at, place)) => out.line(&format!("{at} ({}): {place}", ago(at, now())))?,
+        None => out.line("no backup was made yet")?,
+    }
+    Ok(Code::Done)
+}
