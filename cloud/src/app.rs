@@ -6,6 +6,7 @@ use crate::enrol::Lives;
 use crate::host::Handle;
 use crate::revoked::Revocations;
 use crate::sessions::Sessions;
+use crate::telemetry::Telemetry;
 use certs::{Authority, Clock};
 use cloud_store::snapshot::Snapshots;
 use contents::Dir;
@@ -43,6 +44,8 @@ pub(crate) struct App {
     pub(crate) door: Door,
     /// The live sessions.
     pub(crate) sessions: Sessions,
+    /// What nodes measured of themselves.
+    pub(crate) telemetry: Telemetry,
     /// Becomes true when the coordinator stops.
     pub(crate) stopping: watch::Receiver<bool>,
     /// Numbers connections.

@@ -6,6 +6,7 @@
 //! DIR/authority/   keys and certificate of the fleet's authority, key of the seals
 //! DIR/store.redb   the state; made whole as store.new, so this one is never unfinished
 //! DIR/files/       contents by hash
+//! DIR/telemetry/   what nodes measured of themselves, a file for each
 //! DIR/restoring    a restore did not get to its end: nothing may start on it
 //! DIR/quic.addr    where agents are expected, while the coordinator runs
 //! DIR/api.addr     where the API is, while the coordinator runs
@@ -36,13 +37,14 @@ const MAGIC: &str = "driftless coordinator ";
 /// The layout that this version writes, and the newest that it reads.
 const VERSION: u32 = 1;
 /// Names that a first start may have left behind when it was interrupted.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     LOCK,
     "format.new",
     "authority",
     STORE,
     NEW_STORE,
     "files",
+    "telemetry",
     QUIC,
     API,
     API_TOKEN,
@@ -224,6 +226,12 @@ impl DataDir {
     #[must_use]
     pub fn authority(&self) -> PathBuf {
         self.path.join("authority")
+    }
+
+    /// Where the files of telemetry lie.
+    #[must_use]
+    pub fn telemetry(&self) -> PathBuf {
+        self.path.join("telemetry")
     }
 
     /// The file store.

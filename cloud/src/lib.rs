@@ -17,6 +17,7 @@ mod periodic;
 mod revoked;
 mod serve;
 mod sessions;
+mod telemetry;
 
 pub use data::DataError;
 pub use enrol::{CERTIFICATE_LIFE, RENEWAL_GRACE};

@@ -12,6 +12,7 @@ use crate::host::{self, Handle};
 use crate::periodic;
 use crate::revoked::{self, Revocations};
 use crate::sessions::{self, Sessions};
+use crate::telemetry;
 use certs::{
     AccessToken, ApiTlsError, Authority, AuthorityError, Clock, Holder, TlsError, Trusted,
 };
@@ -146,6 +147,9 @@ pub enum ServeError {
     /// The certificate of the API.
     #[error("cannot serve the API over TLS")]
     ApiTls(#[from] ApiTlsError),
+    /// Telemetry.
+    #[error("telemetry cannot be kept")]
+    Telemetry(#[source] io::Error),
     /// A thread.
     #[error("cannot start the engine's thread")]
     Thread(#[source] io::Error),
@@ -263,6 +267,8 @@ impl Parts {
         };
         let listen = endpoint.address().map_err(at_listen)?;
         let (tls, door) = guard(&authority, api, &options.access)?;
+        let telemetry = telemetry::start(data.telemetry(), cloud_core::telemetry::Keep::default())
+            .map_err(ServeError::Telemetry)?;
         let (engine, thread, snapshots) = start_engine(&data, options, &authority, &files)?;
         tell_files(&engine, &files).await?;
         let (stopping, stop_seen) = watch::channel(false);
@@ -280,6 +286,7 @@ impl Parts {
             api,
             door,
             sessions: Sessions::default(),
+            telemetry,
             stopping: stop_seen,
             connections: AtomicU64::new(0),
         });

@@ -15,8 +15,8 @@ use link::bulk::{FileStream, Wish};
 use link::frame::{FrameError, Kind};
 use link::session::{CoordinatorRx, CoordinatorTx};
 use link::{Close, Connection, Endpoint, Handshake, LinkError};
-use shared::ids::NodeId;
-use shared::wire::{Down, Up};
+use shared::ids::{Incarnation, NodeId};
+use shared::wire::{Down, TELEMETRY, Up};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -140,6 +140,7 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
     };
     let conn = Conn(app.next_connection());
     let (to, from) = mpsc::channel(SESSION_QUEUE);
+    let mine = (hello.incarnation, to.downgrade());
     let input = Input::Hello {
         conn,
         node,
@@ -153,19 +154,20 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         return Ok(());
     }
     let (welcomed, is_welcome) = oneshot::channel();
-    let up = receive(app, conn, rx, is_welcome);
+    let up = receive(app, conn, node, rx, is_welcome);
     let down = Sender {
         app,
         conn,
         node,
         connection: &connection,
-        welcomed: Some(welcomed),
+        welcomed: Some((welcomed, mine.0, mine.1)),
     };
     let why = tokio::select! {
         ended = up => ended,
         ended = down.run(tx, from) => ended,
     };
     app.sessions.remove(node, conn);
+    app.telemetry.end(node, conn);
     let why = why
         .err()
         .map_or_else(|| "closed here".to_owned(), |error| chain(&error));
@@ -194,6 +196,7 @@ fn read(conn: Conn, message: Up) -> Result<Input, LinkError> {
 async fn receive(
     app: &Arc<App>,
     conn: Conn,
+    node: NodeId,
     mut rx: CoordinatorRx,
     mut welcome: oneshot::Receiver<()>,
 ) -> Result<(), LinkError> {
@@ -210,6 +213,13 @@ async fn receive(
             }
             message = rx.recv() => message?,
         };
+        let message = match message {
+            Up::Telemetry(report) => {
+                app.telemetry.piece(node, conn, report);
+                continue;
+            }
+            message => message,
+        };
         if app.engine.tell(read(conn, message)?).await.is_err() {
             return Ok(());
         }
@@ -222,8 +232,15 @@ struct Sender<'a> {
     conn: Conn,
     node: NodeId,
     connection: &'a Connection,
-    welcomed: Option<oneshot::Sender<()>>,
+    welcomed: Option<Welcomed>,
 }
+
+/// Who waits for the welcome, whose life it is, and the way back to its session.
+type Welcomed = (
+    oneshot::Sender<()>,
+    Incarnation,
+    mpsc::WeakSender<ToSession>,
+);
 
 impl Sender<'_> {
     async fn run(
@@ -234,10 +251,9 @@ impl Sender<'_> {
         while let Some(message) = from.recv().await {
             match message {
                 ToSession::Send(message) => {
-                    let welcome = matches!(*message, Down::Welcome(_));
                     tx.send(&message).await?;
-                    if welcome {
-                        self.welcome();
+                    if let Down::Welcome(welcome) = *message {
+                        self.welcome(welcome.features);
                     }
                 }
                 ToSession::Close(why) => {
@@ -256,10 +272,14 @@ impl Sender<'_> {
     }
 
     /// From now on messages may be large, and files may move.
-    fn welcome(&mut self) {
-        let Some(welcomed) = self.welcomed.take() else {
+    fn welcome(&mut self, features: u64) {
+        let Some((welcomed, incarnation, to)) = self.welcomed.take() else {
             return;
         };
+        if features & TELEMETRY != 0 {
+            let telemetry = &self.app.telemetry;
+            telemetry.begin(self.node, incarnation, self.conn, to);
+        }
         let _ = welcomed.send(()); // the receiving side may have ended
         self.app
             .sessions

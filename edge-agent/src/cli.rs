@@ -5,6 +5,7 @@ use crate::config;
 use crate::run::{self, RunArgs};
 use crate::schedule_commands;
 use clap::{Args, Parser, Subcommand};
+use shared::time::Span;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,6 +86,32 @@ pub struct Common {
     pub json: bool,
 }
 
+/// What to show of what was measured.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  driftless-agent telemetry                              the newest sample, and how full the ring is
+  driftless-agent telemetry --since 1h --metric cpu,io   a line a series
+  driftless-agent telemetry --gaps                       where values are missing, and why")]
+pub(crate) struct TelemetryArgs {
+    /// Show values since so long ago instead of the newest sample.
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    pub(crate) since: Option<Span>,
+    /// Values of so long a time become one.
+    #[arg(long, value_name = "DURATION", value_parser = parse_span, requires = "since")]
+    pub(crate) step: Option<Span>,
+    /// A series, or the beginning of a metric's name; all if absent.
+    #[arg(long = "metric", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) metrics: Vec<String>,
+    /// Show gaps instead.
+    #[arg(long, conflicts_with_all = ["since", "metrics"])]
+    pub(crate) gaps: bool,
+}
+
+fn parse_span(text: &str) -> Result<Span, String> {
+    shared::spec::duration(text).map_err(|(what, mend)| format!("{what}: {mend}"))
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the agent (in the foreground, until SIGTERM).
@@ -110,6 +137,8 @@ enum Command {
         #[arg(long)]
         attempt: Option<String>,
     },
+    /// Show what this gateway measured of itself.
+    Telemetry(TelemetryArgs),
     /// Show why a task runs, or why it does not run yet.
     Explain {
         /// A run, or the unique beginning of its id.
@@ -201,6 +230,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Status => commands::status(&common),
         Command::Ps { all } => commands::ps(&common, all),
         Command::Logs { run, task, attempt } => commands::logs(&common, run, task, attempt),
+        Command::Telemetry(args) => commands::telemetry(&common, &args),
         Command::Explain { run, task } => commands::explain(&common, run, task),
         Command::Submit {
             file,

@@ -1,12 +1,15 @@
 //! The local commands: ask the running agent, show the answer to a person or as JSON lines.
 
-use crate::cli::{Common, Given};
+use crate::cli::{Common, Given, TelemetryArgs};
+use crate::clock;
 use crate::config::Settings;
 use crate::control::{Answer, AskError, Client, Request};
+use crate::telemetry::Question;
 use serde_json::Value;
 use shared::ids::Hash;
 use shared::limits::SPEC_BYTES;
 use shared::spec::{Mistake, Mistakes};
+use shared::telemetry::query::{self, Query};
 use shared::time::Unix;
 use shared::workflow::Workflow;
 use std::collections::BTreeMap;
@@ -379,7 +382,7 @@ pub(crate) fn submit(
 ) -> ExitCode {
     finish((|| {
         let mut client = Client::connect(&common.data)?;
-        let now = crate::clock::now().wall;
+        let now = clock::now().wall;
         let workflow = compile(&mut client, file, params, files, now)?;
         if workflow.schedule.is_some() {
             let name = file.display();
@@ -460,7 +463,7 @@ fn age(since: Option<i64>) -> String {
     let Some(since) = since else {
         return "-".to_owned();
     };
-    let seconds = crate::clock::now().wall.0.saturating_sub(since).max(0) / 1000;
+    let seconds = clock::now().wall.0.saturating_sub(since).max(0) / 1000;
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m", seconds / 60),
@@ -494,4 +497,79 @@ pub(crate) fn waits(common: &Common) -> ExitCode {
         let head = ["AGE", "RUN", "TASK", "WAITS FOR", "ENDS WITH"];
         Ok(write!(out, "{}", table(&head, &rows))?)
     })())
+}
+
+/// Shows what was measured.
+pub(crate) fn telemetry(common: &Common, args: &TelemetryArgs) -> ExitCode {
+    finish(measured(common, args))
+}
+
+fn measured(common: &Common, args: &TelemetryArgs) -> Result<(), Failure> {
+    let question = match args.since {
+        _ if args.gaps => Question::Gaps,
+        None => Question::Newest,
+        Some(since) => {
+            let until = clock::now().wall;
+            let since = i64::try_from(since.0).unwrap_or(i64::MAX);
+            Question::Values(Query {
+                metrics: args.metrics.clone(),
+                since: Unix(until.0.saturating_sub(since)),
+                until,
+                step: args.step.unwrap_or_default(),
+            })
+        }
+    };
+    let value = one_value(common, &Request::Telemetry { question })?;
+    let mut out = io::stdout().lock();
+    if common.json {
+        writeln!(out, "{value}")?;
+    } else if args.gaps {
+        for gap in value["gaps"].as_array().into_iter().flatten() {
+            let text = |name: &str| gap[name].as_str().unwrap_or("-").to_owned();
+            writeln!(out, "{}  {}  {}", text("from"), text("to"), text("reason"))?;
+        }
+    } else if args.since.is_some() {
+        let answer = serde_json::from_value::<query::Answer>(value)
+            .map_err(|error| Failure(FAILED, format!("not understood: {error}")))?;
+        for series in answer.series {
+            if let Some(whole) = series.whole() {
+                let (least, most) = (whole.min, whole.max);
+                let trend = query::sparkline(&query::fewer(&series.values, 40));
+                let name = &series.name;
+                writeln!(
+                    out,
+                    "{name:<44} {:>12} {least:>12} {most:>12}  {trend}",
+                    whole.mean
+                )?;
+            }
+        }
+    } else {
+        show_newest(&mut out, &value, &args.metrics)?;
+    }
+    Ok(())
+}
+
+fn show_newest(out: &mut impl Write, value: &Value, metrics: &[String]) -> io::Result<()> {
+    let ring = &value["ring"];
+    let newest = &value["newest"];
+    match newest["at"].as_i64() {
+        Some(at) => writeln!(out, "as of {}", Unix(at))?,
+        None => writeln!(out, "nothing was measured since the agent started")?,
+    }
+    for (name, value) in newest["values"].as_object().into_iter().flatten() {
+        if metrics.is_empty()
+            || metrics
+                .iter()
+                .any(|metric| name.starts_with(metric.as_str()))
+        {
+            writeln!(out, "{name:<44} {value:>12}")?;
+        }
+    }
+    let number = |name: &str| ring[name].as_u64().unwrap_or(0);
+    let (bytes, quota) = (number("bytes") >> 10, number("quota") >> 10);
+    let unsent = number("unsent_blocks");
+    writeln!(
+        out,
+        "ring: {bytes} of {quota} KiB, {unsent} blocks not acknowledged"
+    )
 }

@@ -1,6 +1,7 @@
 //! The agent's configuration: its keys, and how flags, environment and `agent.toml` are read.
 
 use crate::run::RunArgs;
+use edge_core::pressure::HoldLimits;
 use rustix::process::geteuid;
 use shared::config::scheduler::{KEYS as SCHEDULER, Scheduler};
 use shared::config::{FILE_BYTES, Flag, Key, Kind, Reader, Settings as Values};
@@ -22,6 +23,8 @@ const MIB: u64 = 1 << 20;
 const DAY: u64 = 86_400_000;
 /// The user and group of nobody.
 const NOBODY: &str = "65534:65534";
+/// `HoldLimits::default()`.
+const HOLD_ABOVE: &str = "memory=20,available=2,temperature=100";
 
 /// All keys, in the order of `deploy/agent.toml`.
 pub const KEYS: &[Key] = &[
@@ -47,6 +50,10 @@ pub const KEYS: &[Key] = &[
     SCHEDULER[0],
     SCHEDULER[1],
     SCHEDULER[2],
+    Key::new("telemetry.rate", Kind::Size(256), "16KiB"),
+    Key::new("telemetry.budget", Kind::Size(64 << 10), "8MiB"),
+    Key::new("telemetry.hold_above", Kind::Text, HOLD_ABOVE),
+    Key::new("telemetry.nvml", Kind::Text, "").or_auto(""),
     Key::new("log.format", Kind::Word(&["text", "json"]), "text"),
     Key::new("log.filter", Kind::Text, "info").also("DRIFTLESS_LOG"),
 ];
@@ -71,6 +78,10 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) redial_max: Span,
     pub(crate) scheduler: Scheduler,
+    pub(crate) telemetry_rate: u64,
+    pub(crate) telemetry_budget: u64,
+    pub(crate) hold_above: HoldLimits,
+    pub(crate) nvml: Option<PathBuf>,
     pub(crate) log_json: bool,
     pub(crate) log_filter: String,
 }
@@ -132,6 +143,11 @@ impl Settings {
             idle_timeout: duration("link.idle_timeout"),
             redial_max: values.span("link.redial_max"),
             scheduler: Scheduler::of(values),
+            telemetry_rate: values.number("telemetry.rate").unwrap_or(u64::MAX),
+            telemetry_budget: values.number("telemetry.budget").unwrap_or(u64::MAX),
+            // checked before
+            hold_above: HoldLimits::parse(values.text("telemetry.hold_above")).unwrap_or_default(),
+            nvml: path("telemetry.nvml"),
             log_json: values.text("log.format") == "json",
             log_filter: values.text("log.filter").to_owned(),
         }
@@ -235,6 +251,10 @@ fn check(reader: &mut Reader) -> (u32, u32) {
         );
         reader.conflict("tasks.allow_root", what, mend);
     }
+    if let Err(why) = HoldLimits::parse(values.text("telemetry.hold_above")) {
+        let mend = "as in memory=20,available=2,temperature=100, or off";
+        reader.conflict("telemetry.hold_above", &why, mend);
+    }
     let ids = values.text("tasks.run_as").split_once(':');
     let ids = ids.and_then(|(u, g)| Some((u.parse().ok()?, g.parse().ok()?)));
     ids.unwrap_or_else(|| {
@@ -244,20 +264,20 @@ fn check(reader: &mut Reader) -> (u32, u32) {
     })
 }
 
+/// What a flag says; a bare number gets its unit.
+fn with(value: &Option<String>, unit: &str) -> Vec<String> {
+    let bare = |text: &String| text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
+    let one = |text: &String| match bare(text) {
+        true => format!("{text}{unit}"),
+        false => text.clone(),
+    };
+    value.iter().map(one).collect()
+}
+
 /// The flags of `run` as settings. A bare number has the unit that its flag always had.
 pub(crate) fn flags(args: &RunArgs) -> Vec<Flag> {
-    let with = |value: &Option<String>, unit: &str| {
-        let bare = |text: &String| text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
-        value
-            .iter()
-            .map(|text| match bare(text) {
-                true => format!("{text}{unit}"),
-                false => text.clone(),
-            })
-            .collect::<Vec<_>>()
-    };
     let paths = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect();
-    let all: [(&'static str, &'static str, Vec<String>); 18] = [
+    let all: [(&'static str, &'static str, Vec<String>); 22] = [
         ("name", "--name", with(&args.name, "")),
         ("coordinator", "--coordinator", args.coordinators.clone()),
         ("token_file", "--token-file", with(&args.token_file, "")),
@@ -290,6 +310,26 @@ pub(crate) fn flags(args: &RunArgs) -> Vec<Flag> {
             "link.redial_max",
             "--redial-max",
             with(&args.redial_max, "s"),
+        ),
+        (
+            "scheduler.resource_monitor_interval",
+            "--monitor-interval",
+            with(&args.monitor_interval, "s"),
+        ),
+        (
+            "telemetry.rate",
+            "--telemetry-rate",
+            with(&args.telemetry_rate, "KiB"),
+        ),
+        (
+            "telemetry.budget",
+            "--telemetry-budget",
+            with(&args.telemetry_budget, "MiB"),
+        ),
+        (
+            "telemetry.hold_above",
+            "--hold-above",
+            with(&args.hold_above, ""),
         ),
         ("log.format", "--log", with(&args.log, "")),
     ];

@@ -2,6 +2,7 @@
 //! line; some are followed by raw bytes whose number the line names. The answer is one line, or
 //! lines up to `done`.
 
+use crate::telemetry::Question;
 use serde::{Deserialize, Serialize};
 use shared::ids::{Hash, RunId};
 use shared::time::Unix;
@@ -64,6 +65,11 @@ pub enum Request {
         run: String,
         /// Stand still, or go on.
         on: bool,
+    },
+    /// What the gateway measured of itself.
+    Telemetry {
+        /// What of it.
+        question: Question,
     },
     /// Lets a paused or lost task run again.
     Resume {

@@ -9,6 +9,7 @@
 //! DIR/store.redb      the journal of the current incarnation
 //! DIR/old/            journals of earlier incarnations
 //! DIR/work,files,logs attempts' directories, contents by hash, captured output
+//! DIR/telemetry/      what the gateway measured of itself
 //! DIR/reserve         room for what must be recorded on a full disk
 //! DIR/agent.sock      local commands
 //! ```

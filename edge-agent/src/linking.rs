@@ -4,18 +4,22 @@
 use crate::looping::Message;
 use crate::mailbox::Handle;
 use crate::renewing::Renewing;
+use crate::telemetry::Telemetry;
 use certs::{Enrolled, Holder, NodeKey, Token};
 use contents::{Dir as FileDir, FilesError};
 use edge_core::event::Event;
 use link::bulk::{self, BulkError};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
 use link::logs::{self, LogAnswer, LogAsk};
+use link::session::TelemetryTx;
 use link::{Close, Connection, Endpoint, LinkError, Settings};
 use shared::ids::{AttemptRef, Epoch, Hash, NodeId, SliceRef, TaskIdx};
+use shared::telemetry::Report;
 use shared::time::Span;
-use shared::wire::{Down, Up};
+use shared::wire::{self, Down, Up};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::future::pending;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -71,6 +75,8 @@ pub struct LinkOptions {
     pub files: FileDir,
     /// Silence after which the link counts as down.
     pub idle_timeout: Duration,
+    /// What the gateway measured of itself.
+    pub telemetry: Telemetry,
 }
 
 fn settings(idle: Duration) -> Settings {
@@ -464,6 +470,7 @@ impl Talk {
             Ok(connection) => self.talk(connection).await,
             Err(why) => why,
         };
+        self.options.telemetry.unlinked(self.number);
         tell(
             &self.handle,
             Event::Unlinked {
@@ -552,6 +559,8 @@ impl Talk {
             }
             "hung up".to_owned()
         };
+        let (pieces, to_send) = unbounded_channel();
+        let mut pieces = Some(pieces);
         let (handle, session) = (self.handle.clone(), self.number);
         let turn = &self.turn;
         let mut welcome = false;
@@ -559,17 +568,21 @@ impl Talk {
         let receive = async {
             loop {
                 match rx.recv().await {
+                    Ok(Down::Telemetry(receipt)) => {
+                        self.options.telemetry.received(session, receipt);
+                    }
                     Ok(message) => {
                         if let Down::Welcome(told) = &message {
+                            let takes = told.features & wire::TELEMETRY != 0;
+                            if let Some(pieces) = pieces.take().filter(|_| takes) {
+                                self.options.telemetry.linked(session, pieces);
+                            }
                             welcome = true;
                             renewing.hear(told.now);
                             rx.accepted();
                             tracing::info!(session, "the link is up");
                         }
-                        if let Down::Refuse(refuse) = &message {
-                            let why = &refuse.text;
-                            tracing::warn!(session, why, "the coordinator refuses this agent");
-                        }
+                        log_refusal(session, &message);
                         tell(&handle, Event::Heard { session, message });
                     }
                     Err(error) => {
@@ -588,10 +601,33 @@ impl Talk {
             }
         };
         let logs = serve_logs(connection.clone(), self.options.data.clone());
-        let why = tokio::select! { why = send => why, why = receive => why, why = logs => why };
+        let why = tokio::select! {
+            why = send => why,
+            why = receive => why,
+            why = send_telemetry(connection.telemetry(), to_send) => why,
+            why = logs => why,
+        };
         connection.close(Close::Done, "the session has ended");
         why
     }
+}
+
+fn log_refusal(session: u64, message: &Down) {
+    if let Down::Refuse(refuse) = message {
+        let why = &refuse.text;
+        tracing::warn!(session, why, "the coordinator refuses this agent");
+    }
+}
+
+/// Sends pieces of telemetry until the connection ends; returns why it did.
+async fn send_telemetry(mut tx: TelemetryTx, mut pieces: UnboundedReceiver<Report>) -> String {
+    while let Some(report) = pieces.recv().await {
+        if let Err(error) = tx.send(report).await {
+            return text(&error);
+        }
+    }
+    // Nothing is measured any more; the session goes on.
+    pending().await
 }
 
 /// Answers the coordinator's wishes for logs until the connection ends; returns why it did.

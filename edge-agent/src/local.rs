@@ -4,6 +4,7 @@
 use crate::control::{Answer, LINE_BYTES, Request, short_path};
 use crate::looping::{Ask, Order};
 use crate::mailbox::Handle;
+use crate::telemetry::Telemetry;
 use contents::Dir as FileDir;
 use serde_json::{Value, json};
 use shared::ids::{Hash, RunId, ScheduleId};
@@ -29,13 +30,14 @@ struct Service {
     handle: Handle,
     files: FileDir,
     data: PathBuf,
+    telemetry: Telemetry,
 }
 
 /// Listens in `data` until the process ends.
 ///
 /// # Errors
 /// Where the socket cannot be made.
-pub fn serve(data: &Path, handle: Handle, files: FileDir) -> io::Result<()> {
+pub fn serve(data: &Path, handle: Handle, files: FileDir, telemetry: Telemetry) -> io::Result<()> {
     let path = data.join("agent.sock");
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -48,6 +50,7 @@ pub fn serve(data: &Path, handle: Handle, files: FileDir) -> io::Result<()> {
         handle,
         files,
         data: data.to_owned(),
+        telemetry,
     };
     std::thread::Builder::new()
         .name("local".into())
@@ -135,6 +138,10 @@ fn answer(
         Request::Status => handle.ask(Ask::Status),
         Request::Ps { all } => return list(handle.ask(Ask::Tasks { all }), writer),
         Request::Explain { run, task } => handle.ask(Ask::Explain { run, task }),
+        Request::Telemetry { question } => match service.telemetry.ask(question) {
+            Some(value) => Answer::Value { value },
+            None => refused("telemetry is off: the agent's log says why"),
+        },
         Request::Logs { run, task, attempt } => return logs(service, run, task, attempt, writer),
         Request::Put { size } => put(service, size, reader)?,
         Request::Submit { size } if size > SUBMIT_BYTES => {

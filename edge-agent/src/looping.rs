@@ -4,10 +4,12 @@
 
 use crate::clock;
 use crate::control::Answer;
+use crate::launch::into_launch;
 use crate::linking::LinkCommand;
 use crate::mailbox::{Handle, Next};
 use crate::schedule;
 use crate::sweep::Sweep;
+use crate::telemetry::Telemetry;
 use edge_core::agent::Agent;
 use edge_core::driver::{Driver, DriverError};
 use edge_core::event::{Action, Boot, Event, Local, LocalReply, ProcessEnd};
@@ -17,7 +19,6 @@ use serde_json::json;
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, TaskIdx};
 use shared::time::{Mono, Now, Span, Stamp};
-use shared::workflow::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
@@ -227,6 +228,7 @@ pub struct Loop<S: Store> {
     boot_number: u32,
     room_due: Instant,
     sweep: Sweep,
+    telemetry: Telemetry,
     /// Whether the last measurement left no room for more work.
     scarce: bool,
 }
@@ -254,6 +256,8 @@ pub struct Parts<S: Store> {
     pub data: PathBuf,
     /// Removes files that nobody names.
     pub sweep: Sweep,
+    /// Measures, and gives room back.
+    pub telemetry: Telemetry,
     /// Time between TERM and KILL when the agent stops.
     pub stop_grace: Duration,
     /// How this start came about.
@@ -273,6 +277,7 @@ impl<S: Store + Send + 'static> Loop<S> {
             link,
             data,
             sweep,
+            telemetry,
             stop_grace,
             boot,
             slots,
@@ -300,6 +305,7 @@ impl<S: Store + Send + 'static> Loop<S> {
             boot_number: 0,
             room_due: Instant::now(),
             sweep,
+            telemetry,
             scarce: false,
         }
     }
@@ -310,6 +316,7 @@ impl<S: Store + Send + 'static> Loop<S> {
         self.measure_room(&mut events);
         self.decide(events);
         self.boot_number = self.driver.agent().status().boots;
+        self.telemetry.booted(self.boot_number);
         self.settle_former();
         let mailbox = self.mailbox.clone();
         let shared = Arc::new(Mutex::new(self));
@@ -499,11 +506,16 @@ impl<S: Store + Send + 'static> Loop<S> {
     /// any time.
     fn measure_room(&mut self, events: &mut Vec<Event>) {
         let wanted = self.driver.room_wanted() + ROOM_FOR_FILES;
-        let Ok(stat) = rustix::fs::statvfs(&self.data) else {
+        let Some(mut free) = free_room(&self.data) else {
             return;
         };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let scarce = !self.driver.agent().is_enough(free, wanted);
+        let mut scarce = !self.driver.agent().is_enough(free, wanted);
+        if scarce != self.scarce {
+            // Telemetry is thinned before any work waits or an outcome is refused.
+            self.telemetry.scarce(scarce);
+            free = free_room(&self.data).unwrap_or(free);
+            scarce = !self.driver.agent().is_enough(free, wanted);
+        }
         if scarce != self.scarce || Instant::now() >= self.room_due {
             self.room_due = Instant::now() + ROOM_INTERVAL;
             self.scarce = scarce;
@@ -574,6 +586,7 @@ impl<S: Store + Send + 'static> Loop<S> {
     fn decide(&mut self, events: Vec<Event>) {
         let Self { driver, hands, .. } = self;
         let result = driver.run(clock::now(), events, &mut |action| hands.act(action));
+        self.telemetry.fact(self.driver.agent().state().facts);
         match result {
             Ok(()) if self.unsettled.is_empty() || self.driver.has_uncommitted() => {}
             Ok(()) => {
@@ -698,38 +711,14 @@ pub fn take_clean_stop(data: &Path) -> bool {
     std::fs::remove_file(data.join("work").join(CLEAN_STOP)).is_ok()
 }
 
-fn until(now: Mono, at: Mono) -> Duration {
-    Duration::from_nanos(at.0.saturating_sub(now.0))
+/// Bytes that may be written to the file system of `data`.
+fn free_room(data: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(data).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-fn into_launch(launch: edge_core::event::Launch) -> exec::Launch {
-    let files = launch
-        .task
-        .inputs
-        .iter()
-        .zip(&launch.inputs)
-        .map(|(input, hash)| {
-            let source = match (&input.source, hash) {
-                (Source::NodeFile(path), _) => exec::InputFile::NodeFile(path.clone()),
-                (_, Some(hash)) => exec::InputFile::Stored(*hash),
-                // The core launches nothing whose inputs it does not know; the executor refuses an
-                // empty path.
-                (_, None) => exec::InputFile::NodeFile(String::new()),
-            };
-            (input.path.clone(), source)
-        });
-    let env = BTreeMap::from([
-        ("DRIFTLESS_WORKFLOW".to_owned(), launch.workflow.clone()),
-        ("DRIFTLESS_TASK".to_owned(), launch.task.id.clone()),
-    ]);
-    exec::Launch {
-        attempt: launch.attempt,
-        inputs: files.collect(),
-        env,
-        queue: launch.queue,
-        behind: launch.behind,
-        task: launch.task,
-    }
+fn until(now: Mono, at: Mono) -> Duration {
+    Duration::from_nanos(at.0.saturating_sub(now.0))
 }
 
 /// The one run whose id begins with `text`.

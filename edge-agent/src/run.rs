@@ -12,17 +12,21 @@ use crate::local;
 use crate::looping::{self, Ending, Loop, Message, Parts};
 use crate::mailbox::Handle;
 use crate::sweep::Sweep;
+use crate::telemetry::{self, Telemetry};
 use clap::Args;
 use edge_core::driver::Driver;
 use edge_core::event::{Boot, Config};
+use edge_core::telemetry::Limits;
 use edge_exec as exec;
 use edge_store::RedbStore;
+use shared::config::scheduler::Scheduler;
 use shared::ids::{Incarnation, NodeId};
 use shared::time::Span;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// `run`'s options. Each but the token is also a key of the configuration.
@@ -101,6 +105,21 @@ pub struct RunArgs {
     /// Longest pause between dials (a bare number: seconds) [default: 30s]
     #[arg(long, value_name = "DURATION")]
     pub redial_max: Option<String>,
+    /// Time between two measurements of the machine (a bare number: seconds) [default: 3s]
+    #[arg(long, value_name = "DURATION")]
+    pub monitor_interval: Option<String>,
+    /// What telemetry may take of the link, in a second, on average (a bare number: KiB)
+    /// [default: 16KiB]
+    #[arg(long, value_name = "SIZE")]
+    pub telemetry_rate: Option<String>,
+    /// What telemetry may take of the disk (a bare number: MiB) [default: 8MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub telemetry_budget: Option<String>,
+    /// Pressure from which on new starts wait, or `off`: percent of 10 s that tasks stall for cpu,
+    /// memory or io, percent of memory that must be available, degrees of temperature
+    /// [default: memory=20,available=2,temperature=100]
+    #[arg(long, value_name = "LIMITS")]
+    pub hold_above: Option<String>,
     /// Log format: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log: Option<String>,
@@ -186,32 +205,33 @@ fn run_once(settings: &Settings, token: Option<&str>) -> Result<Ending, StartErr
         settings.capacity.disk = file_system_size(data.path())
             .map_err(|error| other("the size of the file system cannot be read")(&error))?;
     }
-    let executor_options = executor_options(&settings, &data);
     let (identity, fresh) = identify(&data, &settings, token)?;
     let incarnation = identity.incarnation();
     let handle = Handle::default();
     let options = exec::Options {
         store_id: mark_of(&identity),
-        ..executor_options
+        ..executor_options(&settings, &data)
     };
     let executor = start_executor(options, handle.clone())?;
     let left = executor
         .reap_strangers(Span::secs(2))
         .map_err(|error| StartError::Other(error.to_string()))?;
-    if left.processes > 0 {
-        tracing::info!(
-            processes = left.processes,
-            "ended what an earlier agent left running"
-        );
-    }
+    log_left(left.processes);
     let store = open_store(&data, &identity)?;
     let mut driver = Driver::open(store, config(&identity, &settings, fresh))
         .map_err(|error| other("the store cannot be opened")(&error))?;
     driver.keep_runs(settings.keep_runs);
+    driver.hold_above(settings.hold_above);
     let (link, commands) = unbounded_channel();
     let files = executor.files().clone();
-    local::serve(data.path(), handle.clone(), files.clone())
-        .map_err(|error| other("cannot listen for local commands")(&error))?;
+    let (telemetry, measuring) = start_telemetry(&settings, &data, incarnation, &handle)?;
+    local::serve(
+        data.path(),
+        handle.clone(),
+        files.clone(),
+        telemetry.clone(),
+    )
+    .map_err(|error| other("cannot listen for local commands")(&error))?;
     let sweep = Sweep::new(files.clone());
     let link_options = LinkOptions {
         coordinators: identity.coordinators(),
@@ -219,6 +239,7 @@ fn run_once(settings: &Settings, token: Option<&str>) -> Result<Ending, StartErr
         data: data.path().to_owned(),
         files,
         idle_timeout: settings.idle_timeout,
+        telemetry: telemetry.clone(),
     };
     let threads = spawn_link(link_options, handle.clone(), commands)?;
     let boot = boot(&data, left.directories.into_iter().collect())?;
@@ -229,6 +250,7 @@ fn run_once(settings: &Settings, token: Option<&str>) -> Result<Ending, StartErr
         link,
         data: data.path().to_owned(),
         sweep,
+        telemetry: telemetry.clone(),
         stop_grace: settings.stop_grace,
         boot,
         slots: settings.slots,
@@ -242,10 +264,43 @@ fn run_once(settings: &Settings, token: Option<&str>) -> Result<Ending, StartErr
     let ending = Loop::new(parts).run();
     // The loop is gone, and with it its end of the link's queue.
     let _ = threads.join();
+    telemetry.stop();
+    let _ = measuring.join();
     if let Ending::NewIncarnation(_) = &ending {
         succeed(&data, &identity, incarnation)?;
     }
     Ok(ending)
+}
+
+fn log_left(processes: usize) {
+    if processes > 0 {
+        tracing::info!(processes, "ended what an earlier agent left running");
+    }
+}
+
+/// Telemetry below the data directory.
+fn start_telemetry(
+    settings: &Settings,
+    data: &DataDir,
+    incarnation: Incarnation,
+    to_loop: &Handle,
+) -> Result<(Telemetry, std::thread::JoinHandle<()>), StartError> {
+    let scheduler = settings.scheduler.over(Scheduler::DEFAULT);
+    let every = scheduler.resource_monitor_interval;
+    let options = telemetry::Options {
+        data: data.path().to_owned(),
+        incarnation,
+        every: every.map(|every| Duration::from_millis(every.0)),
+        nvml: settings.nvml.clone(),
+        limits: Limits {
+            quota: settings.telemetry_budget,
+            rate: settings.telemetry_rate,
+            ..Limits::default()
+        },
+        hold_above: settings.hold_above,
+    };
+    telemetry::start(options, to_loop.clone())
+        .map_err(|error| other("no thread for telemetry")(&error))
 }
 
 /// An executor that reports to the loop.

@@ -126,6 +126,14 @@ states! {
         ClockSetBack = "clock_set_back",
         /// The slot fired before.
         FiredBefore = "fired_before",
+        /// New starts wait: tasks wait for cores too much of the time.
+        CpuPressure = "cpu_pressure",
+        /// New starts wait: memory is short.
+        MemoryPressure = "memory_pressure",
+        /// New starts wait: everything waits for a disk too much of the time.
+        IoPressure = "io_pressure",
+        /// New starts wait: the machine is too hot.
+        TooHot = "too_hot",
     }
 }
 

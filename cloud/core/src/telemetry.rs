@@ -106,14 +106,14 @@ enum Frame {
 const FORMAT: u32 = 1;
 
 /// Where a piece is missing, or why.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Missing {
     /// The life of the data directory.
     pub incarnation: Incarnation,
     /// Where.
     pub range: Range,
     /// A [`shared::telemetry::GapReason`], `not_received` or `expired`.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
 /// See the module.
@@ -355,11 +355,11 @@ impl Line {
             return Vec::new();
         };
         let mut all = Vec::new();
-        let mut add = |range, reason| {
+        let mut add = |range, reason: &str| {
             all.push(Missing {
                 incarnation,
                 range,
-                reason,
+                reason: reason.to_owned(),
             });
         };
         for gap in &self.gaps {

@@ -1,9 +1,11 @@
 //! The command line: every command, flag and help text. What they do is in `commands`.
 
+use crate::text::parse_span;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloud_core::access::Role;
 use shared::state::{RunState, TaskState};
+use shared::time::Span;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -87,6 +89,9 @@ pub(crate) enum Command {
     /// See the nodes.
     #[command(subcommand)]
     Node(Node),
+    /// See what nodes measured of themselves.
+    #[command(subcommand)]
+    Telemetry(Telemetry),
     /// See what waits for a person.
     #[command(subcommand)]
     Waits(Waits),
@@ -202,7 +207,7 @@ The token is a secret and printed once. It carries the fingerprint of this coord
         /// How long it is good
         #[arg(long, value_name = "DURATION", default_value = "1h",
               value_parser = crate::text::parse_span)]
-        expires: shared::time::Span,
+        expires: Span,
         /// Let it take the place of the enrolled node of this name, and of no other: the work of
         /// its lost directory is lost, and its old key is revoked
         #[arg(long, value_name = "NAME", conflicts_with = "name")]
@@ -238,7 +243,7 @@ loopback, or with `serve --api-tls`. Commands that can read the coordinator's da
         name: String,
         /// How long it is good; until it is revoked without it
         #[arg(long, value_name = "DURATION", value_parser = crate::text::parse_span)]
-        expires: Option<shared::time::Span>,
+        expires: Option<Span>,
     },
     /// List the tokens.
     List,
@@ -316,7 +321,7 @@ pub(crate) struct Submit {
     /// With --wait: give up waiting (not the run) after this time, with exit code 7
     #[arg(long, value_name = "DURATION", requires = "wait",
           value_parser = crate::text::parse_span)]
-    pub(crate) timeout: Option<shared::time::Span>,
+    pub(crate) timeout: Option<Span>,
     /// Submitting again with the same key gives the run of the first time
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
@@ -360,7 +365,7 @@ pub(crate) enum Run {
         run: String,
         /// Give up waiting (not the run) after this time
         #[arg(long, value_name = "DURATION", value_parser = crate::text::parse_span)]
-        timeout: Option<shared::time::Span>,
+        timeout: Option<Span>,
     },
     /// Ask for a run's end. Nodes that cannot be reached follow when they are heard again.
     Cancel {
@@ -503,6 +508,45 @@ pub(crate) enum Node {
         /// Its name or id
         node: String,
     },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Telemetry {
+    /// Show values over a time: one line a series, or one a step.
+    Query(TelemetryQuery),
+    /// Show where values are missing, and why.
+    Gaps {
+        /// Name or id of the node
+        node: String,
+    },
+}
+
+/// Which values.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless telemetry query gw-7                                  the last hour, a line a series
+  driftless telemetry query gw-7 --metric cpu,memory --since 7d
+  driftless telemetry query gw-7 --metric 'disk_busy_permille{sda}' --step 10m
+  driftless telemetry query gw-7 --since 10m --json               every value as it was received
+
+Old values of a node that was offline for long are means, minima and maxima of a minute, a quarter of an
+hour or an hour. docs/telemetry.md lists the metrics.")]
+pub(crate) struct TelemetryQuery {
+    /// Name or id of the node
+    pub(crate) node: String,
+    /// A series, or the beginning of a metric's name; all if absent
+    #[arg(long = "metric", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) metrics: Vec<String>,
+    /// How long ago the time begins
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_span)]
+    pub(crate) since: Span,
+    /// How long ago it ends [default: now]
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    pub(crate) until: Option<Span>,
+    /// Show each step of so long a time
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    pub(crate) step: Option<Span>,
 }
 
 #[derive(Subcommand, Debug)]

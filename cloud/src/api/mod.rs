@@ -20,6 +20,7 @@ mod routes;
 mod runs;
 pub(crate) mod server;
 mod suggest;
+pub mod telemetry;
 mod tokens;
 pub mod types;
 mod watch;
@@ -57,6 +58,9 @@ fn v1() -> Routes {
         .get("/runs/{run}/tasks/{task}/logs", Viewer, logs::logs)
         .get("/nodes", Viewer, nodes::list)
         .get("/nodes/{node}", Viewer, nodes::get)
+        .get("/nodes/{node}/telemetry", Viewer, telemetry::query)
+        .get("/nodes/{node}/telemetry/gaps", Viewer, telemetry::gaps)
+        .get("/nodes/{node}/telemetry/newest", Viewer, telemetry::newest)
         .post("/nodes/{node}/forget", Admin, nodes::forget)
         .post("/nodes/{node}/release", Admin, nodes::release)
         .post("/nodes/{node}/gone", Admin, nodes::gone)

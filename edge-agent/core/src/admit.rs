@@ -194,6 +194,9 @@ impl Agent {
             );
             return false;
         }
+        if let Some(pressed) = self.pressed() {
+            return self.admit_pressed(pressed, fx);
+        }
         let mut any = false;
         while let Some((key, class)) = self.next_fit(fx) {
             self.start(key, class, false, fx);
@@ -202,14 +205,14 @@ impl Agent {
         any | self.start_ahead(fx)
     }
 
-    fn hold_head(&mut self, reason: Reason, numbers: Numbers, fx: &mut Effects) {
+    pub(crate) fn hold_head(&mut self, reason: Reason, numbers: Numbers, fx: &mut Effects) {
         if let Some((_, key, _)) = self.ready.heads().first().copied() {
             self.note(key, DecisionKind::Held, reason, numbers, fx);
         }
     }
 
     /// The first task in the order for which everything is free.
-    fn next_fit(&mut self, fx: &mut Effects) -> Option<(TaskKey, Class)> {
+    pub(crate) fn next_fit(&mut self, fx: &mut Effects) -> Option<(TaskKey, Class)> {
         let heads = self.ready.heads();
         let first = heads.first()?;
         if self.usage.slots >= self.config.slots || !self.queued.is_empty() {
@@ -285,7 +288,7 @@ impl Agent {
     }
 
     /// Starts a task, and behind it in the same slot the tasks of its batch that are ready, too.
-    fn start(&mut self, key: TaskKey, class: Class, queue: bool, fx: &mut Effects) {
+    pub(crate) fn start(&mut self, key: TaskKey, class: Class, queue: bool, fx: &mut Effects) {
         let mates = self.ready.mates(key);
         let turn = if queue { Turn::Queue } else { Turn::Now };
         let mut before = self.start_one(key, class, turn, fx);

@@ -6,6 +6,7 @@ use crate::event::{Action, Config, Event};
 use crate::explain::Notes;
 use crate::files::Files;
 use crate::link::Link;
+use crate::pressure::Hold;
 use crate::ready::{Class, Ready};
 use crate::rng::Rng;
 use crate::schedules::Schedules;
@@ -88,6 +89,7 @@ pub(crate) enum Timer {
     Watchdog(u64),
     Tidy,
     Slots,
+    Pressure,
 }
 
 /// The agent's decisions. See the crate's documentation.
@@ -118,6 +120,8 @@ pub struct Agent {
     pub(crate) commit_room: u64,
     /// How long local runs are kept after their end.
     pub(crate) keep_runs: Span,
+    /// Whether the machine suffers.
+    pub(crate) hold: Hold,
     pub(crate) dirty: BTreeSet<Row>,
     ending: VecDeque<TaskKey>,
     pub(crate) check: BTreeSet<SliceKey>,
@@ -147,6 +151,7 @@ impl Agent {
             room: None,
             commit_room: 0,
             keep_runs: crate::tidy::KEEP_RUNS,
+            hold: Hold::default(),
             dirty: BTreeSet::new(),
             ending: VecDeque::new(),
             check: BTreeSet::new(),
@@ -193,6 +198,7 @@ impl Agent {
             Event::NotUploaded { hash, here, .. } => self.on_not_uploaded(hash, here, fx),
             Event::Local { request, what } => self.on_local(request, what, fx),
             Event::Clock { trusted } => self.on_clock(trusted),
+            Event::Pressure(reading) => self.on_pressure(reading),
         }
         self.settle(fx);
     }
@@ -228,6 +234,8 @@ impl Agent {
             Timer::Watchdog(session) => self.watchdog_due(session, fx),
             Timer::Tidy => self.tidy_due(fx),
             Timer::Slots => self.slots_due(),
+            // What was held is looked at again behind every timer.
+            Timer::Pressure => {}
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::agent::{Agent, Effects, Entry, Post};
 use crate::event::{Action, Config, Event, ProcessEnd};
 use crate::link::{self, Link, Phase};
+use crate::pressure::HoldLimits;
 use crate::snapshot;
 use crate::state::{State, Touch};
 use crate::store::{Commit, Store, StoreError};
@@ -156,6 +157,11 @@ impl<S: Store> Driver<S> {
     /// decides on that.
     pub fn keep_runs(&mut self, span: Span) {
         self.agent.keep_runs = span;
+    }
+
+    /// From which pressure on new starts wait.
+    pub fn hold_above(&mut self, limits: HoldLimits) {
+        self.agent.hold.limits = limits;
     }
 
     /// Files that are no longer here.
@@ -441,8 +447,10 @@ impl<S: Store> Driver<S> {
         };
         let room = if full { Some((0, 1)) } else { self.agent.room };
         let keep_runs = self.agent.keep_runs;
+        let hold = std::mem::take(&mut self.agent.hold);
         self.agent = opened.agent;
         self.agent.keep_runs = keep_runs;
+        self.agent.hold = hold;
         self.agent.room = room;
         (self.facts, self.directives) = (opened.facts, opened.directives);
         self.snapshot = opened.snapshot;

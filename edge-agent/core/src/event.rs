@@ -1,5 +1,6 @@
 //! What the shell (or the simulator) tells the core, and what the core asks of it.
 
+use crate::pressure::Pressure;
 use serde::{Deserialize, Serialize};
 use shared::explain::Reason;
 use shared::fact::OutputFile;
@@ -164,6 +165,8 @@ pub enum Event {
         /// As in [`Boot`].
         trusted: bool,
     },
+    /// The monitor has read how much the machine suffers.
+    Pressure(Pressure),
 }
 
 /// What a person at the gateway can ask for.

@@ -92,6 +92,10 @@ impl Note {
             (DecisionKind::Admitted, _) => &["slots_used", "ready_behind"],
             (DecisionKind::Held, Reason::WaitsForFile) => &["files_missing"],
             (DecisionKind::Held, Reason::WaitsForDisk) => &["free_bytes"],
+            (
+                DecisionKind::Held,
+                Reason::CpuPressure | Reason::MemoryPressure | Reason::IoPressure | Reason::TooHot,
+            ) => &["read_hundredths", "limit_hundredths"],
             (DecisionKind::Held, _) => &["wanted", "free"],
             (DecisionKind::Retried, _) => &["executions", "max_attempts", "pause_ms"],
             _ => &["executions", "max_attempts"],

@@ -18,6 +18,7 @@ mod intake;
 mod lane;
 mod link;
 pub mod memory;
+pub mod pressure;
 pub mod ready;
 mod rng;
 pub mod scheduled;

@@ -2,7 +2,7 @@
 //! large, and sent newest first as the link allows. Deterministic; the shell brings samples, the
 //! clock, the link and a [`Media`] of files.
 //!
-//! Invariant: the line of moments from the first sample to the newest one is cut without a hole
+//! Invariant: the line of moments from its beginning to the newest sample is cut without a hole
 //! into points (in the tail in memory, or in segments) and gaps with their reason.
 //!
 //! Segments are files of frames, one level of thinning each. A new one is whole and durable before
@@ -116,7 +116,7 @@ pub struct Ring<M> {
     gaps_dirty: bool,
     tail: Option<Block>,
     /// The newest moment that is cut.
-    last: Option<At>,
+    last: At,
     /// No sample came since the start.
     fresh: bool,
     off: bool,
@@ -131,32 +131,28 @@ impl<M: Media> Ring<M> {
             boot,
             ms: sample.ms.max(1),
         };
-        if self.last.is_some_and(|last| last >= at) {
+        let last = self.last;
+        if last >= at {
             return;
         }
         let before = At {
             boot,
             ms: at.ms - 1,
         };
-        let after = match self.last {
-            None => before,
-            Some(last) if !self.fresh && last.boot == boot && at.ms - last.ms <= MISSED * every => {
-                last
-            }
-            Some(last) => {
-                self.save();
-                let reason = if self.fresh {
-                    GapReason::NotRunning
-                } else if self.off {
-                    GapReason::Off
-                } else {
-                    GapReason::Stalled
-                };
-                self.declare(Range::new(last, before), reason);
-                before
-            }
-        };
-        (self.fresh, self.off, self.last) = (false, false, Some(at));
+        let follows = !self.fresh && last.boot == boot && at.ms - last.ms <= MISSED * every;
+        let after = if follows { last } else { before };
+        if !follows {
+            self.save();
+            let reason = if self.fresh {
+                GapReason::NotRunning
+            } else if self.off {
+                GapReason::Off
+            } else {
+                GapReason::Stalled
+            };
+            self.declare(Range::new(last, before), reason);
+        }
+        (self.fresh, self.off, self.last) = (false, false, at);
         let tail = self
             .tail
             .get_or_insert_with(|| Block::new(boot, boot_id, 0, after.ms));
@@ -206,6 +202,11 @@ impl<M: Media> Ring<M> {
             levels: [0, 1, 2, 3].map(|level| self.level_bytes(level)),
             unsent_blocks: unsent.count(),
         }
+    }
+
+    /// Whose ring it is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// Gaps that are declared here, oldest first.

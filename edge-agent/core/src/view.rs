@@ -307,6 +307,9 @@ impl Agent {
                 (TaskState::Blocked, Reason::WaitsForFile)
             }
             TaskState::Ready if !self.has_room() => (TaskState::Ready, Reason::WaitsForDisk),
+            TaskState::Ready if let Some((reason, ..)) = self.pressed() => {
+                (TaskState::Ready, reason)
+            }
             TaskState::Ready => {
                 let never = self
                     .config

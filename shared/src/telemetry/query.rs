@@ -49,6 +49,53 @@ pub struct Value {
     pub samples: u32,
 }
 
+impl Series {
+    /// All its values as one, with the time of the last; none if there are none.
+    #[must_use]
+    pub fn whole(&self) -> Option<Value> {
+        let mut sum = Cell::default();
+        for value in &self.values {
+            sum.add(&Cell {
+                count: value.samples,
+                sum: value.mean.saturating_mul(i64::from(value.samples)),
+                min: value.min,
+                max: value.max,
+            });
+        }
+        Some(Value {
+            at: self.values.last()?.at,
+            mean: sum.mean()?,
+            min: sum.min,
+            max: sum.max,
+            samples: sum.count,
+        })
+    }
+}
+
+/// At most `most` values that say what `values` say: neighbours become one.
+#[must_use]
+pub fn fewer(values: &[Value], most: usize) -> Vec<Value> {
+    let each = values.len().div_ceil(most.max(1)).max(1);
+    let parts = values.chunks(each).map(|part| Series {
+        name: String::new(),
+        values: part.to_vec(),
+    });
+    parts.filter_map(|part| part.whole()).collect()
+}
+
+/// The means of `values` as a line of bars between the smallest and the largest one.
+#[must_use]
+pub fn sparkline(values: &[Value]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let means = || values.iter().map(|value| i128::from(value.mean));
+    let (Some(least), Some(most)) = (means().min(), means().max()) else {
+        return String::new();
+    };
+    let width = (most - least).max(1);
+    let bar = |mean: i128| usize::try_from((mean - least) * 7 / width).unwrap_or(0);
+    means().map(|mean| BARS[bar(mean)]).collect()
+}
+
 /// The answer.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Answer {
@@ -202,6 +249,21 @@ mod tests {
             collector.take(who, block);
         }
         collector.answer()
+    }
+
+    #[test]
+    fn a_line_of_bars_goes_from_the_smallest_to_the_largest() {
+        let value = |mean| Value {
+            at: Unix(0),
+            mean,
+            min: mean,
+            max: mean,
+            samples: 1,
+        };
+        let values = [i64::MIN, 0, i64::MAX].map(value);
+        assert_eq!(sparkline(&values), "▁▄█");
+        assert_eq!(sparkline(&[value(5)]), "▁");
+        assert_eq!(sparkline(&[]), "");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod serve;
 mod spec;
 mod submit;
 mod task;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -37,6 +38,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Task(command) => task::run(command, global, out),
         Command::Node(command) => node::run(command, global, out),
         Command::Answer(command) => answer::run(command, global, out),
+        Command::Telemetry(command) => telemetry::run(&command, global, out),
         Command::Waits(command) => waits::run(&command, global, out),
         Command::Backup(command) => backup::run(&command, global, out),
         Command::Lint(args) => spec::lint(&args, out),

@@ -1,14 +1,16 @@
 //! `driftless node`.
 
-use super::who;
+use super::{telemetry, who};
 use crate::args::{Global, Node as Command};
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::{Output, short};
 use crate::table::{Cell, Table};
 use crate::text::{ago, bytes, now};
+use cloud::api::telemetry::Newest;
 use cloud::api::types::Ask;
 use cloud_core::view::{AsOf, Node};
+use serde::Serialize;
 use shared::state::NodeState;
 use std::collections::BTreeMap;
 
@@ -17,11 +19,15 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
     match command {
         Command::List => list(&client, out)?,
         Command::Get { node } => {
-            let node = client.get(&format!("/nodes/{}", escape(&node)))?;
+            let newest = telemetry::newest(&client, &node)?;
+            let node: Node = client.get(&format!("/nodes/{}", escape(&node)))?;
             if out.json {
-                out.object(&node)?
+                out.object(&Whole {
+                    node: &node,
+                    telemetry: newest.as_ref(),
+                })?
             } else {
-                show(&node, out)?
+                show(&node, newest.as_ref(), out)?
             }
         }
         Command::Forget { node } => {
@@ -42,6 +48,14 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
         }
     }
     Ok(Code::Done)
+}
+
+/// A node with its newest sample.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    node: &'a Node,
+    telemetry: Option<&'a Newest>,
 }
 
 fn ask(
@@ -160,7 +174,7 @@ fn capacity(node: &Node) -> String {
     }
 }
 
-fn show(node: &Node, out: &mut Output) -> Result<(), Failure> {
+fn show(node: &Node, newest: Option<&Newest>, out: &mut Output) -> Result<(), Failure> {
     let mut lines = vec![
         ("name", Cell::from(&node.name)),
         ("id", node.id.to_string().into()),
@@ -178,6 +192,7 @@ fn show(node: &Node, out: &mut Output) -> Result<(), Failure> {
         ),
         ("incarnation", (&node.incarnation).into()),
     ];
+    lines.extend(newest.map(telemetry::lines).into_iter().flatten());
     if let Some(note) = &node.note {
         lines.push(("note", note.into()));
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use shared::codec;
 use shared::ids::Incarnation;
-use shared::telemetry::{Content, Gap, GapReason, Piece, Range, RangeSet, frame};
+use shared::telemetry::{At, Content, Gap, GapReason, Piece, Range, RangeSet, frame};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl<M: Media> Ring<M> {
@@ -55,7 +55,7 @@ impl<M: Media> Ring<M> {
             gaps,
             gaps_dirty: false,
             tail: None,
-            last: None,
+            last: At::default(),
             fresh: true,
             off: false,
             sending: Sending::new(limits),
@@ -67,8 +67,11 @@ impl<M: Media> Ring<M> {
     fn find_holes(&mut self) {
         let gaps = self.gaps.iter().map(|gap| gap.range);
         let cut = RangeSet::of(self.held().ranges().iter().copied().chain(gaps));
-        let holes = cut.ranges().windows(2);
-        for hole in holes.map(|pair| Range::new(pair[0].upto, pair[1].after)) {
+        let last = cut
+            .ranges()
+            .last()
+            .map_or_else(At::default, |range| range.upto);
+        for hole in cut.missing(Range::new(At::default(), last)) {
             let reason = GapReason::Damaged;
             self.gaps.push(Gap {
                 range: hole,
@@ -77,7 +80,7 @@ impl<M: Media> Ring<M> {
             self.gaps_dirty = true;
         }
         merge_gaps(&mut self.gaps, GAPS);
-        self.last = cut.ranges().last().map(|range| range.upto);
+        self.last = last;
     }
 }
 
