@@ -25,7 +25,6 @@ pub(crate) struct Pair {
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     child: Child,
-    data: PathBuf,
     /// Where agents find it.
     pub(crate) address: String,
     api: String,
@@ -54,7 +53,6 @@ impl Coordinator {
             .context("cannot start driftless serve")?;
         let mut started = Self {
             child,
-            data: data.to_owned(),
             address: String::new(),
             api: String::new(),
         };
@@ -65,7 +63,13 @@ impl Coordinator {
 
     /// An enrolment token.
     pub(crate) fn token(&self) -> Result<String> {
-        token(&self.data)
+        let url = format!("http://{}/v1/tokens", self.api);
+        let made: Value = ureq::post(&url)
+            .send_json(serde_json::json!({}))?
+            .body_mut()
+            .read_json()?;
+        let token = made["token"].as_str().context("no token was given")?;
+        Ok(token.to_owned())
     }
 
     /// The objects that the API lists at `path`.
@@ -124,22 +128,4 @@ fn published(path: &PathBuf) -> Result<String> {
             _ => std::thread::sleep(Duration::from_millis(50)),
         }
     }
-}
-
-fn token(data: &Path) -> Result<String> {
-    let output = Command::new(binary("driftless")?)
-        .args(["token", "create", "--json", "--data"])
-        .arg(data)
-        .output()
-        .context("cannot start driftless token create")?;
-    ensure!(
-        output.status.success(),
-        "token create: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let reply: Value = serde_json::from_slice(&output.stdout)?;
-    let token = reply["token"]
-        .as_str()
-        .context("token create gives no token")?;
-    Ok(token.to_owned())
 }

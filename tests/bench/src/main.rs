@@ -12,6 +12,7 @@ mod raw;
 mod rows;
 mod spawn;
 mod stats;
+mod swarm;
 mod virtually;
 mod workload;
 
@@ -28,7 +29,7 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "bench", bin_name = "cargo xtask bench")]
 struct Args {
-    /// Rows: tasks chain core journal bytes idle start recovery resync; all if absent.
+    /// Rows: tasks chain core journal bytes idle start recovery resync storm; all if absent.
     names: Vec<String>,
     /// Print one JSON object a figure and line.
     #[arg(long)]

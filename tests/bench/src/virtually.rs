@@ -135,7 +135,7 @@ impl<S: Store> Virtual<S> {
         let Some(attempt) = self.begun.pop_front() else {
             return Ok(());
         };
-        let mut events = vec![self.ended(attempt)];
+        let mut events = vec![self.ended(attempt, 1, 1 << 20)];
         if let Some(next) = self.begun.get(self.slots.saturating_sub(1)) {
             let at = self.stamp();
             events.push(Event::Began { attempt: *next, at });
@@ -143,10 +143,16 @@ impl<S: Store> Virtual<S> {
         self.step(events)
     }
 
-    /// All attempts that have begun end well, in one group of events.
+    /// All attempts that have begun end well, in one group of events, after more or less work.
     pub(crate) fn end_all(&mut self) -> Result<()> {
         let begun = std::mem::take(&mut self.begun);
-        let ends = begun.into_iter().map(|attempt| self.ended(attempt));
+        let ends = begun.into_iter().map(|attempt| {
+            // digits of a number that nobody can compress
+            let hash = shared::ids::Hash::of(&attempt.task.0.to_le_bytes()).0;
+            let cpu_ms = u64::from(u16::from_le_bytes([hash[0], hash[1]]));
+            let memory = u64::from(u16::from_le_bytes([hash[2], hash[3]])) << 12;
+            self.ended(attempt, cpu_ms, memory)
+        });
         let ends = ends.collect();
         self.step(ends)
     }
@@ -164,7 +170,7 @@ impl<S: Store> Virtual<S> {
         }
     }
 
-    fn ended(&self, attempt: AttemptRef) -> Event {
+    fn ended(&self, attempt: AttemptRef, cpu_ms: u64, peak_memory: u64) -> Event {
         Event::Ended(ProcessEnd {
             attempt,
             began: Some(self.stamp()),
@@ -172,8 +178,8 @@ impl<S: Store> Virtual<S> {
             reason: Reason::ExitedZero,
             text: String::new(),
             outputs: Vec::new(),
-            cpu_ms: 1,
-            peak_memory: 1 << 20,
+            cpu_ms,
+            peak_memory,
         })
     }
 

@@ -8,6 +8,7 @@ mod journal;
 pub(crate) mod recovery;
 mod resync;
 mod start;
+mod storm;
 mod tasks;
 
 use crate::figure::Figure;
@@ -15,8 +16,8 @@ use crate::place::Place;
 use anyhow::{Context, Result};
 
 /// All rows, in the order of the table.
-pub(crate) const NAMES: [&str; 9] = [
-    "tasks", "chain", "core", "journal", "bytes", "idle", "start", "recovery", "resync",
+pub(crate) const NAMES: [&str; 10] = [
+    "tasks", "chain", "core", "journal", "bytes", "idle", "start", "recovery", "resync", "storm",
 ];
 
 /// Measures a row.
@@ -30,7 +31,8 @@ pub(crate) fn measure(name: &'static str, place: &Place) -> Result<Vec<Figure>> 
         "idle" => idle::measure(place),
         "start" => start::measure(place),
         "recovery" => recovery::measure(place),
-        _ => resync::measure(place),
+        "resync" => resync::measure(place),
+        _ => storm::measure(place),
     };
     figures.with_context(|| format!("row {name}"))
 }
