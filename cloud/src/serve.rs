@@ -24,6 +24,7 @@ use cloud_store::snapshot::Snapshots;
 use contents::{Dir, FilesError};
 use link::{Close, Endpoint, LinkError, Settings};
 use serde::Serialize;
+use shared::config::scheduler::Scheduler;
 use shared::time::Span;
 use std::future::Future;
 use std::io;
@@ -70,6 +71,8 @@ pub struct Options {
     pub record: record::Limits,
     /// Backups that are made by themselves.
     pub backup: Option<Periodic>,
+    /// What holds for all nodes where neither specifications nor people say anything.
+    pub scheduler: Scheduler,
 }
 
 /// How the API is guarded: on loopback by nothing unless asked for, elsewhere always by TLS and
@@ -436,6 +439,7 @@ fn start_engine(
         fold_facts: FOLD_FACTS,
         record: options.record,
         backups: options.backup.is_some(),
+        scheduler: options.scheduler,
     };
     let random = clock::random();
     let mut seed = [0; 8];

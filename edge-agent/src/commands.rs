@@ -128,6 +128,13 @@ fn for_people(name: &str, value: &Value) -> String {
             let parts: Vec<String> = pair.iter().map(text).collect();
             parts.join(" of ")
         }
+        Value::Object(settings) if name == "scheduler" => {
+            let parts: Vec<String> = settings
+                .iter()
+                .map(|(what, value)| format!("{what} {}", text(value)))
+                .collect();
+            parts.join(", ")
+        }
         Value::Object(counts) if counts.is_empty() => "-".to_owned(),
         Value::Object(counts) => {
             let parts: Vec<String> = counts

@@ -662,6 +662,10 @@ impl Hands {
             }
             Action::Hangup { session } => self.tell_link(LinkCommand::Hangup { session }),
             Action::Fetch { hash, size } => self.tell_link(LinkCommand::Fetch { hash, size }),
+            Action::Settings(settings) => tracing::info!(
+                settings = ?settings.texts(),
+                "this holds where specifications say nothing"
+            ),
             Action::Upload { hash, .. } => self.tell_link(LinkCommand::Upload { hash }),
         }
     }

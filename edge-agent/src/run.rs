@@ -488,6 +488,7 @@ fn config(identity: &Identity, settings: &Settings, _fresh: bool) -> Config {
         fact_window: Span::secs(24 * 3600),
         has_coordinator: identity.coordinator.is_some(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        scheduler: settings.scheduler,
     }
 }
 

@@ -4,6 +4,7 @@
 //! versions.
 
 use crate::approval::Answer;
+use crate::config::scheduler::Scheduler;
 use crate::fact::{OutputFile, Unreadable};
 use crate::ids::{Epoch, Generation, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
 use crate::schedule::Order;
@@ -92,6 +93,9 @@ pub enum Body {
         /// Who.
         by: String,
     },
+    /// 9: what holds where specifications say nothing, from now on; it replaces what was said
+    /// before.
+    Configure(Scheduler),
 }
 
 /// A slice to take over.

@@ -26,8 +26,10 @@ pub const TELEMETRY: u64 = 2;
 /// Feature: the coordinator makes backups, so that facts are kept until they are in one
 /// ([`Ack::safe`]). One that makes none leaves it out of its welcome.
 pub const BACKUPS: u64 = 4;
+/// Feature: the agent follows the directive `configure`.
+pub const CONFIGURE: u64 = 8;
 /// Features of this build, one bit each; what both have is used.
-pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS;
+pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS | CONFIGURE;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

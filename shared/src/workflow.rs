@@ -9,6 +9,7 @@
 
 use crate::approval::Approval;
 use crate::codec::{self, DecodeError};
+use crate::config::scheduler::Scheduler;
 use crate::ids::{Hash, TaskIdx};
 use crate::schedule::Schedule;
 use crate::time::{Span, Unix};
@@ -140,6 +141,8 @@ pub struct Task {
     pub upward_rank: u64,
     /// Position of its matrix in the workflow's `matrices`.
     pub matrix: Option<u32>,
+    /// Which fields of `retry` the specification left to whoever runs the task.
+    pub retry_left: RetryLeft,
 }
 
 impl Task {
@@ -298,6 +301,37 @@ pub struct Retry {
     pub no_retry_on: Vec<i32>,
     /// What follows when no attempt is left.
     pub on_exhausted: OnExhausted,
+}
+
+/// Fields of [`Retry`] that a specification left to the settings of the node that runs the task;
+/// what the fields hold then are the defaults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RetryLeft {
+    /// `max_attempts` follows `max_retries`.
+    pub max_attempts: bool,
+    /// `initial_interval` follows `backoff_duration`.
+    pub initial_interval: bool,
+    /// `max_interval` gives way to a longer first pause.
+    pub max_interval: bool,
+}
+
+impl Task {
+    /// The task's retry rule under the settings of a node.
+    #[must_use]
+    pub fn retry_under(&self, settings: &Scheduler) -> Retry {
+        let (mut retry, left) = (self.retry.clone(), self.retry_left);
+        if let (true, Some(retries)) = (left.max_attempts, settings.max_retries) {
+            retry.max_attempts = retries.saturating_add(1);
+        }
+        if let (true, Some(pause)) = (left.initial_interval, settings.backoff_duration) {
+            retry.initial_interval = pause;
+            match left.max_interval {
+                true => retry.max_interval = retry.max_interval.max(pause),
+                false => retry.initial_interval = pause.min(retry.max_interval),
+            }
+        }
+        retry
+    }
 }
 
 /// What follows when no attempt is left.

@@ -15,6 +15,7 @@ mod load;
 mod messages;
 mod record;
 mod requests;
+mod settings;
 mod timers;
 mod views;
 mod waits;
@@ -122,6 +123,8 @@ pub struct Engine<S: Store> {
     pump: BTreeSet<NodeId>,
     plan: BTreeSet<RunId>,
     plan_all: bool,
+    /// Nodes that may have to be told other settings.
+    configure: BTreeSet<NodeId>,
     lost_after: BTreeMap<RunId, Vec<(NodeId, Span)>>,
     /// Runs that wait although a node is left which refused: when it is offered them again.
     refused: BTreeMap<RunId, Mono>,
@@ -190,6 +193,7 @@ impl<S: Store> Engine<S> {
             pump: BTreeSet::new(),
             plan: BTreeSet::new(),
             plan_all: true,
+            configure: BTreeSet::new(),
             lost_after: BTreeMap::new(),
             refused: BTreeMap::new(),
             requests: 0,
@@ -210,6 +214,7 @@ impl<S: Store> Engine<S> {
         let fx = engine.effects.entry(AggregateId::Fleet).or_default();
         fx.prune.push(Prune::Requests(engine.fleet.generation));
         engine.begin_restored_hold()?;
+        engine.configure_all();
         engine.tell_beginning("");
         engine.seal_round();
         engine.commit()?;
@@ -505,6 +510,7 @@ impl<S: Store> Engine<S> {
             }
         }
         self.plan_all = true;
+        self.configure_all();
         self.outputs.push(Output::Access(self.fleet.access.clone()));
         self.tell_beginning(why);
         self.drain(false)

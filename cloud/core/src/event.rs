@@ -4,8 +4,10 @@ use crate::access::{Caller, Role, Tokens};
 use crate::certificate::Certificate;
 use crate::offered::Offered;
 use crate::record;
+use crate::settings::{self, Scope};
 use crate::view;
 use serde::{Deserialize, Serialize};
+use shared::config::scheduler::Scheduler;
 use shared::ids::{Hash, Incarnation, NodeId, RunId};
 use shared::state::{RunState, TaskState};
 use shared::time::{Span, Unix};
@@ -340,6 +342,22 @@ pub enum Request {
     },
     /// The newest finished backup.
     Backup,
+    /// Set or unset what holds where specifications say nothing.
+    Configure {
+        /// For whom.
+        scope: Scope,
+        /// The key, with or without its section.
+        name: String,
+        /// In the grammar of the configuration; none unsets it.
+        value: Option<String>,
+        /// Who.
+        by: String,
+    },
+    /// What holds for a scope, and where it comes from.
+    Settings {
+        /// For whom.
+        scope: Scope,
+    },
 }
 
 /// What an action is done to.
@@ -423,6 +441,7 @@ impl Request {
                 detail: role.text().to_owned(),
                 ..of("access create", About::Name(name), Some(by))
             },
+            Self::Configure { .. } | Self::Settings { .. } => return settings::action(self),
             Self::RevokeAccess { name, by } => of("access revoke", About::Name(name), Some(by)),
             Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
             Self::BackupDone { place, .. } => of("backup create", About::Name(place), None),
@@ -459,6 +478,7 @@ impl Request {
             | Self::ForgetNode { by, .. }
             | Self::ReleaseQuarantine { by, .. }
             | Self::Drain { by, .. }
+            | Self::Configure { by, .. }
             | Self::ForgetRun { by, .. }
             | Self::Answer { by, .. }
             | Self::AddAccess { by, .. }
@@ -480,6 +500,7 @@ impl Request {
             | Self::Nodes
             | Self::Node { .. }
             | Self::Waits
+            | Self::Settings { .. }
             | Self::RunsChangedSince { .. }
             | Self::Access
             | Self::Events { .. }
@@ -524,6 +545,8 @@ pub enum Reply {
     Explain(Box<view::Explain>),
     /// A packed workflow.
     Workflow(Vec<u8>),
+    /// Settings.
+    Settings(view::Settings),
     /// Nodes.
     Nodes(Vec<view::Node>),
     /// A node.
@@ -647,4 +670,7 @@ pub struct Config {
     pub record: record::Limits,
     /// Backups are made by themselves.
     pub backups: bool,
+    /// What holds where neither specifications nor people say anything, as far as it was
+    /// configured.
+    pub scheduler: Scheduler,
 }

@@ -6,6 +6,7 @@ use crate::certificate::Certificate;
 use crate::effects::Effects;
 use crate::event::{Refused, Reply};
 use crate::inbox::{Message, Post};
+use crate::settings::Settings;
 use crate::store::AggregateId;
 use crate::view;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,8 @@ pub struct Fleet {
     pub uses: BTreeMap<String, TokenUse>,
     /// The newest finished backup.
     pub backup: Option<Backup>,
+    /// What holds where specifications say nothing.
+    pub settings: Settings,
 }
 
 /// How a token was used up.

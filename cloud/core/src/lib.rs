@@ -19,6 +19,7 @@ pub mod offered;
 pub mod record;
 pub mod run;
 pub mod seal;
+pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod view;

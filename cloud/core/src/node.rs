@@ -7,13 +7,14 @@ use crate::inbox::{Message, Post};
 use crate::offered::{Decoded, Offered};
 use crate::store::{AggregateId, Entry, Segment};
 use serde::{Deserialize, Serialize};
+use shared::config::scheduler::Scheduler;
 use shared::directive::{Body, Directive};
 use shared::explain::Reason;
 use shared::fact::{self, Fact};
 use shared::ids::{Epoch, Generation, Incarnation, NodeId, RunId, SliceRef};
 use shared::log::{Direction, Head, Offer};
 use shared::time::{Stamp, Unix};
-use shared::wire::{Hello, LogId};
+use shared::wire::{CONFIGURE, Hello, LogId};
 use shared::workflow::Resources;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -92,6 +93,12 @@ pub struct Node {
     pub revoked: RevokedKeys,
     /// The last fact of this incarnation that is also in a finished backup.
     pub safe: u64,
+    /// Features of its last hello.
+    pub features: u64,
+    /// The settings that its log of directives ends with.
+    pub settings: Scheduler,
+    /// The directive that said so; 0 for none.
+    pub settings_by: u64,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -128,6 +135,7 @@ impl Node {
         self.session = hello.session;
         self.believed = false;
         self.capacity = hello.capacity.clone();
+        self.features = hello.features;
         for (key, value) in &hello.labels {
             self.labels.insert(key.clone(), value.clone());
         }
@@ -157,6 +165,7 @@ impl Node {
         self.confirmed = 0;
         (self.unproven, self.believed) = (false, false);
         (self.pruned, self.facts_pruned, self.safe) = (0, 0, 0);
+        (self.settings, self.settings_by) = (Scheduler::default(), 0);
         self.accepted.clear();
         self.workflows.clear();
         self.slices.clear();
@@ -383,6 +392,31 @@ impl Node {
         fx.directives.push((log, entry));
     }
 
+    /// Tells it settings that differ from those that its log ends with. An agent of the first
+    /// release does not know the directive, and is told after its upgrade.
+    pub fn configure(
+        &mut self,
+        node: NodeId,
+        now: (Unix, Generation),
+        settings: Scheduler,
+        fx: &mut Effects,
+    ) {
+        self.append(node, now.0, now.1, Body::Configure(settings), fx);
+        self.settings = settings;
+        self.settings_by = self.directives.number;
+    }
+
+    /// Whether it is to be told these settings.
+    #[must_use]
+    pub fn wants(&self, settings: Scheduler) -> bool {
+        let knows = self.features & CONFIGURE != 0;
+        let told = match self.settings_by {
+            0 => settings.is_empty() && self.settings.is_empty(),
+            _ => self.settings == settings,
+        };
+        knows && !told && self.forgotten.is_none() && self.incarnation.is_some()
+    }
+
     /// Goes on behind the agent's last directive, after this log lost entries or forked.
     pub fn reset_directives(
         &mut self,
@@ -399,6 +433,8 @@ impl Node {
         self.confirmed = theirs.number;
         self.pruned = theirs.number;
         self.workflows.clear();
+        // what it was told about settings may be lost with the rest
+        self.settings_by = 0;
         let slices = self
             .slices
             .iter()

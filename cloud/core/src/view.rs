@@ -271,6 +271,26 @@ pub struct Certificate {
     pub revoked_keys: u64,
 }
 
+/// What holds for a node, a label or the fleet where specifications say nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// By key.
+    pub settings: Vec<Setting>,
+    /// Of a node: whether it has confirmed what it was told.
+    pub confirmed: Option<bool>,
+}
+
+/// One setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its key.
+    pub key: String,
+    /// Its value, in the grammar of the configuration.
+    pub value: String,
+    /// `node`, `label KEY=VALUE`, `fleet`, `configuration` or `default`.
+    pub from: String,
+}
+
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -294,6 +314,9 @@ pub struct Node {
     pub running: u64,
     /// Number of directives that it has not confirmed.
     pub unconfirmed: u64,
+    /// What holds there where specifications say nothing, but for what its own file says.
+    #[serde(default)]
+    pub settings: Settings,
     /// Why it is quarantined or otherwise unusual, for people.
     pub note: Option<String>,
     /// The certificate that speaks for it; absent until it is heard.

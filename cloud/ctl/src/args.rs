@@ -62,7 +62,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run the coordinator.
     Serve(Serve),
-    /// Check the configuration.
+    /// Check the configuration; see and change settings of the fleet, of a label or of one node.
     #[command(subcommand)]
     Config(Config),
     /// Let nodes join.
@@ -188,6 +188,59 @@ Examples:
 
 Exit codes: 0 no mistake, 6 mistakes (each with file, line, what is wrong, and the mend)")]
     Check,
+    /// Show the settings of the fleet, of a label or of one node, and where each comes from.
+    #[command(after_help = SETTINGS)]
+    Get {
+        #[command(flatten)]
+        of: Of,
+        /// Only this one
+        #[arg(value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Change a setting; running nodes follow at once, others when they return.
+    #[command(after_help = SETTINGS)]
+    Set {
+        #[command(flatten)]
+        of: Of,
+        /// Which, as max_retries
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// In the grammar of the configuration, as 5 or 90s
+        #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Leave a setting to the next wider one: node, label, fleet, configuration, default.
+    #[command(after_help = SETTINGS)]
+    Unset {
+        #[command(flatten)]
+        of: Of,
+        /// Which, as max_retries
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+}
+
+const SETTINGS: &str = "\
+Examples:
+  driftless config get
+  driftless config set max_retries 5
+  driftless config set backoff_duration 2m --label site=plant-3
+  driftless config unset backoff_duration --label site=plant-3
+  driftless config get --node gw-7                 what holds there, and whether gw-7 has confirmed it
+
+Keys: resource_monitor_interval (default 3s), backoff_duration (30s: retry.initial_interval of tasks that
+do not say it), max_retries (3: retry.max_attempts of tasks that do not say it, less the first attempt).
+A node's setting wins over those of its labels, these over the fleet's, that over the configuration.";
+
+/// For whom a setting holds; the fleet if neither is given.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Of {
+    /// One node, by name or id
+    #[arg(long, value_name = "NODE", conflicts_with = "label")]
+    pub(crate) node: Option<String>,
+    /// The nodes with this label
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -667,6 +720,9 @@ mod tests {
         for line in [
             "driftless serve --data D --listen 127.0.0.1:0 --api 127.0.0.1:0 --json",
             "driftless config check --config F --json",
+            "driftless config get --node gw-7 max_retries",
+            "driftless config set max_retries 5 --label site=a",
+            "driftless config unset max_retries --node gw-7",
             "driftless token create",
             "driftless token create --name gw-7 --expires 1h --json",
             "driftless token create --replace gw-7",

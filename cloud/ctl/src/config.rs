@@ -8,7 +8,7 @@ use crate::target::{DEFAULT_API, data_dir};
 use cloud::backup::Periodic;
 use cloud::{Guarded, Options};
 use cloud_core::record::Limits;
-use shared::config::scheduler::KEYS as SCHEDULER;
+use shared::config::scheduler::{KEYS as SCHEDULER, Scheduler};
 use shared::config::{FILE_BYTES, Flag, Key, Kind, Reader, Settings};
 use shared::spec::{Mistake, Mistakes};
 use std::fs::File;
@@ -104,6 +104,7 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
         retention: settings.span("retention"),
         certificate_life: settings.span("certificates.life"),
         renewal_grace: settings.span("certificates.grace"),
+        scheduler: Scheduler::of(&settings),
         file_budget: settings.number("files.budget").unwrap_or(u64::MAX),
         access: Guarded {
             tls: settings.switch("access.tls"),

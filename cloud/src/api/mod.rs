@@ -19,6 +19,7 @@ mod people;
 mod routes;
 mod runs;
 pub(crate) mod server;
+mod settings;
 mod suggest;
 pub mod telemetry;
 mod tokens;
@@ -46,6 +47,8 @@ fn v1() -> Routes {
         .open("/healthz", health)
         .get("/runs", Viewer, runs::list)
         .post_up_to(ENTRY_BYTES, "/runs", Operator, runs::submit)
+        .get("/settings", Viewer, settings::get)
+        .post("/settings", Operator, settings::change)
         .get("/runs/{run}", Viewer, runs::get)
         .post("/runs/{run}/cancel", Operator, runs::cancel)
         .post("/runs/{run}/pause", Operator, runs::pause)

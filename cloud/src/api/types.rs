@@ -58,6 +58,32 @@ pub struct Token {
     pub listen: String,
 }
 
+/// For whom a setting holds: one node, those with a label (`KEY=VALUE`), or the fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeQuery {
+    /// Its name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+/// A setting to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewSetting {
+    /// For whom.
+    #[serde(flatten)]
+    pub of: ScopeQuery,
+    /// Its key, as `max_retries`.
+    pub key: String,
+    /// Its value in the grammar of the configuration; null unsets it.
+    pub value: Option<String>,
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+}
+
 /// Who asks for something, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

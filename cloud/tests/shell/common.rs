@@ -38,6 +38,7 @@ pub(crate) fn options(data: &Path) -> Options {
         certificate_life: cloud::CERTIFICATE_LIFE,
         renewal_grace: cloud::RENEWAL_GRACE,
         backup: None,
+        scheduler: shared::config::scheduler::Scheduler::default(),
     }
 }
 

@@ -83,6 +83,7 @@ fn task(n: u32) -> Task {
         batch: None,
         upward_rank: u64::from(u32::MAX - n),
         matrix: None,
+        retry_left: shared::workflow::RetryLeft::default(),
     }
 }
 
@@ -103,6 +104,7 @@ fn config() -> Config {
         fact_window: Span::secs(86_400),
         has_coordinator: false,
         version: "bench".to_owned(),
+        scheduler: shared::config::scheduler::Scheduler::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::ready::{Class, Ready};
 use crate::rng::Rng;
 use crate::schedules::Schedules;
 use crate::state::{Row, SliceKey, State, TaskKey, Touch};
+use shared::config::scheduler::Scheduler;
 use shared::directive::Directive;
 use shared::fact::{Body, Fact};
 use shared::ids::{AttemptRef, BootId, Hash};
@@ -273,9 +274,25 @@ impl Agent {
         self.absorb(touch, fx);
     }
 
+    /// What holds where specifications say nothing: every field is set.
+    #[must_use]
+    pub fn settings(&self) -> Scheduler {
+        let set = self.state.settings.over(self.config.scheduler);
+        set.over(Scheduler::DEFAULT)
+    }
+
+    /// The shell learns them once they are durable.
+    pub(crate) fn tell_settings(&self, fx: &mut Effects) {
+        let settings = Action::Settings(self.settings());
+        fx.after.push(Post::Act(settings));
+    }
+
     /// Brings the indexes up to date with the fold.
     pub(crate) fn absorb(&mut self, touch: Touch, fx: &mut Effects) {
         self.dirty.extend(touch.rows);
+        if touch.settings {
+            self.tell_settings(fx);
+        }
         for task in touch.unready {
             self.ready.remove(task);
             self.files.leave(task);

@@ -200,10 +200,11 @@ impl Agent {
         };
         let task = slice.task(key.pos);
         let used = slice.slot(key.pos).used + 1;
-        let (max, rule) = (task.retry.max_attempts, task.retry.on_exhausted);
+        let retry = task.retry_under(&self.settings());
+        let (max, rule) = (retry.max_attempts, retry.on_exhausted);
         let code = end.exit.filter(|_| end.reason != Reason::TimedOut);
         let numbers = [u64::from(used), u64::from(max), 0];
-        if code.is_some_and(|code| excluded(&task.retry, code)) {
+        if code.is_some_and(|code| excluded(&retry, code)) {
             self.note(
                 key,
                 DecisionKind::Refused,
@@ -231,7 +232,7 @@ impl Agent {
             };
         } else {
             let draw = self.rng.next();
-            let pause = backoff(&task.retry, used, draw);
+            let pause = backoff(&retry, used, draw);
             end.retry_in = Some(pause);
             end.task = TaskState::Retrying;
             let numbers = [u64::from(used), u64::from(max), pause.0];

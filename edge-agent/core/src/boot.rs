@@ -39,6 +39,7 @@ impl Agent {
             self.on_ended(end, fx);
         }
         self.resolve(&boot.directories, rebooted, fx);
+        self.tell_settings(fx);
         self.look_at_all(fx);
         self.settle(fx);
         self.tidy_soon();

@@ -2,6 +2,7 @@
 
 use crate::pressure::Pressure;
 use serde::{Deserialize, Serialize};
+use shared::config::scheduler::Scheduler;
 use shared::explain::Reason;
 use shared::fact::OutputFile;
 use shared::ids::{AttemptRef, BootId, Hash, Incarnation, NodeId, RunId, ScheduleId, TaskIdx};
@@ -39,6 +40,9 @@ pub struct Config {
     pub has_coordinator: bool,
     /// Version of the program, for people.
     pub version: String,
+    /// What holds where neither specifications nor the coordinator say anything, as far as it was
+    /// configured here.
+    pub scheduler: Scheduler,
 }
 
 /// How this start came about. The first event after the state was loaded.
@@ -330,4 +334,7 @@ pub enum Action {
         /// For people.
         why: String,
     },
+    /// What holds from now on where specifications say nothing: every field is set. Asked for at
+    /// each start and after each change.
+    Settings(Scheduler),
 }

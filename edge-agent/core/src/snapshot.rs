@@ -3,15 +3,33 @@
 
 use crate::scheduled::Scheduled;
 use crate::slice::{Answers, Slice, Slot};
-use crate::state::{CHUNK, Open, Row, Run, SliceKey, State, key};
+use crate::state::{CHUNK, Open, Run, SliceKey, State, key};
 use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
 use shared::codec;
+use shared::config::scheduler::Scheduler;
 use shared::directive::Upstream;
-use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, SliceRef, TaskIdx};
+use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A row of the snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Row {
+    Core,
+    /// The wall clock at the last fact.
+    Wall,
+    Run(RunId),
+    Workflow(Hash),
+    /// What never changes of a slice.
+    Frame(SliceKey),
+    /// What changes of it.
+    Slice(SliceKey),
+    /// Its tasks, `CHUNK` at a time.
+    Chunk(SliceKey, u32),
+    Schedule(ScheduleId),
+}
 
 #[derive(Serialize, Deserialize)]
 struct Core {
@@ -21,6 +39,8 @@ struct Core {
     epochs: Vec<(SliceKey, Epoch)>,
     open: Vec<(u64, Open)>,
     forgotten: Vec<RunId>,
+    /// Newer than the row; absent in those of the first release.
+    settings: Scheduler,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,6 +93,7 @@ pub(crate) fn value(state: &State, row: &Row) -> Option<Vec<u8>> {
                 .map(|(n, open)| (*n, open.clone()))
                 .collect(),
             forgotten: state.forgotten.iter().copied().collect(),
+            settings: state.settings,
         })),
         Row::Wall => Some(codec::encode(&state.wall)),
         Row::Run(run) => state.runs.get(run).map(codec::encode),
@@ -144,7 +165,7 @@ pub(crate) fn read(rows: &[(String, Vec<u8>)], after: (u64, u64)) -> Result<Stat
     for (name, bytes) in &table {
         let bad = |_| damaged(name);
         if *name == "core" {
-            read_core(&mut state, codec::decode(bytes).map_err(bad)?);
+            read_core(&mut state, codec::decode_extended(bytes).map_err(bad)?);
         } else if *name == "wall" {
             state.wall = codec::decode(bytes).map_err(bad)?;
         } else if let Some(run) = name.strip_prefix("run/") {
@@ -181,6 +202,7 @@ fn read_core(state: &mut State, core: Core) {
     state.epochs = core.epochs.into_iter().collect();
     state.open = core.open.into_iter().collect();
     state.forgotten = core.forgotten.into();
+    state.settings = core.settings;
 }
 
 fn read_slice(

@@ -1,11 +1,14 @@
 //! The state as a fold over the two logs. What is decided live and what is replayed goes through
 //! the same `apply_*`; they never emit anything, and report in `Touch` what changed.
 
+pub(crate) use crate::snapshot::Row;
+
 use crate::scheduled::Scheduled;
 use crate::slice::{Misfit, Slice, Verdict};
 use serde::{Deserialize, Serialize};
 use shared::approval::Answer;
 use shared::codec;
+use shared::config::scheduler::Scheduler;
 use shared::directive::{self, Assign, Upstream};
 use shared::explain::Reason;
 use shared::fact::{self, End, Fact, Outcome};
@@ -76,23 +79,6 @@ pub enum Open {
     },
 }
 
-/// A row of the snapshot.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Row {
-    Core,
-    /// The wall clock at the last fact.
-    Wall,
-    Run(RunId),
-    Workflow(Hash),
-    /// What never changes of a slice.
-    Frame(SliceKey),
-    /// What changes of it.
-    Slice(SliceKey),
-    /// Its tasks, `CHUNK` at a time.
-    Chunk(SliceKey, u32),
-    Schedule(ScheduleId),
-}
-
 /// What a fold step changed, for whoever keeps indexes over the state.
 #[derive(Debug, Default)]
 pub(crate) struct Touch {
@@ -120,6 +106,8 @@ pub(crate) struct Touch {
     pub(crate) succeeded: Vec<TaskKey>,
     /// Schedules whose slots are to be looked at.
     pub(crate) schedules: BTreeSet<ScheduleId>,
+    /// The coordinator changed the settings.
+    pub(crate) settings: bool,
 }
 
 /// The fold.
@@ -153,6 +141,8 @@ pub struct State {
     pub schedules: BTreeMap<ScheduleId, Scheduled>,
     /// What the wall clock showed at the last fact.
     pub wall: Unix,
+    /// What the coordinator said last about what holds where specifications say nothing.
+    pub settings: Scheduler,
 }
 
 /// The key of a slice.
@@ -307,6 +297,12 @@ impl State {
             }) => {
                 let at = directive.map_or(Unix(0), |directive| directive.at);
                 Some(self.ordered((*schedule, *epoch, *order), what, (by, at), touch))
+            }
+            Some(Body::Configure(settings)) => {
+                self.settings = *settings;
+                touch.rows.insert(Row::Core);
+                touch.settings = true;
+                None
             }
         };
         if let Some(open) = open {

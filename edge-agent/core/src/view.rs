@@ -49,6 +49,8 @@ pub struct Status {
     pub room: bool,
     /// Whether the wall clock was set since the machine booted.
     pub clock_trusted: bool,
+    /// What holds where specifications say nothing: name and value, as in the configuration.
+    pub scheduler: BTreeMap<String, String>,
 }
 
 /// A run, as far as it is here.
@@ -176,6 +178,7 @@ impl Agent {
             uploads: self.files.backlog() as u64,
             room: self.has_room(),
             clock_trusted: self.clock_trusted,
+            scheduler: self.settings().texts(),
         }
     }
 

@@ -147,5 +147,6 @@ fn task() -> Task {
         batch: None,
         upward_rank: 0,
         matrix: None,
+        retry_left: shared::workflow::RetryLeft::default(),
     }
 }

@@ -78,6 +78,7 @@ fn config() -> Config {
         fact_window: Span::secs(3600),
         has_coordinator: false,
         version: "test".to_owned(),
+        scheduler: shared::config::scheduler::Scheduler::default(),
     }
 }
 
@@ -119,6 +120,7 @@ fn task(n: u32) -> Task {
         batch: None,
         upward_rank: 1,
         matrix: None,
+        retry_left: shared::workflow::RetryLeft::default(),
     }
 }
 

@@ -221,7 +221,7 @@ fn settings(task: &Task) -> Vec<u8> {
             &task.needs,
             &task.resources,
             task.priority,
-            &task.retry,
+            (&task.retry, &task.retry_left),
             task.timeout,
             task.deadline,
         ),

@@ -7,8 +7,8 @@ use super::units::Deadline;
 use super::value::{Layers, Value};
 use crate::time::{Span, Unix};
 use crate::workflow::{
-    Action, Disconnect, OnExhausted, Placement, Resources, Retry, SideEffects, Task, TriggerRule,
-    When,
+    Action, Disconnect, OnExhausted, Placement, Resources, Retry, RetryLeft, SideEffects, Task,
+    TriggerRule, When,
 };
 use std::collections::BTreeMap;
 
@@ -105,6 +105,7 @@ pub(crate) fn task(
         resources: resources(&layers.inside("resources")),
         priority: number(layers, "priority"),
         retry: retry(&layers.inside("retry"), sink),
+        retry_left: retry_left(&layers.inside("retry")),
         timeout: span(layers, "timeout"),
         deadline: deadline(layers, submitted_at, sink),
         kill_grace: span(layers, "kill_grace").unwrap_or_default(),
@@ -192,10 +193,14 @@ fn resources(layers: &Layers<'_>) -> Resources {
 }
 
 fn retry(layers: &Layers<'_>, sink: &mut Sink) -> Retry {
-    let initial_interval = span(layers, "initial_interval").unwrap_or_default();
+    let mut initial_interval = span(layers, "initial_interval").unwrap_or_default();
     let mut max_interval = span(layers, "max_interval").unwrap_or_default();
     if max_interval < initial_interval {
         match layers.given("max_interval") {
+            // the first pause is the default, and gives way
+            Some(_) if layers.given("initial_interval").is_none() => {
+                initial_interval = max_interval;
+            }
             Some((at, Value::Span(_))) => {
                 let first = initial_interval;
                 let what = format!(
@@ -228,6 +233,16 @@ fn retry(layers: &Layers<'_>, sink: &mut Sink) -> Retry {
             "pause" => OnExhausted::Pause,
             _ => OnExhausted::Fail,
         },
+    }
+}
+
+/// The fields that nobody wrote.
+fn retry_left(layers: &Layers<'_>) -> RetryLeft {
+    let left = |name: &str| layers.given(name).is_none();
+    RetryLeft {
+        max_attempts: left("max_attempts"),
+        initial_interval: left("initial_interval"),
+        max_interval: left("max_interval"),
     }
 }
 

@@ -105,6 +105,7 @@ impl From<Task> for super::Task {
             batch: old.batch,
             upward_rank: old.upward_rank,
             matrix: None,
+            retry_left: super::RetryLeft::default(),
         }
     }
 }
@@ -174,6 +175,10 @@ mod tests {
         let mut flow = spec::submission("f", text, &params, &SentFiles::new(), now)
             .expect("a correct specification");
         flow.format = 1;
+        for task in &mut flow.tasks {
+            // it knew no settings that could take the place of what it compiled
+            task.retry_left = super::super::RetryLeft::default();
+        }
         let old = codec::encode(&super::Workflow::from(&flow));
         let read = Workflow::decode(&old).expect("format 1 is read");
         assert_eq!(read, flow);

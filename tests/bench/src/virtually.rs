@@ -39,6 +39,7 @@ pub(crate) fn config(slots: u32) -> Config {
         fact_window: Span::secs(24 * 3600),
         has_coordinator: false,
         version: "bench".to_owned(),
+        scheduler: shared::config::scheduler::Scheduler::default(),
     }
 }
 

@@ -155,3 +155,53 @@ fn a_first_boot_enrols_from_a_token_file_and_several_addresses_are_tried_in_turn
     });
     drop(running);
 }
+
+#[test]
+fn a_setting_reaches_a_running_gateway_at_once_and_one_that_is_away_when_it_returns() {
+    let mut fleet = Fleet::start(&[&["--label", "site=a"], &["--label", "site=b"]]);
+    fleet.cut(1);
+    let set = fleet.json(&["config", "set", "max_retries", "1", "--label", "site=b"]);
+    assert_eq!(
+        (&set[0]["value"], &set[0]["from"]),
+        (&"1".into(), &"label site=b".into())
+    );
+    let _ = fleet.json(&["config", "set", "backoff_duration", "10ms"]);
+    let there = |fleet: &Fleet, node: usize, key: &str| {
+        let status = fleet.agent_json(node, &["status"]).remove(0);
+        status["scheduler"][key].as_str().map(str::to_owned)
+    };
+    fleet.wait("the setting to arrive", || {
+        (there(&fleet, 0, "backoff_duration").as_deref() == Some("10ms")).then_some(())
+    });
+    assert_eq!(there(&fleet, 0, "max_retries").as_deref(), Some("3"));
+    assert_eq!(there(&fleet, 1, "max_retries").as_deref(), Some("3"));
+    let shown = fleet.json(&["node", "get", "gw-1"]).remove(0);
+    assert_eq!(shown["settings"]["confirmed"], false);
+    fleet.join(1);
+    fleet.wait("the settings to be confirmed", || {
+        let node = fleet.json(&["node", "get", "gw-1"]).remove(0);
+        (node["settings"]["confirmed"] == true).then_some(())
+    });
+    // without a link, from its own disk, after a kill
+    fleet.cut(1);
+    fleet.kill_agent(1);
+    fleet.start_agent(1);
+    assert_eq!(there(&fleet, 1, "max_retries").as_deref(), Some("1"));
+    assert_eq!(
+        there(&fleet, 1, "backoff_duration").as_deref(),
+        Some("10ms")
+    );
+    let spec = "name: f\ntasks: {it: {placement: {node: gw-0}, shell: 'echo x >> @M/ran; exit 1'}}";
+    let run = fleet.submit(spec);
+    let _ = fleet.wait_run(&run, "failed");
+    assert_eq!(fleet.mark("ran").lines().count(), 4);
+    let output = fleet.cli(&["config", "set", "max_retry", "1"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("did you mean 'max_retries'?"),
+        "{}",
+        stderr(&output)
+    );
+    let output = fleet.cli(&["config", "set", "max_retries", "1", "--node", "nobody"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}

@@ -148,7 +148,12 @@ impl World {
             let text = format!("{} runs are not settled; {first}", unsettled.len());
             self.fail("convergence", text);
         }
-        unsettled.is_empty()
+        let nodes = self.view(Request::Nodes);
+        let differ = convergence::settings(self, nodes.as_ref());
+        if complain && let Some(first) = differ.first() {
+            self.fail("convergence", first.clone());
+        }
+        unsettled.is_empty() && differ.is_empty()
     }
 
     fn give_up(&mut self, restless: &[String]) {

@@ -125,6 +125,7 @@ impl Cloud {
             fold_facts: 20,
             record: record_limits(),
             backups: false,
+            scheduler: shared::config::scheduler::Scheduler::default(),
         }
     }
 }

@@ -241,6 +241,7 @@ impl Machine {
             fact_window: Span::secs(24 * 3600),
             has_coordinator: true,
             version: "simulated".to_owned(),
+            scheduler: shared::config::scheduler::Scheduler::default(),
         }
     }
 

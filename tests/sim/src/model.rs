@@ -4,6 +4,7 @@
 
 use crate::workload::PlannedRun;
 use shared::approval::Answer;
+use shared::config::scheduler::Scheduler;
 use shared::directive::{Body as Wanted, Directive, Upstream};
 use shared::fact::{Body, Fact, Outcome, OutputFile};
 use shared::ids::{AttemptRef, Hash, RunId, SliceRef, TaskIdx};
@@ -78,6 +79,8 @@ pub struct Model {
     pub ended: BTreeMap<AttemptRef, Outcome>,
     /// Number of the last directive folded.
     pub directives: u64,
+    /// What it was told last to hold where specifications say nothing.
+    pub settings: Scheduler,
     waiting: BTreeMap<u64, Wanted>,
 }
 
@@ -111,6 +114,7 @@ impl Model {
                     model.leaving = true;
                 }
             }
+            Wanted::Configure(settings) => self.settings = *settings,
             Wanted::Reset { .. } | Wanted::Answer { .. } | Wanted::Schedule { .. } => {}
         }
     }

@@ -11,6 +11,7 @@ use crate::truth::EdgeTruth;
 use crate::workload::{node_labels, node_name};
 use crate::world::{Ev, World};
 use cloud_core::event::{Input, Refused, Reply, Request, RequestId};
+use cloud_core::settings::Scope;
 use cloud_core::view;
 use edge_core::event::{Event, Local, LocalReply};
 use shared::ids::{BootId, Incarnation, NodeId, RunId};
@@ -63,6 +64,8 @@ pub enum Deed {
     Answer(usize),
     /// Answer questions at the coordinator.
     AnswerThere,
+    /// Change a setting, drawn by this number.
+    Configure(u64),
 }
 
 /// Requests under way.
@@ -309,6 +312,10 @@ impl World {
                 ));
             }
         }
+        let mut dice = self.dice.people.fork("settings", 0);
+        for n in 0..dice.below(6) {
+            deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Configure(n)));
+        }
         for (at, deed) in deeds {
             let position = self.people.deeds.len();
             self.people.deeds.push(deed);
@@ -325,7 +332,38 @@ impl World {
             Deed::Resume(m) => self.resume(m),
             Deed::Answer(m) => self.answer(m),
             Deed::AnswerThere => self.ask(Request::Waits, Purpose::Questions),
+            Deed::Configure(n) => self.configure(n),
         }
+    }
+
+    /// An operator changes or unsets what holds where specifications say nothing: for all, for a
+    /// site, or for one gateway, which may be away.
+    fn configure(&mut self, n: u64) {
+        let mut dice = self.dice.people.fork("setting", n);
+        let machine = &self.machines[dice.below(self.machines.len() as u64) as usize];
+        let scope = match (dice.below(3), machine.node, machine.labels.iter().next()) {
+            (0, Some(node), _) => Scope::Node(node),
+            (1, _, Some((key, value))) => Scope::Label {
+                key: key.clone(),
+                value: value.clone(),
+            },
+            _ => Scope::Fleet,
+        };
+        let (name, value) = match dice.below(3) {
+            0 => ("max_retries", dice.below(4).to_string()),
+            1 => ("backoff_duration", format!("{}s", dice.range(1, 30))),
+            _ => (
+                "resource_monitor_interval",
+                format!("{}s", dice.range(1, 9)),
+            ),
+        };
+        let request = Request::Configure {
+            scope,
+            name: name.to_owned(),
+            value: (!dice.chance(250)).then_some(value),
+            by: "somebody".to_owned(),
+        };
+        self.ask(request, Purpose::Act);
     }
 
     /// Somebody at gateway `m` answers questions.

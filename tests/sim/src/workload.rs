@@ -6,7 +6,7 @@ use shared::approval::{ANSWER_FILE, Approval};
 use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
 use shared::time::{Span, Unix};
 use shared::workflow::{
-    Action, Disconnect, FORMAT, Input, OnExhausted, Output, Placement, Resources, Retry,
+    Action, Disconnect, FORMAT, Input, OnExhausted, Output, Placement, Resources, Retry, RetryLeft,
     SideEffects, Source, Task, TriggerRule, When, Workflow,
 };
 use std::collections::BTreeMap;
@@ -286,6 +286,10 @@ impl Shape {
         if self.scope.people && rng.chance(self.asks) {
             return self.question(rng, position, needs, outputs.len());
         }
+        let (retry, retry_left) = match rng.fork("left", position as u64).chance(250) {
+            true => (defaults(), LEFT),
+            false => (retry(rng), RetryLeft::default()),
+        };
         Task {
             id: format!("t{position}"),
             description: String::new(),
@@ -302,7 +306,7 @@ impl Shape {
                 ..Resources::default()
             },
             priority: rng.below(3) as i32,
-            retry: retry(rng),
+            retry,
             timeout: (habit.hangs > 0 || rng.chance(500)).then_some(patience),
             deadline: None,
             kill_grace: Span(rng.range(500, 10_000)),
@@ -318,6 +322,7 @@ impl Shape {
             batch: None,
             upward_rank: 0,
             matrix: None,
+            retry_left,
         }
     }
 
@@ -365,6 +370,7 @@ impl Shape {
             batch: None,
             upward_rank: 0,
             matrix: None,
+            retry_left: RetryLeft::default(),
         }
     }
 
@@ -435,6 +441,26 @@ impl Shape {
             lost_after,
             replace: lost_after.is_some() && side_effects != SideEffects::AtMostOnce,
         }
+    }
+}
+
+/// A specification that says nothing of `retry`.
+const LEFT: RetryLeft = RetryLeft {
+    max_attempts: true,
+    initial_interval: true,
+    max_interval: true,
+};
+
+fn defaults() -> Retry {
+    Retry {
+        max_attempts: 4,
+        initial_interval: Span::secs(30),
+        backoff_milli: 2000,
+        max_interval: Span::secs(600),
+        jitter_milli: 200,
+        retry_on: Vec::new(),
+        no_retry_on: Vec::new(),
+        on_exhausted: OnExhausted::Fail,
     }
 }
 

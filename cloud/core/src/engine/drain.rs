@@ -35,6 +35,7 @@ impl<S: Store> Engine<S> {
             let mut inbox = self.take_messages(&mut budget);
             if inbox.is_empty() {
                 // only when all that is known of a run is folded
+                self.configure_nodes();
                 self.place()?;
                 self.seal_round();
                 inbox = self.take_messages(&mut budget);

@@ -351,6 +351,7 @@ impl<S: Store> Engine<S> {
         self.heard_now(node);
         self.pump.insert(node);
         self.plan_all = true;
+        self.configure.insert(node);
         // what it offers may be another now than when it refused
         self.offer_again(Some(node))
     }

@@ -100,6 +100,7 @@ impl<S: Store> Engine<S> {
             | Request::EnrolledBefore { .. }
             | Request::Tokens
             | Request::Backup
+            | Request::Settings { .. }
             | Request::RunsChangedSince { .. }
             | Request::Access
             | Request::Events { .. }
@@ -236,6 +237,7 @@ impl<S: Store> Engine<S> {
                 let backup = crate::fleet::Backup { at, place };
                 (fleet, self.backup_done(backup, &cursors))
             }
+            change @ Request::Configure { .. } => (fleet, self.settings(&change)),
             other => (fleet, self.write_access(other)),
         })
     }
@@ -405,6 +407,7 @@ impl<S: Store> Engine<S> {
                 Some(id) => Ok(Reply::Node(Box::new(self.view_one_node(id)))),
                 None => Err(no_node(&name)),
             },
+            asked @ Request::Settings { .. } => self.settings(&asked),
             Request::Waits => Ok(Reply::Waits(self.waits())),
             Request::Access => Ok(Reply::Access(self.view_access())),
             Request::Events { after, limit } => return self.read_events(after, limit),

@@ -146,6 +146,7 @@ impl<S: Store> Engine<S> {
             slices: node.slices.len() as u64,
             running: running.get(&id).copied().unwrap_or(0),
             unconfirmed: node.directives.number.saturating_sub(node.confirmed),
+            settings: self.view_settings(&crate::settings::Scope::Node(id)),
             note: (!notes.is_empty()).then(|| notes.join("; ")),
             certificate: node.certificate.map(|known| view::Certificate {
                 until: known.until,

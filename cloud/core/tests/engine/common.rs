@@ -32,6 +32,7 @@ pub(crate) fn config() -> Config {
         fold_facts: 1000,
         record: cloud_core::record::Limits::default(),
         backups: false,
+        scheduler: shared::config::scheduler::Scheduler::default(),
     }
 }
 
@@ -83,6 +84,7 @@ pub(crate) fn task(id: &str, needs: &[u32]) -> Task {
         batch: None,
         upward_rank: 0,
         matrix: None,
+        retry_left: shared::workflow::RetryLeft::default(),
     }
 }
 
@@ -109,6 +111,7 @@ pub(crate) struct Agent {
     pub(crate) session: u64,
     pub(crate) conn: Conn,
     pub(crate) proof: Option<[u8; 16]>,
+    pub(crate) features: u64,
     pub(crate) facts: Vec<Vec<u8>>,
     pub(crate) head: Head,
     pub(crate) directives: Head,
@@ -400,6 +403,7 @@ impl Env {
             session: 0,
             conn: Conn(0),
             proof: None,
+            features: shared::wire::FEATURES & !shared::wire::CONFIGURE,
             facts: Vec::new(),
             head: Head::origin(node, incarnation, Direction::Up),
             directives: Head::origin(node, incarnation, Direction::Down),
@@ -426,7 +430,7 @@ impl Env {
         let hello = Hello {
             protocol_min: 1,
             protocol_max: 1,
-            features: shared::wire::FEATURES,
+            features: agent.features,
             version: "test".to_owned(),
             node: agent.node,
             name: agent.name.clone(),

@@ -18,4 +18,5 @@ mod refusals;
 mod restore;
 mod runs;
 mod sessions;
+mod settings;
 mod window;

@@ -9,7 +9,7 @@ use crate::table::{Cell, Table};
 use crate::text::{ago, bytes, now};
 use cloud::api::telemetry::Newest;
 use cloud::api::types::Ask;
-use cloud_core::view::{AsOf, Node};
+use cloud_core::view::{AsOf, Node, Settings};
 use serde::Serialize;
 use shared::state::NodeState;
 use std::collections::BTreeMap;
@@ -151,6 +151,19 @@ pub(super) fn as_of(as_of: &AsOf) -> String {
     format!("{at}{behind}, heard {}", heard(as_of))
 }
 
+/// What holds there, but for what its own configuration says.
+fn settings(settings: &Settings) -> String {
+    let set = settings.settings.iter();
+    let set: Vec<String> = set
+        .map(|one| format!("{}={}", one.key, one.value))
+        .collect();
+    let confirmed = match settings.confirmed {
+        Some(false) => " (not confirmed yet)",
+        _ => "",
+    };
+    format!("{}{confirmed}", set.join(", "))
+}
+
 /// A capacity from here on says that the node does not count this resource.
 const UNLIMITED: u64 = 1 << 60;
 
@@ -190,6 +203,7 @@ fn show(node: &Node, newest: Option<&Newest>, out: &mut Output) -> Result<(), Fa
             "not confirmed",
             format!("{} directives", node.unconfirmed).into(),
         ),
+        ("settings", settings(&node.settings).into()),
         ("incarnation", (&node.incarnation).into()),
     ];
     lines.extend(newest.map(telemetry::lines).into_iter().flatten());

@@ -118,6 +118,7 @@ fn serve(data: PathBuf) -> (Ready, oneshot::Sender<()>, JoinHandle<()>) {
         certificate_life: cloud::CERTIFICATE_LIFE,
         renewal_grace: cloud::RENEWAL_GRACE,
         backup: None,
+        scheduler: shared::config::scheduler::Scheduler::default(),
     };
     let (told, is_ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();

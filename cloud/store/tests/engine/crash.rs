@@ -25,6 +25,7 @@ fn config() -> Config {
         fold_facts: 10,
         record: cloud_core::record::Limits::default(),
         backups: false,
+        scheduler: shared::config::scheduler::Scheduler::default(),
     }
 }
 

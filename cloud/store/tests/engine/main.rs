@@ -33,5 +33,7 @@ mod restore;
 mod runs;
 #[path = "../../../core/tests/engine/sessions.rs"]
 mod sessions;
+#[path = "../../../core/tests/engine/settings.rs"]
+mod settings;
 #[path = "../../../core/tests/engine/window.rs"]
 mod window;

@@ -45,6 +45,7 @@ pub(crate) fn config() -> Config {
         fact_window: Span::secs(3600),
         has_coordinator: true,
         version: "test".to_owned(),
+        scheduler: shared::config::scheduler::Scheduler::default(),
     }
 }
 
@@ -98,6 +99,7 @@ pub(crate) fn task(id: &str, needs: &[u32]) -> Task {
         batch: None,
         upward_rank: 1,
         matrix: None,
+        retry_left: shared::workflow::RetryLeft::default(),
     }
 }
 

@@ -9,4 +9,5 @@ mod marks;
 mod replay;
 mod rules;
 mod schedules;
+mod settings;
 mod tidy;

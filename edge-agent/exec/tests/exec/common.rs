@@ -195,5 +195,6 @@ fn task(action: Action) -> Task {
         batch: None,
         upward_rank: 0,
         matrix: None,
+        retry_left: shared::workflow::RetryLeft::default(),
     }
 }

@@ -5,12 +5,12 @@ use cloud_core::event::Reply;
 use cloud_core::view;
 use shared::ids::RunId;
 use shared::state::RunState;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What it means.
 pub const DEFINITION: &str = "Faults stop, every node is back or forgotten, people free what is in quarantine: within the \
     idle timeout, the longest backoff and the work that is left every run is final or waits for a person, every node \
-    has a session, each cursor equals its node's head, both sides agree, and no process or request is left.";
+    has a session, each cursor equals its node's head, both sides agree, also on settings, and no process or request is left.";
 
 /// What is not at rest at the edge and between the sides.
 #[must_use]
@@ -82,6 +82,36 @@ pub fn unsettled(runs: &[view::Run]) -> Vec<String> {
         })
         .map(|run| format!("run {} is {} ({:?})", run.id, run.state, run.tasks))
         .collect()
+}
+
+/// Gateways that do not follow the settings that the coordinator shows for them.
+#[must_use]
+pub fn settings(world: &World, nodes: Option<&Reply>) -> Vec<String> {
+    let Some(Reply::Nodes(nodes)) = nodes else {
+        return vec!["the coordinator does not say what is set".to_owned()];
+    };
+    let mut differ = Vec::new();
+    for machine in world.machines.iter().filter(|one| !one.destroyed) {
+        let shown = nodes.iter().find(|one| Some(one.id) == machine.node);
+        let gone = |one: &&view::Node| one.state == "forgotten";
+        let Some(shown) = shown.filter(|one| !gone(one) && machine.life != usize::MAX) else {
+            continue;
+        };
+        let set = shown
+            .settings
+            .settings
+            .iter()
+            .filter(|one| one.from != "default");
+        let set: BTreeMap<String, String> = set
+            .map(|one| (one.key.clone(), one.value.clone()))
+            .collect();
+        let there = world.lives[machine.life].model.settings.texts();
+        if set != there || shown.settings.confirmed == Some(false) {
+            let name = &machine.name;
+            differ.push(format!("{name} follows {there:?}, {set:?} is shown"));
+        }
+    }
+    differ
 }
 
 /// The runs in an answer.

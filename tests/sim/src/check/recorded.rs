@@ -77,8 +77,13 @@ fn broken(text: impl Into<String>) -> Wrong {
     wrong("recorded", text)
 }
 
+/// Whether it may be about a node: the record has its name, the request its id.
+fn may_name_a_node(what: &str) -> bool {
+    what.starts_with("node") || what.starts_with("config")
+}
+
 fn key(entry: &Audited) -> (String, String) {
-    let about = if entry.what.starts_with("node") {
+    let about = if may_name_a_node(&entry.what) {
         String::new()
     } else {
         entry.about.clone()
@@ -94,7 +99,7 @@ pub fn on_answer(world: &mut World, request: &Request, reply: &Reply) {
     let about = match (reply, action.about) {
         (Reply::Submitted(run), _) => run.to_string(),
         (_, About::Run(run)) => run.to_string(),
-        (_, About::Name(name)) if !action.what.starts_with("node") => name.to_owned(),
+        (_, About::Name(name)) if !may_name_a_node(action.what) => name.to_owned(),
         _ => String::new(),
     };
     let key = (action.what.to_owned(), about);
