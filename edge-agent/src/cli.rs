@@ -196,6 +196,17 @@ enum Command {
     /// Make, show and change schedules that fire on this gateway.
     #[command(subcommand)]
     Schedule(schedule_commands::Command),
+    /// Read the journal of a stopped agent.
+    #[command(subcommand)]
+    Journal(Journal),
+}
+
+#[derive(Debug, Subcommand)]
+enum Journal {
+    /// Print every fact and directive that is there as a JSON line: number, hash, content.
+    Export,
+    /// Recompute the hash chains of both logs and compare them with what is stored.
+    Verify,
 }
 
 #[derive(Debug, Subcommand)]
@@ -251,6 +262,9 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             task: Some(task),
         } => commands::resume(&common, run, task),
         Command::Resume { run, task: None } => commands::pause(&common, run, false),
+        Command::Journal(command) => {
+            crate::journal::run(&common, matches!(command, Journal::Export))
+        }
         Command::Schedule(command) => schedule_commands::run(&common, command),
     }
 }

@@ -13,6 +13,7 @@ mod commands;
 pub mod config;
 pub mod control;
 pub mod data;
+mod journal;
 mod launch;
 pub mod linking;
 pub mod local;

@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use certs::{Authority, NodeKey};
-use e2e::agent::stderr;
-use e2e::fleet::Fleet;
+use e2e::agent::{stderr, stdout};
+use e2e::fleet::{Fleet, output, program};
 use serde_json::Value;
 use shared::time::{Span, Unix};
 use std::collections::BTreeMap;
@@ -149,4 +149,36 @@ fn a_coordinator_and_gateways_of_the_first_release_go_on_where_they_were() {
     let new =
         fleet.submit("name: new\ntasks: {a: {shell: echo new, placement: {labels: {role: a}}}}");
     let _ = fleet.wait_run(&new, "succeeded");
+}
+
+/// The journals of the first release, with facts in segments, are whole.
+#[test]
+fn journals_of_the_first_release_are_read_and_their_chains_hold() {
+    let base = tempfile::tempdir().unwrap();
+    unpack("m1", "gw-0", base.path());
+    let journal = |what: &str| {
+        let mut command = program("driftless-agent");
+        let data = base.path().join("gw-0");
+        output(command.args(["journal", what, "--data"]).arg(data))
+    };
+    let verified = journal("verify");
+    assert!(verified.status.success(), "{}", stderr(&verified));
+    let said = stdout(&verified);
+    let logs: Vec<Value> = said
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(logs.len(), 2);
+    for log in &logs {
+        assert_eq!(
+            (&log["checked"], &log["unreadable"]),
+            (&true.into(), &0.into())
+        );
+    }
+    let exported = journal("export");
+    let facts = stdout(&exported)
+        .lines()
+        .filter(|l| l.contains("\"log\":\"fact\""))
+        .count();
+    assert_eq!(Some(facts as u64), logs[0]["last"].as_u64());
 }
