@@ -231,8 +231,17 @@ impl Keeper {
     }
 
     fn sync_all(&mut self) {
-        let owed = self.books.iter().filter(|(_, book)| book.is_owed());
-        let owed: Vec<NodeId> = owed.map(|(node, _)| *node).collect();
+        // A session whose file could not be synced or read waits for a receipt all the same.
+        let live = self.sessions.keys().copied();
+        let lost: Vec<NodeId> = live.filter(|node| !self.books.contains_key(node)).collect();
+        let again = lost.into_iter().filter(|node| self.book(*node).is_ok());
+        let mut owed: Vec<NodeId> = again.collect();
+        let books = self.books.iter();
+        owed.extend(
+            books
+                .filter(|(_, book)| book.is_owed())
+                .map(|(node, _)| *node),
+        );
         for node in owed {
             self.sync(node);
         }
