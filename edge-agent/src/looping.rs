@@ -16,6 +16,7 @@ use edge_core::event::{Action, Boot, Event, Local, LocalReply, ProcessEnd};
 use edge_core::store::Store;
 use edge_exec as exec;
 use serde_json::json;
+use shared::config::scheduler::Scheduler;
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, TaskIdx};
 use shared::time::{Mono, Now, Span, Stamp};
@@ -206,6 +207,8 @@ struct Hands {
     slots: usize,
     /// Why the loop is to end.
     ending: Option<Ending>,
+    /// Settings that the monitor has not been told.
+    settings: Option<Scheduler>,
 }
 
 /// The loop and all it works with.
@@ -290,6 +293,7 @@ impl<S: Store + Send + 'static> Loop<S> {
             begun: BTreeSet::new(),
             slots,
             ending: None,
+            settings: None,
         };
         Self {
             mailbox,
@@ -586,6 +590,11 @@ impl<S: Store + Send + 'static> Loop<S> {
     fn decide(&mut self, events: Vec<Event>) {
         let Self { driver, hands, .. } = self;
         let result = driver.run(clock::now(), events, &mut |action| hands.act(action));
+        if let Some(settings) = self.hands.settings.take() {
+            let every = settings.resource_monitor_interval;
+            self.telemetry
+                .set_interval(every.map(|every| Duration::from_millis(every.0)));
+        }
         self.telemetry.fact(self.driver.agent().state().facts);
         match result {
             Ok(()) if self.unsettled.is_empty() || self.driver.has_uncommitted() => {}
@@ -662,10 +671,11 @@ impl Hands {
             }
             Action::Hangup { session } => self.tell_link(LinkCommand::Hangup { session }),
             Action::Fetch { hash, size } => self.tell_link(LinkCommand::Fetch { hash, size }),
-            Action::Settings(settings) => tracing::info!(
-                settings = ?settings.texts(),
-                "this holds where specifications say nothing"
-            ),
+            Action::Settings(settings) => {
+                let texts = settings.texts();
+                tracing::info!(settings = ?texts, "this holds where specifications say nothing");
+                self.settings = Some(settings);
+            }
             Action::Upload { hash, .. } => self.tell_link(LinkCommand::Upload { hash }),
         }
     }
