@@ -280,6 +280,14 @@ impl Authority {
             .subject_public_key_info()]))
     }
 
+    /// End of validity of the authority's own certificate; none where it cannot be read.
+    #[must_use]
+    pub fn until(&self) -> Option<Unix> {
+        use x509_parser::prelude::{FromDer, X509Certificate};
+        let (_, read) = X509Certificate::from_der(&self.certificate).ok()?;
+        Some(Unix(read.validity().not_after.timestamp() * 1000))
+    }
+
     /// Whether this authority issued `certificate`; not whether it is valid now.
     #[must_use]
     pub fn issued(&self, certificate: &CertificateDer<'_>) -> bool {

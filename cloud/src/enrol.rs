@@ -13,6 +13,7 @@ use shared::codec;
 use shared::ids::{Hash, NodeId};
 use shared::state::NodeState;
 use shared::time::{Span, Unix};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -336,4 +337,33 @@ async fn renewed(app: &App, caller: &Caller, request: &[u8]) -> Result<Certified
     };
     certify(app, caller.id, wish.certificate(app, key)).await?;
     wish.sign(app, caller.id)
+}
+
+/// How often certificates are looked through.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// Warns, once for each certificate, when one should have been renewed long ago: its node is
+/// offline, or cannot renew.
+pub(crate) async fn warn_of_expiry(app: Arc<App>) {
+    let mut told = BTreeSet::new();
+    loop {
+        let late = Unix(
+            clock::wall()
+                .0
+                .saturating_add(app.lives.certificate.0 as i64 / 6),
+        );
+        if let Ok(Reply::Nodes(nodes)) = app.engine.ask(Request::Nodes).await {
+            let here = nodes.into_iter();
+            for node in here.filter(|node| node.state != NodeState::Forgotten.text()) {
+                let Some(known) = node.certificate.filter(|known| known.until < late) else {
+                    continue;
+                };
+                if told.insert((node.id, known.until)) {
+                    let (name, until) = (node.name, known.until);
+                    tracing::warn!(name, %until, "a certificate was not renewed in its time");
+                }
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::backup::Periodic;
 use crate::clock;
 use crate::data::{DataDir, DataError};
-use crate::enrol::Lives;
+use crate::enrol::{self, Lives};
 use crate::host::{self, Handle};
 use crate::periodic;
 use crate::revoked::{self, Revocations};
@@ -319,6 +319,7 @@ impl Parts {
         } = self;
         let backups = backup.map(|periodic| tokio::spawn(periodic::run(app.clone(), periodic)));
         let accepting = tokio::spawn(sessions::accept(app.clone(), endpoint.clone()));
+        let warning = tokio::spawn(enrol::warn_of_expiry(app.clone()));
         let router = api::router(app.clone());
         let serving = tokio::spawn(server::serve(app.clone(), listener, tls, router));
         let mut changes = app.engine.changes();
@@ -335,6 +336,7 @@ impl Parts {
         let _ = tokio::time::timeout(STOP, close).await;
         accepting.abort();
         backups.iter().for_each(tokio::task::JoinHandle::abort);
+        warning.abort();
         app.engine.stop().await;
         let ended = tokio::task::spawn_blocking(move || thread.join());
         match tokio::time::timeout(STOP, ended).await {

@@ -1,5 +1,6 @@
 //! The agent's command line: `driftless-agent …`, the same as `driftless agent …`.
 
+use crate::check;
 use crate::commands;
 use crate::config;
 use crate::run::{self, RunArgs};
@@ -36,6 +37,14 @@ Examples:
 
 One answer counts: the one that this gateway records first, whether it was given here or came from the
 coordinator. The other is kept and shown with who gave it and when.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  driftless-agent check
+  driftless-agent check --json --data /var/lib/driftless-agent
+
+Each line is ok, warning or error, with the mend. It works without a network and without a running
+agent. Exit codes: 0 no error, 1 an error";
 
 /// The agent's commands.
 #[derive(Debug, Parser)]
@@ -121,6 +130,9 @@ enum Command {
     Config(Config),
     /// Show the agent, its link and what it has not brought back yet.
     Status,
+    /// Check this gateway: clock, disk, certificate, the way to the coordinator, kernel, store.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check,
     /// Show its tasks.
     Ps {
         /// Ended ones, too.
@@ -239,6 +251,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::main(&given, &args),
         Command::Config(Config::Check) => commands::check_config(&given),
         Command::Status => commands::status(&common),
+        Command::Check => check::main(&common),
         Command::Ps { all } => commands::ps(&common, all),
         Command::Logs { run, task, attempt } => commands::logs(&common, run, task, attempt),
         Command::Telemetry(args) => commands::telemetry(&common, &args),

@@ -121,6 +121,16 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// `good for 58 d, until …`.
+fn certificate_text(known: &Value) -> String {
+    let days = known["days_left"].as_i64().unwrap_or(0);
+    let until = Unix(known["until"].as_i64().unwrap_or(0));
+    match days < 0 {
+        true => format!("EXPIRED at {until}; it is renewed when the coordinator is reached"),
+        false => format!("good for {days} d, until {until}"),
+    }
+}
+
 /// A field of the status as it is read aloud: `0 of 2` slots, `3 succeeded, 1 failed`.
 fn for_people(name: &str, value: &Value) -> String {
     match value {
@@ -135,6 +145,7 @@ fn for_people(name: &str, value: &Value) -> String {
                 .collect();
             parts.join(", ")
         }
+        Value::Object(_) if name == "certificate" => certificate_text(value),
         Value::Object(counts) if counts.is_empty() => "-".to_owned(),
         Value::Object(counts) => {
             let parts: Vec<String> = counts
@@ -199,7 +210,13 @@ pub(crate) fn check_config(given: &Given) -> ExitCode {
 /// `status`.
 pub(crate) fn status(common: &Common) -> ExitCode {
     finish((|| {
-        let value = one_value(common, &Request::Status)?;
+        let mut value = one_value(common, &Request::Status)?;
+        if let (Some(known), Some(fields)) = (
+            crate::check::certificate_view(&common.data),
+            value.as_object_mut(),
+        ) {
+            fields.insert("certificate".to_owned(), known);
+        }
         if common.json {
             return Ok(writeln!(io::stdout(), "{value}")?);
         }

@@ -251,21 +251,7 @@ impl DataDir {
     }
 
     fn read(&self, name: &str) -> Result<Option<Identity>, DataError> {
-        let dir = || self.path.display().to_string();
-        let damaged = |what: String| DataError::Damaged { dir: dir(), what };
-        let bytes = match fs::read(self.path.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|error| damaged(format!("{name} cannot be read: {error}")))?,
-        };
-        if let Some(found) = newer(&bytes) {
-            return Err(DataError::Newer { dir: dir(), found });
-        }
-        let identity: Identity =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(format!("{name}: {error}")))?;
-        match identity.is_sound() {
-            true => Ok(Some(identity)),
-            false => Err(damaged(format!("{name} holds no sound identity"))),
-        }
+        read_identity(&self.path, name)
     }
 
     /// Makes `identity` durable. The store must have been made before.
@@ -287,6 +273,32 @@ impl DataDir {
     pub(crate) fn confirm(&self) -> io::Result<()> {
         fs::rename(self.path.join(NEXT), self.path.join(IDENTITY))?;
         File::open(&self.path)?.sync_all()
+    }
+}
+
+/// Who the agent in `dir` is, for those who only look: nothing is locked or made.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(crate) fn identity_at(dir: &Path) -> Result<Option<Identity>, String> {
+    read_identity(dir, IDENTITY).map_err(|error| error.to_string())
+}
+
+fn read_identity(path: &Path, name: &str) -> Result<Option<Identity>, DataError> {
+    let dir = || path.display().to_string();
+    let damaged = |what: String| DataError::Damaged { dir: dir(), what };
+    let bytes = match fs::read(path.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| damaged(format!("{name} cannot be read: {error}")))?,
+    };
+    if let Some(found) = newer(&bytes) {
+        return Err(DataError::Newer { dir: dir(), found });
+    }
+    let identity: Identity =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("{name}: {error}")))?;
+    match identity.is_sound() {
+        true => Ok(Some(identity)),
+        false => Err(damaged(format!("{name} holds no sound identity"))),
     }
 }
 

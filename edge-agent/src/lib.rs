@@ -7,6 +7,7 @@
 //! Invariant: resuming work never waits for the network.
 
 pub mod begin;
+mod check;
 pub mod cli;
 pub mod clock;
 mod commands;

@@ -91,7 +91,7 @@ fn settings(idle: Duration) -> Settings {
 /// Addresses that one name is tried at, at most.
 const ADDRESSES: usize = 4;
 
-async fn resolve(coordinator: &str) -> Result<Vec<SocketAddr>, String> {
+pub(crate) async fn resolve(coordinator: &str) -> Result<Vec<SocketAddr>, String> {
     let found = tokio::net::lookup_host(coordinator)
         .await
         .map_err(|error| format!("{coordinator} cannot be resolved: {error}; write HOST:PORT"))?;
@@ -102,7 +102,7 @@ async fn resolve(coordinator: &str) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -681,7 +681,7 @@ fn read_log(data: &Path, ask: &LogAsk) -> LogAnswer {
     }
 }
 
-fn enrolled(pki: &Path) -> Result<Enrolled, String> {
+pub(crate) fn enrolled(pki: &Path) -> Result<Enrolled, String> {
     let key = NodeKey::open_or_create(pki).map_err(|error| text(&error))?;
     key.enrolled(pki)
         .map_err(|error| text(&error))?

@@ -35,6 +35,15 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  driftless doctor
+  sudo driftless doctor --data /var/lib/driftless/coordinator --json
+  driftless doctor --api HOST:PORT                 from afar: only what the coordinator itself says
+
+Each line is ok, warning or error, with the mend. It changes nothing and works also when the
+coordinator does not run. Exit codes: 0 no error, 1 an error";
+
 /// What every command understands.
 #[derive(Args, Debug, Clone, Default)]
 pub(crate) struct Global {
@@ -92,6 +101,12 @@ pub(crate) enum Command {
     /// See what nodes measured of themselves.
     #[command(subcommand)]
     Telemetry(Telemetry),
+    /// Check the coordinator: directory, disk, clock, authority, store, nodes, what waits.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor,
+    /// See the certificates.
+    #[command(subcommand)]
+    Cert(Cert),
     /// See what waits for a person.
     #[command(subcommand)]
     Waits(Waits),
@@ -603,6 +618,22 @@ pub(crate) struct TelemetryQuery {
 }
 
 #[derive(Subcommand, Debug)]
+pub(crate) enum Cert {
+    /// List the nodes' certificates, those that expire first on top.
+    #[command(after_help = "\
+Examples:
+  driftless cert list
+  driftless cert list --expiring-within 30d        also those that have expired
+
+Nodes renew their certificates by themselves; one that is in this list for long is offline.")]
+    List {
+        /// Only those that expire within this time, or have expired
+        #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+        expiring_within: Option<Span>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 pub(crate) enum Waits {
     /// List everything that waits for a person, oldest first.
     List,
@@ -749,6 +780,8 @@ mod tests {
             "driftless task explain 4f clean",
             "driftless task output 4f clean out.txt --to x",
             "driftless answer 4f release yes --input batch=7",
+            "driftless doctor --json",
+            "driftless cert list --expiring-within 30d",
             "driftless node list",
             "driftless node get gw-7",
             "driftless node forget gw-7",

@@ -313,6 +313,12 @@ impl Connection {
         self.quic.rtt()
     }
 
+    /// Largest packet that is known to pass, in bytes.
+    #[must_use]
+    pub fn mtu(&self) -> u16 {
+        self.quic.stats().path.current_mtu
+    }
+
     /// Bytes sent and received in UDP packets.
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {

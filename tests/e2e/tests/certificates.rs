@@ -168,3 +168,166 @@ fn the_key_of_a_replaced_gateway_is_revoked() {
     let waits: Vec<Value> = fleet.json(&["waits", "list"]);
     assert!(waits.is_empty(), "nobody is in quarantine: {waits:?}");
 }
+
+/// The names of what a check found, with its judgement.
+fn found(lines: &str) -> Vec<(String, String)> {
+    let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .map(|line| (text(&line, "check"), text(&line, "state")))
+        .collect()
+}
+
+#[test]
+fn a_gateway_is_checked_with_and_without_its_agent_and_its_link() {
+    let lives = ["--certificate-life", "90d"];
+    let mut fleet = Fleet::serving(&lives, &[&[]]);
+    fleet.start_agent(0);
+    fleet.wait_online(0);
+    let look = |fleet: &Fleet| {
+        let output = fleet.agent_cli(0, &["check"]);
+        (
+            output.status.code(),
+            found(&String::from_utf8_lossy(&output.stdout)),
+        )
+    };
+    let is = |found: &[(String, String)], check: &str, state: &str| {
+        let pair = (check.to_owned(), state.to_owned());
+        assert!(found.contains(&pair), "{check} is {state}: {found:?}");
+    };
+    let (code, lines) = look(&fleet);
+    for check in [
+        "directory",
+        "clock",
+        "store",
+        "certificate",
+        "coordinator",
+        "mtu",
+        "kernel",
+    ] {
+        is(&lines, check, "ok");
+    }
+    assert_eq!(code, Some(0), "{lines:?}");
+    for check in ["rtc", "disk", "inodes", "cgroups", "pressure"] {
+        assert!(
+            lines.iter().any(|(name, _)| name == check),
+            "{check}: {lines:?}"
+        );
+    }
+
+    fleet.stop_coordinator();
+    let (code, lines) = look(&fleet);
+    is(&lines, "coordinator", "error");
+    is(&lines, "store", "ok");
+    assert_eq!(code, Some(1));
+
+    fleet.kill_agent(0);
+    is(&look(&fleet).1, "store", "ok");
+    fs::write(fleet.agent_data(0).join("store.redb"), b"").unwrap();
+    is(&look(&fleet).1, "store", "error");
+    let nowhere = output(program("driftless-agent").args(["check", "--data", "/nowhere"]));
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nowhere.stdout).contains("--data"));
+}
+
+#[test]
+fn certificates_are_listed_by_their_end_and_shown_at_the_gateway() {
+    let fleet = Fleet::start(&[&[], &[]]);
+    let all = fleet.json(&["cert", "list"]);
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(
+        fleet
+            .json(&["cert", "list", "--expiring-within", "80d"])
+            .is_empty()
+    );
+    assert_eq!(
+        fleet
+            .json(&["cert", "list", "--expiring-within", "91d"])
+            .len(),
+        2
+    );
+    let _ = fleet.json(&["node", "forget", "gw-1"]);
+    assert_eq!(fleet.json(&["cert", "list"])[0]["node"], "gw-0");
+    let status = fleet.agent_json(0, &["status"]).remove(0);
+    assert_eq!(status["certificate"]["days_left"], 89, "{status}");
+    let tokens = fleet.json(&["token", "list"]);
+    assert!(
+        tokens.iter().all(|token| token["state"] == "used"),
+        "{tokens:?}"
+    );
+    let token = fleet.json(&["token", "create", "--name", "gw-9"]).remove(0);
+    let id = token["id"].as_str().unwrap().to_owned();
+    let void = fleet.json(&["token", "revoke", &id[..6]]).remove(0);
+    assert_eq!(void["state"], "void", "{void}");
+}
+
+#[test]
+fn a_coordinator_is_examined_while_it_runs_and_when_it_does_not() {
+    let mut fleet = Fleet::start(&[&[]]);
+    let look = |fleet: &Fleet| {
+        let output = fleet.cli(&["doctor"]);
+        (
+            output.status.code(),
+            found(&String::from_utf8_lossy(&output.stdout)),
+        )
+    };
+    let state = |found: &[(String, String)], check: &str| {
+        let line = found.iter().find(|(name, _)| name == check);
+        line.map(|(_, state)| state.clone()).unwrap_or_default()
+    };
+    let (code, lines) = look(&fleet);
+    for check in [
+        "directory",
+        "clock",
+        "authority",
+        "store",
+        "coordinator",
+        "nodes",
+        "waits",
+    ] {
+        assert_eq!(state(&lines, check), "ok", "{check}: {lines:?}");
+    }
+    assert_eq!(code, Some(0), "{lines:?}");
+    fleet.stop_coordinator();
+    let (code, lines) = look(&fleet);
+    assert_eq!(
+        (code, state(&lines, "coordinator").as_str()),
+        (Some(1), "error")
+    );
+    assert_eq!(state(&lines, "store"), "ok", "{lines:?}");
+    fs::rename(
+        fleet.data().join("authority/seal.key"),
+        fleet.base().join("seal"),
+    )
+    .unwrap();
+    assert_eq!(state(&look(&fleet).1, "authority"), "error");
+    fs::write(fleet.data().join("store.redb"), b"").unwrap();
+    assert_eq!(state(&look(&fleet).1, "store"), "error");
+}
+
+/// The same directory runs twice: the second one stays outside until a person decides.
+#[test]
+fn a_copied_directory_is_quarantined_and_released() {
+    let mut fleet = Fleet::start(&[&[]]);
+    fleet.stop_agent(0);
+    let (own, copy) = (fleet.agent_data(0).to_owned(), fleet.base().join("copied"));
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&own, &copy])
+        .status();
+    assert!(copied.unwrap().success());
+    fleet.start_agent(0);
+    fleet.wait_online(0);
+    let twin = fleet.clone_agent("twin", &copy);
+    logged(&fleet, "twin", "the coordinator refuses this agent");
+    let waits = fleet.wait("the quarantine", || {
+        Some(fleet.json(&["waits", "list"])).filter(|waits| !waits.is_empty())
+    });
+    assert_eq!(waits[0]["node"], "gw-0", "{waits:?}");
+    fleet.wait_online(0);
+    drop(twin);
+    let _ = fleet.json(&["node", "release", "gw-0"]);
+    assert!(fleet.json(&["waits", "list"]).is_empty());
+}

@@ -4,7 +4,9 @@ mod access;
 mod answer;
 mod audit;
 mod backup;
+mod cert;
 mod config;
+mod doctor;
 mod events;
 mod node;
 mod run;
@@ -37,6 +39,8 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Run(command) => run::run(command, global, out),
         Command::Task(command) => task::run(command, global, out),
         Command::Node(command) => node::run(command, global, out),
+        Command::Cert(command) => cert::run(command, global, out),
+        Command::Doctor => doctor::run(global, out),
         Command::Answer(command) => answer::run(command, global, out),
         Command::Telemetry(command) => telemetry::run(&command, global, out),
         Command::Waits(command) => waits::run(&command, global, out),

@@ -1,17 +1,18 @@
 //! `driftless node`.
 
-use super::{telemetry, who};
+use super::{cert, telemetry, who};
 use crate::args::{Global, Node as Command};
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::{Output, short};
 use crate::table::{Cell, Table};
-use crate::text::{ago, bytes, now};
+use crate::text::{ago, bytes, now, rough};
 use cloud::api::telemetry::Newest;
 use cloud::api::types::Ask;
 use cloud_core::view::{AsOf, Node, Settings};
 use serde::Serialize;
 use shared::state::NodeState;
+use shared::time::Span;
 use std::collections::BTreeMap;
 
 pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
@@ -79,7 +80,7 @@ fn ask(
 
 fn list(client: &Client, out: &mut Output) -> Result<(), Failure> {
     let header = [
-        "NAME", "ID", "STATE", "HEARD", "BEHIND", "RUNNING", "SLICES", "LABELS",
+        "NAME", "ID", "STATE", "HEARD", "BEHIND", "RUNNING", "SLICES", "CERT", "LABELS",
     ];
     let mut table = Table::new(header, out.colour);
     let mut empty = true;
@@ -102,7 +103,7 @@ fn list(client: &Client, out: &mut Output) -> Result<(), Failure> {
     }
 }
 
-fn row(node: &Node) -> [Cell; 8] {
+fn row(node: &Node) -> [Cell; 9] {
     [
         (&node.name).into(),
         short(&node.id).into(),
@@ -115,6 +116,10 @@ fn row(node: &Node) -> [Cell; 8] {
         Cell::number(node.as_of.behind),
         Cell::number(node.running),
         Cell::number(node.slices),
+        node.certificate
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), cert::expires)
+            .into(),
         pairs(&node.labels).into(),
     ]
 }
@@ -164,6 +169,8 @@ fn settings(settings: &Settings) -> String {
     format!("{}{confirmed}", set.join(", "))
 }
 
+/// Milliseconds that a node's clock may be off before it is worth a line.
+const CLOCK_OFF: i64 = 60_000;
 /// A capacity from here on says that the node does not count this resource.
 const UNLIMITED: u64 = 1 << 60;
 
@@ -207,6 +214,19 @@ fn show(node: &Node, newest: Option<&Newest>, out: &mut Output) -> Result<(), Fa
         ("incarnation", (&node.incarnation).into()),
     ];
     lines.extend(newest.map(telemetry::lines).into_iter().flatten());
+    if let Some(known) = &node.certificate {
+        let revoked = match known.revoked_keys {
+            0 => String::new(),
+            n => format!(", {n} keys of it are revoked"),
+        };
+        let text = format!("until {} ({}){revoked}", known.until, cert::expires(known));
+        lines.push(("certificate", text.into()));
+    }
+    if let Some(ahead) = node.clock_ahead_ms.filter(|ahead| ahead.abs() > CLOCK_OFF) {
+        let which = if ahead > 0 { "ahead" } else { "behind" };
+        let text = format!("{} {which}", rough(Span(ahead.unsigned_abs())));
+        lines.push(("its clock", text.into()));
+    }
     if let Some(note) = &node.note {
         lines.push(("note", note.into()));
     }

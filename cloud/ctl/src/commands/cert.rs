@@ -1,0 +1,88 @@
+//! `driftless cert`.
+
+use crate::args::{Cert as Command, Global};
+use crate::client::Client;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::table::{Cell, Table};
+use crate::text::{ago, now};
+use cloud_core::view::{Certificate, Node};
+use serde::Serialize;
+use shared::ids::NodeId;
+use shared::state::NodeState;
+use shared::time::Unix;
+
+/// A node's certificate, as `cert list --json` prints it.
+#[derive(Serialize)]
+struct Listed {
+    node: String,
+    id: NodeId,
+    state: String,
+    until: Unix,
+    expired: bool,
+    key: String,
+    authority: String,
+}
+
+pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let Command::List { expiring_within } = command;
+    let within = expiring_within.map(|span| Unix(now().0.saturating_add(span.0 as i64)));
+    let mut nodes = Vec::new();
+    Client::new(global)?.list("/nodes", |node: Node| {
+        let shown = node.state != NodeState::Forgotten.text();
+        if let Some(certificate) = node.certificate.clone().filter(|_| shown) {
+            nodes.push((certificate, node));
+        }
+        Ok(true)
+    })?;
+    nodes.retain(|(certificate, _)| within.is_none_or(|at| certificate.until <= at));
+    nodes.sort_by(|a, b| (a.0.until, &a.1.name).cmp(&(b.0.until, &b.1.name)));
+    if out.json {
+        for (certificate, node) in nodes {
+            out.object(&listed(certificate, node))?;
+        }
+        return Ok(Code::Done);
+    }
+    if nodes.is_empty() {
+        out.say("no certificates that expire so soon; nodes renew theirs by themselves");
+        return Ok(Code::Done);
+    }
+    let header = ["NODE", "STATE", "EXPIRES", "UNTIL", "AUTHORITY"];
+    let mut table = Table::new(header, out.colour);
+    for (certificate, node) in &nodes {
+        out.row(&mut table, row(certificate, node))?;
+    }
+    out.finish(table)?;
+    Ok(Code::Done)
+}
+
+fn listed(certificate: Certificate, node: Node) -> Listed {
+    Listed {
+        node: node.name,
+        id: node.id,
+        state: node.state,
+        until: certificate.until,
+        expired: certificate.until < now(),
+        key: certificate.key,
+        authority: certificate.authority,
+    }
+}
+
+fn row(certificate: &Certificate, node: &Node) -> [Cell; 5] {
+    [
+        (&node.name).into(),
+        Cell::state(&node.state),
+        expires(certificate).into(),
+        certificate.until.to_string().into(),
+        certificate.authority.get(..12).unwrap_or_default().into(),
+    ]
+}
+
+/// `in 60 d`, or `EXPIRED 3 d ago`.
+pub(super) fn expires(certificate: &Certificate) -> String {
+    let text = ago(certificate.until, now());
+    match certificate.until < now() {
+        true => format!("EXPIRED {text}"),
+        false => text,
+    }
+}

@@ -1,0 +1,252 @@
+//! `check`: what a person looks at first when a gateway does not do what it should. It needs no
+//! running agent and no network, and changes nothing.
+
+mod machine;
+mod network;
+
+use crate::begin::store_identity;
+use crate::cli::Common;
+use crate::clock;
+use crate::control::{Answer, Client, Request};
+use crate::data::{self, Identity};
+use certs::{Subject, Times, WRITTEN, believable};
+use rustix::fs::{FlockOperation, flock};
+use shared::finding::{Finding, Judgement, worst};
+use shared::time::{Span, Unix};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::ExitCode;
+
+const DAY: i64 = 86_400_000;
+
+/// `check`.
+pub(crate) fn main(common: &Common) -> ExitCode {
+    let dir = &common.data;
+    let mut findings = vec![directory(dir), clock_of(&dir.join("pki")), machine::rtc()];
+    findings.extend(machine::disk(dir));
+    let identity = data::identity_at(dir);
+    findings.push(match &identity {
+        Ok(Some(identity)) => store(dir, identity),
+        Ok(None) => Finding::warning(
+            "store",
+            "no agent was started on this directory yet",
+            "start one with `driftless-agent run`, or name its directory with --data",
+        ),
+        Err(why) => Finding::error("store", why.clone(), "restore it, or enrol anew"),
+    });
+    if let Ok(Some(identity)) = &identity {
+        let coordinators = identity.coordinators();
+        if coordinators.is_empty() {
+            findings.push(Finding::ok(
+                "certificate",
+                "none is needed: no coordinator is set",
+            ));
+        } else {
+            findings.push(certificate(&dir.join("pki")));
+            findings.extend(network::coordinators(&coordinators, &dir.join("pki")));
+        }
+    }
+    findings.extend(machine::kernel());
+    match print(&findings, common.json) {
+        Ok(()) if worst(&findings) < Judgement::Error => ExitCode::SUCCESS,
+        _ => ExitCode::from(1),
+    }
+}
+
+fn print(findings: &[Finding], json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for finding in findings {
+        if json {
+            writeln!(out, "{}", serde_json::to_string(finding)?)?;
+        } else {
+            writeln!(out, "{finding}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Owner, modes, and whether it can be written.
+fn directory(dir: &Path) -> Finding {
+    const NAME: &str = "directory";
+    let shown = dir.display();
+    let meta = match fs::metadata(dir) {
+        Ok(meta) if meta.is_dir() => meta,
+        Ok(_) => {
+            return Finding::error(NAME, format!("{shown} is no directory"), "name another one");
+        }
+        Err(error) => {
+            let text = format!("{shown} cannot be looked at: {error}");
+            return Finding::error(NAME, text, "name the agent's directory with --data");
+        }
+    };
+    let (own, owner) = (rustix::process::geteuid().as_raw(), meta.uid());
+    if own != owner && own != 0 {
+        let text = format!("{shown} belongs to user {owner}, and this is user {own}");
+        return Finding::error(NAME, text, "run this as the user that the agent runs as");
+    }
+    if meta.permissions().mode() & 0o022 != 0 {
+        let text = format!("{shown} can be written by others");
+        return Finding::error(NAME, text, "chmod go-w it: others could put tasks there");
+    }
+    let key = dir.join("pki/node.key");
+    if let Ok(meta) = fs::metadata(&key)
+        && meta.permissions().mode() & 0o077 != 0
+    {
+        let text = format!("{} is open to others: it may have leaked", key.display());
+        return Finding::error(
+            NAME,
+            text,
+            "chmod 600 it, and enrol the node with a new key",
+        );
+    }
+    if rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_err() {
+        let text = format!("{shown} cannot be written");
+        return Finding::error(NAME, text, "mount its file system for writing");
+    }
+    Finding::ok(NAME, format!("{shown} is the agent's own"))
+}
+
+/// The wall clock against what is known of the time.
+fn clock_of(pki: &Path) -> Finding {
+    judge_clock(clock::now().wall, Times::read(pki).heard)
+}
+
+fn judge_clock(wall: Unix, heard: Unix) -> Finding {
+    const NAME: &str = "clock";
+    const MEND: &str = "set it (`timedatectl set-ntp true`, or `date -s`); the agent goes on with \
+                        what the coordinator says";
+    let floor = heard.max(WRITTEN);
+    if wall < floor {
+        let text = format!("it shows {wall}, and {floor} has been already");
+        return Finding::error(NAME, text, MEND);
+    }
+    if believable(wall, floor) < wall {
+        let text = format!("it shows {wall}; the last time that was heard is {floor}");
+        return Finding::warning(NAME, text, MEND);
+    }
+    Finding::ok(NAME, format!("{wall}, not before what was heard last"))
+}
+
+/// What `status` shows of the certificate; none if there is none.
+pub(crate) fn certificate_view(dir: &Path) -> Option<serde_json::Value> {
+    let pki = dir.join("pki");
+    let known = certs::kept_certificate(&pki)?;
+    let times = Times::read(&pki);
+    let left = known.until.0 - believable(clock::now().wall, times.heard).0;
+    Some(serde_json::json!({
+        "until": known.until,
+        "days_left": left.div_euclid(DAY),
+        "renews": times.renew_at(&known),
+    }))
+}
+
+fn certificate(pki: &Path) -> Finding {
+    let Some(known) = certs::kept_certificate(pki) else {
+        return Finding::error(
+            "certificate",
+            "there is none that can be read",
+            "enrol with a token of `driftless token create --replace NAME`",
+        );
+    };
+    let times = Times::read(pki);
+    judge_certificate(&known, times, believable(clock::now().wall, times.heard))
+}
+
+fn judge_certificate(known: &Subject, times: Times, now: Unix) -> Finding {
+    const NAME: &str = "certificate";
+    let left = known.until.0.saturating_sub(now.0);
+    let span = Span(left.unsigned_abs() / 1000 * 1000);
+    if left < 0 {
+        let text = format!("of {}: it expired {span} ago", known.name);
+        let mend =
+            "let the agent reach the coordinator: it renews by itself within the grace period";
+        return Finding::error(NAME, text, mend);
+    }
+    let (days, due) = (left / DAY, times.renew_at(known));
+    let text = format!(
+        "of {}: good for {days} days, until {}",
+        known.name, known.until
+    );
+    if due < now {
+        let mend = "its renewal is due: the agent renews as soon as it reaches the coordinator";
+        return Finding::warning(NAME, text, mend);
+    }
+    Finding::ok(NAME, text)
+}
+
+/// The store: by the agent that runs on it, else by opening it.
+fn store(dir: &Path, identity: &Identity) -> Finding {
+    const NAME: &str = "store";
+    if let Ok(mut client) = Client::connect(dir) {
+        return match client.ask(&Request::Status, &[]) {
+            Ok(Answer::Value { value }) => {
+                let (facts, link) = (&value["facts"], value["link"].as_str().unwrap_or("?"));
+                Finding::ok(NAME, format!("the agent runs on it: {facts} facts, {link}"))
+            }
+            Ok(other) => Finding::error(NAME, format!("{other:?}"), "look into the agent's log"),
+            Err(error) => Finding::error(NAME, error.to_string(), "look into the agent's log"),
+        };
+    }
+    let path = dir.join("store.redb");
+    match fs::metadata(&path).map(|meta| meta.len()) {
+        Ok(0) => return damaged("store.redb is empty"),
+        Err(error) => return damaged(&format!("store.redb: {error}")),
+        Ok(_) => {}
+    }
+    let lock = File::open(dir.join("agent.lock"));
+    let held = lock.map(|lock| (flock(&lock, FlockOperation::NonBlockingLockExclusive), lock));
+    if let Ok((Err(_), _)) = held {
+        let text = "an agent holds the directory and does not answer";
+        return Finding::error(NAME, text, "look into its log; it may be starting or stuck");
+    }
+    match edge_store::open_file(&path, store_identity(identity)) {
+        Ok(_) => Finding::ok(NAME, "it can be opened; no agent runs on it"),
+        Err(error) => damaged(&error.to_string()),
+    }
+}
+
+fn damaged(why: &str) -> Finding {
+    let mend = "put the missing file back, or move the directory away and enrol anew with a token \
+                of `driftless token create --replace NAME`";
+    Finding::error("store", why, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use certs::Role;
+    use shared::ids::NodeId;
+
+    #[test]
+    fn a_wrong_clock_is_told_from_a_right_one() {
+        let state = |wall: i64, heard| judge_clock(Unix(wall), heard).state;
+        let heard = Unix(WRITTEN.0 + 100 * DAY);
+        assert_eq!(state(0, Unix(0)), Judgement::Error);
+        assert_eq!(state(WRITTEN.0, heard), Judgement::Error);
+        assert_eq!(state(heard.0 + DAY, heard), Judgement::Ok);
+        assert_eq!(state(heard.0 + 400 * DAY, heard), Judgement::Warning);
+    }
+
+    #[test]
+    fn a_certificate_is_good_due_or_expired() {
+        let known = Subject {
+            role: Role::Node(NodeId([1; 16])),
+            name: "gw-7".into(),
+            key: [0; 32],
+            from: Unix(0),
+            until: Unix(90 * DAY),
+        };
+        let times = Times {
+            heard: Unix(0),
+            issued: Some(Unix(0)),
+        };
+        let at = |day: i64| judge_certificate(&known, times, Unix(day * DAY + 1));
+        assert_eq!(at(59).state, Judgement::Ok);
+        assert_eq!(at(61).state, Judgement::Warning);
+        assert!(at(61).text.contains("good for 28 days"));
+        assert_eq!(at(91).state, Judgement::Error);
+        assert!(at(91).text.contains("expired 1d ago"), "{}", at(91).text);
+    }
+}

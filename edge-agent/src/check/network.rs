@@ -1,0 +1,126 @@
+//! The way to the coordinator: names, UDP, the handshake, and the largest packet that passes.
+
+use crate::linking::{self, text};
+use crate::renewing::Renewing;
+use certs::Holder;
+use link::{Close, Endpoint, LinkError, Settings};
+use shared::finding::Finding;
+use shared::time::Span;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the search for larger packets, or a refusal, is waited for.
+const SETTLE: Duration = Duration::from_millis(1_500);
+/// QUIC does not work below.
+const LEAST_MTU: u16 = 1_200;
+
+/// Every address of every coordinator.
+pub(super) fn coordinators(coordinators: &[String], pki: &Path) -> Vec<Finding> {
+    let runtime = match linking::runtime() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            return vec![Finding::error(
+                "coordinator",
+                why,
+                "free memory, or descriptors",
+            )];
+        }
+    };
+    let mut findings = Vec::new();
+    for name in coordinators {
+        match runtime.block_on(linking::resolve(name)) {
+            Ok(addresses) => {
+                for address in addresses {
+                    findings.extend(runtime.block_on(try_address(name, address, pki)));
+                }
+            }
+            Err(why) => {
+                let mend = "check the name and the name server (`getent hosts NAME`)";
+                findings.push(Finding::error("coordinator", why, mend));
+            }
+        }
+    }
+    findings
+}
+
+async fn try_address(name: &str, address: SocketAddr, pki: &Path) -> Vec<Finding> {
+    let whom = match name == address.to_string() {
+        true => name.to_owned(),
+        false => format!("{name} ({address})"),
+    };
+    match dial(address, pki).await {
+        Ok((trip, mtu)) => {
+            let text = format!("{whom} answers in {} ms", trip.as_millis());
+            vec![Finding::ok("coordinator", text), judge_mtu(mtu)]
+        }
+        Err((why, mend)) => {
+            vec![Finding::error(
+                "coordinator",
+                format!("{whom}: {why}"),
+                mend,
+            )]
+        }
+    }
+}
+
+fn judge_mtu(mtu: u16) -> Finding {
+    let text = format!("packets of {mtu} bytes pass");
+    match mtu <= LEAST_MTU {
+        true => Finding::warning(
+            "mtu",
+            text,
+            "larger ones are swallowed on the way: slower, and nothing else; look for a tunnel",
+        ),
+        false => Finding::ok("mtu", text),
+    }
+}
+
+type Failed = (String, &'static str);
+
+async fn dial(address: SocketAddr, pki: &Path) -> Result<(Duration, u16), Failed> {
+    let enrol = "enrol with a token of `driftless token create --replace NAME`";
+    let here = |why: String| (why, enrol);
+    let enrolled = linking::enrolled(pki).map_err(here)?;
+    let holder = Holder::new(&enrolled.credential).map_err(|error| here(text(&error)))?;
+    let renewing = Renewing::new(pki);
+    let (authorities, clock) = (&enrolled.authorities, renewing.clock());
+    let tls = match renewing.only_renewable() {
+        true => certs::renewal_client(authorities, &holder, clock),
+        false => certs::session_client(authorities, &holder, clock),
+    };
+    let tls = tls.map_err(|error| here(text(&error)))?;
+    let settings = Settings {
+        idle: Span::secs(5),
+        ..Settings::agent()
+    };
+    let endpoint = Endpoint::client(address, &settings)
+        .map_err(|error| (text(&error), "look at the network"))?;
+    let connection = endpoint.dial(address, tls).await.map_err(failed)?;
+    let settled = tokio::time::timeout(SETTLE, connection.closed()).await;
+    if let Ok(error) = settled {
+        return Err(failed(error));
+    }
+    let found = (connection.round_trip(), connection.mtu());
+    connection.close(Close::Done, "a check");
+    let close = endpoint.close(Close::Done, "a check");
+    // Only politeness: the coordinator notices by itself.
+    let _ = tokio::time::timeout(SETTLE, close).await;
+    Ok(found)
+}
+
+fn failed(error: LinkError) -> Failed {
+    let mend = match &error {
+        LinkError::TimedOut => {
+            "nothing answers: is the coordinator up, and does UDP pass (a firewall, a proxy)?"
+        }
+        LinkError::Untrusted(_) => {
+            "another coordinator answers there, or the fleet changed its authority: enrol anew"
+        }
+        LinkError::RefusedByPeer(_) | LinkError::Closed { .. } => {
+            "the coordinator's log and `driftless node get NAME` say why"
+        }
+        _ => "look at the network",
+    };
+    (text(&error), mend)
+}
