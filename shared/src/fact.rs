@@ -198,6 +198,8 @@ pub enum Body {
         cause: Cause,
         /// Whether the wall clock was to be trusted.
         trusted: bool,
+        /// Revision of the schedule that was in force.
+        revision: u32,
     },
     /// 19: slots of a schedule that did not fire.
     SlotsSkipped {

@@ -15,6 +15,7 @@ mod load;
 mod messages;
 mod record;
 mod requests;
+mod schedules;
 mod settings;
 mod timers;
 mod views;
@@ -29,8 +30,9 @@ use crate::fleet::Fleet;
 use crate::node::Node;
 use crate::offered::Decoded;
 use crate::run::{At, Run};
+use crate::schedule::Schedule;
 use crate::store::{AggregateId, EventId, Outcome, Prune, Store, StoreError, Transaction};
-use shared::ids::{Hash, NodeId, RunId};
+use shared::ids::{Hash, NodeId, RunId, ScheduleId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
 use shared::log::{Batch, Direction, Head};
 use shared::time::{Mono, Now, Span, Unix};
@@ -148,6 +150,9 @@ pub struct Engine<S: Store> {
     collect_after: Mono,
     /// What is told and audited with the next commit.
     record: record::Record,
+    schedules: BTreeMap<ScheduleId, Schedule>,
+    /// When slots of the coordinator's own are looked at next.
+    slots_due: Option<Mono>,
 }
 
 /// What a run's step looks at, from fields of the engine that the step does not change.
@@ -157,6 +162,7 @@ macro_rules! at {
             wall: $engine.now.wall,
             generation: $engine.fleet.generation,
             files: &$engine.files,
+            schedules: &$engine.schedules,
             decisions: $engine.config.decisions_per_run,
         }
     };
@@ -208,6 +214,8 @@ impl<S: Store> Engine<S> {
             stored: BTreeMap::new(),
             collect_after: Mono(0),
             record: record::Record::default(),
+            schedules: BTreeMap::new(),
+            slots_due: None,
         };
         engine.load()?;
         engine.fleet.draw_generation(now.wall);
@@ -311,6 +319,10 @@ impl<S: Store> Engine<S> {
             let (head, mut rows) = match id {
                 AggregateId::Fleet => (shared::codec::encode(&self.fleet), Vec::new()),
                 AggregateId::Record => continue,
+                AggregateId::Schedule(schedule) => match self.schedules.get(&schedule) {
+                    Some(state) => (shared::codec::encode(state), Vec::new()),
+                    None => continue,
+                },
                 AggregateId::Node(node) => match self.nodes.get_mut(&node) {
                     Some(state) => {
                         self.record.touch(node);

@@ -8,7 +8,8 @@ use crate::settings::{self, Scope};
 use crate::view;
 use serde::{Deserialize, Serialize};
 use shared::config::scheduler::Scheduler;
-use shared::ids::{Hash, Incarnation, NodeId, RunId};
+use shared::ids::{Hash, Incarnation, NodeId, RunId, ScheduleId};
+use shared::schedule::view::View;
 use shared::state::{RunState, TaskState};
 use shared::time::{Span, Unix};
 use shared::wire::{Down, Up};
@@ -358,6 +359,44 @@ pub enum Request {
         /// For whom.
         scope: Scope,
     },
+    /// Make a schedule, or its next revision.
+    CreateSchedule {
+        /// Drawn by the shell, for a new one.
+        schedule: ScheduleId,
+        /// Its name, for the record.
+        name: String,
+        /// `codec::pack` of the compiled workflow, whose deadlines count from 1970.
+        workflow: Vec<u8>,
+        /// The node that shall fire it.
+        node: Option<String>,
+        /// As the next revision of the one with the same name.
+        replace: bool,
+        /// Who.
+        by: String,
+    },
+    /// Ask something of a schedule.
+    AskSchedule {
+        /// Its name, or the beginning of its id.
+        name: String,
+        /// What.
+        ask: ScheduleAsk,
+        /// Who.
+        by: String,
+    },
+    /// All schedules.
+    Schedules,
+    /// One schedule.
+    Schedule {
+        /// Its name, or the beginning of its id.
+        name: String,
+    },
+    /// The next slots of a schedule.
+    NextSlots {
+        /// Its name, or the beginning of its id.
+        name: String,
+        /// How many.
+        count: u32,
+    },
 }
 
 /// What an action is done to.
@@ -382,6 +421,37 @@ pub struct Action<'a> {
     pub by: Option<&'a str>,
     /// More of it, for people.
     pub detail: String,
+}
+
+/// What can be asked of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScheduleAsk {
+    /// Fire nothing, or fire again.
+    Pause(bool),
+    /// Run once, now.
+    Trigger,
+    /// Run past slots, one after another.
+    Backfill {
+        /// The first, or an instant before it.
+        from: Unix,
+        /// The last, or an instant behind it.
+        to: Unix,
+    },
+    /// Take it away.
+    Delete,
+}
+
+impl ScheduleAsk {
+    /// The command that asks it.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Pause(true) => "schedule pause",
+            Self::Pause(false) => "schedule resume",
+            Self::Trigger => "schedule trigger",
+            Self::Backfill { .. } => "schedule backfill",
+            Self::Delete => "schedule delete",
+        }
+    }
 }
 
 impl<'a> Action<'a> {
@@ -443,28 +513,13 @@ impl Request {
             },
             Self::Configure { .. } | Self::Settings { .. } => return settings::action(self),
             Self::RevokeAccess { name, by } => of("access revoke", About::Name(name), Some(by)),
+            Self::CreateSchedule { name, by, .. } => {
+                of("schedule create", About::Name(name), Some(by))
+            }
+            Self::AskSchedule { name, ask, by } => of(ask.text(), About::Name(name), Some(by)),
             Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
             Self::BackupDone { place, .. } => of("backup create", About::Name(place), None),
-            Self::Enrol { .. }
-            | Self::EnrolledBefore { .. }
-            | Self::Certify { .. }
-            | Self::Revoke { .. }
-            | Self::Tokens
-            | Self::GetToken { .. }
-            | Self::Runs { .. }
-            | Self::Run { .. }
-            | Self::Tasks { .. }
-            | Self::Task { .. }
-            | Self::Explain { .. }
-            | Self::Workflow { .. }
-            | Self::Nodes
-            | Self::Node { .. }
-            | Self::Waits
-            | Self::RunsChangedSince { .. }
-            | Self::Access
-            | Self::Events { .. }
-            | Self::Backup
-            | Self::Audit { .. } => return None,
+            _ => return None,
         })
     }
 
@@ -483,6 +538,8 @@ impl Request {
             | Self::Answer { by, .. }
             | Self::AddAccess { by, .. }
             | Self::RevokeToken { by, .. }
+            | Self::CreateSchedule { by, .. }
+            | Self::AskSchedule { by, .. }
             | Self::RevokeAccess { by, .. } => Some(by),
             Self::AddToken { .. }
             | Self::Enrol { .. }
@@ -506,6 +563,9 @@ impl Request {
             | Self::Events { .. }
             | Self::Backup
             | Self::BackupDone { .. }
+            | Self::Schedules
+            | Self::Schedule { .. }
+            | Self::NextSlots { .. }
             | Self::Audit { .. } => None,
         }
     }
@@ -527,6 +587,14 @@ pub struct Cursor {
 pub enum Reply {
     /// It is durable.
     Done,
+    /// A schedule was made or changed.
+    Scheduled(ScheduleId),
+    /// Schedules.
+    Schedules(Vec<View>),
+    /// A schedule.
+    Schedule(Box<View>),
+    /// Slots that are to come.
+    Slots(Vec<Unix>),
     /// A run was started (or is the one of the same idempotency key).
     Submitted(RunId),
     /// A node was enrolled under this identity.

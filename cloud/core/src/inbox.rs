@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use shared::approval::Answer;
 use shared::directive::{Assign, Upstream};
 use shared::explain::{Decision, Reason};
-use shared::fact::SliceState;
-use shared::ids::{Incarnation, NodeId, RunId, SliceRef, TaskIdx};
+use shared::fact::{Body, SliceState};
+use shared::ids::{Epoch, Incarnation, NodeId, RunId, SliceRef, TaskIdx};
+use shared::schedule::Order;
 use shared::time::Unix;
 use shared::wire::LogId;
 use std::collections::BTreeMap;
@@ -171,6 +172,40 @@ pub enum Message {
         by: String,
         /// Why.
         why: String,
+    },
+    /// schedule → node: for its directives.
+    Schedule {
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// Number of the order.
+        order: u64,
+        /// What.
+        what: Order,
+        /// Who.
+        by: String,
+    },
+    /// node → schedule: a fact about it. Its own copy: facts are kept for runs only.
+    ScheduleFact {
+        /// Whose.
+        log: LogId,
+        /// Wall clock of the node.
+        at: Unix,
+        /// What.
+        body: Box<Body>,
+    },
+    /// node → schedule: directives that it may not have applied are gone: say again what stands.
+    RepeatSchedule,
+    /// schedule → run: begin.
+    Fire {
+        /// The packed workflow.
+        workflow: Vec<u8>,
+        /// Name of the schedule.
+        name: String,
+    },
+    /// schedule → run: end, another run takes its place.
+    Replaced {
+        /// Name of the schedule.
+        name: String,
     },
 }
 

@@ -18,6 +18,7 @@ pub mod node;
 pub mod offered;
 pub mod record;
 pub mod run;
+pub mod schedule;
 pub mod seal;
 pub mod settings;
 pub mod store;

@@ -11,7 +11,7 @@ use shared::config::scheduler::Scheduler;
 use shared::directive::{Body, Directive};
 use shared::explain::Reason;
 use shared::fact::{self, Fact};
-use shared::ids::{Epoch, Generation, Incarnation, NodeId, RunId, SliceRef};
+use shared::ids::{Epoch, Generation, Incarnation, NodeId, RunId, ScheduleId, SliceRef};
 use shared::log::{Direction, Head, Offer};
 use shared::time::{Stamp, Unix};
 use shared::wire::{CONFIGURE, Hello, LogId};
@@ -99,6 +99,8 @@ pub struct Node {
     pub settings: Scheduler,
     /// The directive that said so; 0 for none.
     pub settings_by: u64,
+    /// What was asked of schedules and is not answered, by directive: which, order, epoch.
+    pub orders: BTreeMap<u64, (ScheduleId, u64, Epoch)>,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -333,6 +335,7 @@ impl Node {
             {
                 self.slices.insert((slice.run, slice.slice), slice.epoch);
             }
+            self.tell_schedule(log, fact, fx);
             let mut named = runs_named(&fact.body);
             if let fact::Body::Reset { .. } = &fact.body {
                 // what is not named behind a hole was given up in it
@@ -366,6 +369,46 @@ impl Node {
                 "fact {number} cannot be read by this version; its bytes are kept"
             ));
         }
+    }
+
+    /// Tells a schedule what a fact says of it.
+    fn tell_schedule(&mut self, log: LogId, fact: &Fact, fx: &mut Effects) {
+        use fact::Body;
+        let (schedule, body) = match &fact.body {
+            Body::Fired { schedule, .. }
+            | Body::SlotsSkipped { schedule, .. }
+            | Body::ScheduleAsked { schedule, .. } => (*schedule, fact.body.clone()),
+            Body::ScheduleDone {
+                schedule, order, ..
+            } => {
+                let answered = (*schedule, *order);
+                self.orders.retain(|_, (id, n, _)| (*id, *n) != answered);
+                (*schedule, fact.body.clone())
+            }
+            // an agent that knows no schedules
+            Body::Refused {
+                directive,
+                slice: None,
+                reason,
+                text,
+            } => match self.orders.remove(directive) {
+                Some((schedule, order, epoch)) => {
+                    let refused = Body::ScheduleDone {
+                        schedule,
+                        epoch,
+                        order,
+                        cursor: Unix(0),
+                        refused: Some((*reason, text.clone())),
+                    };
+                    (schedule, refused)
+                }
+                None => return,
+            },
+            _ => return,
+        };
+        let (at, body) = (fact.at.wall, Box::new(body));
+        let message = Message::ScheduleFact { log, at, body };
+        fx.send(&mut self.post, AggregateId::Schedule(schedule), message);
     }
 
     /// Appends a directive to the log.
@@ -457,6 +500,12 @@ impl Node {
                 AggregateId::Run(run),
                 Message::Repeat { log },
             );
+        }
+        let schedules: BTreeSet<ScheduleId> = self.orders.values().map(|(id, ..)| *id).collect();
+        self.orders.clear();
+        for schedule in schedules {
+            let to = AggregateId::Schedule(schedule);
+            fx.send(&mut self.post, to, Message::RepeatSchedule);
         }
         let forgets: Vec<RunId> = self.forgets.keys().copied().collect();
         for run in forgets {

@@ -14,12 +14,15 @@ pub mod rules;
 
 use crate::effects::Effects;
 use crate::inbox::{Message, Post};
+use crate::schedule::Schedule;
 use crate::store::{AggregateId, EventId};
 use serde::{Deserialize, Serialize};
 use shared::directive::Upstream;
 use shared::explain::{Decision, Reason};
 use shared::fact::{Outcome, OutputFile};
-use shared::ids::{Epoch, Generation, Hash, Incarnation, NodeId, RunId, SliceRef, TaskIdx};
+use shared::ids::{
+    Epoch, Generation, Hash, Incarnation, NodeId, RunId, ScheduleId, SliceRef, TaskIdx,
+};
 use shared::state::{RunState, TaskState};
 use shared::time::{Span, Unix};
 use shared::wire::LogId;
@@ -377,6 +380,8 @@ pub struct At<'a> {
     pub files: &'a BTreeMap<Hash, u64>,
     /// Decisions kept.
     pub decisions: usize,
+    /// Schedules, of whose workflows runs are made.
+    pub schedules: &'a BTreeMap<ScheduleId, Schedule>,
 }
 
 impl Run {

@@ -6,7 +6,7 @@
 //! durable at once.
 
 use serde::{Deserialize, Serialize};
-use shared::ids::{Generation, Hash, NodeId, RunId};
+use shared::ids::{Generation, Hash, NodeId, RunId, ScheduleId};
 use shared::log::{Entries, Head};
 use shared::wire::LogId;
 
@@ -27,6 +27,8 @@ pub enum AggregateId {
     Run(RunId),
     /// What happened: events and the audit record. There is one.
     Record,
+    /// A schedule: its owner, and what became of its slots.
+    Schedule(ScheduleId),
 }
 
 impl AggregateId {
@@ -38,6 +40,7 @@ impl AggregateId {
             Self::Node(node) => (1, node.0),
             Self::Run(run) => (2, run.0),
             Self::Record => (3, [0; 16]),
+            Self::Schedule(id) => (4, id.0),
         };
         let mut key = [kind; 17];
         key[1..].copy_from_slice(&id);
@@ -54,6 +57,7 @@ impl AggregateId {
             1 => Some(Self::Node(NodeId(id))),
             2 => Some(Self::Run(RunId(id))),
             3 => Some(Self::Record),
+            4 => Some(Self::Schedule(ScheduleId(id))),
             _ => None,
         }
     }

@@ -1,6 +1,10 @@
 //! The command line: every command, flag and help text. What they do is in `commands`.
 
 use crate::text::parse_span;
+mod schedule;
+
+pub(crate) use schedule::{NewSchedule, Schedule, ScheduleName};
+
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloud_core::access::Role;
@@ -107,6 +111,9 @@ pub(crate) enum Command {
     /// See the certificates.
     #[command(subcommand)]
     Cert(Cert),
+    /// Make, see and change schedules.
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// See what waits for a person.
     #[command(subcommand)]
     Waits(Waits),

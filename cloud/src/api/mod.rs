@@ -18,6 +18,7 @@ mod nodes;
 mod people;
 mod routes;
 mod runs;
+mod schedules;
 pub(crate) mod server;
 mod settings;
 mod suggest;
@@ -40,6 +41,10 @@ use shared::limits::ENTRY_BYTES;
 use std::sync::Arc;
 
 type Shared = State<Arc<App>>;
+
+/// Bytes of a packed workflow with a schedule, and some more so that the engine says what is too
+/// much.
+const SCHEDULE: usize = 2 * shared::schedule::WORKFLOW_BYTES;
 
 /// The table of routes below `/v1`.
 fn v1() -> Routes {
@@ -74,6 +79,15 @@ fn v1() -> Routes {
         .get("/backup", Admin, backup::stream)
         .get("/backup/newest", Viewer, backup::newest)
         .post("/backup/{id}", Admin, backup::placed)
+        .get("/schedules", Viewer, schedules::list)
+        .post_up_to(SCHEDULE, "/schedules", Operator, schedules::create)
+        .get("/schedules/{name}", Viewer, schedules::get)
+        .get("/schedules/{name}/next", Viewer, schedules::next)
+        .post("/schedules/{name}/pause", Operator, schedules::pause)
+        .post("/schedules/{name}/resume", Operator, schedules::resume)
+        .post("/schedules/{name}/trigger", Operator, schedules::trigger)
+        .post("/schedules/{name}/backfill", Operator, schedules::backfill)
+        .post("/schedules/{name}/delete", Operator, schedules::delete)
         .get("/files/{hash}", Viewer, files::get)
         .put("/files/{hash}", Operator, files::put)
         .get("/watch", Viewer, watch::watch)

@@ -150,7 +150,10 @@ pub(super) async fn submit(
 }
 
 /// Files that are sent along must be here before the run is.
-fn check_sent(workflow: &Workflow, here: impl Fn(Hash) -> Option<u64>) -> Result<(), ApiError> {
+pub(super) fn check_sent(
+    workflow: &Workflow,
+    here: impl Fn(Hash) -> Option<u64>,
+) -> Result<(), ApiError> {
     let inputs = workflow.tasks.iter().flat_map(|task| &task.inputs);
     for input in inputs {
         let Source::Sent { hash, size } = input.source else {
@@ -165,7 +168,7 @@ fn check_sent(workflow: &Workflow, here: impl Fn(Hash) -> Option<u64>) -> Result
     Ok(())
 }
 
-fn bounded(texts: &[(&str, &str)]) -> Result<(), ApiError> {
+pub(super) fn bounded(texts: &[(&str, &str)]) -> Result<(), ApiError> {
     match texts.iter().find(|(_, text)| text.len() > TEXT) {
         Some((name, _)) => Err(ApiError::malformed(format!(
             "{name} is longer than {TEXT} bytes"

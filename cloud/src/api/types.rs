@@ -159,6 +159,30 @@ pub struct Beat {
     pub kind: String,
 }
 
+/// Past slots to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewBackfill {
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+    /// The first, or an instant before it, in milliseconds since 1970.
+    pub from: Unix,
+    /// The last, or an instant behind it.
+    pub to: Unix,
+}
+
+impl Default for NewBackfill {
+    /// Of an empty body: slots between these instants there are none, which is said.
+    fn default() -> Self {
+        Self {
+            by: String::new(),
+            from: Unix(1),
+            to: Unix(0),
+        }
+    }
+}
+
 /// One line of a watch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {

@@ -168,6 +168,9 @@ impl Contents {
                 self.nodes.insert(node, decode_extended(head)?);
             }
             AggregateId::Record => {}
+            AggregateId::Schedule(_) => {
+                let _: cloud_core::schedule::Schedule = decode_extended(head)?;
+            }
             AggregateId::Run(_) => {
                 let head: cloud_core::run::RunHead = decode_extended(head)?;
                 self.runs += u64::from(head.gone.is_none());

@@ -247,6 +247,8 @@ impl Agent {
             epoch: Epoch(0),
         };
         let trusted = self.clock_known();
+        let held = self.state.schedules.get(&schedule);
+        let revision = held.map_or(0, |held| held.revision);
         self.emit(
             Body::Fired {
                 schedule,
@@ -255,6 +257,7 @@ impl Agent {
                 slice,
                 cause,
                 trusted,
+                revision,
             },
             fx,
         );

@@ -43,7 +43,11 @@ impl<S: Store> Engine<S> {
             if inbox.is_empty() {
                 break;
             }
-            for (to, messages) in inbox {
+            // a run is made of what its schedule knows
+            let later = |(to, _): &(AggregateId, _)| !matches!(to, AggregateId::Schedule(_));
+            let mut order: Vec<_> = inbox.into_iter().collect();
+            order.sort_by_key(later);
+            for (to, messages) in order {
                 self.fold_inbox(to, messages)?;
             }
             self.seal_round();

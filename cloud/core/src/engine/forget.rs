@@ -98,6 +98,9 @@ impl<S: Store> Engine<S> {
         }
         let mut doomed = std::mem::take(&mut self.orphans);
         doomed.retain(|hash| self.files.contains_key(hash));
+        for schedule in self.schedules.values() {
+            schedule.spare(&mut doomed);
+        }
         for id in self.by_change() {
             if doomed.is_empty() {
                 break;
@@ -193,6 +196,10 @@ impl<S: Store> Engine<S> {
             .batch
             .last()
             .is_some_and(|tx| tx.prune.contains(&Prune::Aggregate));
+        if let (true, AggregateId::Schedule(schedule)) = (ends, id) {
+            self.schedules.remove(&schedule);
+            self.versions.remove(&id);
+        }
         let (true, AggregateId::Run(run)) = (ends, id) else {
             return;
         };

@@ -8,6 +8,7 @@ use crate::keep::{NAMED, NamedRow};
 use crate::node::Node;
 use crate::record::Head;
 use crate::run::{Decided, Run, RunBody, TaskRow};
+use crate::schedule::Schedule;
 use crate::store::{AggregateId, RESTORED, RESTORED_WITHOUT, Store, StoreError};
 use shared::codec::decode_extended;
 use shared::ids::{Hash, NodeId, RunId};
@@ -23,6 +24,7 @@ impl<S: Store> Engine<S> {
         let (mut fleet, mut nodes, mut runs) = (Fleet::default(), BTreeMap::new(), BTreeMap::new());
         let (mut versions, mut bad) = (BTreeMap::new(), None);
         let mut record = Head::default();
+        let mut schedules = BTreeMap::new();
         self.store.aggregates(&mut |id, version, head| {
             versions.insert(id, version);
             let read = match id {
@@ -30,6 +32,9 @@ impl<S: Store> Engine<S> {
                 AggregateId::Record => shared::codec::decode(head).map(|h| record = h).is_ok(),
                 AggregateId::Node(node) => decode_extended::<Node>(head)
                     .map(|n| nodes.insert(node, n))
+                    .is_ok(),
+                AggregateId::Schedule(id) => decode_extended::<Schedule>(head)
+                    .map(|schedule| schedules.insert(id, schedule))
                     .is_ok(),
                 AggregateId::Run(id) => decode_extended(head)
                     .map(|head| {
@@ -49,6 +54,8 @@ impl<S: Store> Engine<S> {
         self.fleet = fleet;
         self.nodes = nodes;
         self.runs = runs;
+        self.schedules = schedules;
+        self.load_schedules()?;
         self.load_rest(record)
     }
 

@@ -37,6 +37,10 @@ impl<S: Store> Engine<S> {
                     let node = self.nodes.entry(node).or_default();
                     node.post.fold(from, number)
                 }
+                AggregateId::Schedule(schedule) => {
+                    let schedule = self.schedules.entry(schedule).or_default();
+                    schedule.post.fold(from, number)
+                }
                 AggregateId::Run(run) => self
                     .runs
                     .get_mut(&run)
@@ -45,8 +49,9 @@ impl<S: Store> Engine<S> {
             match (new, to) {
                 (false, _) | (_, AggregateId::Record) => {}
                 (true, AggregateId::Fleet) => self.fold_at_fleet(&message),
-                (true, AggregateId::Node(node)) => self.fold_at_node(node, message)?,
+                (true, AggregateId::Node(node)) => self.fold_at_node(node, from, message)?,
                 (true, AggregateId::Run(run)) => self.fold_at_run(run, from, message)?,
+                (true, AggregateId::Schedule(id)) => self.fold_at_schedule(id, message),
             }
         }
         Ok(())
@@ -133,6 +138,9 @@ impl<S: Store> Engine<S> {
                     run.recall(asked, Asked { at, by, why }, fx);
                 })?;
             }
+            fired @ (Message::Fire { .. } | Message::Replaced { .. }) => {
+                self.fold_from_schedule(id, fired)?;
+            }
             Message::Hold { on } => {
                 self.step_run(id, |run, at, fx| run.hold(on, at.wall, fx))?;
             }
@@ -199,7 +207,12 @@ impl<S: Store> Engine<S> {
         result.map(|_| ())
     }
 
-    fn fold_at_node(&mut self, id: NodeId, message: Message) -> Result<(), StoreError> {
+    fn fold_at_node(
+        &mut self,
+        id: NodeId,
+        from: AggregateId,
+        message: Message,
+    ) -> Result<(), StoreError> {
         if let Message::Assign {
             incarnation,
             assign,
@@ -242,19 +255,6 @@ impl<S: Store> Engine<S> {
                 node.close_slice(slice);
                 return Ok(());
             }
-            Message::Upstream { slice, upstream } => Body::Upstream { slice, upstream },
-            Message::Cancel { run, by, why } => Body::Cancel { run, by, why },
-            Message::Pause { run, on, by } => Body::Pause { run, on, by },
-            Message::Release { slice } => Body::Release { slice },
-            Message::Answer {
-                slice,
-                task,
-                answer,
-            } => Body::Answer {
-                slice,
-                task,
-                answer,
-            },
             Message::Forget { run } => {
                 node.forget_run(id, run, now, fx);
                 return Ok(());
@@ -263,7 +263,10 @@ impl<S: Store> Engine<S> {
                 node.unneeded(id, run, fx);
                 return Ok(());
             }
-            _ => return Ok(()),
+            message => match wish(node, from, message) {
+                Some(body) => body,
+                None => return Ok(()),
+            },
         };
         if node.forgotten.is_none() {
             node.append(id, now.0, now.1, body, fx);
@@ -369,7 +372,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Nodes that may be given work now.
-    fn candidates(&self) -> Vec<Candidate> {
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
         let mut load: BTreeMap<NodeId, u64> = BTreeMap::new();
         for run in self.runs.values().filter(|r| !r.head.state.is_final()) {
             for slice in run.head.slices.iter().filter(|s| s.live()) {
@@ -412,4 +415,43 @@ fn enrolled(node: &mut Node, name: String, labels: BTreeMap<String, String>, rep
     if replace {
         node.forgotten = None;
     }
+}
+
+/// The directive that a message to a node asks for.
+fn wish(node: &mut Node, from: AggregateId, message: Message) -> Option<Body> {
+    Some(match message {
+        Message::Upstream { slice, upstream } => Body::Upstream { slice, upstream },
+        Message::Cancel { run, by, why } => Body::Cancel { run, by, why },
+        Message::Pause { run, on, by } => Body::Pause { run, on, by },
+        Message::Release { slice } => Body::Release { slice },
+        Message::Answer {
+            slice,
+            task,
+            answer,
+        } => Body::Answer {
+            slice,
+            task,
+            answer,
+        },
+        Message::Schedule {
+            epoch,
+            order,
+            what,
+            by,
+        } => {
+            let AggregateId::Schedule(schedule) = from else {
+                return None;
+            };
+            let number = node.directives.number + 1;
+            node.orders.insert(number, (schedule, order, epoch));
+            Body::Schedule {
+                schedule,
+                epoch,
+                order,
+                what,
+                by,
+            }
+        }
+        _ => return None,
+    })
 }

@@ -97,6 +97,9 @@ impl<S: Store> Engine<S> {
             | Request::Nodes
             | Request::Node { .. }
             | Request::Waits
+            | Request::Schedules
+            | Request::Schedule { .. }
+            | Request::NextSlots { .. }
             | Request::EnrolledBefore { .. }
             | Request::Tokens
             | Request::Backup
@@ -169,6 +172,10 @@ impl<S: Store> Engine<S> {
             Ok(unpacked) => unpacked,
             Err(error) => return Ok(Err(Refused::Malformed(error.to_string()))),
         };
+        if workflow.schedule.is_some() {
+            let text = "the workflow has a schedule; make it with `driftless schedule create`";
+            return Ok(Err(Refused::Malformed(text.to_owned())));
+        }
         if let Err(why) = audit::workflow(&workflow) {
             return Ok(Err(Refused::Malformed(why)));
         }
@@ -238,6 +245,15 @@ impl<S: Store> Engine<S> {
                 (fleet, self.backup_done(backup, &cursors))
             }
             change @ Request::Configure { .. } => (fleet, self.settings(&change)),
+            Request::CreateSchedule {
+                schedule,
+                workflow,
+                node,
+                replace,
+                by,
+                ..
+            } => self.create_schedule(schedule, workflow, node, replace, by),
+            Request::AskSchedule { name, ask, by } => self.ask_schedule(&name, ask, &by),
             other => (fleet, self.write_access(other)),
         })
     }
@@ -386,6 +402,9 @@ impl<S: Store> Engine<S> {
                 node.map(Reply::Enrolled).ok_or_else(unknown)
             }
             Request::Tokens => Ok(Reply::Tokens(self.fleet.view_tokens(self.now.wall))),
+            Request::Schedules => Ok(Reply::Schedules(self.view_schedules())),
+            Request::Schedule { name } => self.read_schedule(&name),
+            Request::NextSlots { name, count } => self.read_slots(&name, count),
             Request::Runs { state } => {
                 let here = |r: &&Run| r.head.gone.is_none();
                 let wanted = |r: &&Run| here(r) && state.is_none_or(|s| r.head.state == s);

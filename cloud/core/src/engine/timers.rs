@@ -20,6 +20,7 @@ impl<S: Store> Engine<S> {
             .chain(self.next_collection())
             .chain(self.next_telling())
             .chain(self.has_backlog().then_some(self.now.mono))
+            .chain(self.slots_due)
             .min()
     }
 
@@ -53,6 +54,7 @@ impl<S: Store> Engine<S> {
             self.step_run(run, |run, at, fx| run.node_silent(at, node, silence, fx))?;
         }
         self.offer_again(None)?;
+        self.look_at_schedules()?;
         self.look_at_files();
         self.age()
     }

@@ -9,6 +9,7 @@ use shared::ids::{AttemptRef, NodeId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use shared::time::Unix;
 use shared::wire::LogId;
+use shared::workflow::Workflow;
 use std::collections::BTreeSet;
 
 /// Facts without effect that are remembered one by one.
@@ -31,7 +32,8 @@ impl Run {
                 continue;
             }
             last = number;
-            if self.early(log, fact) && !matches!(fact.body, Body::Submitted { .. }) {
+            let begins = matches!(fact.body, Body::Submitted { .. }) || fired(at, fact).is_some();
+            if self.early(log, fact) && !begins {
                 self.keep(log, number);
                 continue;
             }
@@ -150,6 +152,13 @@ impl Run {
                 workflow,
                 by,
             } => self.submitted_at(log, *slice, workflow, by, wall, fx),
+            Body::Fired { slice, .. } => match fired(at, fact) {
+                Some((workflow, by)) => {
+                    let packed = shared::codec::pack(&workflow).0;
+                    self.submitted_at(log, *slice, &packed, &by, wall, fx)
+                }
+                None => Err(Reason::UnknownRun),
+            },
             Body::CancelledHere { by, why, .. } => {
                 self.note(format!("cancelled at a gateway by {by}: {why}"));
                 Ok(())
@@ -172,7 +181,6 @@ impl Run {
             | Body::Dropped { .. }
             | Body::ScheduleDone { .. }
             | Body::ScheduleAsked { .. }
-            | Body::Fired { .. }
             | Body::SlotsSkipped { .. } => Ok(()),
         }
     }
@@ -468,6 +476,24 @@ impl Run {
             self.send(to, Message::Upstream { slice, upstream }, fx);
         }
     }
+}
+
+/// The workflow that a firing begins, if its schedule is known here, and who that is.
+fn fired(at: At<'_>, fact: &Fact) -> Option<(Workflow, String)> {
+    let Body::Fired {
+        schedule,
+        slot,
+        revision,
+        ..
+    } = &fact.body
+    else {
+        return None;
+    };
+    let known = at.schedules.get(schedule)?;
+    let template = &known.templates.get(revision)?.workflow;
+    let began = fact.at.wall.max(*slot);
+    let workflow = shared::schedule::workflow_of(template, *slot, began);
+    Some((workflow, format!("schedule {}", known.name)))
 }
 
 /// The slice that a fact is about, if it is about exactly one.

@@ -114,6 +114,36 @@ fn fits(task: &Task, nodes: &[Candidate]) -> Result<Vec<usize>, String> {
     }
 }
 
+/// The nodes that may run all tasks of a workflow, if each says where it may run.
+#[must_use]
+pub fn fit_all(workflow: &Workflow, nodes: &[Candidate]) -> Vec<usize> {
+    let placed = |task: &Task| {
+        let place = &task.placement;
+        place.node.is_some() || !place.labels.is_empty() || place.site.is_some()
+    };
+    if !workflow.tasks.iter().all(placed) {
+        return Vec::new();
+    }
+    let mut all: Vec<usize> = (0..nodes.len()).collect();
+    for task in &workflow.tasks {
+        let fit = fits(task, nodes).unwrap_or_default();
+        all.retain(|node| fit.contains(node));
+    }
+    all
+}
+
+/// The first task that may not run on a node, whether it is online or not, and why.
+#[must_use]
+pub fn misfit<'a>(workflow: &'a Workflow, node: &Candidate) -> Option<(&'a str, String)> {
+    let alone = [Candidate {
+        online: true,
+        refused: None,
+        ..node.clone()
+    }];
+    let mut tasks = workflow.tasks.iter();
+    tasks.find_map(|task| Some((task.id.as_str(), fits(task, &alone).err()?)))
+}
+
 /// Groups of tasks that stay together: a union-find whose sets remember where all their members may
 /// run.
 struct Groups {

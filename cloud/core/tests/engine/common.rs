@@ -383,7 +383,7 @@ impl Env {
             token,
             node,
             name: name.to_owned(),
-            labels: BTreeMap::new(),
+            labels: BTreeMap::from([("kind".to_owned(), "gateway".to_owned())]),
             certificate: certificate(1),
         });
         assert_eq!(enrolled, Reply::Enrolled(node));

@@ -17,6 +17,7 @@ mod record;
 mod refusals;
 mod restore;
 mod runs;
+mod schedules;
 mod sessions;
 mod settings;
 mod window;

@@ -10,6 +10,7 @@ mod doctor;
 mod events;
 mod node;
 mod run;
+mod schedule;
 mod serve;
 mod spec;
 mod submit;
@@ -43,6 +44,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Doctor => doctor::run(global, out),
         Command::Answer(command) => answer::run(command, global, out),
         Command::Telemetry(command) => telemetry::run(&command, global, out),
+        Command::Schedule(command) => schedule::run(command, global, out),
         Command::Waits(command) => waits::run(&command, global, out),
         Command::Backup(command) => backup::run(&command, global, out),
         Command::Lint(args) => spec::lint(&args, out),

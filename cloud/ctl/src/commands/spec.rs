@@ -9,6 +9,7 @@ use shared::graph;
 use shared::ids::Hash;
 use shared::limits::SPEC_BYTES;
 use shared::spec::{self, Mistake, Mistakes, SentFiles};
+use shared::time::Unix;
 use shared::workflow::Workflow;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -62,7 +63,12 @@ impl Source {
 
     /// Compiles it; all mistakes are shown.
     pub(super) fn compile(&self, out: &mut Output) -> Result<Workflow, Failure> {
-        let compiled = spec::submission(&self.name, &self.text, &self.params, &self.files, now());
+        self.compile_at(now(), out)
+    }
+
+    /// Compiles it as if it was submitted then.
+    pub(super) fn compile_at(&self, at: Unix, out: &mut Output) -> Result<Workflow, Failure> {
+        let compiled = spec::submission(&self.name, &self.text, &self.params, &self.files, at);
         match compiled {
             Ok(workflow) => Ok(workflow),
             Err(mistakes) => Err(tell(&mistakes, Some(&self.text), out)?),

@@ -15,6 +15,16 @@ use std::fs::File;
 pub(super) fn run(args: &Submit, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let source = Source::read(&args.file, &args.given, out)?;
     let workflow = source.compile(out)?;
+    if workflow.schedule.is_some() {
+        let file = args.file.display();
+        let what = format!("{file} has a `schedule`: submitting would run it once");
+        let hint = format!(
+            "make it with `driftless schedule create {file}`; \
+             `driftless schedule trigger {}` then runs it at once",
+            workflow.name
+        );
+        return Err(Failure::new(Code::Usage, what).hint(hint));
+    }
     let tasks = match workflow.tasks.len() {
         1 => "1 task".to_owned(),
         n => format!("{n} tasks"),
@@ -55,7 +65,7 @@ pub(super) fn run(args: &Submit, global: &Global, out: &mut Output) -> Result<Co
 }
 
 /// Files go first, and only those that the coordinator does not have.
-fn send_files(client: &Client, source: &Source, out: &Output) -> Result<(), Failure> {
+pub(super) fn send_files(client: &Client, source: &Source, out: &Output) -> Result<(), Failure> {
     for (input, (hash, size)) in &source.files {
         let path = format!("/files/{hash}");
         if client.has(&path)? {

@@ -1,0 +1,359 @@
+//! Schedules at the coordinator: its own, those of nodes, and those that were made at a gateway.
+
+use crate::common::{Env, all_done, on, task, workflow};
+use cloud_core::event::{Refused, Reply, Request, ScheduleAsk};
+use shared::codec;
+use shared::directive::Body as Wanted;
+use shared::explain::Reason;
+use shared::fact::Body;
+use shared::ids::{Epoch, RunId, ScheduleId, SliceRef};
+use shared::schedule::view::View;
+use shared::schedule::{Catchup, Cause, Order, Overlap, Rule, SCHEDULED_FOR, Schedule, run_of};
+use shared::time::{Span, Unix};
+use shared::workflow::{Disconnect, Task, Workflow};
+
+const ID: ScheduleId = ScheduleId([5; 16]);
+const MINUTE: Span = Span::secs(60);
+
+fn flow(tasks: Vec<Task>, overlap: Overlap) -> Workflow {
+    let mut flow = workflow(tasks);
+    flow.schedule = Some(Schedule {
+        rule: Rule::Every(MINUTE),
+        timezone: "UTC".to_owned(),
+        catchup: Catchup::Latest,
+        max_catchup: 1,
+        starting_deadline: None,
+        overlap,
+        jitter: Span(0),
+    });
+    flow
+}
+
+fn create(env: &mut Env, flow: &Workflow, node: Option<&str>, replace: bool) -> Reply {
+    env.ask(Request::CreateSchedule {
+        schedule: ID,
+        name: flow.name.clone(),
+        workflow: codec::pack(flow).0,
+        node: node.map(str::to_owned),
+        replace,
+        by: "ann".to_owned(),
+    })
+}
+
+fn ask(env: &mut Env, ask: ScheduleAsk) -> Reply {
+    let (name, by) = (ID.to_string(), "ann".to_owned());
+    env.ask(Request::AskSchedule { name, ask, by })
+}
+
+fn view(env: &mut Env) -> View {
+    let name = ID.to_string();
+    match env.ask(Request::Schedule { name }) {
+        Reply::Schedule(view) => *view,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The next slot behind now.
+fn slot(env: &Env) -> Unix {
+    Unix((env.now.wall.0.div_euclid(60_000) + 1) * 60_000)
+}
+
+fn to_next_slot(env: &mut Env) -> Unix {
+    let next = slot(env);
+    env.pass(Span((next.0 - env.now.wall.0) as u64));
+    next
+}
+
+/// The last order of a schedule that a node was told: epoch, number, what.
+fn ordered(env: &mut Env, node: &str) -> (Epoch, u64, Order) {
+    let seen = env.agent(node).seen.iter().rev();
+    let order = seen.clone().find_map(|directive| match &directive.body {
+        Wanted::Schedule {
+            epoch, order, what, ..
+        } => Some((*epoch, *order, what.clone())),
+        _ => None,
+    });
+    order.expect("an order")
+}
+
+fn done(epoch: Epoch, order: u64) -> Body {
+    Body::ScheduleDone {
+        schedule: ID,
+        epoch,
+        order,
+        cursor: Unix(0),
+        refused: None,
+    }
+}
+
+fn fired(epoch: Epoch, slot: Unix) -> (Body, RunId) {
+    let run = run_of(ID, epoch, slot);
+    let slice = SliceRef {
+        run,
+        slice: 0,
+        epoch: Epoch(0),
+    };
+    let fact = Body::Fired {
+        schedule: ID,
+        epoch,
+        slot,
+        slice,
+        cause: Cause::Time,
+        trusted: true,
+        revision: 1,
+    };
+    (fact, run)
+}
+
+#[test]
+fn what_has_no_place_of_its_own_is_fired_here_as_ordinary_runs() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let made = create(
+        &mut env,
+        &flow(vec![task("a", &[])], Overlap::Forbid),
+        None,
+        false,
+    );
+    assert_eq!(made, Reply::Scheduled(ID));
+    assert_eq!(view(&mut env).owner, "coordinator");
+    let first = to_next_slot(&mut env);
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    let (compiled, _) = codec::unpack(assign.workflow.as_ref().unwrap()).unwrap();
+    assert!(compiled.tasks[0].env[SCHEDULED_FOR].ends_with(":00Z"));
+    let run = assign.slice.run;
+    assert_eq!(env.run(run).by, "schedule test");
+    // The next one is skipped while this one runs, the one behind it is not.
+    let _ = to_next_slot(&mut env);
+    assert_eq!(view(&mut env).last_skipped.unwrap().reason, "run_open");
+    env.tell("gw-1", all_done(&assign));
+    assert_eq!(env.run(run).state, "succeeded");
+    let third = to_next_slot(&mut env);
+    let seen = view(&mut env);
+    assert_eq!((seen.fired, seen.skipped), (2, 1));
+    let slots: Vec<Unix> = seen.last.iter().map(|fired| fired.slot).collect();
+    assert_eq!(slots, [third, first]);
+    // A start from the same store fires nothing twice.
+    env.restart(env.store.clone());
+    env.pass(Span(1));
+    assert_eq!(view(&mut env).fired, 2);
+    assert_eq!(
+        ask(&mut env, ScheduleAsk::Pause(true)),
+        Reply::Scheduled(ID)
+    );
+    env.pass(Span(5 * MINUTE.0));
+    assert_eq!(
+        (view(&mut env).state.as_str(), view(&mut env).fired),
+        ("paused", 2)
+    );
+    assert_eq!(ask(&mut env, ScheduleAsk::Delete), Reply::Scheduled(ID));
+    assert_eq!(env.ask(Request::Schedules), Reply::Schedules(Vec::new()));
+}
+
+#[test]
+fn a_node_that_fits_all_tasks_fires_it_and_its_runs_are_known_from_the_schedule() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let flow = flow(vec![on("gw-1", task("a", &[]))], Overlap::Forbid);
+    assert_eq!(create(&mut env, &flow, None, false), Reply::Scheduled(ID));
+    let (epoch, order, what) = ordered(&mut env, "gw-1");
+    assert!(matches!(what, Order::Set { revision: 1, .. }));
+    assert!(view(&mut env).why.unwrap().contains("has not confirmed"));
+    let at = slot(&env);
+    let (fact, run) = fired(epoch, at);
+    env.tell("gw-1", vec![done(epoch, order), fact]);
+    let seen = view(&mut env);
+    assert_eq!(
+        (seen.owner.as_str(), seen.fired, seen.why),
+        ("gw-1", 1, None)
+    );
+    let known = env.run(run);
+    assert_eq!(
+        (known.state.as_str(), known.by.as_str()),
+        ("running", "schedule test")
+    );
+    // The coordinator never fires for it.
+    env.hang_up("gw-1");
+    env.pass(Span(60 * MINUTE.0));
+    assert_eq!(view(&mut env).fired, 1);
+    // What is asked meanwhile is said to be on the way.
+    assert_eq!(
+        ask(&mut env, ScheduleAsk::Pause(true)),
+        Reply::Scheduled(ID)
+    );
+    let why = view(&mut env).why.unwrap();
+    assert!(
+        why.contains("gw-1 has not confirmed the last change, not heard for"),
+        "{why}"
+    );
+    env.hello("gw-1").unwrap();
+    let (epoch, order, what) = ordered(&mut env, "gw-1");
+    assert_eq!(what, Order::Pause(true));
+    env.tell("gw-1", vec![done(epoch, order)]);
+    assert_eq!(view(&mut env).why.as_deref(), Some("paused by ann"));
+}
+
+#[test]
+fn a_silent_owner_loses_it_at_a_new_epoch_and_one_slot_counts_once() {
+    let mut env = Env::new();
+    let mut moving = task("a", &[]);
+    let kind = ("kind".to_owned(), "gateway".to_owned());
+    moving.placement.labels.extend([kind]);
+    moving.disconnect = Disconnect {
+        lost_after: Some(Span::secs(600)),
+        replace: true,
+    };
+    for node in ["gw-1", "gw-2"] {
+        env.join(node);
+    }
+    let flow = flow(vec![moving], Overlap::Allow);
+    assert_eq!(
+        create(&mut env, &flow, Some("gw-1"), false),
+        Reply::Scheduled(ID)
+    );
+    let (old, order, _) = ordered(&mut env, "gw-1");
+    env.tell("gw-1", vec![done(old, order)]);
+    env.hang_up("gw-1");
+    env.pass(Span::secs(599));
+    assert_eq!(view(&mut env).owner, "gw-1");
+    env.pass(Span::secs(61));
+    assert_eq!(view(&mut env).owner, "gw-2");
+    let (new, order, what) = ordered(&mut env, "gw-2");
+    assert!(new > old && matches!(what, Order::Set { .. }));
+    // Both fire one slot.
+    let at = slot(&env);
+    let (fact, counts) = fired(new, at);
+    env.tell("gw-2", vec![done(new, order), fact]);
+    env.hello("gw-1").unwrap();
+    let (epoch, number, what) = ordered(&mut env, "gw-1");
+    assert_eq!((epoch, what), (old, Order::Drop));
+    let (late, other) = fired(old, at);
+    env.tell("gw-1", vec![late, done(epoch, number)]);
+    let seen = view(&mut env);
+    let firings: Vec<(RunId, bool)> = seen.last.iter().map(|f| (f.run, f.counts)).collect();
+    assert_eq!(firings, [(counts, true), (other, false)]);
+    assert_eq!(seen.fired, 1);
+}
+
+#[test]
+fn another_owner_waits_until_the_present_one_gave_it_up() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let flow = flow(vec![task("a", &[])], Overlap::Forbid);
+    create(&mut env, &flow, Some("gw-1"), false);
+    let (old, order, _) = ordered(&mut env, "gw-1");
+    env.tell("gw-1", vec![done(old, order)]);
+    let again = create(&mut env, &flow, None, false);
+    assert!(matches!(again, Reply::Refused(Refused::State(_))));
+    assert_eq!(
+        create(&mut env, &flow, Some("gw-2"), true),
+        Reply::Scheduled(ID)
+    );
+    let moving = view(&mut env);
+    assert_eq!(
+        (moving.state.as_str(), moving.owner.as_str()),
+        ("moving", "gw-1")
+    );
+    let (epoch, order, what) = ordered(&mut env, "gw-1");
+    assert_eq!((epoch, what), (old, Order::Drop));
+    env.tell("gw-1", vec![done(epoch, order)]);
+    assert_eq!(view(&mut env).owner, "gw-2");
+    let (new, _, what) = ordered(&mut env, "gw-2");
+    assert!(new > old && matches!(what, Order::Set { revision: 2, .. }));
+}
+
+#[test]
+fn an_old_agent_refuses_it_and_that_is_shown() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let flow = flow(vec![task("a", &[])], Overlap::Forbid);
+    create(&mut env, &flow, Some("gw-1"), false);
+    let directive = env.agent("gw-1").directives.number;
+    let refused = Body::Refused {
+        directive,
+        slice: None,
+        reason: Reason::UnknownKind,
+        text: "this version does not know its kind".to_owned(),
+    };
+    env.tell("gw-1", vec![refused]);
+    assert!(
+        view(&mut env)
+            .why
+            .unwrap()
+            .starts_with("gw-1 refused it (unknown_kind)")
+    );
+}
+
+#[test]
+fn a_schedule_made_at_a_gateway_is_shown_and_is_the_gateways() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let set = Order::Set {
+        revision: 1,
+        workflow: codec::pack(&flow(vec![task("a", &[])], Overlap::Forbid)).0,
+        after: env.now.wall,
+        paused: false,
+    };
+    let asked = Body::ScheduleAsked {
+        schedule: ID,
+        what: set,
+        by: "bob".to_owned(),
+    };
+    let (fact, run) = fired(Epoch(0), slot(&env));
+    env.tell("gw-1", vec![asked, fact]);
+    let seen = view(&mut env);
+    assert_eq!(
+        (seen.owner.as_str(), seen.by.as_str(), seen.fired),
+        ("gw-1", "bob", 1)
+    );
+    assert_eq!(env.run(run).state, "running");
+    let refused = ask(&mut env, ScheduleAsk::Pause(true));
+    assert!(matches!(refused, Reply::Refused(Refused::State(_))));
+    let asked = Body::ScheduleAsked {
+        schedule: ID,
+        what: Order::Drop,
+        by: "bob".to_owned(),
+    };
+    env.tell("gw-1", vec![asked]);
+    assert_eq!(env.ask(Request::Schedules), Reply::Schedules(Vec::new()));
+}
+
+#[test]
+fn bad_schedules_are_refused_and_change_nothing() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let plain = workflow(vec![task("a", &[])]);
+    assert!(matches!(
+        create(&mut env, &plain, None, false),
+        Reply::Refused(_)
+    ));
+    let good = flow(vec![on("gw-1", task("a", &[]))], Overlap::Forbid);
+    assert!(matches!(
+        create(&mut env, &good, Some("gw-9"), false),
+        Reply::Refused(_)
+    ));
+    let mut elsewhere = task("a", &[]);
+    elsewhere.placement.site = Some("gw-7".to_owned());
+    let elsewhere = flow(vec![elsewhere], Overlap::Forbid);
+    assert!(matches!(
+        create(&mut env, &elsewhere, Some("gw-1"), false),
+        Reply::Refused(Refused::State(_))
+    ));
+    assert!(matches!(
+        create(&mut env, &good, None, true),
+        Reply::Refused(_)
+    ));
+    let submitted = env.ask(Request::Submit {
+        run: RunId([9; 16]),
+        workflow: codec::pack(&good).0,
+        by: "ann".to_owned(),
+        idempotency_key: None,
+    });
+    assert!(matches!(submitted, Reply::Refused(Refused::Malformed(_))));
+    assert!(matches!(
+        ask(&mut env, ScheduleAsk::Trigger),
+        Reply::Refused(_)
+    ));
+    assert_eq!(env.ask(Request::Schedules), Reply::Schedules(Vec::new()));
+}
