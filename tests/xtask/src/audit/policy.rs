@@ -154,6 +154,16 @@ pub(crate) const DUPLICATES: &[Duplicate] = &[
         reason: "follows syn",
     },
     Duplicate {
+        name: "thiserror",
+        lines: &["1", "2"],
+        reason: "nvml-wrapper 0.12 asks for 1, everybody else for 2",
+    },
+    Duplicate {
+        name: "thiserror-impl",
+        lines: &["1", "2"],
+        reason: "nvml-wrapper 0.12 asks for 1, everybody else for 2",
+    },
+    Duplicate {
         name: "windows-sys",
         lines: &["0.52", "0.61"],
         reason: "ring asks for 0.52; never built, gateways are Linux",
