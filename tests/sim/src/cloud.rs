@@ -72,6 +72,8 @@ pub struct Cloud {
     pub penance: Time,
     /// Steps since the world looked around.
     pub steps: u64,
+    /// What gateways measured of themselves.
+    pub books: crate::measure::Books,
 }
 
 impl std::fmt::Debug for Cloud {
@@ -113,6 +115,7 @@ impl Cloud {
             went_back: false,
             penance: 0,
             steps: 0,
+            books: crate::measure::Books::default(),
         }
     }
 
@@ -392,6 +395,7 @@ impl World {
         self.cloud.doom = None;
         self.cloud.inbox.clear();
         self.cloud.step_at = None;
+        self.books_close(false);
         let Some(engine) = self.cloud.engine.take() else {
             return;
         };
@@ -440,6 +444,7 @@ impl World {
             disk.burn_after(0);
         }
         self.kill_cloud();
+        self.books_close(true);
         self.cloud.process += 1;
         if let Some(disk) = self.cloud.medium.disk() {
             let damage = disk.cut_power(&mut self.dice.disk);

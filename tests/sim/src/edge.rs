@@ -77,6 +77,7 @@ impl World {
             doom: None,
             skew: false,
         });
+        self.gauge_starts(m);
         self.trace
             .say(self.t, Lane::Node(m), || "agent starts".to_owned());
         self.tell_room(m);
@@ -141,6 +142,7 @@ impl World {
 
     /// A gateway measures its room.
     pub fn tell_room(&mut self, m: usize) {
+        self.gauge_room(m);
         let free = if self.machines[m].full { 0 } else { 8 << 30 };
         let wanted = 1 << 20;
         self.tell(m, Event::Room { free, wanted });
@@ -374,6 +376,7 @@ impl World {
                 }
                 Ended::Refused => {
                     self.happened(Kind::AgentDiskFull);
+                    crate::check::measured::on_refused(self, m);
                     Vec::new()
                 }
                 Ended::Unknown => {
@@ -486,6 +489,7 @@ impl World {
             self.abandon(*conn, crate::net::Side::Agent);
         }
         self.local_gone(m);
+        self.gauge_dies(m);
         // handles are closed without a word; what a page cache knows survives
         self.machines[m].medium.freeze();
         drop(agent);

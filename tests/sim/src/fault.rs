@@ -126,6 +126,10 @@ kinds! {
     Answered = "answered",
     /// An answer came from the coordinator when another one counted already.
     AnsweredTwice = "answered_twice",
+    /// An agent died in the middle of a save of telemetry.
+    TelemetryTorn = "telemetry_torn",
+    /// Telemetry of an outage was thinned.
+    TelemetryThinned = "telemetry_thinned",
 }
 
 impl Kind {

@@ -12,6 +12,7 @@ pub mod edge;
 pub mod exec;
 pub mod fault;
 pub mod machine;
+pub mod measure;
 pub mod medium;
 pub mod model;
 pub mod net;

@@ -200,6 +200,8 @@ pub struct Machine {
     pub told: u64,
     /// Steps of its agent since the world looked around.
     pub steps: u64,
+    /// What it measures of itself.
+    pub gauge: crate::measure::Gauge,
 }
 
 impl Machine {

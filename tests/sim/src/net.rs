@@ -26,7 +26,7 @@ impl Stream {
     pub fn of_up(message: &Up) -> Self {
         match message {
             Up::Facts(_) | Up::Packed(_) => Self::Facts,
-            Up::Details(_) => Self::Details,
+            Up::Details(_) | Up::Telemetry(_) => Self::Details,
             _ => Self::Control,
         }
     }

@@ -145,6 +145,7 @@ impl World {
             arrived: 0,
             told: 0,
             steps: 0,
+            gauge: crate::measure::Gauge::default(),
         };
         if let Some(disk) = machine.medium.disk() {
             disk.lie(self.plan.lying_disk, self.dice.disk.fork("lies", n as u64));

@@ -386,6 +386,7 @@ impl World {
             arrived: 0,
             told: 0,
             steps: 0,
+            gauge: crate::measure::Gauge::default(),
         };
         let live = original.agent.is_some();
         self.machines.push(copy);

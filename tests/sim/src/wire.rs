@@ -166,11 +166,18 @@ impl World {
             return;
         }
         let half = !connection.agent_open;
+        let welcome = match &message {
+            Down::Welcome(welcome) => Some(welcome.features),
+            _ => None,
+        };
         let at = connection.down.put(stream, at, message);
         if half {
             self.happened(Kind::HalfOpen);
         }
         self.queue.at(at, Ev::Down(conn, stream));
+        if let Some(features) = welcome {
+            self.books_begin(conn, features);
+        }
     }
 
     /// A message arrives at the coordinator.
@@ -195,7 +202,8 @@ impl World {
             self.happened(Kind::Reorder);
         }
         let doubles = self.plan.net.doubles;
-        let twice = (message.facts().is_some() || matches!(message, Up::Applied(_)))
+        let twice = (message.facts().is_some()
+            || matches!(message, Up::Applied(_) | Up::Telemetry(_)))
             && !self.calm
             && self.dice.net.chance(doubles);
         if twice {
@@ -217,6 +225,7 @@ impl World {
             self.machines[m].arrived = self.machines[m].arrived.max(last);
         }
         let input = match message {
+            Up::Telemetry(report) => return self.piece_arrives(conn, report),
             Up::Hello(hello) if !connection.greeted => {
                 connection.greeted = true;
                 let secret = self.dice.ids.id();
@@ -279,6 +288,14 @@ impl World {
                 self.machines[m].told = self.machines[m].told.max(last);
             }
             self.trace.mark(self.t, Lane::Node(m), 3, conn);
+            match &message {
+                Down::Welcome(welcome) => self.gauge_linked(m, session, welcome.features),
+                Down::Telemetry(receipt) => {
+                    self.receipt_arrives(m, session, receipt);
+                    continue;
+                }
+                _ => {}
+            }
             let message = message.clone();
             self.tell(m, Event::Heard { session, message });
         }
@@ -353,6 +370,7 @@ impl World {
                 self.trace.say(self.t, Lane::Node(m), || {
                     format!("session {session} ended: {why}")
                 });
+                self.gauge_unlinked(m, session);
                 self.tell(m, Event::Unlinked { session, why });
             }
             Side::Cloud if self.cloud.engine.is_some() && self.cloud.process == cloud_life => {

@@ -143,6 +143,8 @@ pub struct World {
     pub calm: bool,
     /// Events of this instant.
     pub spin: (Time, u64),
+    /// What gateways measured, and what was acknowledged of it.
+    pub measured: crate::measure::Measured,
 }
 
 impl std::fmt::Debug for World {
@@ -194,6 +196,7 @@ impl World {
             people: People::default(),
             calm: false,
             spin: (0, 0),
+            measured: crate::measure::Measured::default(),
             plan,
         };
         world.set_up();
@@ -313,6 +316,7 @@ impl World {
 
     /// The world looks around once a minute.
     fn look(&mut self) {
+        self.measure();
         crate::check::look(self);
         self.queue.at(self.t + crate::queue::MIN, Ev::Look);
     }

@@ -9,6 +9,7 @@ pub mod applied_once_in_order;
 pub mod bounded;
 pub mod convergence;
 pub mod explained;
+pub mod measured;
 pub mod no_invented_history;
 pub mod no_offline_mode;
 pub mod one_owner;
@@ -37,6 +38,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("bounded", bounded::DEFINITION),
     ("explained", explained::DEFINITION),
     ("recorded", recorded::DEFINITION),
+    ("measured", measured::DEFINITION),
 ];
 
 /// Once a minute.
@@ -46,6 +48,7 @@ pub fn look(world: &mut World) {
     let minute = world.t / MIN;
     if minute.is_multiple_of(7) {
         explained::look(world);
+        measured::look(world);
     }
     if minute.is_multiple_of(10) && world.cloud.engine.is_some() {
         world.ask(Request::Nodes, Purpose::Watch);
