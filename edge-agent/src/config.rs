@@ -397,12 +397,7 @@ mod tests {
                 "{key} is not written"
             );
         }
-        let set = Settings {
-            scheduler: Scheduler::default(),
-            ..read(text).unwrap()
-        };
-        assert_eq!(set, read("").unwrap());
-        assert_eq!(read(text).unwrap().scheduler, Scheduler::DEFAULT);
+        assert_eq!(read(text), read(""));
     }
 
     #[test]

@@ -55,6 +55,16 @@ pub struct Matrix {
 }
 
 impl Workflow {
+    /// The same with nothing of `retry` left to the node that runs a task: what the expanded form
+    /// of a specification says.
+    #[must_use]
+    pub fn decided(mut self) -> Self {
+        for task in &mut self.tasks {
+            task.retry_left = RetryLeft::default();
+        }
+        self
+    }
+
     /// The matrix that a task belongs to, with its position.
     #[must_use]
     pub fn matrix_of(&self, task: TaskIdx) -> Option<(u32, &Matrix)> {

@@ -41,7 +41,7 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
         let ran = &world.ran[*ran];
         // what the coordinator placed before it noticed that its store had gone back
         let generation = |one: AttemptRef| one.slice.epoch.0 >> 32;
-        let again = world.cloud.went_back && generation(ran.attempt) < generation(attempt);
+        let again = world.cloud.went_back && generation(ran.attempt) != generation(attempt);
         let broken = again || world.lives[here].branched || world.lives[ran.life].branched;
         let same_place = ran.machine == m;
         if ran.attempt == attempt && ran.life == here && !world.lives[here].branched {
