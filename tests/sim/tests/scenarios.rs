@@ -132,16 +132,19 @@ fn the_same_seed_gives_the_same_trace_in_another_process() {
     }
 }
 
-/// The first invariant that notices a mistake built into the world, within some seeds.
+fn is_named(found: &str) -> bool {
+    sim::check::ALL.iter().any(|(name, _)| found == *name)
+}
+
+/// The first invariant that notices a mistake built into the world, within some seeds. That a core
+/// ends itself over what the mistake made of its state is no notice: it has no name.
 fn noticed(layer: Layer, plant: impl Fn(&mut Plan)) -> Option<&'static str> {
     (0..12).find_map(|seed| {
         let mut plan = Plan::draw(seed, layer);
         plant(&mut plan);
         let verdict = run_plan(plan, None);
-        verdict
-            .violations
-            .first()
-            .map(|violation| violation.invariant)
+        let found = verdict.violations.iter().map(|one| one.invariant);
+        found.into_iter().find(|found| is_named(found))
     })
 }
 
@@ -149,8 +152,7 @@ fn noticed(layer: Layer, plant: impl Fn(&mut Plan)) -> Option<&'static str> {
 fn mistakes_that_are_planted_are_noticed_by_a_named_invariant() {
     for planted in Planted::ALL {
         let found = noticed(Layer::Cores, |plan| plan.planted = Some(*planted));
-        let named = sim::check::ALL.iter().any(|(name, _)| found == Some(*name));
-        assert!(named, "{planted:?} gives {found:?}");
+        assert!(found.is_some(), "nothing notices {planted:?}");
     }
 }
 
