@@ -2,6 +2,7 @@
 
 use crate::api::backup::Streamed;
 use crate::api::door::Door;
+use crate::api::health::Answered;
 use crate::enrol::Lives;
 use crate::host::Handle;
 use crate::revoked::Revocations;
@@ -10,6 +11,7 @@ use crate::telemetry::Telemetry;
 use certs::{Authority, Clock};
 use cloud_store::snapshot::Snapshots;
 use contents::Dir;
+use shared::time::Unix;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +42,16 @@ pub(crate) struct App {
     pub(crate) listen: SocketAddr,
     /// Where the API is.
     pub(crate) api: SocketAddr,
+    /// Since when.
+    pub(crate) started: Unix,
+    /// The state's file.
+    pub(crate) store: PathBuf,
+    /// Most bytes of the file store.
+    pub(crate) file_budget: u64,
+    /// Figures need no token.
+    pub(crate) metrics_open: bool,
+    /// What the API answered.
+    pub(crate) answered: Answered,
     /// Who may use the API.
     pub(crate) door: Door,
     /// The live sessions.

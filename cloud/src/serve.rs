@@ -2,6 +2,7 @@
 
 use crate::api::backup::Streamed;
 use crate::api::door::{Door, Tries};
+use crate::api::health::Answered;
 use crate::api::{self, server};
 use crate::app::App;
 use crate::backup::Periodic;
@@ -83,6 +84,8 @@ pub struct Guarded {
     pub tls: bool,
     /// A certificate chain and its key, PEM; without them the fleet's authority makes one.
     pub files: Option<(PathBuf, PathBuf)>,
+    /// `/metrics` needs no token.
+    pub metrics_open: bool,
     /// Names and addresses under which the API is reached, besides those of this machine.
     pub names: Vec<String>,
 }
@@ -287,6 +290,11 @@ impl Parts {
             clock,
             listen,
             api,
+            started: clock::wall(),
+            store: data.store(),
+            file_budget: options.file_budget,
+            metrics_open: options.access.metrics_open,
+            answered: Answered::default(),
             door,
             sessions: Sessions::default(),
             telemetry,

@@ -8,6 +8,7 @@
 mod backups;
 mod certificates;
 mod drain;
+mod figures;
 mod forget;
 mod handshake;
 mod heard;

@@ -397,6 +397,8 @@ pub enum Request {
         /// How many.
         count: u32,
     },
+    /// Figures of the coordinator.
+    Figures,
 }
 
 /// What an action is done to.
@@ -566,7 +568,8 @@ impl Request {
             | Self::Schedules
             | Self::Schedule { .. }
             | Self::NextSlots { .. }
-            | Self::Audit { .. } => None,
+            | Self::Audit { .. }
+            | Self::Figures => None,
         }
     }
 }
@@ -647,6 +650,8 @@ pub enum Reply {
     Tokens(Vec<view::Token>),
     /// The newest finished backup: when, where.
     Backup(Option<(Unix, String)>),
+    /// Figures.
+    Figures(Box<view::Figures>),
 }
 
 /// Why a request was not honoured.

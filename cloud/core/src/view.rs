@@ -451,3 +451,32 @@ pub struct Access {
     /// Whether it is past that.
     pub expired: bool,
 }
+
+/// Figures of a coordinator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Life of the store.
+    pub generation: u64,
+    /// Nodes by state.
+    pub nodes: BTreeMap<String, u64>,
+    /// Runs that are kept, by state.
+    pub runs: BTreeMap<String, u64>,
+    /// Tasks of those runs, by state.
+    pub tasks: BTreeMap<String, u64>,
+    /// Live sessions.
+    pub sessions: u64,
+    /// Facts that nodes are known to have and that are not here.
+    pub behind: u64,
+    /// Directives that nodes have not confirmed.
+    pub unconfirmed: u64,
+    /// Facts of those runs that were recorded and not applied.
+    pub not_applied: u64,
+    /// Number of the last event.
+    pub events: u64,
+    /// Number of the last audit entry.
+    pub audit: u64,
+    /// Files that are named or wait to be.
+    pub files: u64,
+    /// Their bytes.
+    pub file_bytes: u64,
+}

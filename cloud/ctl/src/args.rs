@@ -177,6 +177,9 @@ pub(crate) struct Serve {
     /// How long an expired certificate may still be renewed [default: 365d]
     #[arg(long, value_name = "DURATION")]
     pub(crate) renewal_grace: Option<String>,
+    /// How the log is written: text or json [default: text, json with --json]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log: Option<String>,
     /// Ask for TLS and access tokens on loopback, too
     #[arg(long)]
     pub(crate) api_tls: bool,

@@ -45,6 +45,7 @@ const KEYS: &[Key] = &[
     Key::new("access.cert", Kind::Text, ""),
     Key::new("access.key", Kind::Text, ""),
     Key::new("access.names", Kind::List, ""),
+    Key::new("access.open_metrics", Kind::Switch, "false"),
     Key::new(
         "audit.keep",
         Kind::Span(86_400_000, 36_500 * 86_400_000),
@@ -109,6 +110,7 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
         access: Guarded {
             tls: settings.switch("access.tls"),
             files: pem_files(&settings),
+            metrics_open: settings.switch("access.open_metrics"),
             names: settings.list("access.names").to_vec(),
         },
         record: Limits {
@@ -220,6 +222,10 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 fn flags(global: &Global, serve: &Serve) -> Vec<Flag> {
     let data = global.data.as_ref().map(|path| path.display().to_string());
     let json = global.json.then(|| "json".to_owned());
+    let log = match &serve.log {
+        Some(format) => ("log.format", "--log", Some(format.clone())),
+        None => ("log.format", "--json", json),
+    };
     let tls = serve.api_tls.then(|| "true".to_owned());
     let names = Flag {
         key: "access.names",
@@ -248,7 +254,7 @@ fn flags(global: &Global, serve: &Serve) -> Vec<Flag> {
         ("backup.dir", "--backup-dir", serve.backup_dir.clone()),
         ("backup.every", "--backup-every", serve.backup_every.clone()),
         ("backup.keep", "--backup-keep", serve.backup_keep.clone()),
-        ("log.format", "--json", json),
+        log,
     ];
     let given = all.into_iter().filter_map(|(key, flag, value)| {
         let values = vec![value?];

@@ -114,7 +114,9 @@ pub(super) async fn meet(
         Err(denied) => Err(Arc::new(denied)),
     };
     request.extensions_mut().insert(judged);
-    next.run(request).await
+    let answer = next.run(request).await;
+    app.answered.count(answer.status());
+    answer
 }
 
 /// Lets in whoever has the role that a route needs; `None`: everybody.

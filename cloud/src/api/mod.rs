@@ -12,6 +12,7 @@ mod events;
 mod files;
 mod find;
 mod guard;
+pub(crate) mod health;
 mod lists;
 mod logs;
 mod nodes;
@@ -31,8 +32,9 @@ use crate::app::App;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Json};
+use axum::response::IntoResponse;
 use cloud_core::access::Role::{Admin, Operator, Viewer};
 use error::ApiError;
 pub use routes::Route;
@@ -49,11 +51,12 @@ const SCHEDULE: usize = 2 * shared::schedule::WORKFLOW_BYTES;
 /// The table of routes below `/v1`.
 fn v1() -> Routes {
     Routes::new()
-        .open("/healthz", health)
+        .open("/healthz", health::healthz)
+        .open("/openapi.json", openapi)
         .get("/runs", Viewer, runs::list)
         .post_up_to(ENTRY_BYTES, "/runs", Operator, runs::submit)
         .get("/settings", Viewer, settings::get)
-        .post("/settings", Operator, settings::change)
+        .post("/settings", Admin, settings::change)
         .get("/runs/{run}", Viewer, runs::get)
         .post("/runs/{run}/cancel", Operator, runs::cancel)
         .post("/runs/{run}/pause", Operator, runs::pause)
@@ -98,15 +101,41 @@ fn v1() -> Routes {
         .get("/audit", Admin, access::audit)
 }
 
-/// The routes below `/v1`, for those who compare them with their description.
+/// The table of routes above `/v1`. Figures need a token unless a setting opens them.
+fn root(metrics_open: bool) -> Routes {
+    let routes = Routes::new()
+        .open("/healthz", health::healthz)
+        .open("/readyz", health::readyz);
+    match metrics_open {
+        true => routes.open("/metrics", health::metrics),
+        false => routes.get("/metrics", Viewer, health::metrics),
+    }
+}
+
+/// The description of the API.
+const OPENAPI: &str = include_str!("../../../docs/openapi.json");
+
+/// GET /openapi.json
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI)
+}
+
+/// All routes, for those who compare them with their description.
 #[must_use]
 pub fn routes() -> Vec<Route> {
-    v1().done().1
+    let below = v1().done().1;
+    let below = below.into_iter().map(|route| Route {
+        path: format!("/v1{}", route.path),
+        ..route
+    });
+    root(false).done().1.into_iter().chain(below).collect()
 }
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
+    root(app.metrics_open)
+        .done()
+        .0
         .nest("/v1", v1().done().0)
         .fallback(async || {
             let error = ApiError::new(StatusCode::NOT_FOUND, "there is nothing at this path");
@@ -119,12 +148,4 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(app.clone(), door::meet))
         .layer(from_fn_with_state(app.clone(), guard::guard))
         .with_state(app)
-}
-
-async fn health(State(app): Shared) -> impl IntoResponse {
-    Json(types::Health {
-        status: "ok".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        listen: app.listen.to_string(),
-    })
 }

@@ -16,12 +16,12 @@ use std::sync::Arc;
 const BODY: usize = 64 * 1024;
 
 /// A route, as the API's description has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// `GET`, `POST`, `PUT`.
     pub method: &'static str,
     /// Its path, with `{names}`.
-    pub path: &'static str,
+    pub path: String,
     /// The least role that it needs; none: it is open to everybody.
     pub least: Option<Role>,
 }
@@ -109,7 +109,7 @@ impl Routes {
         self.router = self.router.route(path, guarded);
         self.table.push(Route {
             method,
-            path,
+            path: path.to_owned(),
             least,
         });
         self

@@ -193,6 +193,15 @@ pub struct Watched {
     pub run: Option<view::Run>,
 }
 
+/// Whether the coordinator can work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// It can.
+    pub ready: bool,
+    /// Why it cannot.
+    pub reasons: Vec<String>,
+}
+
 /// The coordinator is up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {

@@ -155,11 +155,15 @@ fn each_route_needs_its_role_and_less_is_refused() {
         let path = route.path.replace('{', "x").replace('}', "");
         for (role, token) in &tokens {
             let request = ureq::http::Request::builder().method(route.method);
-            let request = request.uri(format!("{}{path}", client.base));
+            let request = request.uri(format!("{}{path}", client.base.trim_end_matches("/v1")));
             let request = request.header("authorization", format!("Bearer {token}"));
-            let mut answer = client.agent.run(request.body(()).unwrap()).unwrap();
-            let status = answer.status().as_u16();
             let enough = route.least.is_none_or(|least| *role >= least);
+            // a stream that was let in may break off (a backup that is not read to its end)
+            let Ok(mut answer) = client.agent.run(request.body(()).unwrap()) else {
+                assert!(enough, "{role:?} {route:?}");
+                continue;
+            };
+            let status = answer.status().as_u16();
             assert_eq!(status != 403, enough, "{role:?} {route:?}");
             if !enough {
                 let text = answer.body_mut().read_to_string().unwrap();

@@ -159,6 +159,17 @@ impl Coordinator {
         )
     }
 
+    /// Status, media type and text of whatever answers.
+    pub(crate) fn raw(&self, method: &str, uri: &str, body: &[u8]) -> (u16, String, String) {
+        let request = ureq::http::Request::builder().method(method).uri(uri);
+        let mut answer = self.agent.run(request.body(body).unwrap()).unwrap();
+        let kind = answer.headers().get("content-type").cloned();
+        let kind = kind.map(|kind| kind.to_str().unwrap().to_owned());
+        let bytes = answer.body_mut().read_to_vec().unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (answer.status().as_u16(), kind.unwrap_or_default(), text)
+    }
+
     /// Asks until the answer is as wanted.
     pub(crate) fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();

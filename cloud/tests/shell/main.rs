@@ -5,4 +5,5 @@
 mod access;
 mod api;
 mod common;
+mod described;
 mod sessions;

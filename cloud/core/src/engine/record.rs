@@ -66,6 +66,16 @@ impl Record {
         self.touched.insert(node);
     }
 
+    /// Number of the last event.
+    pub(super) fn last_event(&self) -> u64 {
+        self.events.last()
+    }
+
+    /// Number of the last audit entry.
+    pub(super) fn last_audited(&self) -> u64 {
+        self.audit.last()
+    }
+
     /// A run is not even a tombstone any more.
     pub(super) fn drop_run(&mut self, run: RunId) {
         self.runs.remove(&run);

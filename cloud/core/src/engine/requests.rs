@@ -107,7 +107,8 @@ impl<S: Store> Engine<S> {
             | Request::RunsChangedSince { .. }
             | Request::Access
             | Request::Events { .. }
-            | Request::Audit { .. }) => (None, self.read(read)?),
+            | Request::Audit { .. }
+            | Request::Figures) => (None, self.read(read)?),
             write => {
                 let event = self.next_request();
                 let (aggregate, answer) = self.write(write)?;
@@ -429,6 +430,7 @@ impl<S: Store> Engine<S> {
             asked @ Request::Settings { .. } => self.settings(&asked),
             Request::Waits => Ok(Reply::Waits(self.waits())),
             Request::Access => Ok(Reply::Access(self.view_access())),
+            Request::Figures => Ok(Reply::Figures(Box::new(self.figures()))),
             Request::Events { after, limit } => return self.read_events(after, limit),
             Request::Audit { after, limit } => Ok(self.read_audit(after, limit)?),
             Request::Backup => {

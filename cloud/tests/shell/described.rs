@@ -1,0 +1,342 @@
+//! The API against its description: every route is in `docs/openapi.json` and the other way round,
+//! and what a running coordinator answers fits the schemas.
+
+use crate::common::{Coordinator, TWO, packed};
+use cloud::api::routes;
+use serde_json::{Map, Value};
+use shared::ids::Hash;
+use shared::spec::SentFiles;
+use std::collections::BTreeSet;
+
+fn document() -> Value {
+    serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap()
+}
+
+fn object(value: &Value) -> &Map<String, Value> {
+    value
+        .as_object()
+        .unwrap_or_else(|| panic!("no object: {value}"))
+}
+
+/// All operations as (method, path, least role).
+fn described(document: &Value) -> BTreeSet<(String, String, Option<String>)> {
+    let mut all = BTreeSet::new();
+    for (path, item) in object(&document["paths"]) {
+        for (method, operation) in object(item)
+            .iter()
+            .filter(|(name, _)| *name != "parameters")
+        {
+            let least = operation["x-least-role"].as_str().map(str::to_owned);
+            all.insert((method.to_uppercase(), path.clone(), least));
+        }
+    }
+    all
+}
+
+#[test]
+fn the_description_has_every_route_with_its_role_and_no_other() {
+    let least = |role: cloud_core::access::Role| role.text().to_owned();
+    let real: BTreeSet<_> = routes()
+        .into_iter()
+        .map(|route| (route.method.to_owned(), route.path, route.least.map(least)))
+        .collect();
+    let described = described(&document());
+    let missing: Vec<_> = real.difference(&described).collect();
+    let extra: Vec<_> = described.difference(&real).collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "not described: {missing:?}\ngone: {extra:?}"
+    );
+}
+
+/// What is wrong with `value` by `schema`: the part of JSON Schema that the description uses.
+fn judge(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+    if let Some(name) = schema["$ref"].as_str() {
+        let found = document.pointer(name.trim_start_matches('#'));
+        let found = found.ok_or_else(|| format!("{name} is not there"))?;
+        return judge(document, found, value, at);
+    }
+    if let Some(any) = schema["anyOf"].as_array() {
+        let fits = any
+            .iter()
+            .any(|one| judge(document, one, value, at).is_ok());
+        return fits
+            .then_some(())
+            .ok_or_else(|| format!("{at}: {value} fits nothing"));
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if !(types.contains(&found) || found == "integer" && types.contains(&"number")) {
+        return Err(format!("{at}: {value} is {found}, not {types:?}"));
+    }
+    if let Some(words) = schema["enum"].as_array()
+        && !words.contains(value)
+    {
+        return Err(format!("{at}: {value} is none of {words:?}"));
+    }
+    if let (Some(list), items @ Value::Object(_)) = (value.as_array(), &schema["items"]) {
+        for item in list {
+            judge(document, items, item, &format!("{at}[]"))?;
+        }
+    }
+    let Some(fields) = value.as_object() else {
+        return Ok(());
+    };
+    for name in schema["required"].as_array().into_iter().flatten() {
+        if !fields.contains_key(name.as_str().unwrap()) {
+            return Err(format!("{at}: {name} is missing"));
+        }
+    }
+    for (name, field) in fields {
+        let further = &schema["additionalProperties"];
+        let known = schema["properties"].get(name);
+        match (known, further) {
+            (Some(known), _) => judge(document, known, field, &format!("{at}.{name}"))?,
+            (None, Value::Bool(false)) => return Err(format!("{at}: {name} is not described")),
+            (None, schema @ Value::Object(_)) => {
+                judge(document, schema, field, &format!("{at}.{name}"))?;
+            }
+            (None, _) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Calls an operation and holds its answer against the description.
+fn call(coordinator: &Coordinator, document: &Value, one: &Call<'_>) -> (u16, Value) {
+    let (method, template, path, body) = one;
+    let operation = &document["paths"][*template][method.to_lowercase()];
+    let base = coordinator.url("");
+    let uri = format!("{}{path}", base.trim_end_matches("/v1"));
+    let (status, kind, text) = coordinator.raw(method, &uri, body);
+    let found = operation["responses"].get(status.to_string());
+    let found = found.unwrap_or_else(|| &operation["responses"]["default"]);
+    let found = match found["$ref"].as_str() {
+        Some(name) => document.pointer(name.trim_start_matches('#')).unwrap(),
+        None => found,
+    };
+    let Some(content) = found["content"].as_object() else {
+        assert!(
+            found.is_object(),
+            "{method} {template}: {status} is not described"
+        );
+        return (status, Value::Null);
+    };
+    let (wanted, schema) = content.iter().next().unwrap();
+    assert!(
+        kind.starts_with(wanted.as_str()),
+        "{method} {path}: {kind}, not {wanted}"
+    );
+    if !wanted.ends_with("json") {
+        return (status, Value::String(text));
+    }
+    let lines: Vec<Value> = match wanted.as_str() {
+        "application/json" => vec![serde_json::from_str(&text).unwrap()],
+        _ => text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+    };
+    for line in &lines {
+        if let Err(why) = judge(document, &schema["schema"], line, template) {
+            panic!("{method} {path} ({status}): {why}");
+        }
+    }
+    (status, lines.into_iter().next().unwrap_or_default())
+}
+
+/// Method, path as it is described, path, body.
+type Call<'a> = (&'a str, &'a str, String, Vec<u8>);
+
+/// Every operation: method, path as it is described, what fills its names or follows it, the body,
+/// and whether it is honoured here, where no node has joined. `@run`, `@token` and `@file` stand
+/// for what was made.
+const CALLS: &[(&str, &str, &str, &str, bool)] = &[
+    ("GET", "/v1/runs", "", "", true),
+    ("GET", "/v1/runs/{run}", "@run", "", true),
+    ("POST", "/v1/runs/{run}/pause", "@run", BY, true),
+    ("POST", "/v1/runs/{run}/resume", "@run", BY, true),
+    ("POST", "/v1/runs/{run}/cancel", "@run", BY, true),
+    ("GET", "/v1/runs/{run}/workflow", "@run", "", true),
+    ("GET", "/v1/runs/{run}/tasks", "@run", "", true),
+    ("GET", "/v1/runs/{run}/tasks/{task}", "@run first", "", true),
+    (
+        "GET",
+        "/v1/runs/{run}/tasks/{task}/explain",
+        "@run first",
+        "",
+        true,
+    ),
+    (
+        "POST",
+        "/v1/runs/{run}/tasks/{task}/answer",
+        "@run first",
+        "{\"yes\":true}",
+        false,
+    ),
+    (
+        "GET",
+        "/v1/runs/{run}/tasks/{task}/logs",
+        "@run first",
+        "",
+        false,
+    ),
+    ("GET", "/v1/nodes", "", "", true),
+    ("GET", "/v1/nodes/{node}", "gw-1", "", false),
+    ("POST", "/v1/nodes/{node}/forget", "gw-1", "", false),
+    ("POST", "/v1/nodes/{node}/release", "gw-1", "", false),
+    ("POST", "/v1/nodes/{node}/gone", "gw-1", "", false),
+    ("GET", "/v1/nodes/{node}/telemetry", "gw-1", "", false),
+    ("GET", "/v1/nodes/{node}/telemetry/gaps", "gw-1", "", false),
+    (
+        "GET",
+        "/v1/nodes/{node}/telemetry/newest",
+        "gw-1",
+        "",
+        false,
+    ),
+    ("GET", "/v1/settings", "", "", true),
+    ("POST", "/v1/settings", "", "{}", false),
+    ("GET", "/v1/schedules", "", "", true),
+    ("POST", "/v1/schedules", "", "", false),
+    ("GET", "/v1/schedules/{name}", "nightly", "", false),
+    ("GET", "/v1/schedules/{name}/next", "nightly", "", false),
+    ("POST", "/v1/schedules/{name}/pause", "nightly", "", false),
+    ("POST", "/v1/schedules/{name}/resume", "nightly", "", false),
+    ("POST", "/v1/schedules/{name}/trigger", "nightly", "", false),
+    (
+        "POST",
+        "/v1/schedules/{name}/backfill",
+        "nightly",
+        "",
+        false,
+    ),
+    ("POST", "/v1/schedules/{name}/delete", "nightly", "", false),
+    ("GET", "/v1/tokens", "", "", true),
+    ("POST", "/v1/tokens/{token}/revoke", "@token", "", true),
+    ("GET", "/v1/waits", "", "", true),
+    ("PUT", "/v1/files/{hash}", "@file", "stations", true),
+    ("GET", "/v1/files/{hash}", "@file", "", true),
+    ("GET", "/v1/watch", "?run=ffff", "", false),
+    ("GET", "/v1/events", "", "", true),
+    (
+        "POST",
+        "/v1/access",
+        "",
+        "{\"name\":\"ci\",\"role\":\"viewer\"}",
+        true,
+    ),
+    ("GET", "/v1/access", "", "", true),
+    ("POST", "/v1/access/{name}/revoke", "ci", "", true),
+    ("GET", "/v1/audit", "", "", true),
+    ("GET", "/v1/backup", "", "", true),
+    ("GET", "/v1/backup/newest", "", "", true),
+    ("POST", "/v1/backup/{id}", "999999", "", false),
+    ("GET", "/v1/healthz", "", "", true),
+    ("GET", "/healthz", "", "", true),
+    ("GET", "/readyz", "", "", true),
+    ("GET", "/metrics", "", "", true),
+    ("GET", "/v1/openapi.json", "", "", true),
+];
+const BY: &str = "{\"by\":\"tester\"}";
+
+/// The template with its names filled in, or with a query behind it.
+fn filled(template: &str, with: &str) -> String {
+    if with.starts_with('?') {
+        return format!("{template}{with}");
+    }
+    let mut path = template.to_owned();
+    for value in with.split_whitespace() {
+        let (from, to) = (path.find('{').unwrap(), path.find('}').unwrap());
+        path.replace_range(from..=to, value);
+    }
+    path
+}
+
+#[test]
+fn every_operation_answers_as_it_is_described() {
+    let (coordinator, document) = (Coordinator::start(), document());
+    let workflow = packed(TWO, &SentFiles::new());
+    let submit = (
+        "POST",
+        "/v1/runs",
+        "/v1/runs?by=tester".to_owned(),
+        workflow,
+    );
+    let (status, run) = call(&coordinator, &document, &submit);
+    assert_eq!(status, 201, "{run}");
+    let join = (
+        "POST",
+        "/v1/tokens",
+        "/v1/tokens".to_owned(),
+        b"{\"name\":\"gw-1\"}".to_vec(),
+    );
+    let (status, token) = call(&coordinator, &document, &join);
+    assert_eq!(status, 201, "{token}");
+    let mut called = BTreeSet::from([("POST", "/v1/runs"), ("POST", "/v1/tokens")]);
+    for (method, template, with, body, honoured) in CALLS {
+        let with = with.replace("@run", run["id"].as_str().unwrap());
+        let with = with.replace("@token", token["id"].as_str().unwrap());
+        let with = with.replace("@file", &Hash::of(b"stations").to_string());
+        let one = (
+            *method,
+            *template,
+            filled(template, &with),
+            body.as_bytes().to_vec(),
+        );
+        let (status, answer) = call(&coordinator, &document, &one);
+        assert_eq!(
+            status < 300,
+            *honoured,
+            "{method} {template}: {status} {answer}"
+        );
+        called.insert((method, template));
+    }
+    let all = described(&document);
+    let left: Vec<_> = all
+        .iter()
+        .filter(|(method, path, _)| !called.contains(&(method.as_str(), path.as_str())))
+        .collect();
+    assert!(left.is_empty(), "never called: {left:?}");
+}
+
+#[test]
+fn every_metric_is_listed_and_every_listed_one_is_there() {
+    let coordinator = Coordinator::start();
+    let uri = coordinator.url("").replace("/v1", "/metrics");
+    let (status, _, text) = coordinator.raw("GET", &uri, b"");
+    assert_eq!(status, 200, "{text}");
+    let real: BTreeSet<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    let page = include_str!("../../../docs/metrics.md");
+    let listed: BTreeSet<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `driftless_").map(|_| line))
+        .filter(|line| !line.contains("driftless_agent_"))
+        .map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let name = cells.next().unwrap().trim_matches('`');
+            (name, cells.next().unwrap())
+        })
+        .collect();
+    assert_eq!(real, listed);
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        let name = name.split('{').next().unwrap();
+        assert!(real.iter().any(|(known, _)| *known == name), "{line}");
+    }
+}
