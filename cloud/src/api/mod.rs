@@ -23,6 +23,7 @@ mod schedules;
 pub(crate) mod server;
 mod settings;
 mod suggest;
+mod taken;
 pub mod telemetry;
 mod tokens;
 pub mod types;

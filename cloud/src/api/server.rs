@@ -1,10 +1,12 @@
 //! Serves the API's connections: TLS where it is asked for, and bounds on what a client may hold.
 //! Slow or stuck clients lose their connection, never anybody else's.
 
+use super::taken::Taken;
 use crate::app::App;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
+use hyper::header::EXPECT;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -109,7 +111,8 @@ async fn exchange(
     router: Router,
 ) -> Result<(), Lost> {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let waits = request.headers().contains_key(EXPECT);
+        let mut request = request.map(|body| Body::new(Taken::new(body, waits)));
         request.extensions_mut().insert(Peer(from));
         router.clone().call(request)
     });

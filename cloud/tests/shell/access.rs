@@ -287,3 +287,43 @@ fn events_go_on_over_a_restart_and_a_forgotten_position_is_gone() {
     );
     assert_eq!(second.lines("/events?limit=1").len(), 1);
 }
+
+/// One answer, as long as its `content-length` says.
+fn answer(stream: &mut TcpStream) -> String {
+    let (mut text, mut byte) = (Vec::new(), [0]);
+    while !text.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    let head = String::from_utf8(text).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    head + &String::from_utf8(body).unwrap()
+}
+
+#[test]
+fn a_refusal_takes_the_body_that_comes_after_it_and_the_connection_goes_on() {
+    let coordinator = Coordinator::start();
+    let mut stream = TcpStream::connect(coordinator.ready.api).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let refused = [
+        ("POST /v1/nothing", "404", 300_000),
+        ("POST /v1/healthz", "405", 5),
+        ("POST /v1/access", "413", 10_000_000),
+    ];
+    for (line, status, bytes) in refused {
+        let head = format!("{line} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {bytes}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let early = answer(&mut stream);
+        assert!(early.starts_with(&format!("HTTP/1.1 {status}")), "{early}");
+        stream.write_all(&vec![b'x'; bytes]).unwrap();
+    }
+    stream
+        .write_all(b"GET /v1/healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
+    let after = answer(&mut stream);
+    assert!(after.starts_with("HTTP/1.1 200"), "{after}");
+}
