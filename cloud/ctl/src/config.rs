@@ -1,7 +1,8 @@
 //! The coordinator's configuration: its keys, and how flags, environment and `coordinator.toml` are
 //! read.
 
-use crate::args::{Global, Serve};
+use crate::args::Global;
+use crate::commands::serve::Serve;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::target::{DEFAULT_API, data_dir};

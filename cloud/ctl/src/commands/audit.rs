@@ -1,36 +1,44 @@
 //! `driftless audit`.
 
-use crate::args::{Audit as Command, Global};
+use super::list::List;
+use crate::args::Global;
 use crate::client::Client;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::table::{Cell, Table};
+use crate::table::Cell;
+use clap::Subcommand;
 use cloud_core::view::Audited;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// List what operators did, oldest first: who, from where, what, when, and its result.
+    #[command(after_help = "\
+Examples:
+  driftless audit list
+  driftless audit list --after 1200
+  driftless audit list --json > audit.jsonl         export it")]
+    List {
+        /// Only what came behind this number
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        after: u64,
+        /// At most so many; 0 for all
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        limit: usize,
+    },
+}
 
 pub(super) fn run(command: &Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let Command::List { after, limit } = command;
-    let client = Client::new(global)?;
-    let header = ["NUMBER", "WHEN", "WHO", "FROM", "WHAT", "ABOUT", "RESULT"];
-    let mut table = Table::new(header, out.colour);
     let mut path = format!("/audit?after={after}");
     if *limit > 0 {
         path = format!("{path}&limit={limit}");
     }
-    let mut empty = true;
-    client.list(&path, |entry: Audited| {
-        empty = false;
-        if out.json {
-            out.object(&entry)?;
-        } else {
-            out.row(&mut table, row(&entry))?;
-        }
-        Ok(true)
-    })?;
-    match (out.json, empty) {
-        (true, _) => {}
-        (false, false) => out.finish(table)?,
-        (false, true) => out.say("nothing was done yet"),
-    }
+    let list = List {
+        path: &path,
+        header: ["NUMBER", "WHEN", "WHO", "FROM", "WHAT", "ABOUT", "RESULT"],
+        none: "nothing was done yet",
+    };
+    list.print(&Client::new(global)?, out, row)?;
     Ok(Code::Done)
 }
 

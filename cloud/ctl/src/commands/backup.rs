@@ -1,17 +1,65 @@
 //! `driftless backup`.
 
-use crate::args::{Backup as Command, Global};
+use crate::args::Global;
 use crate::client::Client;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::target::data_dir;
 use crate::text::{ago, bytes, now};
+use clap::Subcommand;
 use cloud::api::types::{BACKUP_ID, Backup, Placed};
 use cloud::backup::{self, BackupError, Found, Placing, Progress, Summary};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Make a backup, while the coordinator runs or of one that is stopped.
+    #[command(after_help = "\
+Examples:
+  driftless backup create /backup/monday.backup
+  driftless backup create monday.backup --api coordinator:4480
+  driftless backup create monday.backup --data /var/lib/driftless    also when it is stopped
+
+It holds the state, the files that the state names, and the authority's keys: guard it like them. It is
+consistent, is written beside PATH, read once whole, synced and then named PATH. Once a running
+coordinator knows that, gateways may remove what it holds of theirs.")]
+    Create {
+        /// The file that is made
+        path: PathBuf,
+    },
+    /// Check every hash of a backup, open its store, and say what is in it.
+    #[command(after_help = "\
+Example:
+  driftless backup verify /backup/monday.backup
+
+The store is made in a temporary directory (TMPDIR), which needs room for it.")]
+    Verify {
+        /// The backup
+        path: PathBuf,
+    },
+    /// Make a data directory from a backup.
+    #[command(after_help = "\
+Examples:
+  driftless backup restore /backup/monday.backup --data /var/lib/driftless
+  driftless backup restore monday.backup --data new --accept gw-7     gw-7 will not come back
+
+The directory must be new or empty. The next `serve` on it begins a new generation: open tokens are void,
+and old runs stand still until every node was heard, or is accepted as gone (here, or later by
+`driftless node gone`). Nothing is deleted at the gateways; what they know better counts.")]
+    Restore {
+        /// The backup
+        path: PathBuf,
+        /// A node that will not come back: the hold does not wait for it (may be repeated)
+        #[arg(long, value_name = "NODE")]
+        accept: Vec<String>,
+    },
+    /// Show when the newest backup was finished.
+    Status,
+}
 
 /// Time between two lines of progress.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -1,16 +1,33 @@
 //! `driftless cert`.
 
-use crate::args::{Cert as Command, Global};
+use crate::args::Global;
 use crate::client::Client;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::table::{Cell, Table};
-use crate::text::{ago, now};
+use crate::text::{ago, now, parse_span};
+use clap::Subcommand;
 use cloud_core::view::{Certificate, Node};
 use serde::Serialize;
 use shared::ids::NodeId;
 use shared::state::NodeState;
-use shared::time::Unix;
+use shared::time::{Span, Unix};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// List the nodes' certificates, those that expire first on top.
+    #[command(after_help = "\
+Examples:
+  driftless cert list
+  driftless cert list --expiring-within 30d        also those that have expired
+
+Nodes renew their certificates by themselves; one that is in this list for long is offline.")]
+    List {
+        /// Only those that expire within this time, or have expired
+        #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+        expiring_within: Option<Span>,
+    },
+}
 
 /// A node's certificate, as `cert list --json` prints it.
 #[derive(Serialize)]

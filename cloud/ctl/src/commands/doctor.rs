@@ -17,6 +17,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  driftless doctor
+  sudo driftless doctor --data /var/lib/driftless/coordinator --json
+  driftless doctor --api HOST:PORT                 from afar: only what the coordinator itself says
+
+Each line is ok, warning or error, with the mend. It changes nothing and works also when the
+coordinator does not run. Exit codes: 0 no error, 1 an error";
+
 const MIB: u64 = 1 << 20;
 const DAY: i64 = 86_400_000;
 /// The authority is to be changed so many days before its end.

@@ -1,13 +1,37 @@
 //! `driftless events`.
 
-use crate::args::{Events, Global};
+use crate::args::Global;
 use crate::client::Client;
 use crate::exit::{Code, Failure};
 use crate::output::{Output, short};
 use crate::text::safe;
+use clap::Args;
 use cloud_core::view::Event;
 use serde::Deserialize;
 use std::time::Duration;
+
+/// Read what happened: runs, tasks, nodes and their sessions, conflicts, operators' actions.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless events
+  driftless events --follow --json
+  driftless events --after 4711 --follow           go on behind event 4711
+
+Events are numbered without gap, also over restarts of the coordinator. A reader that knows the last
+number it saw misses nothing and sees nothing twice. A number that is no longer kept is refused with the
+first one that is.")]
+pub(crate) struct Events {
+    /// Only what came behind this number; without it from the first that is kept
+    #[arg(long, value_name = "N")]
+    pub(crate) after: Option<u64>,
+    /// Go on with what happens from now on
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
 
 /// Pause before a stream that broke off is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);

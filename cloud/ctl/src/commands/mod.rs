@@ -1,25 +1,26 @@
 //! What the commands do: one module a noun.
 
-mod access;
-mod answer;
-mod audit;
-mod backup;
-mod cert;
-mod config;
-mod doctor;
-mod events;
-mod node;
-mod run;
-mod schedule;
-mod serve;
-mod spec;
-mod submit;
-mod task;
-mod telemetry;
+pub(crate) mod access;
+pub(crate) mod answer;
+pub(crate) mod audit;
+pub(crate) mod backup;
+pub(crate) mod cert;
+pub(crate) mod config;
+pub(crate) mod doctor;
+pub(crate) mod events;
+mod list;
+pub(crate) mod node;
+pub(crate) mod run;
+pub(crate) mod schedule;
+pub(crate) mod serve;
+pub(crate) mod spec;
+pub(crate) mod submit;
+pub(crate) mod task;
+pub(crate) mod telemetry;
 #[cfg(test)]
 mod tests;
-mod token;
-mod waits;
+pub(crate) mod token;
+pub(crate) mod waits;
 
 use crate::args::{Cli, Command};
 use crate::demo;

@@ -1,12 +1,14 @@
 //! `driftless node`.
 
+use super::list::List;
 use super::{cert, telemetry, who};
-use crate::args::{Global, Node as Command};
+use crate::args::Global;
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::{Output, short};
-use crate::table::{Cell, Table};
+use crate::table::Cell;
 use crate::text::{ago, bytes, now, rough};
+use clap::Subcommand;
 use cloud::api::telemetry::Newest;
 use cloud::api::types::Ask;
 use cloud_core::view::{AsOf, Node, Settings};
@@ -14,6 +16,33 @@ use serde::Serialize;
 use shared::state::NodeState;
 use shared::time::Span;
 use std::collections::BTreeMap;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// List the nodes.
+    List,
+    /// Show one node.
+    Get {
+        /// Its name or id
+        node: String,
+    },
+    /// Declare a node gone: its work is lost and placed again as its specification allows.
+    Forget {
+        /// Its name or id
+        node: String,
+    },
+    /// Free a quarantined node: the next caller with its identity is taken for the original.
+    Release {
+        /// Its name or id
+        node: String,
+    },
+    /// Say that a node will not come back after a restore: the hold of old runs waits for it no
+    /// longer.
+    Gone {
+        /// Its name or id
+        node: String,
+    },
+}
 
 pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let client = Client::new(global)?;
@@ -82,25 +111,13 @@ fn list(client: &Client, out: &mut Output) -> Result<(), Failure> {
     let header = [
         "NAME", "ID", "STATE", "HEARD", "BEHIND", "RUNNING", "SLICES", "CERT", "LABELS",
     ];
-    let mut table = Table::new(header, out.colour);
-    let mut empty = true;
-    client.list("/nodes", |node: Node| {
-        empty = false;
-        if out.json {
-            out.object(&node)?;
-        } else {
-            out.row(&mut table, row(&node))?;
-        }
-        Ok(true)
-    })?;
-    match (out.json, empty) {
-        (true, _) => Ok(()),
-        (false, false) => out.finish(table),
-        (false, true) => {
-            out.say("no nodes yet: make a token with `driftless token create`");
-            Ok(())
-        }
-    }
+    let none = "no nodes yet: make a token with `driftless token create`";
+    let list = List {
+        path: "/nodes",
+        header,
+        none,
+    };
+    list.print(client, out, row).map(drop)
 }
 
 fn row(node: &Node) -> [Cell; 9] {

@@ -1,17 +1,74 @@
 //! `driftless run`.
 
+use super::list::List;
 use super::node::{as_of, pairs};
 use super::who;
-use crate::args::{Global, Run as Command};
+use crate::args::Global;
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::{Output, short};
 use crate::progress::{self, Show, code_of, counts, done_of};
-use crate::table::{Cell, Table};
+use crate::table::Cell;
 use crate::text::{Style, ago, now, took};
+use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use cloud::api::types::Ask;
 use cloud_core::view::Run;
+use shared::state::RunState;
 use shared::time::Span;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// List the runs, newest first.
+    List {
+        /// Only those in this state
+        #[arg(long, value_name = "STATE", value_parser = run_states())]
+        state: Option<String>,
+        /// At most so many; 0 for all
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show one run.
+    Get {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Show how a run goes until it is over (Ctrl-C stops watching, not the run).
+    Watch {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Wait until a run is over; the exit code says how: 0 succeeded, 1 not, 7 not over in time.
+    Wait {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// Give up waiting (not the run) after this time
+        #[arg(long, value_name = "DURATION", value_parser = crate::text::parse_span)]
+        timeout: Option<Span>,
+    },
+    /// Ask for a run's end. Nodes that cannot be reached follow when they are heard again.
+    Cancel {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// Why; shown with the run
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Ask that nothing more of a run begins; what runs goes on to its end.
+    Pause {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Let a paused run go on.
+    Resume {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+}
+
+fn run_states() -> PossibleValuesParser {
+    PossibleValuesParser::new(RunState::ALL.iter().map(|state| state.text()))
+}
 
 pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let client = Client::new(global)?;
@@ -108,26 +165,10 @@ fn list(
         "BY",
         "WAITS",
     ];
-    let mut table = Table::new(header, out.colour);
-    let mut shown = 0;
-    client.list(&path, |run: Run| {
-        shown += 1;
-        if out.json {
-            out.object(&run)?;
-        } else {
-            out.row(&mut table, row(&run))?;
-        }
-        Ok(true)
-    })?;
-    if out.json {
-        return Ok(());
-    }
-    if shown == 0 {
-        out.say("no runs: start one with `driftless submit FILE`");
-        return Ok(());
-    }
-    out.finish(table)?;
-    if limit != 0 && shown == limit {
+    let none = "no runs: start one with `driftless submit FILE`";
+    let path = &path;
+    let shown = List { path, header, none }.print(client, out, row)?;
+    if !out.json && limit != 0 && shown == limit {
         out.say(&format!("the newest {limit}; --limit 0 shows all"));
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! `driftless lint` and `driftless graph`, and how specifications are read: on this machine, so
 //! that all mistakes are shown at once and nothing is sent before there are none.
 
-use crate::args::{Format, Given, Graph, Lint};
 use crate::exit::{Code, Failure, written};
 use crate::output::Output;
 use crate::text::{Style, now, safe};
+use clap::{Args, ValueEnum};
 use shared::graph;
 use shared::ids::Hash;
 use shared::limits::SPEC_BYTES;
@@ -14,7 +14,66 @@ use shared::workflow::Workflow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
+
+/// What is given along with a specification.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Given {
+    /// A parameter's value (may be repeated)
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = crate::text::parse_pair)]
+    pub(crate) params: Vec<(String, String)>,
+    /// A file for the input of that name (may be repeated)
+    #[arg(long = "file", value_name = "NAME=PATH", value_parser = crate::text::parse_pair)]
+    pub(crate) files: Vec<(String, String)>,
+}
+
+/// Check a specification: all mistakes at once, or the whole of it with every default.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless lint flow.yaml
+  driftless lint flow.yaml --param month=7 > expanded.yaml")]
+pub(crate) struct Lint {
+    /// The specification (YAML); - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) given: Given,
+}
+
+/// Show the tasks of a specification and their edges, after transitive reduction.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless graph flow.yaml
+  driftless graph flow.yaml --format dot | dot -Tsvg > flow.svg
+  driftless graph flow.yaml --format svg > flow.svg")]
+pub(crate) struct Graph {
+    /// The specification (YAML); - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// How a graph is written.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Levels of tasks, for a terminal
+    Text,
+    /// Graphviz
+    Dot,
+    /// Mermaid
+    Mermaid,
+    /// A picture
+    Svg,
+    /// For programs
+    Json,
+}
 
 /// A specification with what was given along with it.
 #[derive(Debug)]

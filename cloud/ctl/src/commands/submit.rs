@@ -1,16 +1,48 @@
 //! `driftless submit`.
 
+use super::spec::Given;
 use super::spec::Source;
 use super::{run, who};
-use crate::args::{Global, Submit};
+use crate::args::Global;
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::{Output, short};
 use crate::progress::{self, Show};
+use clap::Args;
 use cloud_core::view::Run;
 use shared::codec;
 use shared::limits::ENTRY_BYTES;
+use shared::time::Span;
 use std::fs::File;
+use std::path::PathBuf;
+
+/// Check a specification, send it with its files, and start a run.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless submit flow.yaml
+  driftless submit flow.yaml --param month=7 --param mode=night --wait
+  driftless submit report.yaml --file stations.csv=data/stations.csv
+  driftless submit flow.yaml --idempotency-key nightly-2026-11-23
+
+With --wait the exit code says how the run ended: 0 succeeded, 1 failed, cancelled or partly lost.")]
+pub(crate) struct Submit {
+    /// The specification (YAML); - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// Wait until the run is over, and show how it goes
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// With --wait: give up waiting (not the run) after this time, with exit code 7
+    #[arg(long, value_name = "DURATION", requires = "wait",
+          value_parser = crate::text::parse_span)]
+    pub(crate) timeout: Option<Span>,
+    /// Submitting again with the same key gives the run of the first time
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+}
 
 pub(super) fn run(args: &Submit, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let source = Source::read(&args.file, &args.given, out)?;

@@ -1,17 +1,90 @@
 //! `driftless task`.
 
-use crate::args::{Global, Stream, Task as Command, TaskName};
+use super::list::List;
+use crate::args::Global;
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure, written};
 use crate::output::{Output, or_dash};
 use crate::table::{Cell, Table};
 use crate::text::{Style, ago, bytes, now, safe, took};
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand, ValueEnum};
 use cloud::api::types::{COMPLETE, NEXT};
 use cloud_core::view::{Answer, Attempt, Decision, Explain, OutputFile, Task};
+use shared::state::TaskState;
 use shared::time::Span;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::path::PathBuf;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// List the tasks of a run, in the order of the specification.
+    List {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// Only those in this state
+        #[arg(long, value_name = "STATE", value_parser = task_states())]
+        state: Option<String>,
+    },
+    /// Show a task with its attempts and outputs.
+    Get(TaskName),
+    /// Show why a task runs where it runs, or why it does not run yet.
+    Explain(TaskName),
+    /// Print what a task wrote, as kept on its gateway.
+    Logs {
+        #[command(flatten)]
+        name: TaskName,
+        /// Which of its streams
+        #[arg(long, value_enum, default_value_t = Stream::Stdout)]
+        stream: Stream,
+        /// Which of its attempts; the last one without it
+        #[arg(long, value_name = "N")]
+        attempt: Option<u32>,
+    },
+    /// Get one of a task's outputs.
+    Output {
+        #[command(flatten)]
+        name: TaskName,
+        /// The output's name or path; may be left out when there is only one
+        output: Option<String>,
+        /// Write it to this file and not to standard output
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+}
+
+/// Names a task of a run.
+#[derive(Args, Debug)]
+pub(crate) struct TaskName {
+    /// The run's id, or the beginning of it
+    pub(crate) run: String,
+    /// The task's id in the specification
+    pub(crate) task: String,
+}
+
+fn task_states() -> PossibleValuesParser {
+    PossibleValuesParser::new(TaskState::ALL.iter().map(|state| state.text()))
+}
+
+/// One of a process's two streams.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// Standard output
+    Stdout,
+    /// Standard error
+    Stderr,
+}
+
+impl Stream {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
 
 pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let client = Client::new(global)?;
@@ -55,25 +128,9 @@ fn list(client: &Client, run: &str, state: Option<&str>, out: &mut Output) -> Re
     let header = [
         "TASK", "STATE", "NODE", "ATTEMPTS", "SINCE", "WHY", "OUTPUTS",
     ];
-    let mut table = Table::new(header, out.colour);
-    let mut shown = 0u64;
-    client.list(&path, |task: Task| {
-        shown += 1;
-        if out.json {
-            out.object(&task)?;
-        } else {
-            out.row(&mut table, row(&task))?;
-        }
-        Ok(true)
-    })?;
-    match (out.json, shown) {
-        (true, _) => Ok(()),
-        (false, 0) => {
-            out.say("no such tasks");
-            Ok(())
-        }
-        _ => out.finish(table),
-    }
+    let (path, none) = (&path, "no such tasks");
+    let list = List { path, header, none };
+    list.print(client, out, row).map(drop)
 }
 
 /// The state with what the coordinator lays over it.

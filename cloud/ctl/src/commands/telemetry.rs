@@ -1,24 +1,65 @@
 //! `driftless telemetry`, and the newest sample for `driftless node get`.
 
-use crate::args::{Global, Telemetry, TelemetryQuery};
+use super::list::List;
+use crate::args::Global;
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::table::{Cell, Table};
-use crate::text::{ago, now};
+use crate::text::{ago, now, parse_span};
+use clap::{Args, Subcommand};
 use cloud::api::telemetry::Newest;
 use cloud_core::telemetry::Missing;
 use shared::telemetry::query::{Answer, Series, sparkline};
 use shared::time::{Span, Unix};
 
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Show values over a time: one line a series, or one a step.
+    Query(TelemetryQuery),
+    /// Show where values are missing, and why.
+    Gaps {
+        /// Name or id of the node
+        node: String,
+    },
+}
+
+/// Which values.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  driftless telemetry query gw-7                                  the last hour, a line a series
+  driftless telemetry query gw-7 --metric cpu,memory --since 7d
+  driftless telemetry query gw-7 --metric 'disk_busy_permille{sda}' --step 10m
+  driftless telemetry query gw-7 --since 10m --json               every value as it was received
+
+Old values of a node that was offline for long are means, minima and maxima of a minute, a quarter of an
+hour or an hour. docs/telemetry.md lists the metrics.")]
+pub(crate) struct TelemetryQuery {
+    /// Name or id of the node
+    pub(crate) node: String,
+    /// A series, or the beginning of a metric's name; all if absent
+    #[arg(long = "metric", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) metrics: Vec<String>,
+    /// How long ago the time begins
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_span)]
+    pub(crate) since: Span,
+    /// How long ago it ends [default: now]
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    pub(crate) until: Option<Span>,
+    /// Show each step of so long a time
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    pub(crate) step: Option<Span>,
+}
+
 /// Values of one sparkline.
 const TREND: u64 = 40;
 
-pub(super) fn run(command: &Telemetry, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+pub(super) fn run(command: &Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let client = Client::new(global)?;
     match command {
-        Telemetry::Query(args) => query(&client, args, out)?,
-        Telemetry::Gaps { node } => gaps(&client, node, out)?,
+        Command::Query(args) => query(&client, args, out)?,
+        Command::Gaps { node } => gaps(&client, node, out)?,
     }
     Ok(Code::Done)
 }
@@ -111,34 +152,18 @@ fn rows(series: &[Series], out: &mut Output) -> Result<(), Failure> {
 
 fn gaps(client: &Client, node: &str, out: &mut Output) -> Result<(), Failure> {
     let header = ["BEHIND", "UP TO", "WHY", "INCARNATION"];
-    let mut table = Table::new(header, out.colour);
-    let mut empty = true;
-    client.list(
-        &format!("/nodes/{}/telemetry/gaps", escape(node)),
-        |gap: Missing| {
-            empty = false;
-            if out.json {
-                out.object(&gap)?;
-            } else {
-                let row = [
-                    gap.range.after.to_string().into(),
-                    gap.range.upto.to_string().into(),
-                    (&gap.reason).into(),
-                    crate::output::short(&gap.incarnation).into(),
-                ];
-                out.row(&mut table, row)?;
-            }
-            Ok(true)
-        },
-    )?;
-    match (out.json, empty) {
-        (true, _) => Ok(()),
-        (false, false) => out.finish(table),
-        (false, true) => {
-            out.say("no gaps: everything up to the newest sample is here");
-            Ok(())
-        }
-    }
+    let none = "no gaps: everything up to the newest sample is here";
+    let path = &format!("/nodes/{}/telemetry/gaps", escape(node));
+    let list = List { path, header, none };
+    let row = |gap: &Missing| {
+        [
+            gap.range.after.to_string().into(),
+            gap.range.upto.to_string().into(),
+            (&gap.reason).into(),
+            crate::output::short(&gap.incarnation).into(),
+        ]
+    };
+    list.print(client, out, row).map(drop)
 }
 
 /// What `node get` says of the newest sample.

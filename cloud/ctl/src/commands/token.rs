@@ -1,14 +1,49 @@
 //! `driftless token`.
 
+use super::list::List;
 use super::who;
-use crate::args::{Global, Token as Command};
+use crate::args::Global;
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::table::{Cell, Table};
+use crate::table::Cell;
 use crate::text::{ago, now};
+use clap::Subcommand;
 use cloud::api::types::{Ask, NewToken, Token};
 use cloud_core::view;
+use shared::time::Span;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Make a token that lets one node join, once.
+    #[command(after_help = "\
+Examples:
+  driftless token create --name gw-7
+  driftless token create --replace gw-7     gw-7 was re-imaged and lost its directory
+  T=$(driftless token create --expires 15m)
+
+The token is a secret and printed once. It carries the fingerprint of this coordinator's authority.")]
+    Create {
+        /// The only node name that it may enrol
+        #[arg(long)]
+        name: Option<String>,
+        /// How long it is good
+        #[arg(long, value_name = "DURATION", default_value = "1h",
+              value_parser = crate::text::parse_span)]
+        expires: Span,
+        /// Let it take the place of the enrolled node of this name, and of no other: the work of
+        /// its lost directory is lost, and its old key is revoked
+        #[arg(long, value_name = "NAME", conflicts_with = "name")]
+        replace: Option<String>,
+    },
+    /// List the tokens: open ones, and for a week those that are used, void or expired.
+    List,
+    /// Make a token void before it is used.
+    Revoke {
+        /// Its id, or the beginning of it, as `token list` shows it
+        id: String,
+    },
+}
 
 pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let client = Client::new(global)?;
@@ -51,25 +86,13 @@ fn create(client: &Client, wanted: &NewToken, out: &mut Output) -> Result<(), Fa
 
 fn list(client: &Client, out: &mut Output) -> Result<(), Failure> {
     let header = ["ID", "STATE", "FOR", "EXPIRES", "NOTE"];
-    let mut table = Table::new(header, out.colour);
-    let mut empty = true;
-    client.list("/tokens", |token: view::Token| {
-        empty = false;
-        if out.json {
-            out.object(&token)?;
-        } else {
-            out.row(&mut table, row(&token))?;
-        }
-        Ok(true)
-    })?;
-    match (out.json, empty) {
-        (true, _) => Ok(()),
-        (false, false) => out.finish(table),
-        (false, true) => {
-            out.say("no tokens: make one with `driftless token create`");
-            Ok(())
-        }
-    }
+    let none = "no tokens: make one with `driftless token create`";
+    let list = List {
+        path: "/tokens",
+        header,
+        none,
+    };
+    list.print(client, out, row).map(drop)
 }
 
 fn row(token: &view::Token) -> [Cell; 5] {

@@ -1,35 +1,29 @@
 //! `driftless waits`.
 
-use crate::args::{Global, Waits};
+use super::list::List;
+use crate::args::Global;
 use crate::client::Client;
 use crate::exit::{Code, Failure};
 use crate::output::{Output, or_dash, short};
-use crate::table::{Cell, Table};
+use crate::table::Cell;
 use crate::text::{Style, ago, now};
+use clap::Subcommand;
 use cloud_core::view::Wait;
 
-pub(super) fn run(command: &Waits, global: &Global, out: &mut Output) -> Result<Code, Failure> {
-    let Waits::List = command;
-    let client = Client::new(global)?;
-    let mut table = Table::new(
-        ["SINCE", "RUN", "TASK", "NODE", "WAITS FOR", "ENDS WITH"],
-        out.colour,
-    );
-    let mut empty = true;
-    client.list("/waits", |wait: Wait| {
-        empty = false;
-        if out.json {
-            out.object(&wait)?;
-        } else {
-            out.row(&mut table, row(&wait))?;
-        }
-        Ok(true)
-    })?;
-    match (out.json, empty) {
-        (true, _) => {}
-        (false, true) => out.say("nothing waits for a person"),
-        (false, false) => out.finish(table)?,
-    }
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// List everything that waits for a person, oldest first.
+    List,
+}
+
+pub(super) fn run(command: &Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let Command::List = command;
+    let list = List {
+        path: "/waits",
+        header: ["SINCE", "RUN", "TASK", "NODE", "WAITS FOR", "ENDS WITH"],
+        none: "nothing waits for a person",
+    };
+    list.print(&Client::new(global)?, out, row)?;
     Ok(Code::Done)
 }
 
