@@ -264,6 +264,15 @@ fn check(reader: &mut Reader) -> (u32, u32) {
     })
 }
 
+/// Labels, and taints told among them.
+fn labels(args: &RunArgs) -> Vec<String> {
+    let taints = args.taints.iter().map(|taint| {
+        let (name, value) = taint.label();
+        format!("{name}={value}")
+    });
+    args.labels.iter().cloned().chain(taints).collect()
+}
+
 /// What a flag says; a bare number gets its unit.
 fn with(value: &Option<String>, unit: &str) -> Vec<String> {
     let bare = |text: &String| text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
@@ -281,7 +290,7 @@ pub(crate) fn flags(args: &RunArgs) -> Vec<Flag> {
         ("name", "--name", with(&args.name, "")),
         ("coordinator", "--coordinator", args.coordinators.clone()),
         ("token_file", "--token-file", with(&args.token_file, "")),
-        ("labels", "--label", args.labels.clone()),
+        ("labels", "--label", labels(args)),
         ("keep_runs", "--keep-runs", with(&args.keep_runs, "d")),
         ("capacity.cpus", "--cpus", with(&args.cpus, "")),
         ("capacity.slots", "--slots", with(&args.slots, "")),

@@ -21,6 +21,7 @@ use edge_exec as exec;
 use edge_store::RedbStore;
 use shared::config::scheduler::Scheduler;
 use shared::ids::{Incarnation, NodeId};
+use shared::taint::Taint;
 use shared::time::Span;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
@@ -28,6 +29,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+fn taint(text: &str) -> Result<Taint, String> {
+    text.parse()
+        .map_err(|error: shared::taint::NoTaint| error.to_string())
+}
 
 /// `run`'s options. Each but the token is also a key of the configuration.
 #[derive(Debug, Clone, Default, Args)]
@@ -60,6 +66,10 @@ pub struct RunArgs {
     /// A label, for placement; `site` names the LAN.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+    /// A taint, which keeps work off this gateway that does not tolerate it; EFFECT is `refuse` or
+    /// `avoid`.
+    #[arg(long = "taint", value_name = "KEY[=VALUE]:EFFECT", value_parser = taint)]
+    pub taints: Vec<Taint>,
     /// Cores that tasks may use in all; all of the machine's if absent.
     #[arg(long, value_name = "CORES")]
     pub cpus: Option<String>,

@@ -134,6 +134,10 @@ states! {
         IoPressure = "io_pressure",
         /// New starts wait: the machine is too hot.
         TooHot = "too_hot",
+        /// Chosen: the fewest of the tasks that are spread are there.
+        SpreadOut = "spread_out",
+        /// Chosen: the node of a task that it must be with.
+        NextToTask = "next_to_task",
     }
 }
 

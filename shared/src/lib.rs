@@ -19,6 +19,7 @@ pub mod log;
 pub mod schedule;
 pub mod spec;
 pub mod state;
+pub mod taint;
 pub mod telemetry;
 pub mod time;
 pub mod wire;

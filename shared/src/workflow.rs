@@ -395,6 +395,14 @@ pub struct Placement {
     pub labels: BTreeMap<String, String>,
     /// Value of the node's `site` label.
     pub site: Option<String>,
+    /// Name of the label over whose values tasks are spread, or `node`.
+    pub spread: Option<String>,
+    /// Tasks on whose node it must run: ranges from the first to the last.
+    pub affinity: Vec<(TaskIdx, TaskIdx)>,
+    /// Tasks on whose node it must not run.
+    pub anti_affinity: Vec<(TaskIdx, TaskIdx)>,
+    /// Taints that it does not mind: `KEY`, `KEY=VALUE` or `*`.
+    pub tolerations: Vec<String>,
 }
 
 /// What happens while a task's node cannot be heard. By default work is kept however long that is.

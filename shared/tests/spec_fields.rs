@@ -58,7 +58,7 @@ fn line(path: &'static str, a: &str, b: &str) -> Pair {
 
 /// For each field a pair of texts.
 fn pairs() -> Vec<Pair> {
-    [of_workflow(), of_task(), of_settings()].concat()
+    [of_workflow(), of_task(), of_settings(), of_placement()].concat()
 }
 
 fn of_workflow() -> Vec<Pair> {
@@ -201,6 +201,35 @@ fn of_task() -> Vec<Pair> {
     ]
 }
 
+fn of_placement() -> Vec<Pair> {
+    vec![
+        line("tasks.placement", "", "placement: {node: gw-7}"),
+        line("tasks.placement.node", "", "placement: {node: gw-8}"),
+        line("tasks.placement.spread", "", "placement: {spread: site}"),
+        line(
+            "tasks.placement.affinity",
+            "",
+            "placement: {affinity: [before]}",
+        ),
+        line(
+            "tasks.placement.anti_affinity",
+            "",
+            "placement: {anti_affinity: [before]}",
+        ),
+        line(
+            "tasks.placement.tolerations",
+            "",
+            "placement: {tolerations: [gpu]}",
+        ),
+        line(
+            "tasks.placement.labels",
+            "",
+            "placement: {labels: {arch: arm64}}",
+        ),
+        line("tasks.placement.site", "", "placement: {site: plant-3}"),
+    ]
+}
+
 fn of_settings() -> Vec<Pair> {
     vec![
         line("tasks.resources", "", "resources: {cpu: 2}"),
@@ -239,14 +268,6 @@ fn of_settings() -> Vec<Pair> {
         line("tasks.when", "", "when: 1 == 2"),
         line("tasks.trigger_rule", "", "trigger_rule: all_done"),
         line("tasks.matrix", "", "matrix: {n: [1, 2]}"),
-        line("tasks.placement", "", "placement: {node: gw-7}"),
-        line("tasks.placement.node", "", "placement: {node: gw-8}"),
-        line(
-            "tasks.placement.labels",
-            "",
-            "placement: {labels: {arch: arm64}}",
-        ),
-        line("tasks.placement.site", "", "placement: {site: plant-3}"),
         line("tasks.disconnect", "", "disconnect: {lost_after: 1h}"),
         line(
             "tasks.disconnect.lost_after",

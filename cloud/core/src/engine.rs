@@ -14,6 +14,7 @@ mod handshake;
 mod heard;
 mod load;
 mod messages;
+mod operate;
 mod record;
 mod requests;
 mod schedules;
@@ -76,6 +77,36 @@ struct Probe {
     secret: [u8; 16],
 }
 
+/// How many facts came lately: in the second that is counted, and in the one before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rate {
+    second: u64,
+    count: u64,
+    before: u64,
+}
+
+impl Rate {
+    fn turn(&mut self, now: Mono) {
+        let second = now.0 / 1_000_000_000;
+        if second != self.second {
+            let next = second == self.second + 1;
+            self.before = if next { self.count } else { 0 };
+            (self.second, self.count) = (second, 0);
+        }
+    }
+
+    /// So many came now.
+    fn add(&mut self, now: Mono, count: u64) {
+        self.turn(now);
+        self.count += count;
+    }
+
+    fn per_second(mut self, now: Mono) -> u64 {
+        self.turn(now);
+        self.before.max(self.count)
+    }
+}
+
 /// What is known of a node's connection; none of it is stored.
 #[derive(Debug, Clone, Default)]
 struct NodeLink {
@@ -86,6 +117,7 @@ struct NodeLink {
     ahead: u64,
     /// How far its wall clock was ahead at its last hello, in milliseconds.
     clock_ahead: Option<i64>,
+    rate: Rate,
     probe: Option<Probe>,
     asked: bool,
 }
@@ -128,6 +160,9 @@ pub struct Engine<S: Store> {
     plan_all: bool,
     /// Nodes that may have to be told other settings.
     configure: BTreeSet<NodeId>,
+    /// Nodes that are drained, and runs of which something may leave them.
+    draining: BTreeSet<NodeId>,
+    leave: BTreeSet<RunId>,
     lost_after: BTreeMap<RunId, Vec<(NodeId, Span)>>,
     /// Runs that wait although a node is left which refused: when it is offered them again.
     refused: BTreeMap<RunId, Mono>,
@@ -201,6 +236,8 @@ impl<S: Store> Engine<S> {
             plan: BTreeSet::new(),
             plan_all: true,
             configure: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            leave: BTreeSet::new(),
             lost_after: BTreeMap::new(),
             refused: BTreeMap::new(),
             requests: 0,
@@ -384,6 +421,9 @@ impl<S: Store> Engine<S> {
                 true => self.ended.insert((at, id)),
                 false => self.ended.remove(&(at, id)),
             };
+        }
+        if self.is_leaving(run) {
+            self.leave.insert(id);
         }
         if run.waits_for_refusing() {
             let due = self.now.mono + REFUSED_AGAIN;

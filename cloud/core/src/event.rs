@@ -2,6 +2,7 @@
 
 use crate::access::{Caller, Role, Tokens};
 use crate::certificate::Certificate;
+use crate::change::NodeChange;
 use crate::offered::Offered;
 use crate::record;
 use crate::settings::{self, Scope};
@@ -399,6 +400,25 @@ pub enum Request {
     },
     /// Figures of the coordinator.
     Figures,
+    /// Change what a person says of a node.
+    ChangeNode {
+        /// The node.
+        node: NodeId,
+        /// What.
+        change: NodeChange,
+        /// Who.
+        by: String,
+    },
+    /// What is left on a node, and what keeps it there.
+    NodeWork {
+        /// Its name or id.
+        name: String,
+    },
+    /// How far a node's logs are across.
+    SyncStatus {
+        /// Its name or id.
+        name: String,
+    },
 }
 
 /// What an action is done to.
@@ -468,11 +488,41 @@ impl<'a> Action<'a> {
 }
 
 impl Request {
+    /// The same for what is done to nodes.
+    fn action_on_node(&self) -> Option<Action<'_>> {
+        let of = Action::plain;
+        Some(match self {
+            Self::AcceptGone { node, by } => {
+                let about = node.map_or(About::Name("all"), About::Node);
+                of("node gone", about, Some(by))
+            }
+            Self::ForgetNode { node, by } => of("node forget", About::Node(*node), Some(by)),
+            Self::ReleaseQuarantine { node, by } => {
+                of("node release", About::Node(*node), Some(by))
+            }
+            Self::Drain { node, on: true, by } => of("node drain", About::Node(*node), Some(by)),
+            Self::Drain { node, by, .. } => of("node undrain", About::Node(*node), Some(by)),
+            Self::ChangeNode { node, change, by } => {
+                let (what, detail) = change.told();
+                Action {
+                    detail,
+                    ..of(what, About::Node(*node), Some(by))
+                }
+            }
+            _ => return None,
+        })
+    }
+
     /// What the audit record has of it; none for what only reads, and for a node's own enrolment.
     #[must_use]
     pub fn action(&self) -> Option<Action<'_>> {
         let of = Action::plain;
         Some(match self {
+            Self::AcceptGone { .. }
+            | Self::ForgetNode { .. }
+            | Self::ReleaseQuarantine { .. }
+            | Self::Drain { .. }
+            | Self::ChangeNode { .. } => return self.action_on_node(),
             Self::Submit {
                 run,
                 by,
@@ -492,16 +542,6 @@ impl Request {
                 detail: name.clone().unwrap_or_default(),
                 ..of("token create", About::Name(id), None)
             },
-            Self::AcceptGone { node, by } => {
-                let about = node.map_or(About::Name("all"), About::Node);
-                of("node gone", about, Some(by))
-            }
-            Self::ForgetNode { node, by } => of("node forget", About::Node(*node), Some(by)),
-            Self::ReleaseQuarantine { node, by } => {
-                of("node release", About::Node(*node), Some(by))
-            }
-            Self::Drain { node, on: true, by } => of("node drain", About::Node(*node), Some(by)),
-            Self::Drain { node, by, .. } => of("node undrain", About::Node(*node), Some(by)),
             Self::ForgetRun { run, by } => of("run forget", About::Run(*run), Some(by)),
             Self::Answer {
                 run, task, yes, by, ..
@@ -521,7 +561,32 @@ impl Request {
             Self::AskSchedule { name, ask, by } => of(ask.text(), About::Name(name), Some(by)),
             Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
             Self::BackupDone { place, .. } => of("backup create", About::Name(place), None),
-            _ => return None,
+            Self::Enrol { .. }
+            | Self::EnrolledBefore { .. }
+            | Self::Certify { .. }
+            | Self::Revoke { .. }
+            | Self::Tokens
+            | Self::GetToken { .. }
+            | Self::Runs { .. }
+            | Self::Run { .. }
+            | Self::Tasks { .. }
+            | Self::Task { .. }
+            | Self::Explain { .. }
+            | Self::Workflow { .. }
+            | Self::Nodes
+            | Self::Node { .. }
+            | Self::Waits
+            | Self::RunsChangedSince { .. }
+            | Self::Access
+            | Self::Events { .. }
+            | Self::Backup
+            | Self::Audit { .. }
+            | Self::NodeWork { .. }
+            | Self::SyncStatus { .. }
+            | Self::Figures
+            | Self::Schedules
+            | Self::Schedule { .. }
+            | Self::NextSlots { .. } => return None,
         })
     }
 
@@ -536,6 +601,7 @@ impl Request {
             | Self::ReleaseQuarantine { by, .. }
             | Self::Drain { by, .. }
             | Self::Configure { by, .. }
+            | Self::ChangeNode { by, .. }
             | Self::ForgetRun { by, .. }
             | Self::Answer { by, .. }
             | Self::AddAccess { by, .. }
@@ -569,7 +635,9 @@ impl Request {
             | Self::Schedule { .. }
             | Self::NextSlots { .. }
             | Self::Audit { .. }
-            | Self::Figures => None,
+            | Self::Figures
+            | Self::NodeWork { .. }
+            | Self::SyncStatus { .. } => None,
         }
     }
 }
@@ -652,6 +720,10 @@ pub enum Reply {
     Backup(Option<(Unix, String)>),
     /// Figures.
     Figures(Box<view::Figures>),
+    /// What is left on a node.
+    NodeWork(Box<view::NodeWork>),
+    /// How far a node's logs are across.
+    SyncStatus(Box<view::SyncStatus>),
 }
 
 /// Why a request was not honoured.

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod audit;
 pub mod certificate;
+pub mod change;
 pub mod effects;
 pub mod engine;
 pub mod event;
@@ -23,4 +24,5 @@ pub mod seal;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
+pub mod trust;
 pub mod view;

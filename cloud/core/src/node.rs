@@ -6,6 +6,7 @@ use crate::effects::Effects;
 use crate::inbox::{Message, Post};
 use crate::offered::{Decoded, Offered};
 use crate::store::{AggregateId, Entry, Segment};
+use crate::trust::Trust;
 use serde::{Deserialize, Serialize};
 use shared::config::scheduler::Scheduler;
 use shared::directive::{Body, Directive};
@@ -13,6 +14,7 @@ use shared::explain::Reason;
 use shared::fact::{self, Fact};
 use shared::ids::{Epoch, Generation, Incarnation, NodeId, RunId, ScheduleId, SliceRef};
 use shared::log::{Direction, Head, Offer};
+use shared::taint::{self, Taint};
 use shared::time::{Stamp, Unix};
 use shared::wire::{CONFIGURE, Hello, LogId};
 use shared::workflow::Resources;
@@ -101,6 +103,14 @@ pub struct Node {
     pub settings_by: u64,
     /// What was asked of schedules and is not answered, by directive: which, order, epoch.
     pub orders: BTreeMap<u64, (ScheduleId, u64, Epoch)>,
+    /// A person keeps new work off it: since when, who.
+    pub cordoned: Option<(Unix, String)>,
+    /// What a person said of its labels, over what it says itself; none takes a label away.
+    pub set_labels: BTreeMap<String, Option<String>>,
+    /// Taints that a person gave it, besides those that it tells.
+    pub set_taints: Vec<Taint>,
+    /// How attempts ended there lately.
+    pub trust: Trust,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -128,7 +138,42 @@ impl Node {
     /// Whether it may be given work, sessions apart.
     #[must_use]
     pub fn usable(&self) -> bool {
-        self.forgotten.is_none() && self.incarnation.is_some() && !self.draining
+        self.forgotten.is_none() && self.incarnation.is_some()
+    }
+
+    /// Why a person keeps new work off it.
+    #[must_use]
+    pub fn closed_by(&self) -> Option<String> {
+        let Self { name, .. } = self;
+        match &self.cordoned {
+            _ if self.draining => Some(format!("{name} is drained")),
+            Some((_, by)) => Some(format!("{name} is cordoned by {by}")),
+            None => None,
+        }
+    }
+
+    /// Its labels: of its enrolment, overlaid by what it says, overlaid by what a person says.
+    #[must_use]
+    pub fn all_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        labels.retain(|name, _| !name.starts_with(taint::LABEL));
+        for (name, value) in &self.set_labels {
+            match value {
+                Some(value) => labels.insert(name.clone(), value.clone()),
+                None => labels.remove(name),
+            };
+        }
+        labels
+    }
+
+    /// Its taints, told by itself or given by a person.
+    #[must_use]
+    pub fn taints(&self) -> Vec<Taint> {
+        let told = taint::among(&self.labels).into_iter();
+        let mut all: Vec<Taint> = told.chain(self.set_taints.iter().cloned()).collect();
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// Takes up a hello that was accepted: a new claim.
@@ -138,6 +183,8 @@ impl Node {
         self.believed = false;
         self.capacity = hello.capacity.clone();
         self.features = hello.features;
+        self.labels
+            .retain(|name, _| !name.starts_with(taint::LABEL));
         for (key, value) in &hello.labels {
             self.labels.insert(key.clone(), value.clone());
         }

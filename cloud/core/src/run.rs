@@ -5,8 +5,11 @@
 //! a new slice with a new epoch, so a fact counts exactly when its slice is open and owns the task.
 
 pub mod answers;
+mod apart;
+pub mod fit;
 pub mod fold;
 pub mod forget;
+mod leave;
 pub mod moves;
 pub mod place;
 pub mod requests;

@@ -326,6 +326,82 @@ pub struct Node {
     /// negative if it was behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ahead_ms: Option<i64>,
+    /// What keeps work off it, as written.
+    #[serde(default)]
+    pub taints: Vec<String>,
+    /// A person keeps new work off it.
+    #[serde(default)]
+    pub cordoned: bool,
+    /// By how many thousandths its load counts for more because attempts failed there lately.
+    #[serde(default)]
+    pub distrust_milli: u64,
+}
+
+/// What is left on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeWork {
+    /// Name of the node.
+    pub node: String,
+    /// It is asked to give back what may run elsewhere.
+    pub draining: bool,
+    /// Slices that are not over.
+    pub left: u64,
+    /// Those of them that are on their way elsewhere.
+    pub moving: u64,
+    /// The first thousand of them.
+    pub slices: Vec<SliceLeft>,
+}
+
+/// A slice on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceLeft {
+    /// Its run.
+    pub run: RunId,
+    /// Name of the workflow.
+    pub workflow: String,
+    /// Tasks that are not final.
+    pub tasks: u64,
+    /// It is on its way elsewhere.
+    pub moves: bool,
+    /// What is waited for, or what keeps it there.
+    pub why: String,
+}
+
+/// How far a node's logs are across.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// Name of the node.
+    pub node: String,
+    /// Its state's text.
+    pub state: String,
+    /// Number of the live session.
+    pub session: Option<u64>,
+    /// Number of the last session that was accepted.
+    pub last_session: u64,
+    /// When it was last heard, by the coordinator's wall clock.
+    pub heard: Option<Unix>,
+    /// Without a session: silent for so long, in milliseconds.
+    pub silence_ms: Option<u64>,
+    /// How fresh the view of it is.
+    pub as_of: AsOf,
+    /// One row a log.
+    pub classes: Vec<SyncClass>,
+}
+
+/// One log between coordinator and node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncClass {
+    /// `facts` (up) or `directives` (down).
+    pub class: String,
+    /// Number of the last entry on the side that is read here: recorded facts, written directives.
+    pub last: u64,
+    /// Entries that are not across, as far as is known.
+    pub behind: u64,
+    /// Age of what is across last (facts), or of the oldest that is not (directives), where
+    /// something is behind.
+    pub age_ms: Option<u64>,
+    /// Entries that came across per second lately.
+    pub per_second: u64,
 }
 
 /// An event. Which fields are there depends on its kind.

@@ -16,6 +16,7 @@ pub(crate) mod health;
 mod lists;
 mod logs;
 mod nodes;
+mod operate;
 mod people;
 mod routes;
 mod runs;
@@ -76,6 +77,13 @@ fn v1() -> Routes {
         .post("/nodes/{node}/forget", Admin, nodes::forget)
         .post("/nodes/{node}/release", Admin, nodes::release)
         .post("/nodes/{node}/gone", Admin, nodes::gone)
+        .post("/nodes/{node}/cordon", Operator, operate::cordon)
+        .post("/nodes/{node}/uncordon", Operator, operate::uncordon)
+        .post("/nodes/{node}/drain", Operator, operate::drain)
+        .post("/nodes/{node}/labels", Admin, operate::labels)
+        .post("/nodes/{node}/taints", Admin, operate::taints)
+        .get("/nodes/{node}/work", Viewer, operate::work)
+        .get("/nodes/{node}/sync", Viewer, operate::sync)
         .get("/tokens", Admin, tokens::list)
         .post("/tokens", Admin, tokens::create)
         .post("/tokens/{token}/revoke", Admin, tokens::revoke)

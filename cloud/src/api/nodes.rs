@@ -81,7 +81,11 @@ pub(super) async fn gone(
 }
 
 /// Asks for a change of a node; what it is afterwards.
-async fn changed(app: &App, request: Request, node: NodeId) -> Result<Json<Node>, ApiError> {
+pub(super) async fn changed(
+    app: &App,
+    request: Request,
+    node: NodeId,
+) -> Result<Json<Node>, ApiError> {
     match app.engine.ask(request).await? {
         Reply::Done => find::node(app, &node.to_string()).await.map(Json),
         other => Err(ApiError::odd(&other)),

@@ -183,6 +183,32 @@ impl Default for NewBackfill {
     }
 }
 
+/// Labels of a node to set, or (with null) to take away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Labels {
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+    /// By name.
+    pub set: BTreeMap<String, Option<String>>,
+}
+
+/// Taints of a node to add and to remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Taints {
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+    /// `KEY=VALUE:EFFECT` or `KEY:EFFECT`.
+    #[serde(default)]
+    pub add: Vec<String>,
+    /// Keys.
+    #[serde(default)]
+    pub remove: Vec<String>,
+}
+
 /// One line of a watch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {

@@ -152,7 +152,7 @@ fn tasks(block: &Block, given: Given<'_>, sink: &mut Sink) -> (Vec<Task>, Vec<Ma
             task
         })
         .collect();
-    link::link(&parts, &mut tasks, given.sent, sink);
+    link::link(&parts, defaults(block), &mut tasks, given.sent, sink);
     if sink.count() == 0 {
         let merge = match block.get("merge_leaves") {
             Some((_, Value::Int(most))) => usize::try_from(*most).unwrap_or(1),

@@ -2,9 +2,10 @@
 //! Refuses combinations that cannot be kept.
 
 use super::ask;
-use super::mistake::{Pos, Sink};
+use super::mistake::{Pos, Sink, brief};
 use super::units::Deadline;
 use super::value::{Layers, Value};
+use crate::taint;
 use crate::time::{Span, Unix};
 use crate::workflow::{
     Action, Disconnect, OnExhausted, Placement, Resources, Retry, RetryLeft, SideEffects, Task,
@@ -289,6 +290,11 @@ fn placement(layers: &Layers<'_>, sink: &mut Sink) -> Placement {
         node: text(layers, "node"),
         labels: pairs(layers, "labels"),
         site: text(layers, "site"),
+        spread: text(layers, "spread"),
+        // filled in when all tasks are known
+        affinity: Vec::new(),
+        anti_affinity: Vec::new(),
+        tolerations: tolerations(layers, sink),
     };
     if let (Some(site), Some(label)) = (&placement.site, layers.pairs("labels").get("site"))
         && !label.open
@@ -298,6 +304,22 @@ fn placement(layers: &Layers<'_>, sink: &mut Sink) -> Placement {
         sink.add(label.at, what, "no node has both; keep one of the two");
     }
     placement
+}
+
+fn tolerations(layers: &Layers<'_>, sink: &mut Sink) -> Vec<String> {
+    let Value::Texts(words) = value(layers, "tolerations") else {
+        return Vec::new();
+    };
+    let good = |text: &str| {
+        let (key, value) = text.split_once('=').unwrap_or((text, "v"));
+        text == "*" || taint::is_key(key) && taint::is_key(value)
+    };
+    for word in words.iter().filter(|word| !word.open && !good(&word.text)) {
+        let what = format!("`tolerations`: '{}' is no toleration", brief(&word.text));
+        let mend = "write KEY, KEY=VALUE or '*'; the effect of the taint does not stand there";
+        sink.add(word.at, what, mend);
+    }
+    words.iter().map(|word| word.text.clone()).collect()
 }
 
 fn check_disconnect(task: &Task, layers: &Layers<'_>, sink: &mut Sink) {

@@ -7,7 +7,7 @@
 use super::matrix::Part;
 use super::mistake::{Pos, Sink, brief, nearest};
 use super::units;
-use super::value::{File, Named, Word, by_text};
+use super::value::{Block, File, Layers, Named, Value, Word, by_text};
 use crate::graph;
 use crate::ids::{Hash, TaskIdx};
 use crate::limits::MATRIX_EDGES;
@@ -56,6 +56,7 @@ pub(crate) struct Linker<'a> {
 /// Fills in `inputs`, `outputs` and `needs` of all tasks.
 pub(crate) fn link(
     parts: &[Part<'_>],
+    defaults: Option<&Block>,
     tasks: &mut [Task],
     sent: Option<&SentFiles>,
     sink: &mut Sink,
@@ -85,6 +86,7 @@ pub(crate) fn link(
     for index in 0..parts.len() {
         linker.inputs(index);
         linker.needs(index, &ids);
+        linker.neighbours(index, defaults, &ids);
     }
     linker.unused();
     linker.cycles();
@@ -392,6 +394,59 @@ impl<'a> Linker<'a> {
         None
     }
 
+    /// The tasks that `affinity` and `anti_affinity` name.
+    fn neighbours(
+        &mut self,
+        index: usize,
+        defaults: Option<&'a Block>,
+        ids: &Index<'_, Range<usize>>,
+    ) {
+        let layers = Layers([Some(&self.named(index).block), defaults, None]).inside("placement");
+        for name in ["affinity", "anti_affinity"] {
+            let (_, Value::Texts(words)) = layers.get(name) else {
+                continue;
+            };
+            let mut ranges = Vec::new();
+            for word in words.iter().filter(|word| !word.open) {
+                match ids.get(&by_text(word.text.as_str())) {
+                    Some(tasks) => ranges.push((idx(tasks.start), idx(tasks.end - 1))),
+                    None => self.no_task(word, ids),
+                }
+            }
+            let placement = &mut self.tasks[index].placement;
+            match name {
+                "affinity" => placement.affinity = ranges,
+                _ => placement.anti_affinity = ranges,
+            }
+        }
+        let placement = &self.tasks[index].placement;
+        let twice = |range: &&(TaskIdx, TaskIdx)| placement.anti_affinity.contains(range);
+        if placement.affinity.iter().any(|range| twice(&range)) {
+            let what = format!(
+                "task '{}' must run beside a task and must not",
+                self.named(index).name
+            );
+            let at = layers.get("anti_affinity").0;
+            self.sink
+                .add(at, what, "name it in one of `affinity` and `anti_affinity`");
+        }
+    }
+
+    fn no_task(&mut self, word: &Word, ids: &Index<'_, Range<usize>>) {
+        let shown = brief(&word.text);
+        let near = if self.sink.count() > SUGGESTIONS {
+            None
+        } else {
+            nearest(&word.text, ids.keys().map(|(_, id)| &**id))
+        };
+        let mend = near.map_or_else(
+            || "write the id of a task of this file".to_owned(),
+            |near| format!("did you mean '{near}'?"),
+        );
+        self.sink
+            .add(word.at, format!("there is no task '{shown}'"), mend);
+    }
+
     fn needs(&mut self, index: usize, ids: &Index<'_, Range<usize>>) {
         let named = self.named(index);
         for word in named.block.texts("needs").iter().filter(|word| !word.open) {
@@ -406,20 +461,7 @@ impl<'a> Linker<'a> {
                         needs.extend(need.clone().map(idx));
                     }
                 }
-                None => {
-                    let shown = brief(&word.text);
-                    let near = if self.sink.count() > SUGGESTIONS {
-                        None
-                    } else {
-                        nearest(&word.text, ids.keys().map(|(_, id)| &**id))
-                    };
-                    let mend = near.map_or_else(
-                        || "`needs` takes ids of tasks of this file".to_owned(),
-                        |near| format!("did you mean '{near}'?"),
-                    );
-                    self.sink
-                        .add(word.at, format!("there is no task '{shown}'"), mend);
-                }
+                None => self.no_task(word, ids),
             }
         }
         let needs = &mut self.tasks[index].needs;

@@ -248,6 +248,10 @@ pub const PLACEMENT: &[Field] = &[
     field("node", Kind::Name, "null"),
     field("labels", Kind::Labels, "{}"),
     field("site", Kind::Text, "null"),
+    field("spread", Kind::Name, "null"),
+    field("affinity", Kind::Texts, "[]"),
+    field("anti_affinity", Kind::Texts, "[]"),
+    field("tolerations", Kind::Texts, "[]"),
 ];
 
 /// What happens while a task's node cannot be heard.

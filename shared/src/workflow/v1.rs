@@ -146,6 +146,7 @@ impl From<Placement> for super::Placement {
             node: old.node,
             labels: old.labels,
             site: old.site,
+            ..Self::default()
         }
     }
 }

@@ -495,6 +495,17 @@ impl Fleet {
 
     /// Waits until the coordinator shows a task in this state; the task.
     #[must_use]
+    pub fn wait_task_placed(&self, run: &str, task: &str) -> Value {
+        self.wait("the task to be placed or to say why not", || {
+            let found = self.task(run, task);
+            let waits = self.run(run)["waits"]
+                .as_array()
+                .is_some_and(|w| !w.is_empty());
+            (!found["node"].is_null() || waits).then(|| found["node"].clone())
+        })
+    }
+
+    /// Waits until a task is in a state.
     pub fn wait_task(&self, run: &str, task: &str, state: &str) -> Value {
         self.wait(&format!("{task} to be {state}"), || {
             Some(self.task(run, task)).filter(|task| task["state"] == state)

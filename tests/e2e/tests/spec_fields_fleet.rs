@@ -78,6 +78,73 @@ fn spec_field_placement_site() {
     places("site: a", "site: b");
 }
 
+/// Nodes of tasks `a` and `b` of this workflow, once it succeeded.
+fn of_two(tasks: &str) -> (Value, Value) {
+    let fleet = shared();
+    let run = fleet.submit(&format!("name: two\ntasks: {{{tasks}}}"));
+    let _ = fleet.wait_run(&run, "succeeded");
+    let node = |id: &str| fleet.task(&run, id)["node"].clone();
+    (node("a"), node("b"))
+}
+
+#[test]
+fn spec_field_placement_spread() {
+    // linked tasks stay together, unless they are spread
+    let (a, b) = of_two("a: {command: 'true'}, b: {needs: [a], command: 'true'}");
+    assert_eq!(a, b);
+    let spread = "placement: {spread: node}, command: 'true'";
+    let (a, b) = of_two(&format!("a: {{{spread}}}, b: {{needs: [a], {spread}}}"));
+    assert_ne!(a, b);
+}
+
+#[test]
+fn spec_field_placement_affinity() {
+    for node in ["gw-0", "gw-1"] {
+        let (_, b) = of_two(&format!(
+            "a: {{placement: {{node: {node}}}, command: 'true'}}, \
+             b: {{placement: {{affinity: [a]}}, command: 'true'}}"
+        ));
+        assert_eq!(b, node);
+    }
+}
+
+#[test]
+fn spec_field_placement_anti_affinity() {
+    for node in ["gw-0", "gw-1"] {
+        let (_, b) = of_two(&format!(
+            "a: {{placement: {{node: {node}}}, command: 'true'}}, \
+             b: {{needs: [a], placement: {{anti_affinity: [a]}}, command: 'true'}}"
+        ));
+        assert_ne!(b, node);
+    }
+}
+
+#[test]
+fn spec_field_placement_tolerations() {
+    let fleet = Fleet::start(&[&["--taint", "gpu=a100:refuse"], &[]]);
+    let place = |tolerations: &str| {
+        let run = fleet.submit(&format!(
+            "name: t\ntasks: {{a: {{placement: {{node: gw-0, tolerations: [{tolerations}]}}, \
+             command: 'true'}}}}"
+        ));
+        (fleet.wait_task_placed(&run, "a"), run)
+    };
+    assert_eq!(place("gpu").0, "gw-0");
+    assert_eq!(place("'gpu=a100'").0, "gw-0");
+    let (nowhere, run) = place("other");
+    assert!(nowhere.is_null());
+    let why = fleet.json(&["task", "explain", &run, "a"]);
+    assert!(
+        why[0]["summary"].to_string().contains("gpu=a100:refuse"),
+        "{why:?}"
+    );
+    // an operator adds taints, and takes only those away
+    let told = fleet.json(&["node", "taint", "gw-1", "own:avoid"]);
+    assert_eq!(told[0]["taints"], serde_json::json!(["own:avoid"]));
+    let told = fleet.json(&["node", "taint", "gw-1", "own-"]);
+    assert_eq!(told[0]["taints"], serde_json::json!([]));
+}
+
 #[test]
 fn spec_field_placement() {
     let (first, second) = ("site: a, labels: {kind: large}", "site: b, node: gw-1");

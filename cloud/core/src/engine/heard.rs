@@ -8,6 +8,7 @@ use crate::offered::Offered;
 use crate::seal;
 use crate::store::{AggregateId, Store, StoreError};
 use shared::directive::{Body, Directive};
+use shared::fact::Outcome;
 use shared::fact::SliceState;
 use shared::ids::{Hash, NodeId, RunId};
 use shared::log::Head;
@@ -115,6 +116,16 @@ impl<S: Store> Engine<S> {
             .remove(&AggregateId::Node(node))
             .unwrap_or_default();
         let (result, mut decoded) = known.ingest(node, batch, &mut fx);
+        for (_, fact) in &decoded {
+            if let shared::fact::Body::Ended { end, .. } = &fact.body
+                && matches!(end.outcome, Outcome::Succeeded | Outcome::Failed)
+            {
+                known
+                    .trust
+                    .end(self.now.wall, end.outcome == Outcome::Failed);
+            }
+        }
+        let came = decoded.len() as u64;
         let (head, safe) = (known.facts, known.safe);
         let changed = before != (head.number, known.notes.len())
             || matches!(result, Ingested::Fork(_))
@@ -126,6 +137,7 @@ impl<S: Store> Engine<S> {
             self.decoded.entry(log).or_default().append(&mut decoded);
         }
         let link = self.links.entry(node).or_default();
+        link.rate.add(self.now.mono, came);
         link.ahead = link.ahead.max(ahead).max(head.number);
         let message = match result {
             Ingested::Recorded => {

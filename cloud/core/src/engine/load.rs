@@ -96,6 +96,7 @@ impl<S: Store> Engine<S> {
                 (*id, link)
             })
             .collect();
+        self.find_drained();
         self.lost_after.clear();
         self.refused.clear();
         self.ended.clear();

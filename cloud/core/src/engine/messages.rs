@@ -344,14 +344,19 @@ impl<S: Store> Engine<S> {
         if std::mem::take(&mut self.plan_all) {
             let all = self.runs.iter().filter(|(_, r)| r.wants_placement());
             runs.extend(all.map(|(id, _)| *id));
+            let leaving = self.runs.iter().filter(|(_, r)| self.is_leaving(r));
+            let leaving: Vec<RunId> = leaving.map(|(id, _)| *id).collect();
+            self.leave.extend(leaving);
         }
         // what has facts that wait is placed when they are folded
         let waiting = |id: &RunId| self.inbox.contains_key(&AggregateId::Run(*id));
         self.plan = runs.extract_if(.., waiting).collect();
-        if runs.is_empty() {
+        let leave = std::mem::take(&mut self.leave);
+        if runs.is_empty() && leave.is_empty() {
             return Ok(());
         }
         let mut nodes = self.candidates();
+        self.empty_drained(leave, &nodes)?;
         for id in runs {
             let placed = self.step_run(id, |run, at, fx| {
                 let before = run.head.slices.len();
@@ -394,14 +399,16 @@ impl<S: Store> Engine<S> {
                 id: *id,
                 incarnation,
                 name: node.name.clone(),
-                labels: node.labels.clone(),
+                labels: node.all_labels(),
+                taints: node.taints(),
+                distrust: node.trust.distrust(self.now.wall),
                 capacity: node.capacity.clone(),
                 online,
                 silence: self
                     .silent_since(*id)
                     .map_or(Span(0), |since| self.now.mono - since),
                 load: load.get(id).copied().unwrap_or(0),
-                refused: None,
+                refused: self.closed(*id),
             });
         }
         out

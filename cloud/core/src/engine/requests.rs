@@ -10,7 +10,6 @@ use crate::store::{AggregateId, EventId, Prune, Store, StoreError, request_event
 use shared::ids::{Hash, NodeId, RunId};
 use shared::limits::ENTRY_BYTES;
 use shared::state::TaskState;
-use std::collections::BTreeSet;
 
 pub(super) type Answered = Result<Reply, Refused>;
 
@@ -108,7 +107,9 @@ impl<S: Store> Engine<S> {
             | Request::Access
             | Request::Events { .. }
             | Request::Audit { .. }
-            | Request::Figures) => (None, self.read(read)?),
+            | Request::Figures
+            | Request::NodeWork { .. }
+            | Request::SyncStatus { .. }) => (None, self.read(read)?),
             write => {
                 let event = self.next_request();
                 let (aggregate, answer) = self.write(write)?;
@@ -232,7 +233,11 @@ impl<S: Store> Engine<S> {
                 (AggregateId::Node(node), done)
             }
             Request::Drain { node, on, by: _ } => {
-                (AggregateId::Node(node), self.drain_node(node, on)?)
+                (AggregateId::Node(node), self.drain_node(node, on))
+            }
+            Request::ChangeNode { node, change, by } => {
+                let done = self.change_node(node, change, &by);
+                (AggregateId::Node(node), done)
             }
             Request::ForgetRun { run, by } => {
                 let why = String::new();
@@ -354,23 +359,6 @@ impl<S: Store> Engine<S> {
         Ok(Reply::Done)
     }
 
-    fn drain_node(&mut self, id: NodeId, on: bool) -> Result<Answered, StoreError> {
-        let Some(node) = self.nodes.get_mut(&id) else {
-            return Ok(Err(no_node(&id.to_string())));
-        };
-        node.draining = on;
-        let name = node.name.clone();
-        let runs: BTreeSet<RunId> = node.slices.keys().map(|(run, _)| *run).collect();
-        self.effects.entry(AggregateId::Node(id)).or_default();
-        for run in runs {
-            if on {
-                self.step_run(run, |run, _, fx| run.release(id, &name, fx))?;
-            }
-        }
-        self.plan_all = true;
-        Ok(Ok(Reply::Done))
-    }
-
     /// Loads the runs that an answer counts or names tasks of.
     fn load_for(&mut self, request: &Request) -> Result<(), StoreError> {
         let wanted = |run: &Run| match request {
@@ -428,6 +416,14 @@ impl<S: Store> Engine<S> {
                 None => Err(no_node(&name)),
             },
             asked @ Request::Settings { .. } => self.settings(&asked),
+            Request::NodeWork { name } => match self.node_named(&name) {
+                Some(id) => Ok(Reply::NodeWork(Box::new(self.view_work(id)?))),
+                None => Err(no_node(&name)),
+            },
+            Request::SyncStatus { name } => match self.node_named(&name) {
+                Some(id) => Ok(Reply::SyncStatus(Box::new(self.view_sync(id)?))),
+                None => Err(no_node(&name)),
+            },
             Request::Waits => Ok(Reply::Waits(self.waits())),
             Request::Access => Ok(Reply::Access(self.view_access())),
             Request::Figures => Ok(Reply::Figures(Box::new(self.figures()))),

@@ -6,7 +6,8 @@ use super::requests::{Answered, no_node};
 use crate::event::{Refused, Reply, ScheduleAsk};
 use crate::inbox::Message;
 use crate::run::Asked;
-use crate::run::place::{Candidate, fit_all, misfit};
+use crate::run::fit::{fit_all, misfit};
+use crate::run::place::Candidate;
 use crate::schedule::{Owner, Schedule};
 use crate::store::{AggregateId, Prune, Store, StoreError};
 use shared::codec;
@@ -173,6 +174,9 @@ impl<S: Store> Engine<S> {
                 false => no_node(name),
             });
         };
+        if let Some(closed) = &chosen.refused {
+            return Err(Refused::State(closed.clone()));
+        }
         if let Some((task, why)) = misfit(workflow, chosen) {
             let text = format!("task {task} cannot run on {name}: {why}");
             return Err(Refused::State(text));

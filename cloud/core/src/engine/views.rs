@@ -32,7 +32,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn as_of(&self, id: NodeId) -> view::AsOf {
+    pub(super) fn as_of(&self, id: NodeId) -> view::AsOf {
         let node = self.nodes.get(&id);
         let link = self.links.get(&id);
         let fact = node.map_or(0, |n| n.facts.number);
@@ -136,7 +136,8 @@ impl<S: Store> Engine<S> {
         let gone = gone.map(|(_, by)| format!("declared gone by {by}"));
         let fenced = node.fenced.iter();
         let fenced = fenced.map(|_| "its fact log went back or forked".to_owned());
-        let notes = notes.chain(gone).chain(fenced);
+        let closed = node.closed_by().into_iter();
+        let notes = notes.chain(gone).chain(fenced).chain(closed);
         let notes: Vec<String> = notes.chain(node.notes.iter().cloned()).collect();
         view::Node {
             state: self.node_state(id).text().to_owned(),
@@ -155,8 +156,11 @@ impl<S: Store> Engine<S> {
                 revoked_keys: node.revoked.len() as u64,
             }),
             clock_ahead_ms: self.links.get(&id).and_then(|link| link.clock_ahead),
+            labels: node.all_labels(),
+            taints: node.taints().iter().map(ToString::to_string).collect(),
+            cordoned: node.cordoned.is_some(),
+            distrust_milli: node.trust.distrust(self.now.wall),
             name: node.name,
-            labels: node.labels,
             id,
         }
     }

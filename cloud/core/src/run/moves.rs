@@ -381,21 +381,13 @@ impl Run {
         }
     }
 
-    /// Asks a node to give up what may go elsewhere: its slices without a task that names the node.
-    pub fn release(&mut self, node: NodeId, name: &str, fx: &mut Effects) {
-        if self.head.held || self.head.origin.is_some() {
-            return;
-        }
-        for number in self.live_slices(|s| s.node == node && s.stage != Stage::Releasing) {
-            let pinned = self.open_tasks(number).iter().any(|t| {
-                let spec = self.body.as_ref().map(|b| &b.workflow.tasks[t.0 as usize]);
-                spec.is_some_and(|s| s.placement.node.as_deref() == Some(name))
-            });
-            if !pinned {
-                self.head.slices[number as usize].stage = Stage::Releasing;
-                let slice = self.slice_ref(number);
-                self.send(node, Message::Release { slice }, fx);
-            }
+    /// Asks for slices back.
+    pub fn release(&mut self, slices: &[u32], fx: &mut Effects) {
+        for number in slices {
+            let node = self.head.slices[*number as usize].node;
+            self.head.slices[*number as usize].stage = Stage::Releasing;
+            let slice = self.slice_ref(*number);
+            self.send(node, Message::Release { slice }, fx);
         }
     }
 

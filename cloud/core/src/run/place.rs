@@ -1,9 +1,11 @@
 //! The planner: which task goes to which node, and the cut into slices.
 //!
 //! Tasks that are linked stay together as long as one node may run them all, so as few edges as can
-//! be cross the link; independent groups are spread by load. The choice is a pure function; `plan`
-//! carries it out.
+//! be cross the link; independent groups are spread by load. What must be together, or apart, goes
+//! before that. The choice is a pure function; `plan` carries it out.
 
+use super::apart::{Apart, within};
+use super::fit::fits;
 use super::{At, NONE, Run, RunBody, Slice, Stage};
 use crate::effects::Effects;
 use crate::inbox::Message;
@@ -11,8 +13,9 @@ use shared::directive::Assign;
 use shared::explain::{Decision, DecisionKind, Evidence, Reason};
 use shared::ids::{Epoch, Incarnation, NodeId, TaskIdx};
 use shared::state::TaskState;
+use shared::taint::{Effect, Taint};
 use shared::time::Span;
-use shared::workflow::{Resources, Task, Workflow};
+use shared::workflow::{Resources, Workflow};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A node that may be given work.
@@ -26,6 +29,10 @@ pub struct Candidate {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What keeps work off it.
+    pub taints: Vec<Taint>,
+    /// By how many thousandths its load counts for more because attempts failed there.
+    pub distrust: u64,
     /// What it offers.
     pub capacity: Resources,
     /// A session is live.
@@ -34,7 +41,8 @@ pub struct Candidate {
     pub silence: Span,
     /// Tasks placed there that are not final, of all runs.
     pub load: u64,
-    /// It refused a slice of this run a short time ago, and why.
+    /// Why it is given nothing, for people: it refused a slice of this run a short time ago, or a
+    /// person keeps new work off it.
     pub refused: Option<String>,
 }
 
@@ -48,100 +56,6 @@ pub struct Choice {
     pub waiting: Vec<(TaskIdx, String)>,
     /// Links between the chosen node and the tasks of its groups, for the evidence.
     pub links: BTreeMap<usize, u64>,
-}
-
-/// Which candidates a task may run on: those of its placement that offer enough. Offline ones only
-/// if it names them. On none: why, for people.
-fn fits(task: &Task, nodes: &[Candidate]) -> Result<Vec<usize>, String> {
-    let place = &task.placement;
-    let wanted = |n: &Candidate| {
-        place.node.as_ref().is_none_or(|name| *name == n.name)
-            && place.labels.iter().all(|(k, v)| n.labels.get(k) == Some(v))
-            && place
-                .site
-                .as_ref()
-                .is_none_or(|site| n.labels.get("site") == Some(site))
-    };
-    let asked: Vec<usize> = (0..nodes.len()).filter(|i| wanted(&nodes[*i])).collect();
-    if asked.is_empty() {
-        return Err(match &place.node {
-            Some(name) => format!("no usable node is named {name}"),
-            None => "no usable node has the labels that it asks for".to_owned(),
-        });
-    }
-    let mut lack = None;
-    let able: Vec<usize> = asked
-        .into_iter()
-        .filter(|i| match nodes[*i].capacity.lacks(&task.resources) {
-            None => true,
-            Some(missing) => {
-                lack = Some((i.to_owned(), missing));
-                false
-            }
-        })
-        .collect();
-    if let (true, Some((node, (what, want, have)))) = (able.is_empty(), lack) {
-        let name = &nodes[node].name;
-        return Err(format!(
-            "it asks for {want} of {what}, {name} offers {have}"
-        ));
-    }
-    let refusing = able.first().and_then(|i| {
-        let node = &nodes[*i];
-        let why = node.refused.as_ref()?;
-        Some(format!("{} refused it, {why}", node.name))
-    });
-    let able: Vec<usize> = able
-        .into_iter()
-        .filter(|i| nodes[*i].refused.is_none())
-        .collect();
-    if let (true, Some(why)) = (able.is_empty(), refusing) {
-        return Err(why);
-    }
-    let online: Vec<usize> = able.iter().copied().filter(|i| nodes[*i].online).collect();
-    // a node that was silent for too long already would lose what it is given at once, again and
-    // again
-    let patient = |i: &usize| {
-        let limit = task.disconnect.lost_after;
-        limit.is_none_or(|limit| nodes[*i].silence < limit)
-    };
-    if !online.is_empty() {
-        Ok(online)
-    } else if place.node.is_some() && able.iter().any(patient) {
-        Ok(able.into_iter().filter(patient).collect())
-    } else {
-        Err("every node that fits is offline".to_owned())
-    }
-}
-
-/// The nodes that may run all tasks of a workflow, if each says where it may run.
-#[must_use]
-pub fn fit_all(workflow: &Workflow, nodes: &[Candidate]) -> Vec<usize> {
-    let placed = |task: &Task| {
-        let place = &task.placement;
-        place.node.is_some() || !place.labels.is_empty() || place.site.is_some()
-    };
-    if !workflow.tasks.iter().all(placed) {
-        return Vec::new();
-    }
-    let mut all: Vec<usize> = (0..nodes.len()).collect();
-    for task in &workflow.tasks {
-        let fit = fits(task, nodes).unwrap_or_default();
-        all.retain(|node| fit.contains(node));
-    }
-    all
-}
-
-/// The first task that may not run on a node, whether it is online or not, and why.
-#[must_use]
-pub fn misfit<'a>(workflow: &'a Workflow, node: &Candidate) -> Option<(&'a str, String)> {
-    let alone = [Candidate {
-        online: true,
-        refused: None,
-        ..node.clone()
-    }];
-    let mut tasks = workflow.tasks.iter();
-    tasks.find_map(|task| Some((task.id.as_str(), fits(task, &alone).err()?)))
 }
 
 /// Groups of tasks that stay together: a union-find whose sets remember where all their members may
@@ -221,7 +135,20 @@ pub struct Question<'a> {
     pub nodes: &'a [Candidate],
 }
 
-fn group(q: &Question<'_>, choice: &mut Choice) -> (Groups, Vec<TaskIdx>, Vec<usize>) {
+/// Tasks to place, in groups that stay together.
+struct Grouped {
+    groups: Groups,
+    members: Vec<TaskIdx>,
+    /// Where each may run by itself.
+    own: Vec<usize>,
+}
+
+fn group(
+    q: &Question<'_>,
+    index: &BTreeMap<NodeId, usize>,
+    apart: &Apart<'_>,
+    choice: &mut Choice,
+) -> Grouped {
     type Class<'a> = (&'a shared::workflow::Placement, &'a Resources, Option<Span>);
     let mut groups = Groups {
         parent: Vec::new(),
@@ -238,7 +165,8 @@ fn group(q: &Question<'_>, choice: &mut Choice) -> (Groups, Vec<TaskIdx>, Vec<us
         let class = match classes.iter().find(|(k, _)| *k == key) {
             Some((_, class)) => class.clone(),
             None => {
-                let class = fits(spec, q.nodes).map(|set| groups.set_id(set));
+                let set = fits(spec, q.nodes).and_then(|set| beside(q, index, *task, set));
+                let class = set.map(|set| groups.set_id(set));
                 classes.push((key, class.clone()));
                 class
             }
@@ -253,17 +181,101 @@ fn group(q: &Question<'_>, choice: &mut Choice) -> (Groups, Vec<TaskIdx>, Vec<us
             Err(why) => choice.waiting.push((*task, why)),
         }
     }
-    join_neighbours(q, &mut groups, &members);
-    (groups, members, own)
+    let mut grouped = Grouped {
+        groups,
+        members,
+        own,
+    };
+    join_affine(q, &mut grouped, choice);
+    join_neighbours(q, apart, &mut grouped.groups, &grouped.members);
+    grouped
+}
+
+/// Of the nodes that fit, that of the tasks which it must be with, as far as they are placed.
+fn beside(
+    q: &Question<'_>,
+    index: &BTreeMap<NodeId, usize>,
+    task: TaskIdx,
+    set: Vec<usize>,
+) -> Result<Vec<usize>, String> {
+    let affinity = &q.workflow.tasks[task.0 as usize].placement.affinity;
+    let there = affinity
+        .iter()
+        .flat_map(|(first, last)| q.there.range(*first..=*last));
+    let there: BTreeSet<NodeId> = there.map(|(_, node)| *node).collect();
+    match (there.len(), there.first()) {
+        (0, _) => Ok(set),
+        (1, Some(node)) => {
+            let here = index.get(node).filter(|n| set.contains(n));
+            let why = "the node of the tasks that it must be with does not fit or is not usable";
+            here.map(|n| vec![*n]).ok_or_else(|| why.to_owned())
+        }
+        _ => Err("the tasks that it must be with are on different nodes".to_owned()),
+    }
+}
+
+/// Joins tasks with those that they must be with. Who cannot be, waits.
+fn join_affine(q: &Question<'_>, grouped: &mut Grouped, choice: &mut Choice) {
+    let affinity = |task: TaskIdx| &q.workflow.tasks[task.0 as usize].placement.affinity;
+    let members = grouped.members.clone();
+    if members.iter().all(|t| affinity(*t).is_empty()) {
+        return;
+    }
+    let position: BTreeMap<TaskIdx, usize> =
+        members.iter().enumerate().map(|(i, t)| (*t, i)).collect();
+    let mut waits: BTreeSet<TaskIdx> = choice.waiting.iter().map(|(t, _)| *t).collect();
+    let mut first: BTreeMap<&[(TaskIdx, TaskIdx)], usize> = BTreeMap::new();
+    for (i, task) in members.iter().enumerate() {
+        let ranges = affinity(*task).as_slice();
+        if ranges.is_empty() {
+            continue;
+        }
+        // all that have the same affinity are together: the tasks it names are joined once
+        if let Some(before) = first.get(ranges) {
+            grouped.groups.join(*before, i);
+            continue;
+        }
+        first.insert(ranges, i);
+        for (from, to) in ranges {
+            for (_, j) in position.range(*from..=*to) {
+                grouped.groups.join(*j, i);
+            }
+        }
+    }
+    // a task that cannot be with another one keeps those waiting that must be with it
+    loop {
+        let apart = |i: usize, groups: &mut Groups| {
+            let ranges = affinity(members[i]).as_slice();
+            let root = groups.find(i);
+            let ends = ranges.iter().flat_map(|(a, b)| position.range(*a..=*b));
+            let mut ends = ends.map(|(_, j)| *j);
+            ends.any(|j| groups.find(j) != root) || waits.iter().any(|t| within(ranges, *t))
+        };
+        let more: Vec<usize> = (0..members.len())
+            .filter(|i| !waits.contains(&members[*i]) && !affinity(members[*i]).is_empty())
+            .filter(|i| apart(*i, &mut grouped.groups))
+            .collect();
+        if more.is_empty() {
+            return;
+        }
+        for i in more {
+            waits.insert(members[i]);
+            let why = "no node fits it together with the tasks that it must be with";
+            choice.waiting.push((members[i], why.to_owned()));
+        }
+    }
 }
 
 /// Batches first, then chains (edges without an alternative), then all other edges.
-fn join_neighbours(q: &Question<'_>, groups: &mut Groups, members: &[TaskIdx]) {
+/// None of them joins what is placed apart from others.
+fn join_neighbours(q: &Question<'_>, apart: &Apart<'_>, groups: &mut Groups, members: &[TaskIdx]) {
+    let alone: Vec<bool> = members.iter().map(|t| apart.alone(q, *t)).collect();
     let position: BTreeMap<TaskIdx, usize> =
         members.iter().enumerate().map(|(i, t)| (*t, i)).collect();
     let mut batches: BTreeMap<u32, usize> = BTreeMap::new();
     for (i, task) in members.iter().enumerate() {
-        if let Some(batch) = q.workflow.tasks[task.0 as usize].batch {
+        let batch = q.workflow.tasks[task.0 as usize].batch;
+        if let Some(batch) = batch.filter(|_| !alone[i]) {
             let first = *batches.entry(batch).or_insert(i);
             groups.join(first, i);
         }
@@ -273,7 +285,10 @@ fn join_neighbours(q: &Question<'_>, groups: &mut Groups, members: &[TaskIdx]) {
             let deps = &q.deps[task.0 as usize];
             for dep in deps {
                 let single = deps.len() == 1 || q.dependents[dep.0 as usize].len() == 1;
-                if let (true, Some(j)) = (single == chains, position.get(dep)) {
+                if let (true, Some(j)) = (single == chains, position.get(dep))
+                    && !alone[i]
+                    && !alone[*j]
+                {
                     groups.join(*j, i);
                 }
             }
@@ -285,9 +300,17 @@ fn join_neighbours(q: &Question<'_>, groups: &mut Groups, members: &[TaskIdx]) {
 #[must_use]
 pub fn choose(q: &Question<'_>) -> Choice {
     let mut choice = Choice::default();
-    let (mut groups, members, own) = group(q, &mut choice);
+    let index: BTreeMap<NodeId, usize> =
+        q.nodes.iter().enumerate().map(|(i, n)| (n.id, i)).collect();
+    let mut apart = Apart::new(q, &index);
+    let Grouped {
+        mut groups,
+        members,
+        own,
+    } = group(q, &index, &apart, &mut choice);
+    let waits: BTreeSet<TaskIdx> = choice.waiting.iter().map(|(t, _)| *t).collect();
     let mut sets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for i in 0..members.len() {
+    for i in (0..members.len()).filter(|i| !waits.contains(&members[*i])) {
         sets.entry(groups.find(i)).or_default().push(i);
     }
     let mut order: Vec<(usize, Vec<usize>)> = sets.into_iter().collect();
@@ -298,46 +321,57 @@ pub fn choose(q: &Question<'_>) -> Choice {
             *root,
         )
     });
-    let index: BTreeMap<NodeId, usize> =
-        q.nodes.iter().enumerate().map(|(i, n)| (n.id, i)).collect();
     let mut load: Vec<u64> = q.nodes.iter().map(|n| n.load).collect();
     for (root, set) in order {
-        let allowed = groups.sets[groups.allowed[root]].clone();
-        let (node, links) = best(q, &choice, &index, &load, &allowed, &set, &members);
+        let tasks: Vec<TaskIdx> = set.iter().map(|i| members[*i]).collect();
+        let kept_from: BTreeSet<usize> = tasks
+            .iter()
+            .flat_map(|task| apart.kept_from(q, *task))
+            .collect();
+        let mut allowed = groups.sets[groups.allowed[root]].clone();
+        allowed.retain(|node| !kept_from.contains(node));
+        if allowed.is_empty() {
+            let why = "each node that fits has a task that it must not be with";
+            choice
+                .waiting
+                .extend(tasks.into_iter().map(|t| (t, why.to_owned())));
+            continue;
+        }
+        let (node, links) = best(q, (&choice, &apart), &index, &load, &allowed, &tasks);
         load[node] += set.len() as u64;
         *choice.links.entry(node).or_default() += links;
         for i in set {
-            let named = q.workflow.tasks[members[i].0 as usize]
-                .placement
-                .node
-                .is_some();
+            let place = &q.workflow.tasks[members[i].0 as usize].placement;
             let reason = match (groups.sets[own[i]].len(), allowed.len()) {
-                (1, _) if named => Reason::NamedBySpec,
+                _ if !place.affinity.is_empty() => Reason::NextToTask,
+                (1, _) if place.node.is_some() => Reason::NamedBySpec,
                 (1, _) => Reason::OnlyFit,
+                _ if place.spread.is_some() => Reason::SpreadOut,
                 (_, 1) => Reason::KeepsTogether,
                 _ if links > 0 => Reason::DataThere,
                 _ => Reason::LeastLoaded,
             };
             choice.placed.insert(members[i], (node, reason));
+            apart.note(q, members[i], node);
         }
     }
     choice
 }
 
-/// The node with most links to the group, at the same site if not there; then the least loaded; and
-/// its links.
+/// The node without taints to be avoided; then with the fewest of those that the group is spread
+/// with; then with most links to the group, at the same site if not there; then the least loaded,
+/// where failures count as load; and its links.
 fn best(
     q: &Question<'_>,
-    choice: &Choice,
+    (choice, apart): (&Choice, &Apart<'_>),
     index: &BTreeMap<NodeId, usize>,
     load: &[u64],
     allowed: &[usize],
-    set: &[usize],
-    members: &[TaskIdx],
+    tasks: &[TaskIdx],
 ) -> (usize, u64) {
     let mut links = vec![0u64; q.nodes.len()];
-    for i in set {
-        let at = members[*i].0 as usize;
+    for task in tasks {
+        let at = task.0 as usize;
         for other in q.deps[at].iter().chain(&q.dependents[at]) {
             let there = q.there.get(other).and_then(|n| index.get(n).copied());
             if let Some(n) = there.or_else(|| choice.placed.get(other).map(|p| p.0)) {
@@ -353,12 +387,30 @@ fn best(
     let any = links.iter().any(|l| *l > 0);
     let share = |n: usize| {
         let cpu = u128::from(q.nodes[n].capacity.cpu_milli.max(1));
-        u128::from(load[n] + set.len() as u64) * 1_000_000 / cpu
+        let load = u128::from(load[n] + tasks.len() as u64);
+        load * 1_000 * u128::from(1_000 + q.nodes[n].distrust) / cpu
     };
+    let spec = |t: &TaskIdx| &q.workflow.tasks[t.0 as usize];
+    let spread: Vec<TaskIdx> = tasks
+        .iter()
+        .copied()
+        .filter(|t| spec(t).placement.spread.is_some())
+        .collect();
+    let avoided = |n: usize| {
+        let mut taints = q.nodes[n].taints.iter();
+        taints.any(|taint| {
+            let minds = |t: &TaskIdx| !taint.tolerated(&spec(t).placement);
+            taint.effect == Effect::Avoid && tasks.iter().any(minds)
+        })
+    };
+    let crowd = |n: usize| spread.iter().map(|t| apart.crowd(q, *t, n)).max();
     let best = allowed
         .iter()
         .copied()
-        .min_by_key(|n| (if any { u64::MAX - near(*n) } else { 0 }, share(*n), *n))
+        .min_by_key(|n| {
+            let far = if any { u64::MAX - near(*n) } else { 0 };
+            (avoided(*n), crowd(*n), far, share(*n), *n)
+        })
         .unwrap_or(0);
     (best, links[best])
 }
@@ -411,7 +463,9 @@ impl Run {
             .collect();
         let mut usable = nodes.to_vec();
         for node in &mut usable {
-            node.refused = self.head.refused_by.get(&node.id).cloned();
+            if let Some(why) = self.head.refused_by.get(&node.id) {
+                node.refused = Some(format!("{} refused it, {why}", node.name));
+            }
         }
         let choice = choose(&Question {
             workflow: &body.workflow,
@@ -454,6 +508,7 @@ impl Run {
                 Evidence::new("links_there", links),
                 Evidence::new("open_tasks_there", chosen.load),
                 Evidence::new("cpu_milli", chosen.capacity.cpu_milli),
+                Evidence::new("distrust_milli", chosen.distrust),
             ];
             let decision = rule(DecisionKind::Placed, reason, evidence);
             self.decide(at, ranges(tasks.into_iter()), None, decision);

@@ -117,6 +117,8 @@ fn a_larger_node_takes_a_larger_share() {
             online: true,
             silence: Span(0),
             load: 0,
+            taints: Vec::new(),
+            distrust: 0,
             refused: None,
         })
         .collect();

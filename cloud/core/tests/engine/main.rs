@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod apart;
 mod asking;
 mod balance;
 mod bounds;

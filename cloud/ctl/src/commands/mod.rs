@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod events;
 mod list;
 pub(crate) mod node;
+mod operate;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod serve;

@@ -1,7 +1,7 @@
 //! `driftless node`.
 
 use super::list::List;
-use super::{cert, telemetry, who};
+use super::{cert, operate, telemetry, who};
 use crate::args::Global;
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
@@ -42,6 +42,8 @@ pub(crate) enum Command {
         /// Its name or id
         node: String,
     },
+    #[command(flatten)]
+    Operate(operate::Command),
 }
 
 pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result<Code, Failure> {
@@ -76,6 +78,7 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
         Command::Gone { node } => {
             ask(&client, &node, "gone", "is not waited for any more", out)?;
         }
+        Command::Operate(command) => return operate::run(command, &client, out),
     }
     Ok(Code::Done)
 }
@@ -88,7 +91,7 @@ struct Whole<'a> {
     telemetry: Option<&'a Newest>,
 }
 
-fn ask(
+pub(super) fn ask(
     client: &Client,
     node: &str,
     what: &str,
@@ -141,7 +144,7 @@ fn row(node: &Node) -> [Cell; 9] {
     ]
 }
 
-fn heard(as_of: &AsOf) -> String {
+pub(super) fn heard(as_of: &AsOf) -> String {
     as_of
         .heard
         .map_or_else(|| "never".to_owned(), |at| ago(at, now()))
@@ -157,6 +160,14 @@ pub(super) fn pairs(map: &BTreeMap<String, String>) -> String {
         "-".to_owned()
     } else {
         pairs.join(", ")
+    }
+}
+
+fn taints(node: &Node) -> String {
+    if node.taints.is_empty() {
+        "-".to_owned()
+    } else {
+        node.taints.join(", ")
     }
 }
 
@@ -218,6 +229,7 @@ fn show(node: &Node, newest: Option<&Newest>, out: &mut Output) -> Result<(), Fa
         ("state", Cell::state(&node.state)),
         ("view", as_of(&node.as_of).into()),
         ("labels", pairs(&node.labels).into()),
+        ("taints", taints(node).into()),
         ("offers", capacity(node).into()),
         (
             "work",
