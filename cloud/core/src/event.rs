@@ -1,11 +1,15 @@
 //! What the shell (or the simulator) tells the engine, and what the engine asks of it.
 
+mod action;
+
+pub use action::{About, Action};
+
 use crate::access::{Caller, Role, Tokens};
 use crate::certificate::Certificate;
 use crate::change::NodeChange;
 use crate::offered::Offered;
 use crate::record;
-use crate::settings::{self, Scope};
+use crate::settings::Scope;
 use crate::view;
 use serde::{Deserialize, Serialize};
 use shared::config::scheduler::Scheduler;
@@ -421,30 +425,6 @@ pub enum Request {
     },
 }
 
-/// What an action is done to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum About<'a> {
-    /// A run.
-    Run(RunId),
-    /// A node.
-    Node(NodeId),
-    /// Something with a name.
-    Name(&'a str),
-}
-
-/// A request that changes something, as the audit record has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Action<'a> {
-    /// As the command is called.
-    pub what: &'static str,
-    /// What it is done to.
-    pub about: About<'a>,
-    /// Who, as the client says.
-    pub by: Option<&'a str>,
-    /// More of it, for people.
-    pub detail: String,
-}
-
 /// What can be asked of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScheduleAsk {
@@ -465,179 +445,13 @@ pub enum ScheduleAsk {
 
 impl ScheduleAsk {
     /// The command that asks it.
-    fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Pause(true) => "schedule pause",
             Self::Pause(false) => "schedule resume",
             Self::Trigger => "schedule trigger",
             Self::Backfill { .. } => "schedule backfill",
             Self::Delete => "schedule delete",
-        }
-    }
-}
-
-impl<'a> Action<'a> {
-    fn plain(what: &'static str, about: About<'a>, by: Option<&'a str>) -> Self {
-        Self {
-            what,
-            about,
-            by,
-            detail: String::new(),
-        }
-    }
-}
-
-impl Request {
-    /// The same for what is done to nodes.
-    fn action_on_node(&self) -> Option<Action<'_>> {
-        let of = Action::plain;
-        Some(match self {
-            Self::AcceptGone { node, by } => {
-                let about = node.map_or(About::Name("all"), About::Node);
-                of("node gone", about, Some(by))
-            }
-            Self::ForgetNode { node, by } => of("node forget", About::Node(*node), Some(by)),
-            Self::ReleaseQuarantine { node, by } => {
-                of("node release", About::Node(*node), Some(by))
-            }
-            Self::Drain { node, on: true, by } => of("node drain", About::Node(*node), Some(by)),
-            Self::Drain { node, by, .. } => of("node undrain", About::Node(*node), Some(by)),
-            Self::ChangeNode { node, change, by } => {
-                let (what, detail) = change.told();
-                Action {
-                    detail,
-                    ..of(what, About::Node(*node), Some(by))
-                }
-            }
-            _ => return None,
-        })
-    }
-
-    /// What the audit record has of it; none for what only reads, and for a node's own enrolment.
-    #[must_use]
-    pub fn action(&self) -> Option<Action<'_>> {
-        let of = Action::plain;
-        Some(match self {
-            Self::AcceptGone { .. }
-            | Self::ForgetNode { .. }
-            | Self::ReleaseQuarantine { .. }
-            | Self::Drain { .. }
-            | Self::ChangeNode { .. } => return self.action_on_node(),
-            Self::Submit {
-                run,
-                by,
-                idempotency_key,
-                ..
-            } => Action {
-                detail: idempotency_key.clone().unwrap_or_default(),
-                ..of("submit", About::Run(*run), Some(by))
-            },
-            Self::Cancel { run, by, why } => Action {
-                detail: why.clone(),
-                ..of("run cancel", About::Run(*run), Some(by))
-            },
-            Self::Pause { run, on: true, by } => of("run pause", About::Run(*run), Some(by)),
-            Self::Pause { run, by, .. } => of("run resume", About::Run(*run), Some(by)),
-            Self::AddToken { id, name, .. } => Action {
-                detail: name.clone().unwrap_or_default(),
-                ..of("token create", About::Name(id), None)
-            },
-            Self::ForgetRun { run, by } => of("run forget", About::Run(*run), Some(by)),
-            Self::Answer {
-                run, task, yes, by, ..
-            } => Action {
-                detail: format!("{task} {}", if *yes { "yes" } else { "no" }),
-                ..of("answer", About::Run(*run), Some(by))
-            },
-            Self::AddAccess { name, role, by, .. } => Action {
-                detail: role.text().to_owned(),
-                ..of("access create", About::Name(name), Some(by))
-            },
-            Self::Configure { .. } | Self::Settings { .. } => return settings::action(self),
-            Self::RevokeAccess { name, by } => of("access revoke", About::Name(name), Some(by)),
-            Self::CreateSchedule { name, by, .. } => {
-                of("schedule create", About::Name(name), Some(by))
-            }
-            Self::AskSchedule { name, ask, by } => of(ask.text(), About::Name(name), Some(by)),
-            Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
-            Self::BackupDone { place, .. } => of("backup create", About::Name(place), None),
-            Self::Enrol { .. }
-            | Self::EnrolledBefore { .. }
-            | Self::Certify { .. }
-            | Self::Revoke { .. }
-            | Self::Tokens
-            | Self::GetToken { .. }
-            | Self::Runs { .. }
-            | Self::Run { .. }
-            | Self::Tasks { .. }
-            | Self::Task { .. }
-            | Self::Explain { .. }
-            | Self::Workflow { .. }
-            | Self::Nodes
-            | Self::Node { .. }
-            | Self::Waits
-            | Self::RunsChangedSince { .. }
-            | Self::Access
-            | Self::Events { .. }
-            | Self::Backup
-            | Self::Audit { .. }
-            | Self::NodeWork { .. }
-            | Self::SyncStatus { .. }
-            | Self::Figures
-            | Self::Schedules
-            | Self::Schedule { .. }
-            | Self::NextSlots { .. } => return None,
-        })
-    }
-
-    /// Who asks, as the client says: replaced by the name of the token where one was shown.
-    pub fn by_mut(&mut self) -> Option<&mut String> {
-        match self {
-            Self::Submit { by, .. }
-            | Self::Cancel { by, .. }
-            | Self::Pause { by, .. }
-            | Self::AcceptGone { by, .. }
-            | Self::ForgetNode { by, .. }
-            | Self::ReleaseQuarantine { by, .. }
-            | Self::Drain { by, .. }
-            | Self::Configure { by, .. }
-            | Self::ChangeNode { by, .. }
-            | Self::ForgetRun { by, .. }
-            | Self::Answer { by, .. }
-            | Self::AddAccess { by, .. }
-            | Self::RevokeToken { by, .. }
-            | Self::CreateSchedule { by, .. }
-            | Self::AskSchedule { by, .. }
-            | Self::RevokeAccess { by, .. } => Some(by),
-            Self::AddToken { .. }
-            | Self::Enrol { .. }
-            | Self::EnrolledBefore { .. }
-            | Self::Certify { .. }
-            | Self::Revoke { .. }
-            | Self::Tokens
-            | Self::GetToken { .. }
-            | Self::Runs { .. }
-            | Self::Run { .. }
-            | Self::Tasks { .. }
-            | Self::Task { .. }
-            | Self::Explain { .. }
-            | Self::Workflow { .. }
-            | Self::Nodes
-            | Self::Node { .. }
-            | Self::Waits
-            | Self::Settings { .. }
-            | Self::RunsChangedSince { .. }
-            | Self::Access
-            | Self::Events { .. }
-            | Self::Backup
-            | Self::BackupDone { .. }
-            | Self::Schedules
-            | Self::Schedule { .. }
-            | Self::NextSlots { .. }
-            | Self::Audit { .. }
-            | Self::Figures
-            | Self::NodeWork { .. }
-            | Self::SyncStatus { .. } => None,
         }
     }
 }
