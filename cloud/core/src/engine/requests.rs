@@ -86,30 +86,7 @@ impl<S: Store> Engine<S> {
                 }
                 (Some(event), answer)
             }
-            read @ (Request::GetToken { .. }
-            | Request::Runs { .. }
-            | Request::Run { .. }
-            | Request::Tasks { .. }
-            | Request::Task { .. }
-            | Request::Explain { .. }
-            | Request::Workflow { .. }
-            | Request::Nodes
-            | Request::Node { .. }
-            | Request::Waits
-            | Request::Schedules
-            | Request::Schedule { .. }
-            | Request::NextSlots { .. }
-            | Request::EnrolledBefore { .. }
-            | Request::Tokens
-            | Request::Backup
-            | Request::Settings { .. }
-            | Request::RunsChangedSince { .. }
-            | Request::Access
-            | Request::Events { .. }
-            | Request::Audit { .. }
-            | Request::Figures
-            | Request::NodeWork { .. }
-            | Request::SyncStatus { .. }) => (None, self.read(read)?),
+            read if read.reads() => (None, self.read(read)?),
             write => {
                 let event = self.next_request();
                 let (aggregate, answer) = self.write(write)?;

@@ -40,6 +40,38 @@ impl<'a> Action<'a> {
 }
 
 impl Request {
+    /// Whether it only reads.
+    #[must_use]
+    pub(crate) fn reads(&self) -> bool {
+        matches!(
+            self,
+            Self::GetToken { .. }
+                | Self::Runs { .. }
+                | Self::Run { .. }
+                | Self::Tasks { .. }
+                | Self::Task { .. }
+                | Self::Explain { .. }
+                | Self::Workflow { .. }
+                | Self::Nodes
+                | Self::Node { .. }
+                | Self::Waits
+                | Self::Schedules
+                | Self::Schedule { .. }
+                | Self::NextSlots { .. }
+                | Self::EnrolledBefore { .. }
+                | Self::Tokens
+                | Self::Backup
+                | Self::Settings { .. }
+                | Self::RunsChangedSince { .. }
+                | Self::Access
+                | Self::Events { .. }
+                | Self::Audit { .. }
+                | Self::Figures
+                | Self::NodeWork { .. }
+                | Self::SyncStatus { .. }
+        )
+    }
+
     /// The same for what is done to nodes.
     fn action_on_node(&self) -> Option<Action<'_>> {
         let of = Action::plain;
@@ -62,6 +94,24 @@ impl Request {
                 }
             }
             _ => return None,
+        })
+    }
+
+    /// The same for who may join, who may ask, and what is set.
+    fn action_on_fleet(&self) -> Option<Action<'_>> {
+        let of = Action::plain;
+        Some(match self {
+            Self::AddToken { id, name, .. } => Action {
+                detail: name.clone().unwrap_or_default(),
+                ..of("token create", About::Name(id), None)
+            },
+            Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
+            Self::AddAccess { name, role, by, .. } => Action {
+                detail: role.text().to_owned(),
+                ..of("access create", About::Name(name), Some(by))
+            },
+            Self::RevokeAccess { name, by } => of("access revoke", About::Name(name), Some(by)),
+            _ => return settings::action(self),
         })
     }
 
@@ -90,10 +140,6 @@ impl Request {
             },
             Self::Pause { run, on: true, by } => of("run pause", About::Run(*run), Some(by)),
             Self::Pause { run, by, .. } => of("run resume", About::Run(*run), Some(by)),
-            Self::AddToken { id, name, .. } => Action {
-                detail: name.clone().unwrap_or_default(),
-                ..of("token create", About::Name(id), None)
-            },
             Self::ForgetRun { run, by } => of("run forget", About::Run(*run), Some(by)),
             Self::Answer {
                 run, task, yes, by, ..
@@ -101,17 +147,16 @@ impl Request {
                 detail: format!("{task} {}", if *yes { "yes" } else { "no" }),
                 ..of("answer", About::Run(*run), Some(by))
             },
-            Self::AddAccess { name, role, by, .. } => Action {
-                detail: role.text().to_owned(),
-                ..of("access create", About::Name(name), Some(by))
-            },
-            Self::Configure { .. } | Self::Settings { .. } => return settings::action(self),
-            Self::RevokeAccess { name, by } => of("access revoke", About::Name(name), Some(by)),
+            Self::AddToken { .. }
+            | Self::RevokeToken { .. }
+            | Self::AddAccess { .. }
+            | Self::RevokeAccess { .. }
+            | Self::Configure { .. }
+            | Self::Settings { .. } => return self.action_on_fleet(),
             Self::CreateSchedule { name, by, .. } => {
                 of("schedule create", About::Name(name), Some(by))
             }
             Self::AskSchedule { name, ask, by } => of(ask.text(), About::Name(name), Some(by)),
-            Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
             Self::BackupDone { place, .. } => of("backup create", About::Name(place), None),
             Self::Enrol { .. }
             | Self::EnrolledBefore { .. }
