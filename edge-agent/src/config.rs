@@ -1,5 +1,6 @@
 //! The agent's configuration: its keys, and how flags, environment and `agent.toml` are read.
 
+use crate::metrics;
 use crate::run::RunArgs;
 use edge_core::pressure::HoldLimits;
 use rustix::process::geteuid;
@@ -11,6 +12,7 @@ use shared::workflow::Resources;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,6 +56,7 @@ pub const KEYS: &[Key] = &[
     Key::new("telemetry.budget", Kind::Size(64 << 10), "8MiB"),
     Key::new("telemetry.hold_above", Kind::Text, HOLD_ABOVE),
     Key::new("telemetry.nvml", Kind::Text, "").or_auto(""),
+    Key::new("metrics.listen", Kind::Text, "").or_auto(""),
     Key::new("log.format", Kind::Word(&["text", "json"]), "text"),
     Key::new("log.filter", Kind::Text, "info").also("DRIFTLESS_LOG"),
 ];
@@ -82,6 +85,7 @@ pub(crate) struct Settings {
     pub(crate) telemetry_budget: u64,
     pub(crate) hold_above: HoldLimits,
     pub(crate) nvml: Option<PathBuf>,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) log_json: bool,
     pub(crate) log_filter: String,
 }
@@ -148,6 +152,7 @@ impl Settings {
             // checked before
             hold_above: HoldLimits::parse(values.text("telemetry.hold_above")).unwrap_or_default(),
             nvml: path("telemetry.nvml"),
+            metrics: metrics::address(values.text("metrics.listen")).ok(),
             log_json: values.text("log.format") == "json",
             log_filter: values.text("log.filter").to_owned(),
         }
@@ -255,6 +260,13 @@ fn check(reader: &mut Reader) -> (u32, u32) {
         let mend = "as in memory=20,available=2,temperature=100, or off";
         reader.conflict("telemetry.hold_above", &why, mend);
     }
+    let listen = values.text("metrics.listen");
+    if let Err(why) = metrics::address(listen)
+        && !listen.is_empty()
+    {
+        let mend = "write IP:PORT, or a port of loopback, as in 9464";
+        reader.conflict("metrics.listen", &why, mend);
+    }
     let ids = values.text("tasks.run_as").split_once(':');
     let ids = ids.and_then(|(u, g)| Some((u.parse().ok()?, g.parse().ok()?)));
     ids.unwrap_or_else(|| {
@@ -286,7 +298,7 @@ fn with(value: &Option<String>, unit: &str) -> Vec<String> {
 /// The flags of `run` as settings. A bare number has the unit that its flag always had.
 pub(crate) fn flags(args: &RunArgs) -> Vec<Flag> {
     let paths = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect();
-    let all: [(&'static str, &'static str, Vec<String>); 22] = [
+    let all: [(&'static str, &'static str, Vec<String>); 23] = [
         ("name", "--name", with(&args.name, "")),
         ("coordinator", "--coordinator", args.coordinators.clone()),
         ("token_file", "--token-file", with(&args.token_file, "")),
@@ -340,6 +352,7 @@ pub(crate) fn flags(args: &RunArgs) -> Vec<Flag> {
             "--hold-above",
             with(&args.hold_above, ""),
         ),
+        ("metrics.listen", "--metrics", with(&args.metrics, "")),
         ("log.format", "--log", with(&args.log, "")),
     ];
     let given = all.into_iter().filter(|(_, _, values)| !values.is_empty());

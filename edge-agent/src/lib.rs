@@ -20,6 +20,7 @@ pub mod linking;
 pub mod local;
 pub mod looping;
 pub mod mailbox;
+mod metrics;
 pub mod renewing;
 pub mod run;
 mod schedule;

@@ -91,6 +91,13 @@ impl Handle {
         self.wait_for(|reply| Message::Order(order, reply))
     }
 
+    /// Asks and waits, but not for long.
+    pub(crate) fn ask_within(&self, ask: Ask, longest: Duration) -> Option<Answer> {
+        let (reply, answer) = sync_channel(1);
+        self.tell(Message::Ask(ask, reply));
+        answer.recv_timeout(longest).ok()
+    }
+
     fn wait_for(&self, message: impl FnOnce(SyncSender<Answer>) -> Message) -> Answer {
         let (reply, answer) = sync_channel(1);
         self.tell(message(reply));

@@ -11,6 +11,7 @@ use crate::linking::{self, LinkCommand, LinkOptions};
 use crate::local;
 use crate::looping::{self, Ending, Loop, Message, Parts};
 use crate::mailbox::Handle;
+use crate::metrics::Metrics;
 use crate::sweep::Sweep;
 use crate::telemetry::{self, Telemetry};
 use clap::Args;
@@ -25,6 +26,7 @@ use shared::taint::Taint;
 use shared::time::Span;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -130,6 +132,10 @@ pub struct RunArgs {
     /// [default: memory=20,available=2,temperature=100]
     #[arg(long, value_name = "LIMITS")]
     pub hold_above: Option<String>,
+    /// Where figures for Prometheus can be read, with /healthz and /readyz: IP:PORT, or a port of
+    /// loopback; nowhere if absent.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
     /// Log format: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log: Option<String>,
@@ -164,8 +170,12 @@ pub fn main(given: &Given, args: &RunArgs) -> ExitCode {
     };
     start_log(&settings);
     abort_on_panic();
+    let metrics = match settings.metrics.map(start_metrics).transpose() {
+        Ok(metrics) => metrics,
+        Err(why) => return fail(1, &why),
+    };
     loop {
-        match run_once(&settings, args.token.as_deref()) {
+        match run_once(&settings, args.token.as_deref(), metrics.as_ref()) {
             Ok(Ending::Stopped) => return ExitCode::SUCCESS,
             Ok(Ending::NewIncarnation(why)) => {
                 tracing::warn!(%why, "this store's history forked; going on as a new incarnation");
@@ -208,7 +218,16 @@ fn start_log(settings: &Settings) {
     };
 }
 
-fn run_once(settings: &Settings, token: Option<&str>) -> Result<Ending, StartError> {
+fn start_metrics(at: SocketAddr) -> Result<Metrics, String> {
+    Metrics::start(at)
+        .map_err(|error| format!("figures cannot be served at {at}: {error}; --metrics moves them"))
+}
+
+fn run_once(
+    settings: &Settings,
+    token: Option<&str>,
+    metrics: Option<&Metrics>,
+) -> Result<Ending, StartError> {
     let mut settings = settings.clone();
     let data = DataDir::open(&settings.data)?;
     if settings.capacity.disk == 0 {
@@ -218,10 +237,7 @@ fn run_once(settings: &Settings, token: Option<&str>) -> Result<Ending, StartErr
     let (identity, fresh) = identify(&data, &settings, token)?;
     let incarnation = identity.incarnation();
     let handle = Handle::default();
-    let options = exec::Options {
-        store_id: mark_of(&identity),
-        ..executor_options(&settings, &data)
-    };
+    let options = executor_options(&settings, &data, &identity);
     let executor = start_executor(options, handle.clone())?;
     let left = executor
         .reap_strangers(Span::secs(2))
@@ -235,13 +251,10 @@ fn run_once(settings: &Settings, token: Option<&str>) -> Result<Ending, StartErr
     let (link, commands) = unbounded_channel();
     let files = executor.files().clone();
     let (telemetry, measuring) = start_telemetry(&settings, &data, incarnation, &handle)?;
-    local::serve(
-        data.path(),
-        handle.clone(),
-        files.clone(),
-        telemetry.clone(),
-    )
-    .map_err(|error| other("cannot listen for local commands")(&error))?;
+    let shown = metrics.map(|metrics| metrics.show(&handle, &data));
+    let (to_loop, measured) = (handle.clone(), telemetry.clone());
+    local::serve(data.path(), to_loop, files.clone(), measured)
+        .map_err(|error| other("cannot listen for local commands")(&error))?;
     let sweep = Sweep::new(files.clone());
     let link_options = LinkOptions {
         coordinators: identity.coordinators(),
@@ -272,6 +285,7 @@ fn run_once(settings: &Settings, token: Option<&str>) -> Result<Ending, StartErr
         "the agent runs"
     );
     let ending = Loop::new(parts).run();
+    drop(shown);
     // The loop is gone, and with it its end of the link's queue.
     let _ = threads.join();
     telemetry.stop();
@@ -513,14 +527,14 @@ fn spawn_link(
         .map_err(|error| other("no thread for the link")(&error))
 }
 
-fn executor_options(settings: &Settings, data: &DataDir) -> exec::Options {
+fn executor_options(settings: &Settings, data: &DataDir, identity: &Identity) -> exec::Options {
     exec::Options {
         slots: settings.slots,
         run_as: config::switches_user(settings).then_some(settings.run_as),
         allow_root: settings.allow_root,
         read_roots: settings.allow_read.clone(),
         file_budget: settings.file_budget,
-        ..exec::Options::new(data.path().to_owned(), Incarnation::default())
+        ..exec::Options::new(data.path().to_owned(), mark_of(identity))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod directive;
 pub mod explain;
 pub mod fact;
+pub mod figures;
 pub mod finding;
 pub mod graph;
 pub mod ids;

@@ -10,15 +10,12 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
 use cloud_core::event::{Reply, Request};
 use cloud_core::view::Figures;
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use shared::figures::{MEDIA_TYPE, Page};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Longest time for an answer of an engine that turns.
 const TURN: Duration = Duration::from_secs(5);
-/// Media type of the text that Prometheus reads.
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers that were given, by the first digit of their status.
 #[derive(Debug, Default)]
@@ -75,147 +72,64 @@ pub(super) async fn metrics(State(app): Shared) -> Result<Response, ApiError> {
         .await
         .map_err(|why| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
     let text = page(&app, &figures);
-    Ok(([(CONTENT_TYPE, TEXT)], text).into_response())
+    Ok(([(CONTENT_TYPE, MEDIA_TYPE)], text).into_response())
 }
 
-/// The text that Prometheus reads, as it grows.
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn one(&mut self, (name, kind): (&str, &str), help: &str, value: u64) {
-        self.family(name, kind, help);
-        let _ = writeln!(self.0, "{name} {value}");
-    }
-
-    /// One value for each of a closed list of states.
-    fn by_state(&mut self, name: &str, help: &str, values: &BTreeMap<String, u64>) {
-        self.family(name, "gauge", help);
-        for (state, value) in values {
-            let _ = writeln!(self.0, "{name}{{state=\"{state}\"}} {value}");
-        }
-    }
-}
+/// All figures.
+const CATALOGUE: &str = "\
+driftless_build_info gauge The version that runs.
+driftless_coordinator_start_time_seconds gauge When this coordinator started, seconds since 1970.
+driftless_coordinator_generation gauge Life of the store; it grows with each start.
+driftless_coordinator_nodes gauge Nodes.
+driftless_coordinator_runs gauge Runs that are kept.
+driftless_coordinator_tasks gauge Tasks of those runs.
+driftless_coordinator_sessions gauge Live sessions of nodes.
+driftless_coordinator_facts_behind gauge Facts that nodes have and that are not here.
+driftless_coordinator_directives_unconfirmed gauge Directives not confirmed.
+driftless_coordinator_facts_not_applied gauge Facts recorded and not applied.
+driftless_coordinator_events_total counter Events that were numbered.
+driftless_coordinator_audit_entries_total counter Audit entries that were numbered.
+driftless_coordinator_files gauge Files in the file store.
+driftless_coordinator_files_bytes gauge Bytes of the file store.
+driftless_coordinator_files_budget_bytes gauge Most bytes of the file store.
+driftless_coordinator_store_bytes gauge Bytes of the state's file.
+driftless_coordinator_access_tokens gauge Access tokens.
+driftless_api_answers_total counter Answers of the API, by class of their status.";
 
 fn page(app: &App, figures: &Figures) -> String {
-    let mut page = Page(String::with_capacity(8192));
-    let (gauge, counter) = ("gauge", "counter");
-    page.family("driftless_build_info", gauge, "The version that runs.");
-    let version = env!("CARGO_PKG_VERSION");
-    let _ = writeln!(page.0, "driftless_build_info{{version=\"{version}\"}} 1");
-    let started = u64::try_from(app.started.0 / 1000).unwrap_or(0);
-    let name = ("driftless_coordinator_start_time_seconds", gauge);
-    page.one(
-        name,
-        "When this coordinator started, seconds since 1970.",
-        started,
+    let mut page = Page::new(CATALOGUE);
+    let version = [(env!("CARGO_PKG_VERSION"), 1)];
+    page.each("driftless_build_info", "version", version);
+    let mut states = |name: &str, values| {
+        page.each(&format!("driftless_coordinator_{name}"), "state", values);
+    };
+    states("nodes", &figures.nodes);
+    states("runs", &figures.runs);
+    states("tasks", &figures.tasks);
+    let mut one = |name: &str, value: u64| {
+        page.one(&format!("driftless_coordinator_{name}"), value);
+    };
+    one(
+        "start_time_seconds",
+        u64::try_from(app.started.0 / 1000).unwrap_or(0),
     );
-    let name = ("driftless_coordinator_generation", gauge);
-    page.one(
-        name,
-        "Life of the store; it grows with each start.",
-        figures.generation,
+    one("generation", figures.generation);
+    one("sessions", figures.sessions);
+    one("facts_behind", figures.behind);
+    one("directives_unconfirmed", figures.unconfirmed);
+    one("facts_not_applied", figures.not_applied);
+    one("events_total", figures.events);
+    one("audit_entries_total", figures.audit);
+    one("files", figures.files);
+    one("files_bytes", figures.file_bytes);
+    one("files_budget_bytes", app.file_budget);
+    one(
+        "store_bytes",
+        std::fs::metadata(&app.store).map_or(0, |meta| meta.len()),
     );
-    page.by_state("driftless_coordinator_nodes", "Nodes.", &figures.nodes);
-    page.by_state(
-        "driftless_coordinator_runs",
-        "Runs that are kept.",
-        &figures.runs,
-    );
-    page.by_state(
-        "driftless_coordinator_tasks",
-        "Tasks of those runs.",
-        &figures.tasks,
-    );
-    counts(app, figures, &mut page);
-    let tokens = app.engine.access().borrow().len() as u64;
-    let name = ("driftless_coordinator_access_tokens", gauge);
-    page.one(name, "Access tokens.", tokens);
-    let name = "driftless_api_answers_total";
-    page.family(
-        name,
-        counter,
-        "Answers of the API, by class of their status.",
-    );
-    for (class, count) in app.answered.0.iter().enumerate().skip(1) {
-        let count = count.load(Ordering::Relaxed);
-        let _ = writeln!(page.0, "{name}{{code=\"{class}xx\"}} {count}");
-    }
-    page.0
-}
-
-/// What has one value.
-fn counts(app: &App, figures: &Figures, page: &mut Page) {
-    let (gauge, counter) = ("gauge", "counter");
-    let singles = [
-        (
-            "sessions",
-            gauge,
-            "Live sessions of nodes.",
-            figures.sessions,
-        ),
-        (
-            "facts_behind",
-            gauge,
-            "Facts that nodes have and that are not here.",
-            figures.behind,
-        ),
-        (
-            "directives_unconfirmed",
-            gauge,
-            "Directives not confirmed.",
-            figures.unconfirmed,
-        ),
-        (
-            "facts_not_applied",
-            gauge,
-            "Facts recorded and not applied.",
-            figures.not_applied,
-        ),
-        (
-            "events_total",
-            counter,
-            "Events that were numbered.",
-            figures.events,
-        ),
-        (
-            "audit_entries_total",
-            counter,
-            "Audit entries that were numbered.",
-            figures.audit,
-        ),
-        ("files", gauge, "Files in the file store.", figures.files),
-        (
-            "files_bytes",
-            gauge,
-            "Bytes of the file store.",
-            figures.file_bytes,
-        ),
-        (
-            "files_budget_bytes",
-            gauge,
-            "Most bytes of the file store.",
-            app.file_budget,
-        ),
-        (
-            "store_bytes",
-            gauge,
-            "Bytes of the state's file.",
-            size(&app.store),
-        ),
-    ];
-    for (name, kind, help, value) in singles {
-        page.one(
-            (&format!("driftless_coordinator_{name}"), kind),
-            help,
-            value,
-        );
-    }
-}
-
-fn size(path: &std::path::Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |meta| meta.len())
+    one("access_tokens", app.engine.access().borrow().len() as u64);
+    let classes = app.answered.0.iter().enumerate().skip(1);
+    let classes = classes.map(|(class, n)| (format!("{class}xx"), n.load(Ordering::Relaxed)));
+    page.each("driftless_api_answers_total", "code", classes);
+    page.text()
 }
