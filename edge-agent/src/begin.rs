@@ -11,7 +11,8 @@
 //! A start that finds `identity.next` goes on behind the last step that was reached.
 //!
 //! Invariant: a store is made as `store.new` only, so `store.redb` is never an unfinished one: one
-//! that is missing, empty, cut or another's is damage, with `identity.next` beside it or without.
+//! that is missing, cut or another's is damage, with `identity.next` beside it or without. One that
+//! was cut to nothing ends its incarnation like a fork does.
 
 use crate::data::{self, DataDir, DataError, Identity};
 use edge_core::store::{Store, StoreError};

@@ -219,8 +219,10 @@ impl DataDir {
         self.path.join("pki")
     }
 
-    /// Who the agent is; none if it was never enrolled. Identity and store must go together: an
-    /// empty or missing store beside an identity is a damaged directory and never "nothing to do".
+    /// Who the agent is; none if it was never enrolled. Identity and store must go together: a
+    /// missing one is a damaged directory and never "nothing to do". A store that was cut to
+    /// nothing ([`Self::store_is_cut`]) keeps its identity: nothing can be read from it any more,
+    /// so its incarnation ends.
     ///
     /// # Errors
     /// [`DataError::Damaged`].
@@ -235,9 +237,15 @@ impl DataDir {
             (None, None) => Ok(None),
             (None, Some(_)) => Err(damaged("store.redb is there, identity.json is missing")),
             (Some(_), None) => Err(damaged("identity.json is there, store.redb is missing")),
-            (Some(_), Some(0)) => Err(damaged("store.redb is empty")),
             (identity, Some(_)) => Ok(identity),
         }
+    }
+
+    /// The store is there and has no byte, as some file systems leave a file after a power cut. One
+    /// that lacks a part of its bytes is damage instead: a person may still save something of it.
+    #[must_use]
+    pub fn store_is_cut(&self) -> bool {
+        fs::metadata(self.store()).is_ok_and(|meta| meta.len() == 0)
     }
 
     /// What `identity.json` says, whatever is beside it.
@@ -423,8 +431,9 @@ mod tests {
         data.save(&identity).unwrap();
         assert_eq!(identity.coordinators(), ["a:1", "b:2"]);
         assert_eq!(data.identity().unwrap(), Some(identity));
+        assert!(!data.store_is_cut());
         fs::write(data.store(), b"").unwrap();
-        assert!(matches!(data.identity(), Err(DataError::Damaged { .. })));
+        assert!(data.store_is_cut() && data.identity().unwrap().is_some());
         fs::remove_file(data.store()).unwrap();
         assert!(matches!(data.identity(), Err(DataError::Damaged { .. })));
         let foreign = dir.path().join("home");

@@ -291,7 +291,7 @@ fn run_once(
     telemetry.stop();
     let _ = measuring.join();
     if let Ending::NewIncarnation(_) = &ending {
-        succeed(&data, &identity, incarnation)?;
+        succeed(&data, &identity)?;
     }
     Ok(ending)
 }
@@ -345,12 +345,13 @@ fn start_executor(options: exec::Options, to_loop: Handle) -> Result<exec::Execu
 }
 
 /// The store goes aside, and a new incarnation succeeds it.
-fn succeed(data: &DataDir, identity: &Identity, old: Incarnation) -> Result<(), StartError> {
+fn succeed(data: &DataDir, identity: &Identity) -> Result<Identity, StartError> {
     let random = data::random().map_err(|error| other("no random numbers")(&error))?;
     let mut next = identity.clone();
-    next.succeeds = Some(old.to_string());
+    next.succeeds = Some(identity.incarnation.clone());
     next.incarnation = Incarnation(random).to_string();
-    Ok(begin::begin(data, &next)?)
+    begin::begin(data, &next)?;
+    Ok(next)
 }
 
 /// Processes bear the node's identity, so that they are found again whatever incarnation follows.
@@ -371,7 +372,17 @@ fn identify(
 ) -> Result<(Identity, bool), StartError> {
     begin::resume(data)?;
     if let Some(identity) = data.identity()? {
-        return Ok((known(data, settings, identity)?, false));
+        let identity = known(data, settings, identity)?;
+        if !data.store_is_cut() {
+            return Ok((identity, false));
+        }
+        let lost = &identity.incarnation;
+        tracing::error!(
+            incarnation = %lost,
+            "store.redb was cut to nothing: what was not acknowledged is lost. Going on as a new \
+             incarnation; the coordinator is told"
+        );
+        return Ok((succeed(data, &identity)?, false));
     }
     let Some(name) = &settings.name else {
         return Err(DataError::Empty(data.path().display().to_string()).into());

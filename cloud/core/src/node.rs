@@ -288,6 +288,15 @@ impl Node {
         }
     }
 
+    /// Says, for people, that an incarnation ended because its gateway lost the whole store.
+    pub fn note_cut(&mut self, old: Incarnation) {
+        let last = self.closed.get(&old).copied().unwrap_or(0);
+        self.note(format!(
+            "incarnation {old} ended at fact {last}: its gateway's store is gone; what was not \
+             acknowledged is lost"
+        ));
+    }
+
     /// Records facts. What is new is also read, for those who fold it.
     pub fn ingest(
         &mut self,

@@ -582,6 +582,11 @@ impl Fleet {
             .collect()
     }
 
+    /// Ends what agents that were killed have left running, as the end of their machines does.
+    pub fn end_tasks_left(&self) {
+        self.wait("the end of all tasks", || self.end_tasks().then_some(()));
+    }
+
     /// Ends the tasks that an agent which was killed has left: their homes lie in the test's
     /// directory.
     fn end_tasks(&self) -> bool {

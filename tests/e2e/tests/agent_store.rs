@@ -71,8 +71,15 @@ fn spoilt(spoil: impl Fn(&Path), words: &[&str]) {
 }
 
 #[test]
-fn an_empty_store_is_no_new_one() {
-    spoilt(|path| fs::write(path, b"").unwrap(), &["empty"]);
+fn an_empty_store_is_succeeded_by_a_new_incarnation_and_kept_aside() {
+    let (mut gateway, _) = killed_at_work();
+    fs::write(store(&gateway), b"").unwrap();
+    gateway.put_mark("go", "");
+    gateway.start();
+    let old: Vec<_> = fs::read_dir(gateway.data().join("old")).unwrap().collect();
+    assert_eq!(old.len(), 1);
+    assert!(gateway.json(&["ps", "--all"]).is_empty());
+    let _ = gateway.succeeds("name: goes-on\ntasks: {one: {command: 'true'}}");
 }
 
 #[test]

@@ -159,13 +159,20 @@ impl Lane {
                 let (lane, packet) = (self.clone(), packet.to_vec());
                 tokio::spawn(async move {
                     tokio::time::sleep(late).await;
-                    let _ = lane.front.send_to(&packet, agent).await;
+                    if !lane.is_cut(Direction::Down) {
+                        let _ = lane.front.send_to(&packet, agent).await;
+                    }
                 });
             }
         }
     }
 
-    async fn ask(&self, to: &Arc<UdpSocket>, packet: &[u8]) {
+    /// A cut also takes what is under way.
+    fn is_cut(&self, direction: Direction) -> bool {
+        self.state().conditions[direction as usize] == Conditions::CUT
+    }
+
+    async fn ask(self: &Arc<Self>, to: &Arc<UdpSocket>, packet: &[u8]) {
         for late in self
             .judge(Direction::Up, packet.len())
             .into_iter()
@@ -175,10 +182,12 @@ impl Lane {
                 // A packet that cannot be sent is a packet lost.
                 let _ = to.send(packet).await;
             } else {
-                let (to, packet) = (to.clone(), packet.to_vec());
+                let (lane, to, packet) = (self.clone(), to.clone(), packet.to_vec());
                 tokio::spawn(async move {
                     tokio::time::sleep(late).await;
-                    let _ = to.send(&packet).await;
+                    if !lane.is_cut(Direction::Up) {
+                        let _ = to.send(&packet).await;
+                    }
                 });
             }
         }

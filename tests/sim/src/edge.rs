@@ -457,12 +457,20 @@ impl World {
     }
 
     fn new_incarnation(&mut self, m: usize, process: u64, why: &str) {
+        self.kill_agent(m, false);
+        debug_assert_ne!(self.machines[m].process, process, "the old process is gone");
+        self.succeed(m, why);
+        let process = self.machines[m].process;
+        self.queue.at(self.t + SEC, Ev::Start(m, process));
+    }
+
+    /// An empty store succeeds the one that a machine has; its agent does not run.
+    pub(crate) fn succeed(&mut self, m: usize, why: &str) {
         self.trace.say(self.t, Lane::Node(m), || {
             format!("takes a new incarnation: {why}")
         });
         let layer = self.plan.layer;
         let id = Incarnation(self.dice.ids.id());
-        self.kill_agent(m, false);
         let machine = &mut self.machines[m];
         machine.succeeds = Some(machine.incarnation);
         machine.incarnation = id;
@@ -471,10 +479,7 @@ impl World {
         machine.told = 0;
         let log = machine.log();
         machine.life = self.lives.len();
-        debug_assert_ne!(machine.process, process, "the old process is gone");
         self.lives.push(EdgeTruth::new(log));
-        let process = self.machines[m].process;
-        self.queue.at(self.t + SEC, Ev::Start(m, process));
     }
 
     /// The agent's process is gone. Its connections fall silent.

@@ -130,6 +130,8 @@ kinds! {
     TelemetryTorn = "telemetry_torn",
     /// Telemetry of an outage was thinned.
     TelemetryThinned = "telemetry_thinned",
+    /// A gateway started with a store that had been cut to nothing, its identity beside it.
+    StoreCut = "store_cut",
 }
 
 impl Kind {

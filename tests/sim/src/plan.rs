@@ -134,6 +134,13 @@ pub enum What {
         /// Off for so long.
         down: Time,
     },
+    /// The gateway's store is cut to nothing; its identity and its certificate stay.
+    CutStore {
+        /// Which gateway.
+        node: usize,
+        /// Off for so long.
+        down: Time,
+    },
     /// The next hello speaks other versions of the protocol.
     Skew(usize),
     /// An entry of an unknown kind gets into the log of facts.
@@ -335,6 +342,7 @@ const MENU: &[(Draw, u64, u64)] = &[
     (unknown, 200, 3),
     (replay, 200, 6),
     (destroy, 80, 1),
+    (cut_store, 120, 2),
 ];
 
 fn faults(root: &Rng, nodes: usize) -> Vec<Planned> {
@@ -593,6 +601,12 @@ fn reimage(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let node = accidents.node(rng);
     let down = rng.log_range(MIN, 20 * MIN);
     accidents.put(at, What::Reimage { node, down });
+}
+
+fn cut_store(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
+    let node = accidents.node(rng);
+    let down = pause(rng);
+    accidents.put(at, What::CutStore { node, down });
 }
 
 fn skew(rng: &mut Rng, accidents: &mut Accidents, at: Time) {

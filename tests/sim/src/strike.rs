@@ -274,6 +274,7 @@ impl World {
             What::CopyDisk { node, lasts } => self.copy_disk(node, lasts),
             What::CloudPutBack(down) => self.cloud_put_back(down),
             What::Reimage { node, down } => self.reimage(node, down),
+            What::CutStore { node, down } => self.cut_store(node, down),
             What::Skew(m) => {
                 if let Some(agent) = &mut self.machines[m].agent {
                     agent.skew = true;
@@ -461,6 +462,20 @@ impl World {
         // until it is enrolled again
         machine.life = usize::MAX;
         self.enrol(m, true);
+    }
+
+    /// Only who it is is left on the disk: the next start is one of a new incarnation.
+    fn cut_store(&mut self, m: usize, down: Time) {
+        let machine = &self.machines[m];
+        if machine.destroyed || machine.node.is_none() || machine.life == usize::MAX {
+            return;
+        }
+        self.power_off(m, None);
+        self.happened(Kind::StoreCut);
+        let life = self.machines[m].life;
+        self.lives[life].emptied = true;
+        self.succeed(m, "its store is cut to nothing");
+        self.queue.at(self.t + down, Ev::PowerOn(m));
     }
 
     fn plan_unknown_fact(&mut self, m: usize) {

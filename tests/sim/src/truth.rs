@@ -55,6 +55,9 @@ pub struct EdgeTruth {
     pub starts: BTreeMap<AttemptRef, u64>,
     /// The disk was copied or put back: this branch shares its beginning with another one.
     pub branched: bool,
+    /// The store was cut to nothing: whoever asked this gateway for a run may ask its successor
+    /// again.
+    pub emptied: bool,
 }
 
 /// What a commit did to the truth that it must not.
@@ -91,6 +94,7 @@ impl EdgeTruth {
             promised: BTreeSet::new(),
             starts: BTreeMap::new(),
             branched: false,
+            emptied: false,
         }
     }
 

@@ -139,7 +139,8 @@ impl<S: Store> Engine<S> {
         }
         let current = known.incarnation;
         if let Some(current) = current.filter(|current| *current != hello.incarnation) {
-            let follows = hello.succeeds == Some(current) && known.fenced == Some(current);
+            // its store forked and was fenced, or was cut to nothing; nobody else answered for it
+            let follows = hello.succeeds == Some(current);
             let closed = known.closed.contains_key(&hello.incarnation);
             if closed && known.believed {
                 let text = "its incarnation was closed, and a person lets it begin another one";
@@ -159,7 +160,11 @@ impl<S: Store> Engine<S> {
             }
             let fx = self.effects.entry(AggregateId::Node(node)).or_default();
             if let Some(known) = self.nodes.get_mut(&node) {
+                let cut = follows && known.fenced != Some(current);
                 known.succeed(node, hello.incarnation, fx);
+                if cut {
+                    known.note_cut(current);
+                }
             }
         }
         if current.is_some() && !self.logs_agree(conn, node, hello.incarnation, &hello)? {

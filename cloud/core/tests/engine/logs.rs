@@ -87,6 +87,30 @@ fn a_disk_that_went_back_takes_a_new_incarnation() {
 }
 
 #[test]
+fn a_store_that_was_cut_to_nothing_is_succeeded_once_and_only_while_nobody_else_answers() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    env.hang_up("gw-1");
+    let before = env.agent("gw-1").incarnation;
+    env.agent("gw-1").reimage(2);
+    env.agent("gw-1").succeeds = Some(before);
+    env.hello("gw-1").unwrap();
+    assert!(env.node("gw-1").note.unwrap().contains("store is gone"));
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    assert!(assign.slice.epoch > slice.epoch);
+    env.tell("gw-1", all_done(&assign));
+    assert_eq!(env.run(run).state, "succeeded");
+    env.hang_up("gw-1");
+    // a second one that follows the same incarnation is another machine
+    env.agent("gw-1").reimage(3);
+    env.agent("gw-1").succeeds = Some(before);
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::Quarantined);
+}
+
+#[test]
 fn a_fork_of_the_facts_fences_the_incarnation() {
     let mut env = Env::new();
     env.join("gw-1");

@@ -3,7 +3,7 @@
 use crate::world::World;
 use edge_core::event::Launch;
 use shared::fact::Outcome;
-use shared::ids::AttemptRef;
+use shared::ids::{AttemptRef, Epoch};
 use shared::workflow::SideEffects;
 
 /// What it means.
@@ -42,7 +42,10 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
         // what the coordinator placed before it noticed that its store had gone back
         let generation = |one: AttemptRef| one.slice.epoch.0 >> 32;
         let again = world.cloud.went_back && generation(ran.attempt) != generation(attempt);
-        let broken = again || world.lives[here].branched || world.lives[ran.life].branched;
+        // a run that was asked for at the gateway and is asked for once more
+        let forgot = world.lives[ran.life].emptied && attempt.slice.epoch == Epoch::default();
+        let broken =
+            again || forgot || world.lives[here].branched || world.lives[ran.life].branched;
         let same_place = ran.machine == m;
         if ran.attempt == attempt && ran.life == here && !world.lives[here].branched {
             found = Some(format!("gw-{} begins {attempt:?} twice", m + 1));
