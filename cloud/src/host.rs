@@ -47,6 +47,8 @@ enum Message {
         caller: Caller,
         reply: oneshot::Sender<Reply>,
     },
+    /// Answered when what came before is decided.
+    Turn(oneshot::Sender<()>),
     Stop,
 }
 
@@ -94,6 +96,17 @@ impl Handle {
             .send(Message::Input(input))
             .await
             .map_err(|_| Stopping)
+    }
+
+    /// Waits until the engine has taken a turn.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub(crate) async fn turned(&self) -> Result<(), Stopping> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Turn(reply);
+        self.queue.send(message).await.map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
     }
 
     /// Introduces a session with its hello.
@@ -185,14 +198,19 @@ impl<S: Store> Host<S> {
             let woken = wait(&mut queue, &mut messages, wakeup).await;
             let mut stop = !woken && messages.is_empty();
             let mut inputs = if woken { vec![Input::Wake] } else { Vec::new() };
+            let mut turned = Vec::new();
             for message in messages.drain(..) {
                 match message {
                     Message::Stop => stop = true,
+                    Message::Turn(reply) => turned.push(reply),
                     message => inputs.push(self.admit(message)),
                 }
             }
             if !inputs.is_empty() {
                 self.decide(inputs)?;
+            }
+            for reply in turned {
+                let _ = reply.send(()); // the asker may have gone away
             }
             if stop {
                 return Ok(());
@@ -226,7 +244,7 @@ impl<S: Store> Host<S> {
                     caller,
                 }
             }
-            Message::Stop => Input::Wake,
+            Message::Turn(_) | Message::Stop => Input::Wake,
         }
     }
 

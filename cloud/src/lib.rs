@@ -16,6 +16,7 @@ pub mod host;
 mod periodic;
 mod revoked;
 mod serve;
+mod service;
 mod sessions;
 mod telemetry;
 

@@ -12,6 +12,7 @@ use crate::enrol::{self, Lives};
 use crate::host::{self, Handle};
 use crate::periodic;
 use crate::revoked::{self, Revocations};
+use crate::service;
 use crate::sessions::{self, Sessions};
 use crate::telemetry;
 use certs::{
@@ -330,12 +331,16 @@ impl Parts {
         let warning = tokio::spawn(enrol::warn_of_expiry(app.clone()));
         let router = api::router(app.clone());
         let serving = tokio::spawn(server::serve(app.clone(), listener, tls, router));
+        let watching = tokio::spawn(service::watch(app.clone()));
+        service::ready();
         let mut changes = app.engine.changes();
         let engine_ended = async move { while changes.changed().await.is_ok() {} };
         tokio::select! {
             () = stop => {}
             () = engine_ended => {}
         }
+        service::stopping();
+        watching.abort();
         data.withdraw();
         // Nobody listens when everything has ended already.
         let _ = stopping.send(true);

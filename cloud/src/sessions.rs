@@ -41,6 +41,11 @@ impl Sessions {
             .map(|(_, connection)| connection.clone())
     }
 
+    /// Nodes that were welcomed and are still here.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     fn insert(&self, node: NodeId, conn: Conn, connection: Connection) {
         self.lock().insert(node, (conn, connection));
     }

@@ -5,8 +5,9 @@ mod machine;
 mod network;
 
 use crate::begin::store_identity;
-use crate::cli::Common;
+use crate::cli::Given;
 use crate::clock;
+use crate::config::Settings;
 use crate::control::{Answer, Client, Request};
 use crate::data::{self, Identity};
 use certs::{Subject, Times, WRITTEN, believable};
@@ -22,9 +23,19 @@ use std::process::ExitCode;
 const DAY: i64 = 86_400_000;
 
 /// `check`.
-pub(crate) fn main(common: &Common) -> ExitCode {
-    let dir = &common.data;
-    let mut findings = vec![directory(dir), clock_of(&dir.join("pki")), machine::rtc()];
+pub(crate) fn main(given: &Given) -> ExitCode {
+    let findings = findings(given);
+    match print(&findings, given.json) {
+        Ok(()) if worst(&findings) < Judgement::Error => ExitCode::SUCCESS,
+        _ => ExitCode::from(1),
+    }
+}
+
+/// All that is looked at.
+pub(crate) fn findings(given: &Given) -> Vec<Finding> {
+    let dir = &given.common().data;
+    let mut findings = vec![directory(dir), tasks(given, dir)];
+    findings.extend([clock_of(&dir.join("pki")), machine::rtc()]);
     findings.extend(machine::disk(dir));
     let identity = data::identity_at(dir);
     findings.push(match &identity {
@@ -49,10 +60,7 @@ pub(crate) fn main(common: &Common) -> ExitCode {
         }
     }
     findings.extend(machine::kernel());
-    match print(&findings, common.json) {
-        Ok(()) if worst(&findings) < Judgement::Error => ExitCode::SUCCESS,
-        _ => ExitCode::from(1),
-    }
+    findings
 }
 
 fn print(findings: &[Finding], json: bool) -> io::Result<()> {
@@ -106,6 +114,41 @@ fn directory(dir: &Path) -> Finding {
         return Finding::error(NAME, text, "mount its file system for writing");
     }
     Finding::ok(NAME, format!("{shown} is the agent's own"))
+}
+
+/// Which user tasks run as.
+fn tasks(given: &Given, dir: &Path) -> Finding {
+    let settings = match Settings::read(given.config.as_deref(), given.flags()) {
+        Ok((settings, _)) => settings,
+        Err(mistakes) => {
+            let text = format!("the configuration has mistakes: {mistakes}");
+            let mend = "`driftless-agent config check` shows them all; the agent does not start";
+            return Finding::error("tasks", text, mend);
+        }
+    };
+    let own = rustix::process::geteuid().as_raw();
+    // The agent's user owns its directory; who looks at it may be somebody else.
+    let agent = fs::metadata(dir).map_or(own, |meta| meta.uid());
+    judge_tasks(agent, &settings)
+}
+
+fn judge_tasks(agent: u32, settings: &Settings) -> Finding {
+    const NAME: &str = "tasks";
+    let (uid, gid) = settings.run_as;
+    if agent != 0 && settings.run_as_named && uid != agent {
+        let text = format!("they shall run as user {uid}, and the agent is user {agent}");
+        let mend = "remove tasks.run_as, or run the agent as root: only root may change users";
+        return Finding::error(NAME, text, mend);
+    }
+    match (agent, settings.allow_root) {
+        (0, true) => Finding::warning(
+            NAME,
+            "they run as root",
+            "remove tasks.allow_root where they need not",
+        ),
+        (0, false) => Finding::ok(NAME, format!("they run as user {uid}, group {gid}")),
+        _ => Finding::ok(NAME, format!("they run as the agent's own user, {agent}")),
+    }
 }
 
 /// The wall clock against what is known of the time.
@@ -217,7 +260,56 @@ fn damaged(why: &str) -> Finding {
 mod tests {
     use super::*;
     use certs::Role;
+    use shared::config::Flag;
     use shared::ids::NodeId;
+
+    #[test]
+    fn the_user_of_tasks_is_told_and_judged() {
+        let settings = |flags: &[(&'static str, &str)]| {
+            let flag = |(key, value): &(&'static str, &str)| Flag {
+                key,
+                flag: "",
+                values: vec![(*value).to_owned()],
+            };
+            let flags = flags.iter().map(flag).collect();
+            Settings::read(Some(Path::new("/dev/null")), flags)
+                .expect("no mistake")
+                .0
+        };
+        let named = settings(&[("tasks.run_as", "33:33")]);
+        let open = settings(&[("tasks.allow_root", "true")]);
+        let plain = settings(&[]);
+        for (agent, settings, state, text) in [
+            (
+                0,
+                &plain,
+                Judgement::Ok,
+                "they run as user 65534, group 65534",
+            ),
+            (0, &open, Judgement::Warning, "they run as root"),
+            (
+                7,
+                &plain,
+                Judgement::Ok,
+                "they run as the agent's own user, 7",
+            ),
+            (
+                33,
+                &named,
+                Judgement::Ok,
+                "they run as the agent's own user, 33",
+            ),
+            (
+                7,
+                &named,
+                Judgement::Error,
+                "they shall run as user 33, and the agent is user 7",
+            ),
+        ] {
+            let found = judge_tasks(agent, settings);
+            assert_eq!((found.state, &*found.text), (state, text));
+        }
+    }
 
     #[test]
     fn a_wrong_clock_is_told_from_a_right_one() {

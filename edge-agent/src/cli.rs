@@ -78,7 +78,7 @@ impl Given {
         config::data_flag(self.data.as_deref())
     }
 
-    fn common(&self) -> Common {
+    pub(crate) fn common(&self) -> Common {
         Common {
             data: config::data_dir(self.config.as_deref(), self.flags()),
             json: self.json,
@@ -251,7 +251,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::main(&given, &args),
         Command::Config(Config::Check) => commands::check_config(&given),
         Command::Status => commands::status(&common),
-        Command::Check => check::main(&common),
+        Command::Check => check::main(&given),
         Command::Ps { all } => commands::ps(&common, all),
         Command::Logs { run, task, attempt } => commands::logs(&common, run, task, attempt),
         Command::Telemetry(args) => commands::telemetry(&common, &args),

@@ -73,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) capacity: Resources,
     pub(crate) slots: usize,
     pub(crate) run_as: (u32, u32),
+    /// Somebody has named that user, so it may not be left aside.
+    pub(crate) run_as_named: bool,
     pub(crate) allow_root: bool,
     pub(crate) allow_read: Vec<PathBuf>,
     pub(crate) file_budget: u64,
@@ -135,6 +137,7 @@ impl Settings {
                 .try_into()
                 .unwrap_or(usize::MAX),
             run_as,
+            run_as_named: values.is_set("tasks.run_as"),
             allow_root: values.switch("tasks.allow_root"),
             allow_read: values
                 .list("tasks.allow_read")
@@ -386,9 +389,17 @@ fn machine_memory() -> u64 {
         .saturating_mul(u64::from(info.mem_unit.max(1)))
 }
 
-/// Who tasks run as: the configured user if this process may change users.
-pub(crate) fn switches_user(settings: &Settings) -> bool {
-    geteuid().is_root() && !settings.allow_root
+impl Settings {
+    /// User and group that tasks run as, if that is not whoever the agent is. An agent that may not
+    /// change users has an answer only if somebody named one, which its executor then refuses
+    /// unless it is the agent's own.
+    pub(crate) fn other_user(&self) -> Option<(u32, u32)> {
+        let switches = match geteuid().is_root() {
+            true => !self.allow_root,
+            false => self.run_as_named,
+        };
+        switches.then_some(self.run_as)
+    }
 }
 
 #[cfg(test)]
@@ -406,9 +417,15 @@ mod tests {
     #[test]
     fn the_published_file_writes_out_every_default() {
         let text = include_str!("../../deploy/agent.toml");
+        // a key is commented out without a space, prose with one
+        let value = |line: &'static str| {
+            let key = |rest: &&str| rest.starts_with(|c: char| c.is_ascii_lowercase());
+            line.strip_prefix('#').filter(key).unwrap_or(line)
+        };
+        let defaults: Vec<&str> = text.lines().map(value).collect();
         let written = {
             let mut reader = Reader::new(KEYS);
-            reader.file("agent.toml", text);
+            reader.file("agent.toml", &defaults.join("\n"));
             reader.settle().unwrap()
         };
         let defaults = Reader::new(KEYS).settle().unwrap();

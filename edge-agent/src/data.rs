@@ -12,6 +12,7 @@
 //! DIR/telemetry/      what the gateway measured of itself
 //! DIR/reserve         room for what must be recorded on a full disk
 //! DIR/agent.sock      local commands
+//! DIR/token           where an installation puts the enrolment token
 //! ```
 
 use rustix::fs::{FlockOperation, flock};
@@ -354,6 +355,7 @@ const OURS: &[&str] = &[
     "logs",
     "agent.sock",
     "reserve",
+    "token",
     "lost+found",
 ];
 

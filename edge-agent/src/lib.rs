@@ -25,5 +25,6 @@ pub mod renewing;
 pub mod run;
 mod schedule;
 mod schedule_commands;
+mod service;
 pub mod sweep;
 pub mod telemetry;

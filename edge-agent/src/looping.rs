@@ -8,6 +8,7 @@ use crate::launch::into_launch;
 use crate::linking::LinkCommand;
 use crate::mailbox::{Handle, Next};
 use crate::schedule;
+use crate::service::{self, Watchdog};
 use crate::sweep::Sweep;
 use crate::telemetry::Telemetry;
 use edge_core::agent::Agent;
@@ -38,8 +39,6 @@ const COMPANY: Duration = Duration::from_millis(2);
 const ENOUGH: usize = 8;
 /// Longest sleep.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// What a stop may take beyond the grace of the tasks.
-const STOP_MARGIN: Duration = Duration::from_secs(15);
 /// Pause after a commit that failed, so that a broken disk is not asked in a tight loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 /// Free bytes that a start needs, beside what the store needs.
@@ -234,6 +233,7 @@ pub struct Loop<S: Store> {
     telemetry: Telemetry,
     /// Whether the last measurement left no room for more work.
     scarce: bool,
+    watchdog: Watchdog,
 }
 
 impl<S: Store> std::fmt::Debug for Loop<S> {
@@ -311,6 +311,7 @@ impl<S: Store + Send + 'static> Loop<S> {
             sweep,
             telemetry,
             scarce: false,
+            watchdog: Watchdog::of_environment(),
         }
     }
 
@@ -326,6 +327,7 @@ impl<S: Store + Send + 'static> Loop<S> {
         let shared = Arc::new(Mutex::new(self));
         let lent = Arc::clone(&shared);
         mailbox.open(Arc::new(move || lend(&lent)));
+        lock(&shared).tell_ready();
         loop {
             let this = lock(&shared);
             let (next, seen) = (this.next(), mailbox.turns());
@@ -363,6 +365,14 @@ impl<S: Store + Send + 'static> Loop<S> {
             self.answer_asked();
             self.sweep();
         }
+        self.watchdog.turned(|| self.driver.agent().headline());
+    }
+
+    /// Not if the first decision has failed.
+    fn tell_ready(&self) {
+        if self.hands.ending.is_none() {
+            service::ready(&self.driver.agent().headline());
+        }
     }
 
     fn next(&self) -> Next {
@@ -376,7 +386,8 @@ impl<S: Store + Send + 'static> Loop<S> {
     fn wind_down(&mut self) -> Ending {
         let ending = self.hands.ending.take().unwrap_or(Ending::Stopped);
         if !matches!(ending, Ending::NewIncarnation(_)) {
-            bound_the_stop(self.stop_grace);
+            service::stopping();
+            service::bound_the_stop(self.stop_grace);
         }
         let grace = Span(u64::try_from(self.stop_grace.as_millis()).unwrap_or(u64::MAX));
         self.hands.executor.shutdown(grace, Reason::AgentDied);
@@ -425,7 +436,8 @@ impl<S: Store + Send + 'static> Loop<S> {
         } else {
             self.room_due.saturating_duration_since(Instant::now())
         };
-        wake.min(room).min(signal.min().unwrap_or(Duration::MAX))
+        let signal = signal.min().unwrap_or(Duration::MAX);
+        wake.min(room).min(signal).min(self.watchdog.left())
     }
 
     fn take(&mut self, message: Message, events: &mut Vec<Event>) {
@@ -701,19 +713,6 @@ fn lend<S: Store + Send + 'static>(shared: &Mutex<Loop<S>>) -> bool {
 /// A turn that panics ends the process.
 fn lock<S: Store>(shared: &Mutex<Loop<S>>) -> MutexGuard<'_, Loop<S>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A stop ends within the grace of its tasks and a little more, whatever hangs: what is left is
-/// taken for a crash by the next start.
-fn bound_the_stop(grace: Duration) {
-    let watch = move || {
-        std::thread::sleep(grace + STOP_MARGIN);
-        tracing::error!("the stop takes too long; leaving at once");
-        std::process::abort();
-    };
-    if let Err(error) = std::thread::Builder::new().name("stop".into()).spawn(watch) {
-        tracing::warn!(%error, "the stop is not watched");
-    }
 }
 
 /// Marks, below `work`, that the stop before was asked for and complete.

@@ -541,7 +541,7 @@ fn spawn_link(
 fn executor_options(settings: &Settings, data: &DataDir, identity: &Identity) -> exec::Options {
     exec::Options {
         slots: settings.slots,
-        run_as: config::switches_user(settings).then_some(settings.run_as),
+        run_as: settings.other_user(),
         allow_root: settings.allow_root,
         read_roots: settings.allow_read.clone(),
         file_budget: settings.file_budget,

@@ -107,6 +107,12 @@ fn unknown_and_later_fields() {
             &format!("5:5 `{later}` comes later"),
         );
     }
+    for user in spec::schema::USER {
+        check_task(
+            &format!("{user}: root"),
+            &format!("5:5 cannot choose a user: `{user}` is no field … tasks.run_as"),
+        );
+    }
     check_task(
         "disconnect: {stop_after: 1h}",
         "5:18 `stop_after` comes later",

@@ -29,6 +29,10 @@ pub(crate) fn data_dir(global: &Global) -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return config::DATA.into();
     }
+    // what a service manager gives to a service of its own user
+    if let Some(state) = variable("STATE_DIRECTORY") {
+        return PathBuf::from(state).join("coordinator");
+    }
     let state = variable("XDG_STATE_HOME")
         .map(PathBuf::from)
         .filter(|dir| dir.is_absolute());

@@ -150,12 +150,6 @@ impl Agent {
     /// The agent as a whole.
     #[must_use]
     pub fn status(&self) -> Status {
-        let link = match self.link.phase {
-            _ if !self.config.has_coordinator => "alone",
-            Phase::Online(_) => "online",
-            Phase::Offline => "offline",
-            Phase::Dialing(_) | Phase::Greeting(_) => "connecting",
-        };
         let mut tasks = BTreeMap::new();
         for slice in self.state.slices.values() {
             self.tally(slice, &mut tasks);
@@ -164,11 +158,11 @@ impl Agent {
             name: self.config.name.clone(),
             node: self.config.node.to_string(),
             incarnation: self.config.incarnation.to_string(),
-            link: link.to_owned(),
+            link: self.link_text().to_owned(),
             trouble: self.link.trouble.clone(),
             session: self.link.next,
             facts: self.state.facts,
-            behind: self.state.facts.saturating_sub(self.link.acked),
+            behind: self.behind(),
             safe: self.link.safe,
             directives: self.state.directives,
             boots: self.state.boots,
@@ -180,6 +174,32 @@ impl Agent {
             clock_trusted: self.clock_trusted,
             scheduler: self.settings().texts(),
         }
+    }
+
+    /// The agent in a few words, as a service manager shows them. Costs the same however many tasks
+    /// there are.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let running = self.usage.slots;
+        let text = format!("link: {}, {running} tasks run", self.link_text());
+        if self.config.has_coordinator {
+            return format!("{text}, {} facts to bring back", self.behind());
+        }
+        text
+    }
+
+    fn link_text(&self) -> &'static str {
+        match self.link.phase {
+            _ if !self.config.has_coordinator => "alone",
+            Phase::Online(_) => "online",
+            Phase::Offline => "offline",
+            Phase::Dialing(_) | Phase::Greeting(_) => "connecting",
+        }
+    }
+
+    /// Facts that the coordinator did not acknowledge yet.
+    fn behind(&self) -> u64 {
+        self.state.facts.saturating_sub(self.link.acked)
     }
 
     /// The runs that are here.

@@ -209,7 +209,10 @@ pub enum Error {
     #[error("the agent is root: name a user for tasks to run as, or allow tasks to be root")]
     WouldBeRoot,
     /// The agent may not change users.
-    #[error("tasks cannot run as user {uid}: only an agent that is root may change users")]
+    #[error(
+        "tasks cannot run as user {uid}: only an agent that is root may change users; remove \
+         tasks.run_as (--run-as), or run the agent as root"
+    )]
     NotRoot {
         /// The user that was asked for.
         uid: u32,

@@ -4,7 +4,7 @@
 use super::matrix;
 use super::mistake::{Pos, Sink, brief, did_you_mean};
 use super::scalar::{scalar, variable};
-use super::schema::{Field, Kind, LATER, OF_ONE_TASK};
+use super::schema::{Field, Kind, LATER, OF_ONE_TASK, USER};
 use super::template::{self, Filled, Scope};
 use super::units::{self, Wrong};
 use super::value::{Block, File, Named, Value, Word};
@@ -73,6 +73,13 @@ impl<'a> Decoder<'a> {
                 what,
                 "remove it; this version does not know it yet",
             );
+            return;
+        }
+        if USER.contains(&&*entry.key) {
+            let what = format!("{owner} cannot choose a user: `{key}` is no field");
+            let mend = "remove it; tasks run as the user that the gateway's configuration names \
+                        (tasks.run_as), or as the agent's own";
+            self.sink.add(entry.at, what, mend);
             return;
         }
         let names = table.iter().map(|field| field.name);

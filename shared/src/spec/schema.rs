@@ -90,6 +90,9 @@ pub const LATER: &[&str] = &[
     "container",
 ];
 
+/// What others call a field that no workflow has here: a gateway's owner says who tasks run as.
+pub const USER: &[&str] = &["user", "run_as", "run_as_user"];
+
 /// Types of parameters.
 pub const PARAM_TYPES: &[&str] = &["string", "integer", "number", "boolean"];
 

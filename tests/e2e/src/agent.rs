@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -97,6 +97,9 @@ pub struct Gateway {
     specs: AtomicU32,
     /// A file system that was mounted for the data directory.
     mounted: Option<PathBuf>,
+    env: BTreeMap<String, PathBuf>,
+    /// Who the agent runs as, if not who the test is.
+    user: Option<u32>,
 }
 
 impl Gateway {
@@ -120,6 +123,8 @@ impl Gateway {
             child: None,
             specs: AtomicU32::new(0),
             mounted: None,
+            env: BTreeMap::new(),
+            user: None,
         }
     }
 
@@ -134,6 +139,35 @@ impl Gateway {
     /// Changes the further arguments of `run`, from the next start on.
     pub fn set_args(&mut self, args: &[&str]) {
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    /// Sets a variable of the agent's environment, from the next start on.
+    pub fn set_env(&mut self, name: &str, path: &Path) {
+        self.env.insert(name.to_owned(), path.to_owned());
+    }
+
+    /// Lets the agent run as another user, who gets the data directory. Only root can.
+    ///
+    /// # Panics
+    /// If that cannot be done.
+    pub fn set_user(&mut self, user: u32) {
+        fs::create_dir(&self.data).expect("the test's directory can be written");
+        std::os::unix::fs::chown(&self.data, Some(user), Some(user)).expect("root may do that");
+        // Where the programs were built that user may not be let in.
+        let program = self.base.path().join("driftless-agent");
+        fs::copy(binary("driftless-agent"), program).expect("the test's directory can be written");
+        self.user = Some(user);
+    }
+
+    /// The program, as the user that the agent runs as.
+    #[must_use]
+    pub fn program(&self) -> Command {
+        let Some(user) = self.user else {
+            return Command::new(binary("driftless-agent"));
+        };
+        let mut command = Command::new(self.base.path().join("driftless-agent"));
+        command.uid(user).gid(user);
+        command
     }
 
     /// The test's directory.
@@ -214,7 +248,8 @@ impl Gateway {
     fn run_command(&self) -> Command {
         let log = self.base.path().join("agent.log");
         let log = OpenOptions::new().create(true).append(true).open(log);
-        let mut command = Command::new(binary("driftless-agent"));
+        let mut command = self.program();
+        command.envs(&self.env);
         command.arg("run").arg("--data").arg(&self.data);
         command
             .args(["--name", "gw-1", "--stop-grace", "1"])

@@ -3,3 +3,5 @@
 
 pub mod agent;
 pub mod fleet;
+pub mod sandbox;
+pub mod unit;

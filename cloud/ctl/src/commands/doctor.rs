@@ -57,8 +57,7 @@ pub(super) fn run(global: &Global, out: &mut Output) -> Result<Code, Failure> {
         }
         (health, _) => {
             let why = health.as_ref().err().cloned().unwrap_or_default();
-            let mend =
-                "start it (`systemctl start driftless`, `driftless serve`), and look into its log";
+            let mend = "start it (`systemctl start driftless-coordinator`, `driftless serve`), and look into its log";
             findings.push(Finding::error("coordinator", why, mend));
         }
     }
