@@ -2,7 +2,7 @@
 //! and `/usr/local`, users and boots. It is a directory that processes are put into (chroot) with
 //! mounts that nobody else sees, so only root has one; the network is that of this machine.
 
-use crate::agent::{binary, is_root, stderr, wait_for};
+use crate::agent::{binary, is_root, skip, stderr, wait_for};
 use crate::unit::{Notices, Unit};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, Permissions};
@@ -41,7 +41,7 @@ impl Sandbox {
         let mut probe = Command::new("unshare");
         let probe = probe.args(["--mount", "true"]).stderr(Stdio::null());
         if !is_root() || !probe.status().is_ok_and(|status| status.success()) {
-            eprintln!("skipped: only root with mounts of its own can install into a sandbox");
+            skip("only root with mounts of its own can install into a sandbox");
             return None;
         }
         let sandbox = Self {

@@ -23,10 +23,10 @@ const AGENT: &[&str] = &[
 fn tree(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let (path, meta) = (entry.path(), entry.metadata().unwrap());
+        let (path, meta) = (entry.path(), entry.metadata().expect("it can be read"));
         let small = meta.is_file() && meta.len() < 1 << 20;
         let content = if small {
-            fs::read(&path).unwrap()
+            fs::read(&path).expect("it can be read")
         } else {
             Vec::new()
         };
@@ -46,81 +46,93 @@ fn state(sandbox: &Sandbox) -> BTreeMap<String, (u32, Vec<u8>)> {
     places.into_iter().flatten().collect()
 }
 
-#[test]
-fn both_are_installed_twice_upgraded_and_removed() {
-    let Some(sandbox) = Sandbox::new() else {
-        return;
-    };
-    let with_backups = [COORDINATOR, &["--backup-dir", "/var/lib/driftless/backups"]].concat();
-    let told = sandbox.succeeds(&with_backups);
+/// A sandbox with both installed.
+fn installed() -> Option<Sandbox> {
+    let sandbox = Sandbox::new()?;
+    let told = sandbox.succeeds(&with_backups());
     assert!(told.contains("systemd does not run here"), "{told}");
     assert!(told.contains("/usr/local/bin/driftless serve"), "{told}");
-    let _ = sandbox.succeeds(&[AGENT, &["--label", "site=plant-3", "--label", "line=2"]].concat());
+    let labels = ["--label", "site=plant-3", "--label", "line=2"];
+    let _ = sandbox.succeeds(&[AGENT, &labels].concat());
+    Some(sandbox)
+}
+
+fn with_backups() -> Vec<&'static str> {
+    [COORDINATOR, &["--backup-dir", "/var/lib/driftless/backups"]].concat()
+}
+
+#[test]
+fn users_directories_and_files_are_as_they_should() {
+    let Some(sandbox) = installed() else {
+        return;
+    };
     let (server, gateway) = (sandbox.uid("driftless"), sandbox.uid("driftless-agent"));
     let (server, gateway) = (server.unwrap(), gateway.unwrap());
-    assert_eq!(sandbox.owner_and_mode("var/lib/driftless"), (server, 0o750));
-    assert_eq!(
-        sandbox.owner_and_mode("var/lib/driftless/backups"),
-        (server, 0o700)
-    );
-    assert_eq!(
-        sandbox.owner_and_mode("var/lib/driftless-agent"),
-        (gateway, 0o711)
-    );
-    for name in ["coordinator", "agent"] {
-        let config = format!("etc/driftless/{name}.toml");
-        assert_eq!(sandbox.owner_and_mode(&config), (0, 0o644));
-        let unit = format!("etc/systemd/system/driftless-{name}.service");
-        assert_eq!(sandbox.owner_and_mode(&unit), (0, 0o644));
+    for (path, owner, mode) in [
+        ("var/lib/driftless", server, 0o750),
+        ("var/lib/driftless/backups", server, 0o700),
+        ("var/lib/driftless-agent", gateway, 0o711),
+        ("etc/driftless/coordinator.toml", 0, 0o644),
+        ("etc/driftless/agent.toml", 0, 0o644),
+        ("etc/systemd/system/driftless-coordinator.service", 0, 0o644),
+        ("etc/systemd/system/driftless-agent.service", 0, 0o644),
+        ("local/bin/driftless", 0, 0o755),
+        ("local/bin/driftless-agent", 0, 0o755),
+    ] {
+        assert_eq!(sandbox.owner_and_mode(path), (owner, mode), "{path}");
     }
-    assert_eq!(sandbox.owner_and_mode("local/bin/driftless"), (0, 0o755));
     let config = fs::read_to_string(sandbox.path("etc/driftless/agent.toml")).unwrap();
-    assert!(config.contains("\nname = \"gw-7\"\n"), "{config}");
-    assert!(
-        config.contains("\nlabels = {\"site\" = \"plant-3\", \"line\" = \"2\"}\n"),
-        "{config}"
-    );
-    assert!(config.contains("\n#coordinator = []\n"), "{config}");
-
+    for line in [
+        "\nname = \"gw-7\"\n",
+        "\nlabels = {\"site\" = \"plant-3\", \"line\" = \"2\"}\n",
+        "\n#coordinator = []\n",
+    ] {
+        assert!(config.contains(line), "{line}: {config}");
+    }
     let before = state(&sandbox);
-    let _ = sandbox.succeeds(&with_backups);
+    let _ = sandbox.succeeds(&with_backups());
     let told = sandbox.succeeds(AGENT);
     assert!(
         told.contains("kept /etc/driftless/agent.toml as it is"),
         "{told}"
     );
     assert_eq!(state(&sandbox), before, "the second time changes nothing");
+}
 
-    let changed = format!("{config}# changed by a person\n");
-    fs::write(sandbox.path("etc/driftless/agent.toml"), &changed).unwrap();
-    fs::write(sandbox.path("var/lib/driftless-agent/identity.json"), "{}").unwrap();
-    let mut new = fs::read(sandbox.path("src/built/driftless-agent")).unwrap();
-    new.extend(b"new");
-    fs::write(sandbox.path("src/built/driftless-agent"), &new).unwrap();
-    let _ = sandbox.succeeds(AGENT);
-    assert_eq!(
-        fs::read(sandbox.path("local/bin/driftless-agent")).unwrap(),
-        new
-    );
-    let previous = fs::metadata(sandbox.path("local/bin/driftless-agent.previous")).unwrap();
-    assert_eq!(previous.len() + 3, new.len() as u64);
+#[test]
+fn an_upgrade_and_a_removal_keep_what_people_wrote_until_it_is_purged() {
+    let Some(sandbox) = installed() else {
+        return;
+    };
     let config = sandbox.path("etc/driftless/agent.toml");
+    let changed = format!(
+        "{}# changed by a person\n",
+        fs::read_to_string(&config).unwrap()
+    );
+    fs::write(&config, &changed).unwrap();
+    let identity = sandbox.path("var/lib/driftless-agent/identity.json");
+    fs::write(&identity, "{}").unwrap();
+    let built = sandbox.path("src/built/driftless-agent");
+    let old = fs::read(&built).unwrap();
+    let new = [&old[..], b"new"].concat();
+    fs::write(&built, &new).unwrap();
+    let _ = sandbox.succeeds(AGENT);
+    let program = sandbox.path("local/bin/driftless-agent");
+    let previous = sandbox.path("local/bin/driftless-agent.previous");
+    assert!(
+        fs::read(&program).unwrap() == new,
+        "the new program is there"
+    );
+    assert!(
+        fs::read(&previous).unwrap() == old,
+        "and the old one beside it"
+    );
     assert_eq!(fs::read_to_string(&config).unwrap(), changed);
 
     let told = sandbox.succeeds(&["/src/install.sh", "remove", "agent"]);
     assert!(told.contains("kept /var/lib/driftless-agent"), "{told}");
-    for gone in [
-        "local/bin/driftless-agent",
-        "local/bin/driftless-agent.previous",
-    ] {
-        assert!(!sandbox.path(gone).exists(), "{gone}");
-    }
-    assert!(
-        config.exists()
-            && sandbox
-                .path("var/lib/driftless-agent/identity.json")
-                .exists()
-    );
+    assert!(!program.exists() && !previous.exists());
+    assert!(config.exists() && identity.exists());
     assert!(
         sandbox.path("local/bin/driftless").exists(),
         "of the other role"
@@ -149,7 +161,10 @@ fn token(authority: &str) -> String {
 
 fn install(args: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/install.sh");
-    let built = binary("driftless").parent().unwrap().to_owned();
+    let built = binary("driftless")
+        .parent()
+        .expect("the test's directory can be written")
+        .to_owned();
     output(
         Command::new("sh")
             .arg(script)

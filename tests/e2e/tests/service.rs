@@ -214,15 +214,16 @@ fn install_both(sandbox: &Sandbox) -> (Service<'_>, Service<'_>) {
     let mut coordinator = Service::installed(sandbox, "driftless-coordinator");
     coordinator.start();
     let token = sandbox.succeeds(&["driftless", "token", "create", "--name", "gw-1", "--json"]);
-    let token: Value = serde_json::from_str(&token).unwrap();
-    let said = format!("{}\n", token["token"].as_str().unwrap());
-    std::fs::write(sandbox.path("root-token"), said).unwrap();
+    let token: Value = serde_json::from_str(&token).expect("a token as JSON");
+    let said = format!("{}\n", token["token"].as_str().expect("a token as JSON"));
+    std::fs::write(sandbox.path("root-token"), said).expect("the test's directory can be written");
     // From now on where it is now: gateways know this address.
     let at = std::fs::read_to_string(sandbox.path("var/lib/driftless/coordinator/quic.addr"));
-    let at = at.unwrap().trim().to_owned();
+    let at = at.expect("it can be read").trim().to_owned();
     let config = sandbox.path("etc/driftless/coordinator.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replacen("127.0.0.1:0", &at, 1)).unwrap();
+    let text = std::fs::read_to_string(&config).expect("it can be read");
+    std::fs::write(&config, text.replacen("127.0.0.1:0", &at, 1))
+        .expect("the test's directory can be written");
     let _ = sandbox.succeeds(&[
         "/src/install.sh",
         "agent",

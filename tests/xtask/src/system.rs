@@ -25,7 +25,18 @@ struct SystemPackage {
 }
 
 /// What the tests need beyond a Rust toolchain. Keep only what a test really uses.
-const PACKAGES: &[SystemPackage] = &[];
+const PACKAGES: &[SystemPackage] = &[
+    SystemPackage {
+        name: "podman",
+        program: "podman",
+        used_by: "container files",
+    },
+    SystemPackage {
+        name: "runc",
+        program: "runc",
+        used_by: "container files",
+    },
+];
 
 /// Installs what is missing, or says what will be skipped and why.
 pub(crate) fn prepare(steps: &mut Steps) -> Result<()> {
