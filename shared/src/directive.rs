@@ -98,6 +98,34 @@ pub enum Body {
     Configure(Scheduler),
 }
 
+impl Body {
+    /// The slice that it is about, if it is about one.
+    #[must_use]
+    pub fn slice(&self) -> Option<SliceRef> {
+        match self {
+            Self::Assign(assign) => Some(assign.slice),
+            Self::Upstream { slice, .. } | Self::Release { slice } | Self::Answer { slice, .. } => {
+                Some(*slice)
+            }
+            Self::Cancel { .. }
+            | Self::Pause { .. }
+            | Self::Forget { .. }
+            | Self::Reset { .. }
+            | Self::Schedule { .. }
+            | Self::Configure(_) => None,
+        }
+    }
+
+    /// The run that it is about, if it is about one.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Cancel { run, .. } | Self::Pause { run, .. } | Self::Forget { run } => Some(*run),
+            other => other.slice().map(|slice| slice.run),
+        }
+    }
+}
+
 /// A slice to take over.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Assign {

@@ -212,6 +212,43 @@ pub enum Body {
     },
 }
 
+impl Body {
+    /// The slice that it is about, if it is about one.
+    #[must_use]
+    pub fn slice(&self) -> Option<SliceRef> {
+        match self {
+            Self::Accepted { slice }
+            | Self::Moved { slice, .. }
+            | Self::CancelDone { slice }
+            | Self::Released { slice, .. }
+            | Self::Submitted { slice, .. }
+            | Self::SliceDone { slice }
+            | Self::PauseDone { slice, .. }
+            | Self::Answered { slice, .. }
+            | Self::Fired { slice, .. } => Some(*slice),
+            Self::Started { attempt } | Self::Ended { attempt, .. } => Some(attempt.slice),
+            Self::Refused { slice, .. } => *slice,
+            Self::Booted { .. }
+            | Self::CancelledHere { .. }
+            | Self::PausedHere { .. }
+            | Self::Reset { .. }
+            | Self::Dropped { .. }
+            | Self::ScheduleDone { .. }
+            | Self::ScheduleAsked { .. }
+            | Self::SlotsSkipped { .. } => None,
+        }
+    }
+
+    /// The run that it is about, if it is about one: a reset is about many.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::CancelledHere { run, .. } | Self::PausedHere { run, .. } => Some(*run),
+            other => other.slice().map(|slice| slice.run),
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct End {

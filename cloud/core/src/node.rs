@@ -583,27 +583,11 @@ impl Node {
 /// The runs that a fact speaks of.
 #[must_use]
 pub fn runs_named(body: &fact::Body) -> Vec<RunId> {
-    use fact::Body;
     match body {
-        Body::Accepted { slice }
-        | Body::Moved { slice, .. }
-        | Body::CancelDone { slice }
-        | Body::Released { slice, .. }
-        | Body::Submitted { slice, .. }
-        | Body::SliceDone { slice }
-        | Body::PauseDone { slice, .. }
-        | Body::Answered { slice, .. } => vec![slice.run],
-        Body::Started { attempt } | Body::Ended { attempt, .. } => vec![attempt.slice.run],
-        Body::Refused { slice, .. } => slice.iter().map(|s| s.run).collect(),
-        Body::CancelledHere { run, .. } | Body::PausedHere { run, .. } => vec![*run],
-        Body::Fired { slice, .. } => vec![slice.run],
-        Body::ScheduleDone { .. } | Body::ScheduleAsked { .. } | Body::SlotsSkipped { .. } => {
-            Vec::new()
-        }
-        Body::Reset { slices, .. } => {
+        fact::Body::Reset { slices, .. } => {
             let runs: BTreeSet<RunId> = slices.iter().map(|s| s.slice.run).collect();
             runs.into_iter().collect()
         }
-        Body::Booted { .. } | Body::Dropped { .. } => Vec::new(),
+        other => other.run().into_iter().collect(),
     }
 }

@@ -6,7 +6,6 @@ use crate::event::{Action, Launch};
 use crate::explain::Numbers;
 use crate::lane::{LANE, Turn};
 use crate::ready::Class;
-use crate::slice::Slice;
 use crate::state::TaskKey;
 use shared::explain::{DecisionKind, Reason};
 use shared::fact::Body;
@@ -148,8 +147,10 @@ impl Agent {
         };
         let ends: usize = self.attempts.values().map(end).sum();
         let ahead = STARTS_AHEAD * END_BYTES;
-        let states = |slice: &Slice| END_BYTES + slice.slots.len() * OUTPUT_BYTES;
-        let reset: usize = self.state.slices.values().map(states).sum();
+        let states = |tasks: usize| END_BYTES + tasks * OUTPUT_BYTES;
+        let awake = self.state.slices.values().map(|slice| slice.slots.len());
+        let at_rest = self.state.resting.values().map(|rest| rest.tasks as usize);
+        let reset: usize = awake.chain(at_rest).map(states).sum();
         let commits = [ends + ahead, reset, self.state.runs.len() * END_BYTES]
             .map(|bytes| bytes.div_ceil(BYTES_PER_COMMIT) as u64);
         self.commit_room.saturating_mul(commits.iter().sum())

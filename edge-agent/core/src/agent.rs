@@ -349,6 +349,8 @@ impl Agent {
     /// Looks at everything once: after loading, and after the core was rebuilt.
     pub(crate) fn look_at_all(&mut self, fx: &mut Effects) {
         let mut touch = Touch::default();
+        // what they made may not be at the coordinator yet
+        self.state.wake_makers();
         for (at, slice) in &mut self.state.slices {
             touch.taken.push(*at);
             touch.slices.insert(*at);
@@ -358,7 +360,7 @@ impl Agent {
                     shared::state::TaskState::Ready => touch.ready.push(task),
                     shared::state::TaskState::Retrying => touch.retrying.push(task),
                     shared::state::TaskState::Succeeded => touch.succeeded.push(task),
-                    _ => crate::state::reconsider(slice, task, &mut touch),
+                    _ => crate::change::reconsider(slice, task, &mut touch),
                 }
             }
         }

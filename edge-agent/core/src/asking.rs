@@ -1,8 +1,9 @@
 //! Questions to people: who may answer, which answer counts, and what counts when nobody does.
 
 use crate::agent::{Agent, Effects, Post};
+use crate::change::change;
 use crate::event::Action;
-use crate::state::{Open, Row, State, TaskKey, Touch, change, key};
+use crate::state::{Open, Row, State, TaskKey, Touch, key};
 use shared::approval::{Answer, BY_BYTES, Via};
 use shared::explain::Reason;
 use shared::fact::Body;

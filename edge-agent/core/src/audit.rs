@@ -27,6 +27,11 @@ impl State {
                 ));
             }
         }
+        for at in self.resting.keys() {
+            if self.slices.contains_key(at) || !self.runs.contains_key(&at.0) {
+                return Err(format!("slice {}/{} is not really at rest", at.0, at.1));
+            }
+        }
         let running: u32 = self.slices.values().map(|slice| slice.running).sum();
         if running as usize != self.running.len() {
             return Err(format!(
@@ -79,6 +84,14 @@ impl Agent {
         }
         if self.attempts.len() - holding != self.queued.len() + self.lanes.len() {
             return Err("the queue of the executor is off".to_owned());
+        }
+        if self
+            .state
+            .resting
+            .keys()
+            .any(|at| !self.ready.of_slice(*at).is_empty())
+        {
+            return Err("a task at rest is ready".to_owned());
         }
         for (at, slice) in &self.state.slices {
             for pos in 0..slice.slots.len() as u32 {

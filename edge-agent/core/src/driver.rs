@@ -290,6 +290,7 @@ impl<S: Store> Driver<S> {
             self.snapshot = after;
             self.snapshot_due = None;
             self.agent.dirty.clear();
+            self.agent.state.rest();
         }
         if let Some(last) = commit.prune_facts {
             self.agent.link.facts_first = last + 1;
@@ -504,7 +505,7 @@ fn mark<T: serde::de::DeserializeOwned>(
 
 fn load<S: Store>(store: &mut S, config: &Config) -> Result<Opened, StoreError> {
     let loaded = store.load()?;
-    let mut state = snapshot::read(&loaded.rows, loaded.snapshot)?;
+    let mut state = snapshot::read(store, loaded.snapshot)?;
     let mut touch = Touch::default();
     fold(store, &mut state, loaded.snapshot, &mut touch)?;
     if (state.facts, state.directives) != (loaded.facts.number, loaded.directives.number) {

@@ -236,6 +236,20 @@ pub enum Local {
     },
 }
 
+impl Local {
+    /// The run that it is about, if it is about one that is here.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Cancel { run, .. }
+            | Self::Pause { run, .. }
+            | Self::Resume { run, .. }
+            | Self::Answer { run, .. } => Some(*run),
+            Self::Submit { .. } | Self::Schedule { .. } => None,
+        }
+    }
+}
+
 /// The answer to a local request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LocalReply {

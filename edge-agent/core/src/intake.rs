@@ -231,6 +231,9 @@ impl Agent {
     }
 
     pub(crate) fn on_local(&mut self, request: u64, what: Local, fx: &mut Effects) {
+        if let Some(run) = what.run() {
+            self.state.wake(None, Some(run));
+        }
         let reply = match what {
             Local::Submit { run, workflow, by } => self.submit(run, workflow, by, fx),
             Local::Cancel { run, by, why } => self.known(run).map(|()| {

@@ -467,20 +467,23 @@ impl Agent {
             });
             status.collect()
         };
-        let state = |slice: &crate::slice::Slice| SliceState {
+        let slices = self.state.all_slices();
+        let state = |slice: std::borrow::Cow<'_, crate::slice::Slice>| SliceState {
             slice: slice.id,
             workflow: slice.hash,
-            tasks: tasks(slice),
+            tasks: tasks(&slice),
         };
-        self.state.slices.values().map(state).collect()
+        slices.map(state).collect()
     }
 
     /// Everything that a coordinator which lost part of its store asks for.
     pub(crate) fn inventory(&self, directives: Vec<shared::directive::Directive>) -> Up {
-        let pack = |workflow: &std::sync::Arc<_>| codec::pack(workflow).0;
+        let known = self.state.known_workflows().into_iter();
         Up::Inventory(Inventory {
             slices: self.slice_states(),
-            workflows: self.state.workflows.values().map(pack).collect(),
+            workflows: known
+                .filter_map(|hash| self.state.packed_workflow(hash))
+                .collect(),
             directives,
         })
     }

@@ -199,12 +199,24 @@ impl Store for MemStore {
         let disk = self.disk.contents();
         Ok(Loaded {
             marks: disk.marks.clone().into_iter().collect(),
-            rows: disk.rows.clone().into_iter().collect(),
             snapshot: disk.snapshot,
             facts_first: disk.first,
             facts: disk.facts_head,
             directives: disk.directives_head,
         })
+    }
+
+    fn each_row(
+        &mut self,
+        prefix: &str,
+        each: &mut dyn FnMut(&str, &[u8]),
+    ) -> Result<(), StoreError> {
+        let rows = &self.disk.contents().rows;
+        let from = rows.range(prefix.to_owned()..);
+        for (name, bytes) in from.take_while(|(name, _)| name.starts_with(prefix)) {
+            each(name, bytes);
+        }
+        Ok(())
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {

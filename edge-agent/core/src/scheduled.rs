@@ -337,10 +337,12 @@ impl State {
 
     /// A workflow that neither a slice nor a schedule names goes.
     pub(crate) fn drop_workflow(&mut self, hash: Hash, touch: &mut Touch) {
-        let slices = self.slices.values().any(|slice| slice.hash == hash);
+        let slices = self.slices.values().any(|slice| slice.hash == hash)
+            || self.resting.values().any(|rest| rest.hash == hash);
         let schedules = self.schedules.values().any(|held| held.workflow == hash);
         if !slices && !schedules {
             self.workflows.remove(&hash);
+            self.packed.remove(&hash);
             touch.rows.insert(Row::Workflow(hash));
         }
     }

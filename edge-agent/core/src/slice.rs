@@ -314,6 +314,23 @@ impl Slice {
         }
     }
 
+    /// Puts back what was stored or packed of the slice.
+    pub(crate) fn restore(
+        &mut self,
+        slots: Vec<Slot>,
+        told: Vec<Upstream>,
+        answers: Vec<(TaskIdx, Answers)>,
+    ) {
+        self.slots = slots;
+        self.answers = answers.into_iter().collect();
+        for told in told {
+            if let Some(external) = self.externals.get_mut(&told.task) {
+                external.known = Some(told);
+            }
+        }
+        self.recount();
+    }
+
     /// Counts anew what each task waits for, from the states alone.
     pub(crate) fn recount(&mut self) {
         self.waits.fill(0);

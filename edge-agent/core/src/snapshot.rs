@@ -3,16 +3,14 @@
 
 use crate::scheduled::Scheduled;
 use crate::slice::{Answers, Slice, Slot};
-use crate::state::{CHUNK, Open, Run, SliceKey, State, key};
-use crate::store::StoreError;
+use crate::state::{CHUNK, Open, Run, SliceKey, State};
+use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use shared::codec;
 use shared::config::scheduler::Scheduler;
 use shared::directive::Upstream;
 use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
 use shared::state::TaskState;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// A row of the snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -98,8 +96,8 @@ pub(crate) fn value(state: &State, row: &Row) -> Option<Vec<u8>> {
         Row::Wall => Some(codec::encode(&state.wall)),
         Row::Run(run) => state.runs.get(run).map(codec::encode),
         Row::Schedule(id) => state.schedules.get(id).map(codec::encode),
-        Row::Workflow(hash) => state.workflows.get(hash).map(|held| codec::pack(held).0),
-        Row::Frame(at) => state.slices.get(at).map(|slice| {
+        Row::Workflow(hash) => state.packed_workflow(*hash),
+        Row::Frame(at) => state.slice(*at).map(|slice| {
             let index = slice.index.clone();
             codec::encode(&Frame {
                 id: slice.id,
@@ -107,9 +105,9 @@ pub(crate) fn value(state: &State, row: &Row) -> Option<Vec<u8>> {
                 index,
             })
         }),
-        Row::Slice(at) => state.slices.get(at).map(|slice| moving(state, slice)),
+        Row::Slice(at) => state.slice(*at).map(|slice| moving(state, &slice)),
         Row::Chunk(at, chunk) => {
-            let slots = &state.slices.get(at)?.slots;
+            let slots = &state.slice(*at)?.slots;
             let from = (chunk * CHUNK) as usize;
             let to = slots.len().min(from + CHUNK as usize);
             slots
@@ -148,50 +146,81 @@ fn damaged(name: &str) -> StoreError {
     StoreError::Damaged(format!("row {name} of the snapshot cannot be read"))
 }
 
-/// The state that `rows` describe.
+/// Hands every row whose name begins with `prefix` to `each`, until it fails.
+fn rows<S: Store>(
+    store: &mut S,
+    prefix: &str,
+    mut each: impl FnMut(&str, &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut result = Ok(());
+    store.each_row(prefix, &mut |name, bytes| {
+        if result.is_ok() {
+            result = each(name, bytes);
+        }
+    })?;
+    result
+}
+
+/// The row `name`.
+fn row<S: Store>(store: &mut S, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut found = None;
+    rows(store, name, |other, bytes| {
+        found = found.take().or((other == name).then(|| bytes.to_vec()));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The state that the rows in `store` describe, which is the one after these numbers of (facts,
+/// directives). Slices are read one after another, and put to rest at once if they may: memory
+/// follows from what is left to do.
 ///
 /// # Errors
-/// [`StoreError::Damaged`].
-pub(crate) fn read(rows: &[(String, Vec<u8>)], after: (u64, u64)) -> Result<State, StoreError> {
+/// [`StoreError`].
+pub(crate) fn read<S: Store>(store: &mut S, after: (u64, u64)) -> Result<State, StoreError> {
     let mut state = State {
         facts: after.0,
         directives: after.1,
         ..State::default()
     };
-    let table: BTreeMap<&str, &[u8]> = rows
-        .iter()
-        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
-        .collect();
-    for (name, bytes) in &table {
-        let bad = |_| damaged(name);
-        if *name == "core" {
-            read_core(&mut state, codec::decode_extended(bytes).map_err(bad)?);
-        } else if *name == "wall" {
-            state.wall = codec::decode(bytes).map_err(bad)?;
-        } else if let Some(run) = name.strip_prefix("run/") {
-            let run = run.parse().map_err(|_| damaged(name))?;
-            state
-                .runs
-                .insert(run, codec::decode_extended::<Run>(bytes).map_err(bad)?);
-        } else if let Some(id) = name.strip_prefix("schedule/") {
-            let id = id.parse().map_err(|_| damaged(name))?;
-            let held: Scheduled = codec::decode_extended(bytes).map_err(bad)?;
-            state.schedules.insert(id, held);
-        } else if name.starts_with("workflow/") {
-            let (workflow, hash) = codec::unpack(bytes).map_err(bad)?;
-            state.workflows.insert(hash, Arc::new(workflow));
-        }
+    let bad = |name: &str| damaged(name);
+    if let Some(bytes) = row(store, "core")? {
+        read_core(
+            &mut state,
+            codec::decode_extended(&bytes).map_err(|_| bad("core"))?,
+        );
     }
-    for (name, bytes) in &table {
-        if let Some(which) = name.strip_prefix("frame/") {
-            read_slice(&mut state, &table, name, which, bytes)?;
-        }
+    if let Some(bytes) = row(store, "wall")? {
+        state.wall = codec::decode(&bytes).map_err(|_| bad("wall"))?;
     }
-    for (id, held) in &state.schedules {
-        if !state.workflows.contains_key(&held.workflow) {
-            return Err(damaged(&format!("schedule/{id}")));
-        }
+    rows(store, "run/", |name, bytes| {
+        let run = name["run/".len()..].parse().map_err(|_| bad(name))?;
+        let held = codec::decode_extended::<Run>(bytes).map_err(|_| bad(name))?;
+        state.runs.insert(run, held);
+        Ok(())
+    })?;
+    rows(store, "workflow/", |name, bytes| {
+        let (_, hash) = codec::unpack(bytes).map_err(|_| bad(name))?;
+        state.packed.insert(hash, bytes.into());
+        Ok(())
+    })?;
+    rows(store, "schedule/", |name, bytes| {
+        let id = name["schedule/".len()..].parse().map_err(|_| bad(name))?;
+        let held: Scheduled = codec::decode_extended(bytes).map_err(|_| bad(name))?;
+        let workflow = state.workflow(held.workflow).ok_or_else(|| bad(name))?;
+        state.workflows.insert(held.workflow, workflow);
+        state.schedules.insert(id, held);
+        Ok(())
+    })?;
+    let mut frames = Vec::new();
+    rows(store, "frame/", |name, bytes| {
+        frames.push((name.to_owned(), bytes.to_vec()));
+        Ok(())
+    })?;
+    for (name, bytes) in frames {
+        read_slice(store, &mut state, &name, &bytes)?;
     }
+    state.rest();
     Ok(state)
 }
 
@@ -205,46 +234,33 @@ fn read_core(state: &mut State, core: Core) {
     state.settings = core.settings;
 }
 
-fn read_slice(
+fn read_slice<S: Store>(
+    store: &mut S,
     state: &mut State,
-    table: &BTreeMap<&str, &[u8]>,
     name: &str,
-    which: &str,
-    bytes: &[u8],
+    frame: &[u8],
 ) -> Result<(), StoreError> {
-    let bad = |_| damaged(name);
-    let frame: Frame = codec::decode(bytes).map_err(bad)?;
-    let workflow = state
-        .workflows
-        .get(&frame.hash)
-        .ok_or_else(|| damaged(name))?
-        .clone();
+    let which = name.strip_prefix("frame/").unwrap_or(name);
+    let frame: Frame = codec::decode(frame).map_err(|_| damaged(name))?;
+    let workflow = state.workflow(frame.hash).ok_or_else(|| damaged(name))?;
+    state.workflows.insert(frame.hash, workflow.clone());
     let mut slice =
         Slice::new(frame.id, workflow, frame.hash, frame.index).map_err(|_| damaged(name))?;
-    let row = format!("slice/{which}");
-    let moving = table.get(row.as_str()).ok_or_else(|| damaged(&row))?;
-    let moving: Moving = codec::decode_extended(moving).map_err(|_| damaged(&row))?;
+    let other = format!("slice/{which}");
+    let moving = row(store, &other)?.ok_or_else(|| damaged(&other))?;
+    let moving: Moving = codec::decode_extended(&moving).map_err(|_| damaged(&other))?;
     let mut slots: Vec<Slot> = Vec::with_capacity(slice.slots.len());
-    let prefix = format!("tasks/{which}/");
-    for (name, bytes) in table
-        .range(prefix.as_str()..)
-        .take_while(|(n, _)| n.starts_with(&prefix))
-    {
+    let chunks = format!("tasks/{which}/");
+    rows(store, &chunks, |name, bytes| {
         slots.extend(codec::decode::<Vec<Slot>>(bytes).map_err(|_| damaged(name))?);
-    }
+        Ok(())
+    })?;
     if slots.len() != slice.slots.len() {
-        return Err(damaged(&prefix));
+        return Err(damaged(&chunks));
     }
-    slice.slots = slots;
     (slice.done, slice.releasing) = (moving.done, moving.releasing);
     (slice.cancel_ask, slice.pause_ask) = (moving.cancel_ask, moving.pause_ask);
-    slice.answers = moving.answers.into_iter().collect();
-    for told in moving.told {
-        if let Some(external) = slice.externals.get_mut(&told.task) {
-            external.known = Some(told);
-        }
-    }
-    slice.recount();
+    slice.restore(slots, moving.told, moving.answers);
     state.running.extend(moving.started);
     let running = slice
         .slots
@@ -252,8 +268,8 @@ fn read_slice(
         .filter(|slot| slot.state == TaskState::Running)
         .count();
     if running != slice.running as usize {
-        return Err(damaged(&row));
+        return Err(damaged(&other));
     }
-    state.slices.insert(key(slice.id), slice);
+    state.keep(slice);
     Ok(())
 }

@@ -3,8 +3,10 @@
 
 pub(crate) use crate::snapshot::Row;
 
+use crate::change::{change, count, reconsider};
+use crate::rest::Rest;
 use crate::scheduled::Scheduled;
-use crate::slice::{Misfit, Slice, Verdict};
+use crate::slice::{Misfit, Slice};
 use serde::{Deserialize, Serialize};
 use shared::approval::Answer;
 use shared::codec;
@@ -125,12 +127,16 @@ pub struct State {
     pub unclean: bool,
     /// Runs.
     pub runs: BTreeMap<RunId, Run>,
-    /// Slices.
+    /// Slices that something may still happen to, by itself.
     pub slices: BTreeMap<SliceKey, Slice>,
+    /// The others, see `rest`.
+    pub resting: BTreeMap<SliceKey, Rest>,
     /// Highest epoch of each slice that ever was here, until its run is forgotten.
     pub epochs: BTreeMap<SliceKey, Epoch>,
-    /// Workflows by content.
+    /// Workflows of slices that are awake, and of schedules, by content.
     pub workflows: BTreeMap<Hash, Arc<Workflow>>,
+    /// Workflows that are or were at rest, packed.
+    pub packed: BTreeMap<Hash, Box<[u8]>>,
     /// Directives without an answer.
     pub open: BTreeMap<u64, Open>,
     /// Attempts without an end, with the number of their `started`.
@@ -152,13 +158,13 @@ pub fn key(slice: SliceRef) -> SliceKey {
 }
 
 impl State {
-    /// The slice at exactly this epoch.
+    /// The slice at exactly this epoch, if it is awake.
     #[must_use]
     pub fn slice_at(&self, slice: SliceRef) -> Option<&Slice> {
         self.slices.get(&key(slice)).filter(|held| held.id == slice)
     }
 
-    /// The slices of a run.
+    /// The slices of a run that are awake.
     pub fn slices_of(&self, run: RunId) -> impl Iterator<Item = (&SliceKey, &Slice)> {
         self.slices.range((run, 0)..=(run, u32::MAX))
     }
@@ -187,6 +193,7 @@ impl State {
         self.facts += 1;
         self.wall = fact.at.wall;
         touch.rows.insert(Row::Wall);
+        self.wake(fact.body.slice(), fact.body.run());
         match &fact.body {
             Body::Booted { boot, unclean, .. } => {
                 self.boots += u32::from(self.boot != Some(*boot));
@@ -264,6 +271,9 @@ impl State {
     ) {
         use directive::Body;
         self.directives = number;
+        if let Some(directive) = directive {
+            self.wake(directive.body.slice(), directive.body.run());
+        }
         let open = match directive.map(|directive| &directive.body) {
             None => {
                 let text = "this version does not know its kind".to_owned();
@@ -321,8 +331,8 @@ impl State {
 
     /// The slice that an assignment makes; the same check decides and folds.
     pub(crate) fn build(&self, assign: &Assign) -> Result<Slice, Misfit> {
-        let workflow = match (self.workflows.get(&assign.workflow_hash), &assign.workflow) {
-            (Some(known), _) => known.clone(),
+        let workflow = match (self.workflow(assign.workflow_hash), &assign.workflow) {
+            (Some(known), _) => known,
             (None, Some(packed)) => {
                 let (workflow, hash) = codec::unpack(packed)
                     .map_err(|error| (Reason::Malformed, format!("its workflow is {error}")))?;
@@ -682,12 +692,8 @@ impl State {
 
     /// Work that a reset does not mention goes on; what it mentions and is not here is answered.
     fn reset(&mut self, slices: &[SliceRef]) -> Option<Open> {
-        let missing = slices.iter().find(|id| self.slice_at(**id).is_none())?;
-        let more = slices
-            .iter()
-            .filter(|id| self.slice_at(**id).is_none())
-            .count()
-            - 1;
+        let missing = slices.iter().find(|id| !self.holds(**id))?;
+        let more = slices.iter().filter(|id| !self.holds(**id)).count() - 1;
         let text = format!("a slice that the reset names is not here, and {more} more");
         Some(Open::Refuse(Some(*missing), Reason::UnknownRun, text))
     }
@@ -699,94 +705,4 @@ fn unknown_run(run: RunId) -> Open {
         Reason::UnknownRun,
         format!("no slice of run {run} is here"),
     )
-}
-
-/// Sets a task's state and carries the consequences to the tasks that wait for it.
-pub(crate) fn change(
-    slice: &mut Slice,
-    at: TaskKey,
-    to: TaskState,
-    why: Reason,
-    when: Stamp,
-    touch: &mut Touch,
-) {
-    let slot = &mut slice.slots[at.pos as usize];
-    let from = std::mem::replace(&mut slot.state, to);
-    slot.reason = why;
-    slot.since = Some(when);
-    touch.rows.insert(Row::Chunk(at.slice, at.pos / CHUNK));
-    match to {
-        TaskState::Ready => touch.ready.push(at),
-        TaskState::Retrying => touch.retrying.push(at),
-        _ if from == TaskState::Ready => touch.unready.push(at),
-        _ => {}
-    }
-    if from.is_final() != to.is_final() {
-        if to.is_final() {
-            slice.unfinal -= 1;
-        } else {
-            slice.unfinal += 1;
-            slice.done = false;
-        }
-        touch.slices.insert(at.slice);
-        touch.rows.insert(Row::Slice(at.slice));
-        for reader in slice.readers(at.pos) {
-            let pos = slice.reader(reader);
-            count(
-                slice,
-                TaskKey {
-                    slice: at.slice,
-                    pos,
-                },
-                from.is_final(),
-                to.is_final(),
-                touch,
-            );
-        }
-    }
-    if to == TaskState::Blocked {
-        reconsider(slice, at, touch);
-    }
-}
-
-/// A task that `at` waits for became final, or no longer is.
-fn count(slice: &mut Slice, at: TaskKey, was: bool, is: bool, touch: &mut Touch) {
-    let waits = &mut slice.waits[at.pos as usize];
-    match (was, is) {
-        (false, true) => *waits -= 1,
-        (true, false) => *waits += 1,
-        _ => {}
-    }
-    let waiting = *waits > 0;
-    // what is ready is judged again, too, if the end of a task that it needs is another one now
-    let state = &mut slice.slots[at.pos as usize].state;
-    if *state == TaskState::Ready && (waiting || was && is) {
-        *state = TaskState::Blocked;
-        touch.unready.push(at);
-        touch.rows.insert(Row::Chunk(at.slice, at.pos / CHUNK));
-    }
-    let slot = &mut slice.slots[at.pos as usize];
-    if waiting && slot.state == TaskState::Blocked && slot.reason == Reason::WaitsForPerson {
-        slot.reason = Reason::WaitsForTasks;
-        touch.rows.insert(Row::Chunk(at.slice, at.pos / CHUNK));
-    }
-    reconsider(slice, at, touch);
-}
-
-/// A blocked task that waits for nothing becomes ready, or is reported as ending without an
-/// attempt.
-pub(crate) fn reconsider(slice: &mut Slice, at: TaskKey, touch: &mut Touch) {
-    let pos = at.pos as usize;
-    if slice.waits[pos] > 0 || slice.slots[pos].state != TaskState::Blocked {
-        return;
-    }
-    match slice.verdict(at.pos) {
-        Verdict::Ready if slice.question(at.pos).is_some() => touch.ending.push(at),
-        Verdict::Ready => {
-            slice.slots[pos].state = TaskState::Ready;
-            touch.rows.insert(Row::Chunk(at.slice, at.pos / CHUNK));
-            touch.ready.push(at);
-        }
-        Verdict::Ends(..) => touch.ending.push(at),
-    }
 }

@@ -50,15 +50,13 @@ pub struct Commit {
     pub details: Vec<(u64, Vec<u8>)>,
 }
 
-/// What is stored, to start from: the rows of the snapshot, and what came after it is read with
-/// `facts_from` and `directives_from`.
+/// What is stored, to start from: the snapshot is read with `each_row`, what came after it with
+/// `each_fact` and `each_directive`.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// Small values by name.
     pub marks: Vec<(String, Vec<u8>)>,
-    /// Rows of the snapshot by name.
-    pub rows: Vec<(String, Vec<u8>)>,
-    /// The rows describe the state after these numbers of (facts, directives).
+    /// The rows of the snapshot describe the state after these numbers of (facts, directives).
     pub snapshot: (u64, u64),
     /// First fact that is still there (head + 1 if none).
     pub facts_first: u64,
@@ -75,6 +73,17 @@ pub trait Store {
     /// # Errors
     /// [`StoreError`].
     fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// Calls `each` with name and bytes of every row of the snapshot whose name begins with `prefix`,
+    /// by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn each_row(
+        &mut self,
+        prefix: &str,
+        each: &mut dyn FnMut(&str, &[u8]),
+    ) -> Result<(), StoreError>;
 
     /// Makes `commit` durable.
     ///

@@ -38,9 +38,12 @@ impl Agent {
             return;
         }
         let many = self.beyond_kept();
-        let old = |slice: &&Slice| self.is_old(slice, &many);
-        let old = self.state.slices.values().filter(old).take(MOST);
-        let old: Vec<SliceRef> = old.map(|slice| slice.id).collect();
+        let awake = self.state.slices.values().filter(|slice| quiet(slice));
+        let awake = awake.map(|slice| (slice.id, last_change(slice)));
+        let at_rest = self.state.resting.values().map(|rest| (rest.id, rest.last));
+        let old = |(slice, last): &(SliceRef, _)| self.is_old(slice.run, *last, &many);
+        let old = awake.chain(at_rest).filter(old).take(MOST);
+        let old: Vec<SliceRef> = old.map(|(slice, _)| slice).collect();
         for slice in old {
             let in_doubt = Vec::new();
             self.emit(Body::Released { slice, in_doubt }, fx);
@@ -62,36 +65,26 @@ impl Agent {
         slots.into_values().flat_map(old).collect()
     }
 
-    /// Whether a local slice ended so long ago that it may go. One with a lost task waits for a
-    /// person, and what is to be brought to the coordinator is brought first.
-    fn is_old(&self, slice: &Slice, many: &BTreeSet<RunId>) -> bool {
-        let run = self.state.runs.get(&slice.id.run);
-        let local = run.is_some_and(|run| {
-            run.local && (run.schedule.is_some() || !self.config.has_coordinator)
+    /// Whether a local run of which nothing changed any more since `last` may go. What is to be
+    /// brought to the coordinator is brought first.
+    fn is_old(&self, run: RunId, last: Option<Unix>, many: &BTreeSet<RunId>) -> bool {
+        let held = self.state.runs.get(&run);
+        let local = held.is_some_and(|held| {
+            held.local && (held.schedule.is_some() || !self.config.has_coordinator)
         });
         if self.config.has_coordinator && self.files.backlog() > 0 {
             return false;
         }
-        if !local || !slice.done || slice.running > 0 {
-            return false;
-        }
-        let lost = slice.slots.iter().any(|slot| slot.state == TaskState::Lost);
-        let last = slice
-            .slots
-            .iter()
-            .filter_map(|slot| slot.since)
-            .map(|at| at.wall.0)
-            .max();
-        let age = last.map_or(0, |last| self.now.wall.0.saturating_sub(last));
+        let age = last.map_or(0, |last| self.now.wall.0.saturating_sub(last.0));
         let old = u64::try_from(age).unwrap_or(0) >= self.keep_runs.0;
-        !lost && (old || many.contains(&slice.id.run))
+        local && (old || many.contains(&run))
     }
 
     /// Every file that a slice or an assignment here names: all others may go.
     #[must_use]
     pub fn named_files(&self) -> BTreeSet<Hash> {
         let mut named = BTreeSet::new();
-        for slice in self.state.slices.values() {
+        for slice in self.state.all_slices() {
             let outputs = slice.slots.iter().flat_map(|slot| &slot.outputs);
             named.extend(outputs.map(|file| file.hash));
             let told = slice
@@ -100,8 +93,10 @@ impl Agent {
                 .filter_map(|external| external.known.as_ref());
             named.extend(told.flat_map(|told| &told.outputs).map(|file| file.hash));
         }
-        for workflow in self.state.workflows.values() {
-            add_sent(workflow, &mut named);
+        for hash in self.state.known_workflows() {
+            if let Some(workflow) = self.state.workflow(hash) {
+                add_sent(&workflow, &mut named);
+            }
         }
         for open in self.state.open.values() {
             if let Open::Assign(assign) = open {
@@ -110,6 +105,17 @@ impl Agent {
         }
         named
     }
+}
+
+/// Whether nothing of a slice happens any more. One with a lost task waits for a person.
+fn quiet(slice: &Slice) -> bool {
+    let lost = slice.slots.iter().any(|slot| slot.state == TaskState::Lost);
+    slice.done && slice.running == 0 && !lost
+}
+
+fn last_change(slice: &Slice) -> Option<Unix> {
+    let changed = slice.slots.iter().filter_map(|slot| slot.since);
+    changed.map(|at| at.wall).max()
 }
 
 fn add_sent(workflow: &Workflow, named: &mut BTreeSet<Hash>) {

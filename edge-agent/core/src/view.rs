@@ -3,13 +3,15 @@
 
 use crate::agent::Agent;
 use crate::link::Phase;
+use crate::rest::Rest;
 use crate::slice::Slice;
-use crate::state::TaskKey;
+use crate::state::{TaskKey, key};
 use serde::{Deserialize, Serialize};
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, RunId, TaskIdx};
 use shared::state::TaskState;
 use shared::time::Unix;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The agent as a whole.
@@ -152,7 +154,10 @@ impl Agent {
     pub fn status(&self) -> Status {
         let mut tasks = BTreeMap::new();
         for slice in self.state.slices.values() {
-            self.tally(slice, &mut tasks);
+            tally(slice, &mut tasks);
+        }
+        for rest in self.state.resting.values() {
+            tally_at_rest(rest, &mut tasks);
         }
         Status {
             name: self.config.name.clone(),
@@ -210,7 +215,11 @@ impl Agent {
             let mut workflow = String::new();
             for (_, slice) in self.state.slices_of(*id) {
                 workflow.clone_from(&slice.workflow.name);
-                self.tally(slice, &mut tasks);
+                tally(slice, &mut tasks);
+            }
+            for (_, rest) in self.state.resting.range((*id, 0)..=(*id, u32::MAX)) {
+                rest.name.as_ref().clone_into(&mut workflow);
+                tally_at_rest(rest, &mut tasks);
             }
             Run {
                 id: *id,
@@ -228,12 +237,17 @@ impl Agent {
     #[must_use]
     pub fn ps(&self, all: bool) -> Vec<Task> {
         let mut tasks = Vec::new();
-        for (at, slice) in &self.state.slices {
+        let mut add = |slice: &Slice| {
+            let at = key(slice.id);
             for pos in 0..slice.slots.len() as u32 {
                 if all || !slice.slot(pos).state.is_final() {
-                    tasks.push(self.view_task(TaskKey { slice: *at, pos }, slice));
+                    tasks.push(self.view_task(TaskKey { slice: at, pos }, slice));
                 }
             }
+        };
+        match all {
+            true => self.state.all_slices().for_each(|slice| add(&slice)),
+            false => self.state.slices.values().for_each(add),
         }
         tasks
     }
@@ -249,8 +263,8 @@ impl Agent {
     #[must_use]
     pub fn explain(&self, run: RunId, id: &str) -> Option<Explain> {
         let (key, slice) = self.locate(run, id)?;
-        let task = self.view_task(key, slice);
-        let waits_for = self.awaited(slice, key);
+        let task = self.view_task(key, &slice);
+        let waits_for = self.awaited(&slice, key);
         let idx = slice.index[key.pos as usize];
         let notes = self.notes.about(key, slice.id, idx);
         let decisions = notes.into_iter().enumerate().map(|(n, note)| {
@@ -276,10 +290,14 @@ impl Agent {
         })
     }
 
-    fn locate(&self, run: RunId, id: &str) -> Option<(TaskKey, &Slice)> {
-        self.state.slices_of(run).find_map(|(at, slice)| {
+    fn locate(&self, run: RunId, id: &str) -> Option<(TaskKey, Cow<'_, Slice>)> {
+        let at_rest = self.state.resting.range((run, 0)..=(run, u32::MAX));
+        let awake = self.state.slices_of(run).map(|(at, _)| *at);
+        let mut slices = awake.chain(at_rest.map(|(at, _)| *at));
+        slices.find_map(|at| {
+            let slice = self.state.slice(at)?;
             let pos = (0..slice.slots.len() as u32).find(|pos| slice.task(*pos).id == id)?;
-            Some((TaskKey { slice: *at, pos }, slice))
+            Some((TaskKey { slice: at, pos }, slice))
         })
     }
 
@@ -355,12 +373,6 @@ impl Agent {
         }
     }
 
-    fn tally(&self, slice: &Slice, tasks: &mut BTreeMap<String, u64>) {
-        for slot in &slice.slots {
-            *tasks.entry(slot.state.text().to_owned()).or_default() += 1;
-        }
-    }
-
     /// When the last attempt began: as its end says, or as the executor says while it runs. A start
     /// that is only committed ahead has not begun.
     fn began(&self, key: TaskKey, slice: &Slice) -> Option<Unix> {
@@ -403,5 +415,17 @@ impl Agent {
             began: self.began(key, slice),
             since: slot.since.map(|at| at.wall),
         }
+    }
+}
+
+fn tally(slice: &Slice, tasks: &mut BTreeMap<String, u64>) {
+    for slot in &slice.slots {
+        *tasks.entry(slot.state.text().to_owned()).or_default() += 1;
+    }
+}
+
+fn tally_at_rest(rest: &Rest, tasks: &mut BTreeMap<String, u64>) {
+    for (state, count) in &rest.counts {
+        *tasks.entry(state.text().to_owned()).or_default() += u64::from(*count);
     }
 }

@@ -538,12 +538,28 @@ impl Store for RedbStore {
         };
         Ok(Loaded {
             marks: texts(&txn, MARKS)?,
-            rows: texts(&txn, ROWS)?,
             snapshot,
             facts_first: pruned(database, self.origin())?.number + 1,
             facts: self.facts,
             directives: self.directives,
         })
+    }
+
+    fn each_row(
+        &mut self,
+        prefix: &str,
+        each: &mut dyn FnMut(&str, &[u8]),
+    ) -> Result<(), StoreError> {
+        let txn = self.database()?.begin_read().map_err(failed)?;
+        let table = txn.open_table(ROWS).map_err(failed)?;
+        for item in table.range(prefix..).map_err(failed)? {
+            let (name, value) = item.map_err(failed)?;
+            if !name.value().starts_with(prefix) {
+                break;
+            }
+            each(name.value(), value.value());
+        }
+        Ok(())
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {

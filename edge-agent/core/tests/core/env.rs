@@ -469,7 +469,8 @@ impl Env {
     /// What a fresh start would load is what is in memory.
     pub(crate) fn check_replay(&self) {
         let again = Driver::open(MemStore::new(self.disk.copy()), self.config.clone()).unwrap();
-        let (live, replayed) = (self.driver.agent().state(), again.agent().state());
+        let of = |driver: &Driver<MemStore>| driver.agent().state().all_awake();
+        let (live, replayed) = (of(&self.driver), of(&again));
         if live.facts == replayed.facts && live.directives == replayed.directives {
             let (live, replayed) = (format!("{live:#?}"), format!("{replayed:#?}"));
             let before: Vec<_> = live.lines().zip(replayed.lines()).collect();

@@ -7,6 +7,7 @@ mod env;
 mod link;
 mod marks;
 mod replay;
+mod rest;
 mod rules;
 mod schedules;
 mod settings;
