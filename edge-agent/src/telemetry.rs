@@ -11,7 +11,7 @@ use crate::mailbox::Handle;
 use edge_core::event::Event;
 use edge_core::pressure::{HoldLimits, Pressure};
 use edge_core::telemetry::{Limits, Next, Ring, RingStatus};
-use files::Files;
+pub use files::Files;
 use monitor::Monitor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

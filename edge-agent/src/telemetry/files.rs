@@ -9,7 +9,7 @@ const SUFFIX: &str = ".tel";
 
 /// A directory of segments.
 #[derive(Debug)]
-pub(super) struct Files {
+pub struct Files {
     dir: PathBuf,
 }
 
@@ -26,7 +26,10 @@ fn failed(error: &io::Error) -> MediaError {
 
 impl Files {
     /// The files in `dir`, which is made if it is not there.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         for entry in fs::read_dir(dir)?.filter_map(Result::ok) {
             if entry.file_name().to_string_lossy().ends_with(".new") {

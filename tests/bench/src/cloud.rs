@@ -18,7 +18,7 @@ pub(crate) struct Pair {
     /// The agent.
     pub(crate) gateway: Gateway,
     _coordinator: Coordinator,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// A running coordinator. Dropping it kills it.
@@ -61,6 +61,11 @@ impl Coordinator {
         Ok(started)
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// An enrolment token.
     pub(crate) fn token(&self) -> Result<String> {
         let url = format!("http://{}/v1/tokens", self.api);
@@ -84,21 +89,35 @@ impl Coordinator {
 impl Pair {
     /// Starts both and waits until the link is up.
     pub(crate) fn start(place: &Place) -> Result<Self> {
+        Self::start_with(place, &[])
+    }
+
+    /// The same with more flags for the agent.
+    pub(crate) fn start_with(place: &Place, flags: &[&str]) -> Result<Self> {
         let dir = place.fresh()?;
         let coordinator = Coordinator::start(&dir.path().join("cloud"))?;
-        let gateway = enrolled(&coordinator, &dir.path().join("agent"))?;
+        let gateway = enrolled_with(&coordinator, &dir.path().join("agent"), flags)?;
         Ok(Self {
             gateway,
             _coordinator: coordinator,
-            _dir: dir,
+            dir,
         })
+    }
+
+    /// Kills both; what they wrote stays until the directory is dropped.
+    pub(crate) fn stop(self) -> TempDir {
+        self.dir
     }
 }
 
 /// Starts an agent on the new directory `data` and waits until its link is up.
 pub(crate) fn enrolled(coordinator: &Coordinator, data: &Path) -> Result<Gateway> {
+    enrolled_with(coordinator, data, &[])
+}
+
+fn enrolled_with(coordinator: &Coordinator, data: &Path, flags: &[&str]) -> Result<Gateway> {
     let (address, token) = (&coordinator.address, coordinator.token()?);
-    let more = [
+    let mut more = vec![
         "--name",
         "bench",
         "--coordinator",
@@ -106,6 +125,7 @@ pub(crate) fn enrolled(coordinator: &Coordinator, data: &Path) -> Result<Gateway
         "--token",
         &token,
     ];
+    more.extend(flags);
     let mut gateway = Gateway::start(data, &more)?;
     let since = Instant::now();
     while gateway.status()?.link != "online" {

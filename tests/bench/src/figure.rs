@@ -46,6 +46,17 @@ impl Figure {
         Self::new(measure, what, unit, (ours, None, None), goal)
     }
 
+    /// Ours, judged alone, with what the reference came to beside it.
+    pub(crate) fn besides(
+        measure: &'static str,
+        what: &str,
+        unit: &'static str,
+        (ours, reference): (f64, f64),
+        goal: Goal,
+    ) -> Self {
+        Self::new(measure, what, unit, (ours, Some(reference), None), goal)
+    }
+
     /// Ours beside the reference; `ratio` is the median of the rounds' ratios.
     pub(crate) fn beside(
         measure: &'static str,

@@ -4,10 +4,12 @@
 //! Invariant: rounds of ours and of the reference alternate, and medians are compared, so that a
 //! busy machine disturbs both alike.
 
+mod bare;
 mod cloud;
 mod figure;
 mod gateway;
 mod place;
+mod proc;
 mod raw;
 mod rows;
 mod spawn;
@@ -29,7 +31,8 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "bench", bin_name = "cargo xtask bench")]
 struct Args {
-    /// Rows: tasks chain core journal bytes idle start recovery resync storm; all if absent.
+    /// Rows: tasks chain core journal bytes idle start recovery resync fleet disk
+    /// storm; all if absent.
     names: Vec<String>,
     /// Print one JSON object a figure and line.
     #[arg(long)]
@@ -46,6 +49,9 @@ struct Args {
     /// Only for the row `recovery` itself: fill the journal in DIR, then wait to be killed.
     #[arg(long, hide = true, value_name = "DIR")]
     fill: Option<PathBuf>,
+    /// Only for the row `fleet` itself: serve bare QUIC connections until killed.
+    #[arg(long, hide = true)]
+    bare_server: bool,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +70,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool> {
     if let Some(dir) = &args.fill {
         return rows::recovery::fill(dir).map(|()| true);
+    }
+    if args.bare_server {
+        return bare::serve().map(|()| true);
     }
     for name in &args.names {
         if !rows::NAMES.contains(&name.as_str()) {

@@ -34,6 +34,11 @@ impl Place {
         })
     }
 
+    /// A directory of this run that several rows share.
+    pub(crate) fn shared(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
     /// A fresh directory that goes when it is dropped.
     pub(crate) fn fresh(&self) -> Result<TempDir> {
         let dir = tempfile::tempdir_in(self.root.path())?;

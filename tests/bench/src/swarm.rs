@@ -5,12 +5,13 @@ use crate::cloud::Coordinator;
 use anyhow::{Context, Result, bail};
 use certs::{Clock, Enrolled, Holder, NodeKey, Token};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
-use link::session::{AgentRx, AgentTx};
+use link::session::{AgentRx, AgentTx, TelemetryTx};
 use link::{Close, Connection, Endpoint, Settings};
 use shared::explain::Reason;
 use shared::fact::{Body, Fact};
 use shared::ids::{BootId, Generation, Incarnation};
 use shared::log::{Batch, Direction, Head};
+use shared::telemetry::{At, Block, Content, Key, Piece, Report, Sample};
 use shared::time::{Now, Stamp, Unix};
 use shared::wire::{Down, FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Up};
 use shared::workflow::Resources;
@@ -20,6 +21,12 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+/// Agents that share a socket where they do not come at once.
+pub(crate) const PER_SOCKET: usize = 50;
+/// Bytes of a report of the newest telemetry and of its acknowledgement, about.
+pub(crate) const REPORT: usize = 400;
+/// Bytes of its acknowledgement, about.
+pub(crate) const ANSWER: usize = 60;
 /// How long one agent may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,7 +51,20 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Session {
     connection: Connection,
-    _streams: (AgentTx, AgentRx),
+    incarnation: Incarnation,
+    _tx: AgentTx,
+    rx: AgentRx,
+    telemetry: TelemetryTx,
+    /// The newest moment that was reported.
+    last: At,
+}
+
+/// What swarms run on.
+pub(crate) fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?)
 }
 
 /// The agents, and what they run on.
@@ -57,10 +77,7 @@ pub(crate) struct Swarm {
 impl Swarm {
     /// Enrols `count` agents.
     pub(crate) fn enrol(coordinator: &Coordinator, count: usize) -> Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
+        let runtime = runtime()?;
         let address: SocketAddr = coordinator.address.parse()?;
         let mut members = Vec::new();
         for n in 0..count {
@@ -93,7 +110,48 @@ impl Swarm {
         })
     }
 
-    /// The same for agent `n` alone, which then closes its session.
+    /// The same one after another, with fewer sockets.
+    pub(crate) fn connect_slowly(&mut self, coordinator: &Coordinator) -> Result<Vec<Session>> {
+        let address: SocketAddr = coordinator.address.parse()?;
+        let members = &mut self.members;
+        self.runtime.block_on(async {
+            let mut sessions = Vec::new();
+            for some in members.chunks_mut(PER_SOCKET) {
+                let endpoint = Endpoint::client(address, &Settings::agent())?;
+                for member in some {
+                    let session = member.work(&endpoint, address);
+                    sessions.push(tokio::time::timeout(PATIENCE, session).await??);
+                }
+            }
+            Ok(sessions)
+        })
+    }
+
+    /// Each agent reports its newest telemetry every `every`, the agents spread over it, and awaits
+    /// the acknowledgement, for `long` in all.
+    pub(crate) fn report(
+        &self,
+        sessions: Vec<Session>,
+        (every, long): (Duration, Duration),
+    ) -> Result<Vec<Session>> {
+        let count = sessions.len() as u32;
+        self.runtime.block_on(async {
+            let mut talks = JoinSet::new();
+            for (n, mut session) in sessions.into_iter().enumerate() {
+                talks.spawn(async move {
+                    tokio::time::sleep(every * n as u32 / count).await;
+                    for _ in 0..long.as_millis() / every.as_millis() {
+                        session.report(every).await?;
+                        tokio::time::sleep(every).await;
+                    }
+                    anyhow::Ok(session)
+                });
+            }
+            talks.join_all().await.into_iter().collect()
+        })
+    }
+
+    /// Opens the session of agent `n` alone, which then closes its session.
     pub(crate) fn connect_alone(&mut self, coordinator: &Coordinator, n: usize) -> Result<()> {
         let address: SocketAddr = coordinator.address.parse()?;
         let member = &mut self.members[n];
@@ -134,16 +192,52 @@ async fn enrol(address: SocketAddr, token: &Token, n: usize) -> Result<Member> {
     })
 }
 
+impl Session {
+    /// Reports samples of the time since the last report, and awaits that they are acknowledged.
+    async fn report(&mut self, passed: Duration) -> Result<()> {
+        let every = 3000;
+        let mut block = Block::new(1, BootId([5; 16]), 0, self.last.ms);
+        for n in 1..=passed.as_millis() as u64 / every {
+            let ms = self.last.ms + n * every;
+            let key = |metric| Key {
+                metric,
+                label: String::new(),
+            };
+            let values = (0..20).map(|m| (key(m), (ms * u64::from(m + 7) % 97).cast_signed()));
+            let (wall, values) = (wall(), values.collect());
+            block.push(&Sample {
+                ms,
+                wall,
+                fact: 1,
+                values,
+            });
+        }
+        let range = block.range();
+        let (incarnation, content) = (self.incarnation, Content::Block(block.pack()));
+        let piece = Piece { range, content };
+        self.telemetry.send(Report { incarnation, piece }).await?;
+        self.last = range.upto;
+        loop {
+            let heard = tokio::time::timeout(PATIENCE, self.rx.recv()).await;
+            if let Down::Telemetry(receipt) = heard.context("no acknowledgement")??
+                && receipt.ranges.iter().any(|known| known.upto >= range.upto)
+            {
+                return Ok(());
+            }
+        }
+    }
+}
+
 impl Member {
     async fn connect(&mut self, address: SocketAddr) -> Result<Session> {
-        tokio::time::timeout(PATIENCE, self.work(address))
+        let endpoint = Endpoint::client(address, &Settings::agent())?;
+        tokio::time::timeout(PATIENCE, self.work(&endpoint, address))
             .await
             .context("it took too long")?
     }
 
     /// Dials, says hello, and has one fact acknowledged.
-    async fn work(&mut self, address: SocketAddr) -> Result<Session> {
-        let endpoint = Endpoint::client(address, &Settings::agent())?;
+    async fn work(&mut self, endpoint: &Endpoint, address: SocketAddr) -> Result<Session> {
         let holder = Holder::new(&self.enrolled.credential)?;
         let tls = certs::session_client(&self.enrolled.authorities, &holder, Clock::new(wall))?;
         let connection = endpoint.dial(address, tls).await?;
@@ -165,8 +259,12 @@ impl Member {
             }
         }
         Ok(Session {
+            telemetry: connection.telemetry(),
             connection,
-            _streams: (tx, rx),
+            incarnation: self.incarnation,
+            _tx: tx,
+            rx,
+            last: At { boot: 1, ms: 1 },
         })
     }
 

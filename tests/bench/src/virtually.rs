@@ -158,11 +158,6 @@ impl<S: Store> Virtual<S> {
         self.step(ends)
     }
 
-    /// The store, when the work is done.
-    pub(crate) fn into_store(self) -> S {
-        self.driver.into_store()
-    }
-
     fn stamp(&self) -> Stamp {
         Stamp {
             boot: 1,

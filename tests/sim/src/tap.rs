@@ -209,6 +209,15 @@ impl edge::Store for EdgeTap {
         Ok(loaded)
     }
 
+    fn each_row(
+        &mut self,
+        prefix: &str,
+        each: &mut dyn FnMut(&str, &[u8]),
+    ) -> Result<(), edge::StoreError> {
+        self.alive()?;
+        self.inner.each_row(prefix, each)
+    }
+
     fn commit(&mut self, commit: &edge::Commit) -> Result<(), edge::StoreError> {
         self.alive()?;
         let failed = || edge::StoreError::Failed("input/output error".to_owned());

@@ -4,10 +4,11 @@ use super::idle;
 use crate::figure::{Figure, Goal};
 use crate::gateway;
 use crate::place::Place;
+use crate::proc::Proc;
 use crate::raw::Raw;
 use crate::virtually::Virtual;
 use crate::workload;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use edge_core::store::Store;
 use edge_store::RedbStore;
 use std::path::Path;
@@ -46,18 +47,19 @@ fn compare(
     let dir = place.fresh()?;
     gateway::make(dir.path())?;
     let mut agent = Virtual::boot(gateway::open(dir.path())?, 1)?;
-    let before = written(Path::new("/proc/self/io"))?;
+    let this = Proc::of(std::process::id());
+    let before = this.written()?;
     ours(&mut agent)?;
-    let ours = (written(Path::new("/proc/self/io"))? - before) / SECONDS as f64;
+    let ours = (this.written()? - before) / SECONDS as f64;
     drop(agent);
     let entries = entries(dir.path())?;
     let mut raw = Raw::create(&dir.path().join("raw.redb"))?;
-    let before = written(Path::new("/proc/self/io"))?;
+    let before = this.written()?;
     for group in entries.chunks(facts) {
         raw.commit(group)?;
     }
     let commits = entries.len().div_ceil(facts) as f64;
-    let reference = (written(Path::new("/proc/self/io"))? - before) / commits;
+    let reference = (this.written()? - before) / commits;
     ensure!(
         reference > 0.0,
         "the system counts no bytes here; give another directory with --dir"
@@ -102,13 +104,4 @@ fn together(agent: &mut Virtual<RedbStore>) -> Result<()> {
     agent.pass(SECOND)?;
     ensure!(agent.running() == 0, "a task did not end");
     Ok(())
-}
-
-/// Bytes that a process made the system write, from its `/proc/PID/io`.
-pub(super) fn written(io: &Path) -> Result<f64> {
-    let text = std::fs::read_to_string(io)?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("write_bytes: "));
-    Ok(line.context("no write_bytes")?.trim().parse()?)
 }

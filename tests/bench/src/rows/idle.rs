@@ -1,12 +1,10 @@
 //! The agent while it is idle and connected: memory, CPU, and (for the row `bytes`) what it writes.
 
-use super::bytes::written;
 use crate::cloud::Pair;
 use crate::figure::{Figure, Goal};
 use crate::place::Place;
-use anyhow::{Context, Result};
-use std::fs;
-use std::path::PathBuf;
+use crate::proc::Proc;
+use anyhow::Result;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -16,7 +14,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// What was seen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Idle {
-    /// Proportional set size, kB (of 1024 bytes).
+    /// Proportional set size, bytes.
     pss: f64,
     /// Percent of one core.
     cpu: f64,
@@ -29,13 +27,7 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
         return Ok(Vec::new());
     };
     Ok(vec![
-        Figure::alone(
-            "idle",
-            "PSS",
-            "MB",
-            idle.pss * 1024.0 / 1e6,
-            Goal::AtMost(10.0),
-        ),
+        Figure::alone("idle", "PSS", "MB", idle.pss / 1e6, Goal::AtMost(10.0)),
         Figure::alone("idle", "CPU", "% of a core", idle.cpu, Goal::AtMost(0.2)),
     ])
 }
@@ -49,36 +41,16 @@ pub(super) fn watch(place: &Place) -> Result<Option<Idle>> {
     if seen.is_none() {
         let pair = Pair::start(place)?;
         std::thread::sleep(SETTLE);
-        let proc = PathBuf::from(format!("/proc/{}", pair.gateway.pid()));
-        let (cpu_before, written_before) = (cpu(&proc)?, written(&proc.join("io"))?);
+        let proc = Proc::of(pair.gateway.pid());
+        let (cpu_before, written_before) = (proc.cpu()?, proc.written()?);
         let since = Instant::now();
         std::thread::sleep(place.watch);
         let seconds = since.elapsed().as_secs_f64();
         *seen = Some(Idle {
-            pss: pss(&proc)?,
-            cpu: (cpu(&proc)? - cpu_before) / seconds * 100.0,
-            written_a_day: (written(&proc.join("io"))? - written_before) / seconds * 86_400.0,
+            pss: proc.pss()?,
+            cpu: (proc.cpu()? - cpu_before) / seconds * 100.0,
+            written_a_day: (proc.written()? - written_before) / seconds * 86_400.0,
         });
     }
     Ok(*seen)
-}
-
-/// CPU seconds of all threads.
-fn cpu(proc: &std::path::Path) -> Result<f64> {
-    let mut nanos = 0.0;
-    for thread in fs::read_dir(proc.join("task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        let first = text.split(' ').next().context("schedstat is empty")?;
-        nanos += first.parse::<f64>()?;
-    }
-    Ok(nanos / 1e9)
-}
-
-fn pss(proc: &std::path::Path) -> Result<f64> {
-    let text = fs::read_to_string(proc.join("smaps_rollup"))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .context("no Pss")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

@@ -3,6 +3,8 @@
 mod bytes;
 mod chain;
 mod core;
+mod disk;
+mod fleet;
 mod idle;
 mod journal;
 pub(crate) mod recovery;
@@ -16,8 +18,9 @@ use crate::place::Place;
 use anyhow::{Context, Result};
 
 /// All rows, in the order of the table.
-pub(crate) const NAMES: [&str; 10] = [
-    "tasks", "chain", "core", "journal", "bytes", "idle", "start", "recovery", "resync", "storm",
+pub(crate) const NAMES: [&str; 12] = [
+    "tasks", "chain", "core", "journal", "bytes", "idle", "start", "recovery", "resync", "fleet",
+    "disk", "storm",
 ];
 
 /// Measures a row.
@@ -32,6 +35,8 @@ pub(crate) fn measure(name: &'static str, place: &Place) -> Result<Vec<Figure>> 
         "start" => start::measure(place),
         "recovery" => recovery::measure(place),
         "resync" => resync::measure(place),
+        "fleet" => fleet::measure(place),
+        "disk" => disk::measure(place),
         _ => storm::measure(place),
     };
     figures.with_context(|| format!("row {name}"))

@@ -8,15 +8,20 @@ use crate::gateway::Gateway;
 use crate::place::Place;
 use crate::virtually::{self, Virtual};
 use crate::{stats, workload};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use edge_agent::data::DataDir;
+use edge_agent::telemetry::Files;
 use edge_core::store::Store;
+use edge_core::telemetry::{Limits, Ring};
 use edge_store::RedbStore;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::Value;
 use shared::codec;
+use shared::ids::BootId;
+use shared::telemetry::{Key, Sample};
+use shared::time::Unix;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const RUNS: usize = 100;
@@ -28,6 +33,12 @@ const SLOTS: u32 = 64;
 const FACTS: usize = 2;
 /// Facts in one commit of the reference.
 const COMMIT: usize = 10_000;
+/// Telemetry of a month at the usual interval.
+const EVERY_MS: u64 = 3000;
+const MONTH_MS: u64 = 30 * 24 * 3_600_000;
+const SAMPLES: u64 = MONTH_MS / EVERY_MS;
+/// Series of a small gateway.
+const SERIES: u16 = 20;
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a round may take.
@@ -42,11 +53,9 @@ struct Returned {
 
 pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
     let dir = place.fresh()?;
-    let [cloud, agent] = ["cloud", "agent"].map(|name| dir.path().join(name));
-    let coordinator = Coordinator::start(&cloud)?;
-    drop(cloud::enrolled(&coordinator, &agent)?);
-    drop(coordinator);
-    let bytes = fill(&agent)?;
+    let filled = filled(place)?;
+    let [cloud, agent] = ["cloud", "agent"].map(|name| filled.join(name));
+    let bytes = wire_bytes(open(&agent)?)?;
     let entries = journal(&agent)?;
     let (mut acknowledged, mut folded, mut first) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..place.rounds {
@@ -75,8 +84,25 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Lets the agent in `data` work through all runs without a link. Bytes on the wire for an outcome.
-fn fill(data: &Path) -> Result<f64> {
+/// A directory with a coordinator and an agent that worked through all runs without a link, and
+/// measured itself for a month; made once.
+pub(super) fn filled(place: &Place) -> Result<PathBuf> {
+    let whole = place.shared("filled");
+    if !whole.is_dir() {
+        let dir = place.fresh()?;
+        let [cloud, agent] = ["cloud", "agent"].map(|name| dir.path().join(name));
+        let coordinator = Coordinator::start(&cloud)?;
+        drop(cloud::enrolled(&coordinator, &agent)?);
+        drop(coordinator);
+        fill(&agent)?;
+        measure_itself(&agent)?;
+        fs::rename(dir.path(), &whole)?;
+    }
+    Ok(whole)
+}
+
+/// Lets the agent in `data` work through all runs.
+fn fill(data: &Path) -> Result<()> {
     let mut agent = Virtual::boot_as(open(data)?, settings(data)?)?;
     for _ in 0..RUNS {
         agent.submit(&workload::flat(TASKS)?)?;
@@ -85,8 +111,50 @@ fn fill(data: &Path) -> Result<f64> {
         agent.end_all()?;
         agent.pass(1_000_000)?; // slow enough for the snapshots to pack everything
     }
-    agent.pass(60_000_000)?; // snapshots pack what is left
-    let mut store = agent.into_store();
+    agent.pass(60_000_000) // snapshots pack what is left
+}
+
+/// A month of samples, thinned as they are at a gateway without a link.
+fn measure_itself(data: &Path) -> Result<()> {
+    let identity = DataDir::open(data)?.identity()?.context("no identity")?;
+    let files = Files::open(&data.join("telemetry"))?;
+    let mut ring = Ring::open(files, identity.incarnation(), Limits::default())
+        .map_err(|error| anyhow!("{error}"))?;
+    let now = edge_agent::clock::now();
+    let wall = now.wall.0;
+    for n in 0..SAMPLES {
+        let before = (SAMPLES - n) * EVERY_MS;
+        let series = |m: u16| {
+            (
+                Key {
+                    metric: m,
+                    label: String::new(),
+                },
+                wave(n, u64::from(m)),
+            )
+        };
+        let sample = Sample {
+            ms: MONTH_MS - before + 1,
+            wall: Unix(wall - before.cast_signed()),
+            fact: n,
+            values: (0..SERIES).map(series).collect(),
+        };
+        // a boot before the one that runs, whose clock may be younger than a month
+        ring.record(1, BootId([7; 16]), EVERY_MS, &sample);
+    }
+    ring.save();
+    ensure!(ring.status().bytes > 1 << 20, "the ring is empty");
+    Ok(())
+}
+
+/// A value that is not simply the one before.
+fn wave(n: u64, m: u64) -> i64 {
+    let mixed = (n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(m)) >> 58;
+    (m * 100 + n / 100 % 50 + mixed).cast_signed()
+}
+
+/// Bytes on the wire for an outcome.
+fn wire_bytes(mut store: RedbStore) -> Result<f64> {
     let (mut after, mut bytes, mut facts) = (0, 0, 0);
     while let Some(batch) = store.packed_after(after)? {
         facts += batch.head.number - after;
@@ -118,7 +186,7 @@ fn open(data: &Path) -> Result<RedbStore> {
 }
 
 /// The bytes of all facts.
-fn journal(data: &Path) -> Result<Vec<Vec<u8>>> {
+pub(super) fn journal(data: &Path) -> Result<Vec<Vec<u8>>> {
     let mut entries = Vec::new();
     open(data)?.each_fact(0, &mut |_, bytes| entries.push(bytes.to_vec()))?;
     Ok(entries)
@@ -200,7 +268,7 @@ fn slowest(path: &Path, entries: &[Vec<u8>]) -> Result<f64> {
     Ok(insert.max(since.elapsed()).as_secs_f64())
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let (entry, kind) = entry.and_then(|e| e.file_type().map(|kind| (e, kind)))?;

@@ -1,0 +1,125 @@
+//! What a connected agent costs the coordinator, with live telemetry: memory and CPU beside bare
+//! QUIC connections that carry messages of the same number and sizes. And what an agent needs with
+//! a long time behind it.
+
+use super::resync;
+use crate::bare::{Clients, Server};
+use crate::cloud::Coordinator;
+use crate::figure::{Figure, Goal};
+use crate::gateway::Gateway;
+use crate::place::Place;
+use crate::proc::Proc;
+use crate::swarm::{ANSWER, REPORT, Swarm};
+use anyhow::Result;
+use std::time::Duration;
+
+/// An agent's telemetry goes up so often while the link is good.
+const EVERY: Duration = Duration::from_secs(15);
+/// How long the sessions are watched.
+const LONG: Duration = Duration::from_secs(30);
+/// Until what a start needed is given back.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// What one agent costs.
+struct Cost {
+    /// Bytes of the whole process before and after the agents came.
+    memory: (f64, f64),
+    /// CPU seconds of the process while it was watched.
+    cpu: f64,
+}
+
+pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for agents in [500, 5000] {
+        figures.extend(connected(place, agents)?);
+    }
+    figures.push(buffered(place)?);
+    Ok(figures)
+}
+
+fn connected(place: &Place, agents: usize) -> Result<Vec<Figure>> {
+    let bare = bare(agents)?;
+    let ours = ours(place, agents)?;
+    let an_agent = |cost: &Cost| (cost.memory.1 - cost.memory.0) / agents as f64 / 1024.0;
+    let name = |what: &str| format!("{agents} agents, {what}");
+    let permille = |cost: &Cost| cost.cpu / LONG.as_secs_f64() * 1000.0;
+    let (cpu, bare_cpu) = (permille(&ours), permille(&bare));
+    let compared = (cpu, bare_cpu, cpu / bare_cpu);
+    let mut figures = vec![
+        Figure::besides(
+            "fleet",
+            &name("memory of one"),
+            "KiB",
+            (an_agent(&ours), an_agent(&bare)),
+            Goal::AtMost(64.0),
+        ),
+        Figure::beside(
+            "fleet",
+            &name("CPU"),
+            "permille",
+            compared,
+            Goal::RatioAtMost(2.0),
+        ),
+    ];
+    if agents == 500 {
+        let (unit, goal) = ("MB", Goal::AtMost(50.0));
+        let all = ours.memory.1 / 1e6;
+        figures.push(Figure::alone(
+            "fleet",
+            &name("coordinator"),
+            unit,
+            all,
+            goal,
+        ));
+    }
+    Ok(figures)
+}
+
+/// The coordinator with that many sessions of the real protocol.
+fn ours(place: &Place, agents: usize) -> Result<Cost> {
+    let dir = place.fresh()?;
+    let data = dir.path().join("cloud");
+    let coordinator = Coordinator::start(&data)?;
+    let mut swarm = Swarm::enrol(&coordinator, agents)?;
+    drop(coordinator);
+    let coordinator = Coordinator::start(&data)?;
+    std::thread::sleep(SETTLE);
+    let proc = Proc::of(coordinator.pid());
+    let before = proc.pss()?;
+    let sessions = swarm.connect_slowly(&coordinator)?;
+    let sessions = swarm.report(sessions, (EVERY, EVERY))?;
+    let since = proc.cpu()?;
+    let _sessions = swarm.report(sessions, (EVERY, LONG))?;
+    Ok(Cost {
+        cpu: proc.cpu()? - since,
+        memory: (before, proc.pss()?),
+    })
+}
+
+/// The bare server with as many connections and messages.
+fn bare(agents: usize) -> Result<Cost> {
+    let runtime = crate::swarm::runtime()?;
+    let server = Server::start()?;
+    let proc = Proc::of(server.pid());
+    let before = proc.pss()?;
+    let clients = Clients::connect(&runtime, &server, agents)?;
+    let clients = clients.talk(&runtime, (REPORT, ANSWER), (EVERY, EVERY))?;
+    let since = proc.cpu()?;
+    let _clients = clients.talk(&runtime, (REPORT, ANSWER), (EVERY, LONG))?;
+    Ok(Cost {
+        cpu: proc.cpu()? - since,
+        memory: (before, proc.pss()?),
+    })
+}
+
+/// An agent that has 1,000,000 outcomes to tell and nobody to tell them.
+fn buffered(place: &Place) -> Result<Figure> {
+    let dir = place.fresh()?;
+    let data = dir.path().join("agent");
+    resync::copy_tree(&resync::filled(place)?.join("agent"), &data)?;
+    let gateway = Gateway::start(&data, &["--coordinator", "127.0.0.1:9"])?;
+    std::thread::sleep(SETTLE);
+    let pss = Proc::of(gateway.pid()).pss()? / 1e6;
+    let (what, goal) = ("agent, 1,000,000 outcomes", Goal::AtMost(24.0));
+    Ok(Figure::alone("fleet", what, "MB", pss, goal))
+}
