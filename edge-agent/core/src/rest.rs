@@ -312,8 +312,8 @@ impl State {
         }
     }
 
-    /// Puts every slice to rest that may; workflows that no other slice needs are packed. Only right
-    /// behind a snapshot, when no row is left to be written.
+    /// Puts every slice to rest that may; workflows that no other slice needs are packed. Only
+    /// right behind a snapshot, when no row is left to be written.
     pub(crate) fn rest(&mut self) {
         let may = |slice: &&Slice| self.may_rest(slice);
         let slices: Vec<SliceRef> = self.slices.values().filter(may).map(|s| s.id).collect();

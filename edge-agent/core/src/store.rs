@@ -74,8 +74,8 @@ pub trait Store {
     /// [`StoreError`].
     fn load(&mut self) -> Result<Loaded, StoreError>;
 
-    /// Calls `each` with name and bytes of every row of the snapshot whose name begins with `prefix`,
-    /// by name.
+    /// Calls `each` with name and bytes of every row of the snapshot whose name begins with
+    /// `prefix`, by name.
     ///
     /// # Errors
     /// [`StoreError`].
