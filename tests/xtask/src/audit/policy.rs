@@ -111,8 +111,8 @@ pub(crate) const OWNED: &[Owned] = &[
     },
     Owned {
         name: "quinn",
-        owners: &["link", "edge-agent", "cloud", "e2e"],
-        reason: "the link belongs to the two shells",
+        owners: &["link", "edge-agent", "cloud", "e2e", "bench"],
+        reason: "the link belongs to the two shells; tests speak to it and measure beside it",
     },
     Owned {
         name: "axum",
