@@ -234,12 +234,11 @@ impl State {
     /// A workflow that is known here.
     #[must_use]
     pub fn workflow(&self, hash: Hash) -> Option<Arc<Workflow>> {
-        let unpack = |packed: &Box<[u8]>| {
-            let (workflow, _) = codec::unpack(packed).ok()?;
-            Some(Arc::new(workflow))
-        };
-        let open = self.workflows.get(&hash).cloned();
-        open.or_else(|| self.packed.get(&hash).and_then(unpack))
+        if let Some(open) = self.workflows.get(&hash) {
+            return Some(open.clone());
+        }
+        let (workflow, _) = codec::unpack(self.packed.get(&hash)?).ok()?;
+        Some(Arc::new(workflow))
     }
 
     /// The same, packed.

@@ -165,7 +165,9 @@ fn rows<S: Store>(
 fn row<S: Store>(store: &mut S, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let mut found = None;
     rows(store, name, |other, bytes| {
-        found = found.take().or((other == name).then(|| bytes.to_vec()));
+        if other == name {
+            found = Some(bytes.to_vec());
+        }
         Ok(())
     })?;
     Ok(found)

@@ -217,11 +217,8 @@ impl State {
                 reason,
             } => {
                 if let Some(pos) = self.slice_at(*slice).and_then(|held| held.position(*task)) {
-                    let at = TaskKey {
-                        slice: key(*slice),
-                        pos,
-                    };
-                    self.moved(at, *to, *reason, fact.at, touch);
+                    let slice = key(*slice);
+                    self.moved(TaskKey { slice, pos }, *to, *reason, fact.at, touch);
                 }
             }
             Body::CancelDone { slice } => {
