@@ -8,15 +8,16 @@ use crate::caller;
 use crate::clock;
 use cloud_core::access::{Caller, Tokens};
 use cloud_core::engine::Engine;
-use cloud_core::event::{Conn, Input, Output, Refused, Reply, Request, RequestId};
+use cloud_core::event::{About, Conn, Input, Output, Refused, Reply, Request, RequestId};
 use cloud_core::store::Store;
-use shared::ids::Hash;
+use shared::ids::{Hash, NodeId, RunId};
 use shared::time::Mono;
 use shared::wire::Down;
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::field::display;
 
 /// Inputs that wait for the engine; senders wait when it is full.
 const QUEUE: usize = 4096;
@@ -78,13 +79,18 @@ impl Handle {
     /// [`Stopping`].
     pub async fn ask(&self, request: Request) -> Result<Reply, Stopping> {
         let (reply, answer) = oneshot::channel();
+        let asked = Asked::of(&request);
         let message = Message::Request {
             request: Box::new(request),
             caller: caller::current(),
             reply,
         };
         self.queue.send(message).await.map_err(|_| Stopping)?;
-        answer.await.map_err(|_| Stopping)
+        let reply = answer.await.map_err(|_| Stopping)?;
+        if let Some(asked) = asked {
+            asked.log(&reply);
+        }
+        Ok(reply)
     }
 
     /// Tells of something that happened; waits while the engine has too much to do.
@@ -141,6 +147,54 @@ impl Handle {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
+    }
+}
+
+/// A request that changes something, for the log.
+struct Asked {
+    what: &'static str,
+    run: Option<RunId>,
+    node: Option<NodeId>,
+    name: Option<String>,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Option<Self> {
+        let action = request.action()?;
+        let (mut run, mut node, mut name) = (None, None, None);
+        match action.about {
+            About::Run(about) => run = Some(about),
+            About::Node(about) => node = Some(about),
+            About::Name(about) => name = Some(about.to_owned()),
+        }
+        let what = action.what;
+        Some(Self {
+            what,
+            run,
+            node,
+            name,
+        })
+    }
+
+    fn log(self, reply: &Reply) {
+        let run = match reply {
+            // of the first submission with its key
+            Reply::Submitted(run) => Some(*run),
+            _ => self.run,
+        };
+        let refused = match reply {
+            Reply::Refused(why) => Some(why.to_string()),
+            _ => None,
+        };
+        let (run, node) = (run.map(display), self.node.map(display));
+        tracing::info!(
+            what = self.what,
+            run,
+            node,
+            name = self.name,
+            refused,
+            "asked"
+        );
     }
 }
 

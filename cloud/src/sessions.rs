@@ -143,7 +143,7 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         );
         return Err(LinkError::Ended);
     };
-    let conn = Conn(app.next_connection());
+    let (conn, number) = (Conn(app.next_connection()), hello.session);
     let (to, from) = mpsc::channel(SESSION_QUEUE);
     let mine = (hello.incarnation, to.downgrade());
     let input = Input::Hello {
@@ -164,6 +164,7 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         app,
         conn,
         node,
+        number,
         connection: &connection,
         welcomed: Some((welcomed, mine.0, mine.1)),
     };
@@ -177,7 +178,13 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         .err()
         .map_or_else(|| "closed here".to_owned(), |error| chain(&error));
     connection.close(Close::Done, "the session has ended");
-    tracing::info!(node = name, session = conn.0, why, "a session ended");
+    tracing::info!(
+        node = name,
+        session = number,
+        conn = conn.0,
+        why,
+        "a session ended"
+    );
     // When the engine has stopped nobody needs to know.
     let _ = app.engine.tell(Input::Gone { conn, why }).await;
     Ok(())
@@ -236,6 +243,8 @@ struct Sender<'a> {
     app: &'a Arc<App>,
     conn: Conn,
     node: NodeId,
+    /// The number that the agent gave the session.
+    number: u64,
     connection: &'a Connection,
     welcomed: Option<Welcomed>,
 }
@@ -289,7 +298,8 @@ impl Sender<'_> {
         self.app
             .sessions
             .insert(self.node, self.conn, self.connection.clone());
-        tracing::info!(node = %self.node, session = self.conn.0, from = %self.connection.address(),
+        let from = self.connection.address();
+        tracing::info!(node = %self.node, session = self.number, conn = self.conn.0, %from,
             "a session began");
         tokio::spawn(files(self.app.clone(), self.connection.clone()));
     }

@@ -315,7 +315,7 @@ impl Link {
         };
         let task = tokio::spawn(async move {
             let why = talk.run().await;
-            tracing::info!(session = number, %why, "the link is down");
+            tracing::info!(session = number, why, "the link is down");
         });
         self.session = Some(Session {
             number,
@@ -377,11 +377,12 @@ impl Link {
     }
 
     fn upload(&self, hash: Hash) {
+        let session = self.session.as_ref().map(|session| session.number);
         let (files, handle) = (self.options.files.clone(), self.handle.clone());
         let connection = self.connection();
         tokio::spawn(async move {
             let failed = |here: bool, why: String| {
-                tracing::warn!(%hash, why, "a file could not be brought");
+                tracing::warn!(session, %hash, why, "a file could not be brought");
                 Event::NotUploaded { hash, here, why }
             };
             let event = match connection {

@@ -213,7 +213,7 @@ fn start_log(settings: &Settings) {
         .with_writer(io::stderr);
     // A second start within one process keeps the first log.
     let _ = match settings.log_json {
-        true => builder.json().try_init(),
+        true => builder.json().with_span_list(false).try_init(),
         false => builder.try_init(),
     };
 }

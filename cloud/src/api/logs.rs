@@ -55,11 +55,16 @@ pub(super) async fn logs(
         return Err(offline(&node, &task));
     };
     let answer = connection.ask_log(&ask).await.map_err(|error| {
-        let what = format!(
-            "{} did not give the log: {}",
-            node.name,
-            crate::sessions::chain(&error)
+        let error = crate::sessions::chain(&error);
+        tracing::warn!(
+            run = %ask.run,
+            task = task.task,
+            epoch = ask.epoch,
+            attempt = ask.number,
+            error,
+            "a log did not come"
         );
+        let what = format!("{} did not give the log: {error}", node.name);
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, what).hint(there(&task))
     })?;
     match answer {

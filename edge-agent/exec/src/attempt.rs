@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
 use shared::explain::Reason;
 use shared::fact::OutputFile;
+use shared::ids::AttemptRef;
 use shared::time::{Mono, Now, Span, Unix};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -160,6 +161,36 @@ pub(crate) fn run(
     launch: &Launch,
     sink: &dyn Fn(Event),
 ) -> Ended {
+    let AttemptRef { slice, number, .. } = launch.attempt;
+    // Every line about the attempt names it.
+    let span = tracing::error_span!(
+        "attempt",
+        run = %slice.run,
+        task = launch.task.id,
+        epoch = slice.epoch.0,
+        attempt = number
+    );
+    let ended = span.in_scope(|| carry(node, bench, control, launch, sink));
+    span.in_scope(|| tell(&ended));
+    ended
+}
+
+/// Failures are rare enough to be told each.
+fn tell(ended: &Ended) {
+    let (exit, text) = (ended.exit, ended.text.as_str());
+    match ended.reason {
+        Reason::ExitedZero => tracing::debug!("succeeded"),
+        reason => tracing::info!(reason = reason.text(), exit, text, "did not succeed"),
+    }
+}
+
+fn carry(
+    node: &Node,
+    bench: &mut Bench,
+    control: &Control,
+    launch: &Launch,
+    sink: &dyn Fn(Event),
+) -> Ended {
     if let Some(order) = control.take() {
         return not_begun(launch, order.why, "stopped before it began".to_owned());
     }
@@ -169,6 +200,7 @@ pub(crate) fn run(
         Ok(begun) => begun,
         Err(trouble) => return not_begun(launch, trouble.reason, trouble.text),
     };
+    tracing::debug!(pid = running.pid.as_raw_nonzero().get(), "began");
     // while it runs
     bench.prepare();
     running.watch(bench, sink);

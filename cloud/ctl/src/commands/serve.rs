@@ -122,7 +122,7 @@ fn start_log(configured: &Configured, out: &Output) {
         .with_ansi(out.live && std::io::stderr().is_terminal());
     // A second log in one process (a test, the demo) keeps the first one's settings.
     let started = match configured.log_json {
-        true => log.json().try_init(),
+        true => log.json().with_span_list(false).try_init(),
         false => log.try_init(),
     };
     drop(started);
