@@ -138,6 +138,8 @@ states! {
         SpreadOut = "spread_out",
         /// Chosen: the node of a task that it must be with.
         NextToTask = "next_to_task",
+        /// A person keeps new work off the node.
+        NodeClosed = "node_closed",
     }
 }
 

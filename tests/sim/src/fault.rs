@@ -132,6 +132,16 @@ kinds! {
     TelemetryThinned = "telemetry_thinned",
     /// A gateway started with a store that had been cut to nothing, its identity beside it.
     StoreCut = "store_cut",
+    /// An operator kept new work off a node.
+    Cordoned = "cordoned",
+    /// An operator drained a node.
+    Drained = "drained",
+    /// An operator drained a node that was away.
+    DrainedAway = "drained_away",
+    /// An operator tainted a node.
+    Tainted = "tainted",
+    /// An operator changed a label of a node.
+    Labelled = "labelled",
 }
 
 impl Kind {

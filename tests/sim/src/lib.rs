@@ -16,6 +16,7 @@ pub mod measure;
 pub mod medium;
 pub mod model;
 pub mod net;
+pub mod operate;
 pub mod people;
 pub mod plan;
 pub mod queue;

@@ -38,6 +38,8 @@ pub enum Purpose {
     Watch,
     /// For the checkers, who wait for it.
     View,
+    /// What is left on a drained node.
+    Left,
 }
 
 /// A request that is not answered.
@@ -66,6 +68,8 @@ pub enum Deed {
     AnswerThere,
     /// Change a setting, drawn by this number.
     Configure(u64),
+    /// Cordon, drain, label or taint a node, or end that, drawn by this number.
+    Operate(u64),
 }
 
 /// Requests under way.
@@ -95,6 +99,8 @@ pub struct People {
     pub cancelled: std::collections::BTreeSet<RunId>,
     /// Tasks that a person let run again.
     pub resumed: std::collections::BTreeSet<(RunId, shared::ids::TaskIdx)>,
+    /// What people keep off nodes, as far as they were told that it holds.
+    pub closed: crate::operate::Closed,
 }
 
 impl World {
@@ -182,6 +188,7 @@ impl World {
     pub fn ask(&mut self, request: Request, purpose: Purpose) {
         self.people.last += 1;
         let id = self.people.last;
+        self.people.closed.asked(&request);
         let ask = Ask { request, purpose };
         self.people.asks.insert(id, ask);
         self.ask_again(id);
@@ -234,6 +241,7 @@ impl World {
             return;
         }
         crate::check::recorded::on_answer(self, &ask.request, &reply);
+        self.operated(&ask.request, &reply);
         match (ask.purpose, reply) {
             (Purpose::Enrol(m), Reply::Enrolled(node)) => self.enrolled(m, node),
             (Purpose::Enrol(m), Reply::Refused(Refused::Token(_))) => {
@@ -256,6 +264,7 @@ impl World {
             }
             (Purpose::Tidy, Reply::Nodes(nodes)) => self.tidy(&nodes),
             (Purpose::Questions, Reply::Waits(waits)) => self.answer_there(&waits),
+            (Purpose::Left, Reply::NodeWork(work)) => crate::check::placed::on_left(self, &work),
             (Purpose::Watch, reply) => crate::check::on_view(self, &reply),
             (Purpose::View, reply) => {
                 crate::check::on_view(self, &reply);
@@ -317,6 +326,10 @@ impl World {
         for n in 0..dice.below(6) {
             deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Configure(n)));
         }
+        let mut dice = self.dice.people.fork("operate", 0);
+        for n in 0..dice.below(10) {
+            deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Operate(n)));
+        }
         for (at, deed) in deeds {
             let position = self.people.deeds.len();
             self.people.deeds.push(deed);
@@ -334,6 +347,7 @@ impl World {
             Deed::Answer(m) => self.answer(m),
             Deed::AnswerThere => self.ask(Request::Waits, Purpose::Questions),
             Deed::Configure(n) => self.configure(n),
+            Deed::Operate(n) => self.operate(n),
         }
     }
 
@@ -560,9 +574,10 @@ impl World {
         }
     }
 
-    /// An operator frees what is in quarantine and ends the hold for what is gone.
+    /// An operator frees what is in quarantine, and gives nodes work again.
     fn tidy(&mut self, nodes: &[view::Node]) {
         for node in nodes {
+            self.open_node(node);
             let by = "operator".to_owned();
             if node.state == "quarantined" {
                 self.trace

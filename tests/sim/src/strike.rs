@@ -430,6 +430,7 @@ impl World {
         self.cloud.truth = image.truth;
         self.cloud.files.extend(image.files);
         self.cloud.went_back = true;
+        self.people.closed.forget();
         if grown {
             self.happened(Kind::CoordinatorWentBack);
         }

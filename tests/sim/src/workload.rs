@@ -123,6 +123,9 @@ impl Habit {
     }
 }
 
+/// Taints that operators give to nodes.
+pub const TAINTS: [&str; 2] = ["hot", "slow"];
+
 /// What a workload is drawn within.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
@@ -194,7 +197,14 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
     let shape = Shape::draw(rng, scope, alone, size);
     for position in 0..size {
         let habit = shape.habit(rng);
-        let task = shape.task(rng, position, &tasks, &habit);
+        let mut task = shape.task(rng, position, &tasks, &habit);
+        if !alone {
+            shun(
+                &mut task.placement,
+                &mut rng.fork("shun", position as u64),
+                position,
+            );
+        }
         habits.push(habit);
         tasks.push(task);
     }
@@ -441,6 +451,21 @@ impl Shape {
             lost_after,
             replace: lost_after.is_some() && side_effects != SideEffects::AtMostOnce,
         }
+    }
+}
+
+/// Some tasks mind no taint, are spread, or keep away from another one.
+fn shun(placement: &mut Placement, rng: &mut Rng, position: usize) {
+    placement.tolerations = match rng.below(8) {
+        0 => vec!["*".to_owned()],
+        1 => vec![TAINTS[rng.below(2) as usize].to_owned()],
+        _ => Vec::new(),
+    };
+    let label = ["node", "site"][rng.below(2) as usize];
+    placement.spread = rng.chance(60).then(|| label.to_owned());
+    if position > 0 && rng.chance(10) {
+        let other = TaskIdx(rng.below(position as u64) as u32);
+        placement.anti_affinity = vec![(other, other)];
     }
 }
 

@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub enum Ev {
     /// The agent of a machine takes its step.
     Step(usize, u64),
+    /// Somebody looks at what is left on a drained node.
+    LookLeft(usize),
     /// The agent of a machine wanted to be woken.
     Wake(usize, u64),
     /// The agent of a machine starts.
@@ -310,6 +312,7 @@ impl World {
             Ev::Forget(m) => self.forget_node(m),
             Ev::Person(position) => self.person(position),
             Ev::AskAgain(id) => self.ask_again(id),
+            Ev::LookLeft(m) => self.look_left(m),
             Ev::Look => self.look(),
         }
     }

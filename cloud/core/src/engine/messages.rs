@@ -10,7 +10,7 @@ use crate::store::{AggregateId, Store, StoreError};
 use shared::directive::{Assign, Body};
 use shared::explain::Reason;
 use shared::fact::Fact;
-use shared::ids::{Incarnation, NodeId, RunId};
+use shared::ids::{Epoch, Incarnation, NodeId, RunId};
 use shared::time::Span;
 use shared::wire::LogId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -305,9 +305,14 @@ impl<S: Store> Engine<S> {
         };
         let fx = self.effects.entry(AggregateId::Node(id)).or_default();
         let slice = assign.slice;
-        if node.forgotten.is_some() || node.incarnation != Some(incarnation) {
+        // one of an older generation may have been under way when the store went back
+        let known = node.slices.get(&(slice.run, slice.slice)) == Some(&slice.epoch)
+            || slice.epoch < Epoch::new(self.fleet.generation, 0);
+        let closed = node.closed_by().is_some() && !known;
+        if node.forgotten.is_some() || node.incarnation != Some(incarnation) || closed {
             let why = match node.forgotten {
                 Some(_) => Reason::NodeForgotten,
+                None if closed => Reason::NodeClosed,
                 None => Reason::NodeReimaged,
             };
             let message = Message::AssignRefused { slice, why };

@@ -13,6 +13,7 @@ pub mod measured;
 pub mod no_invented_history;
 pub mod no_offline_mode;
 pub mod one_owner;
+pub mod placed;
 pub mod recorded;
 
 use crate::fault::Kind;
@@ -39,6 +40,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("explained", explained::DEFINITION),
     ("recorded", recorded::DEFINITION),
     ("measured", measured::DEFINITION),
+    ("placed", placed::DEFINITION),
 ];
 
 /// Once a minute.
@@ -100,4 +102,5 @@ fn count_answers(world: &mut World, m: usize, before: usize) {
 /// A commit of the coordinator is done.
 pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     applied_once_in_order::on_cloud_commit(world, transactions);
+    placed::on_cloud_commit(world, transactions);
 }
