@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// So long after a drain somebody looks at what is left.
 const LOOK_AFTER: u64 = 10 * MIN;
 
-/// What was promised to people, and is not taken back: they were told so, and asked for nothing else
-/// since.
+/// What was promised to people, and is not taken back: they were told so, and asked for nothing
+/// else since.
 #[derive(Debug, Default)]
 pub struct Closed {
     /// Nodes that are given no new work.
