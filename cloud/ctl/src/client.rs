@@ -257,13 +257,19 @@ impl Client {
             "cannot reach the coordinator at {}: {why}",
             self.target.borrow().base
         );
-        Failure::new(Code::Unreachable, what).hint(match error {
-            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
+        let distrusted = match error {
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
+            // what TLS says of a certificate comes as an error of the stream
+            ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        };
+        Failure::new(Code::Unreachable, what).hint(match distrusted {
+            true => {
                 "the API's certificate must come from a file in --ca (or DRIFTLESS_CA), and name \
                  this host: authority/authority.crt in the coordinator's data directory is the \
                  fleet's"
             }
-            _ => {
+            false => {
                 "does `driftless serve` run there? name another with --api HOST:PORT or --data DIR"
             }
         })

@@ -678,7 +678,9 @@ pub fn serve_args(data: &Path, listen: SocketAddr, api: SocketAddr) -> Vec<OsStr
 fn addresses(base: &Path) -> (SocketAddr, SocketAddr) {
     let read = |name: &str| {
         let text = fs::read_to_string(base.join("coordinator").join(name)).ok()?;
-        text.trim().parse().ok()
+        // with TLS the API's is a URL
+        let address = text.trim().trim_start_matches("https://");
+        address.parse().ok()
     };
     wait_for("the coordinator", || {
         Some((read("quic.addr")?, read("api.addr")?))
