@@ -198,7 +198,14 @@ enum Command {
         #[arg(long = "input", value_name = "NAME=VALUE")]
         input: Vec<String>,
     },
-    /// Let a paused run, or a paused or lost task, go on.
+    /// Let a paused, lost or failed task run again, and what fell with it wait for it again.
+    Retry {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+    },
+    /// Let a paused run, or a paused, lost or failed task, go on.
     Resume {
         /// A run, or the unique beginning of its id.
         run: String,
@@ -270,7 +277,8 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             input,
         } => commands::answer(&common, run, task, answer == "yes", &input),
         Command::Pause { run } => commands::pause(&common, run, true),
-        Command::Resume {
+        Command::Retry { run, task }
+        | Command::Resume {
             run,
             task: Some(task),
         } => commands::resume(&common, run, task),

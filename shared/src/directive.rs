@@ -96,6 +96,14 @@ pub enum Body {
     /// 9: what holds where specifications say nothing, from now on; it replaces what was said
     /// before.
     Configure(Scheduler),
+    /// 10: the run was over and a person lets some of it run again: a cancel before this no longer
+    /// stands.
+    Retry {
+        /// The run.
+        run: RunId,
+        /// Who.
+        by: String,
+    },
 }
 
 impl Body {

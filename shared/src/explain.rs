@@ -140,6 +140,8 @@ states! {
         NextToTask = "next_to_task",
         /// A person keeps new work off the node.
         NodeClosed = "node_closed",
+        /// A person let what had ended run again.
+        RetriedByPerson = "retried_by_person",
     }
 }
 

@@ -28,8 +28,10 @@ pub const TELEMETRY: u64 = 2;
 pub const BACKUPS: u64 = 4;
 /// Feature: the agent follows the directive `configure`.
 pub const CONFIGURE: u64 = 8;
+/// Feature: the agent follows the directive `retry`.
+pub const RETRY: u64 = 16;
 /// Features of this build, one bit each; what both have is used.
-pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS | CONFIGURE;
+pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS | CONFIGURE | RETRY;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -243,6 +243,20 @@ pub enum Request {
         /// Who.
         by: String,
     },
+    /// Let what failed of a run (or a task and all behind it) run again.
+    Retry {
+        /// The run.
+        run: RunId,
+        /// The task's id in the specification; without it all that failed.
+        from: Option<String>,
+        /// Who.
+        by: String,
+    },
+    /// What was recorded and not applied, newest first.
+    Conflicts {
+        /// Of this run only.
+        run: Option<RunId>,
+    },
     /// Answer a question of a task.
     Answer {
         /// The run.
@@ -506,6 +520,8 @@ pub enum Reply {
     Node(Box<view::Node>),
     /// Waits.
     Waits(Vec<view::Wait>),
+    /// What was recorded and not applied.
+    Conflicts(Vec<view::Conflict>),
     /// Runs that changed, and the version to ask with next.
     Changed {
         /// To be given the next time.

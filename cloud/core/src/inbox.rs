@@ -207,6 +207,13 @@ pub enum Message {
         /// Name of the schedule.
         name: String,
     },
+    /// run → node: a cancel of the run no longer stands, it runs again.
+    Retry {
+        /// The run.
+        run: RunId,
+        /// Who.
+        by: String,
+    },
 }
 
 /// What a person had asked of a run.

@@ -379,6 +379,14 @@ impl Node {
             if let fact::Body::Accepted { slice } = &fact.body {
                 self.accepted.insert((slice.run, slice.slice));
             }
+            // with its last slice of a run a node lets its workflow go
+            if let fact::Body::Released { slice, .. }
+            | fact::Body::Refused {
+                slice: Some(slice), ..
+            } = &fact.body
+            {
+                self.workflows.remove(&slice.run);
+            }
             // what a gateway runs of its own, or again because a person said so, is lost with it
             // like what it was given
             if let fact::Body::Submitted { slice, .. }

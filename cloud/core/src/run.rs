@@ -13,6 +13,7 @@ mod leave;
 pub mod moves;
 pub mod place;
 pub mod requests;
+pub mod retry;
 pub mod rules;
 
 use crate::effects::Effects;
@@ -194,6 +195,14 @@ pub struct RunHead {
     pub answers: BTreeMap<TaskIdx, Vec<answers::Given>>,
     /// When it was last asked to stand still or to go on.
     pub pause_asked: Unix,
+    /// A person's retry that waits for nodes.
+    pub retry: Option<retry::Retry>,
+    /// Failures of tasks that use up no retry, since a person let them run again after those.
+    pub forgiven: BTreeMap<TaskIdx, u32>,
+    /// What the last of `conflicts` are about, newest last.
+    pub abouts: VecDeque<About>,
+    /// Lives of nodes that were declared gone, or replaced, when it was over.
+    pub gone_logs: BTreeSet<LogId>,
 }
 
 /// A fact that is recorded and changed nothing.
@@ -207,6 +216,17 @@ pub struct Conflict {
     pub at: Unix,
     /// Why it was not applied.
     pub reason: Reason,
+}
+
+/// What a fact that changed nothing is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct About {
+    /// Its slice.
+    pub slice: Option<SliceRef>,
+    /// Its task.
+    pub task: Option<TaskIdx>,
+    /// Number of its attempt.
+    pub attempt: Option<u32>,
 }
 
 /// An attempt as its facts tell it.
@@ -432,6 +452,10 @@ impl Run {
             asking: BTreeMap::new(),
             answers: BTreeMap::new(),
             pause_asked: Unix::default(),
+            retry: None,
+            forgiven: BTreeMap::new(),
+            abouts: VecDeque::new(),
+            gone_logs: BTreeSet::new(),
         };
         Self {
             id,
@@ -512,6 +536,7 @@ impl Run {
 
     /// Gives a task to a slice (or to none) and keeps all counts right.
     pub fn own(&mut self, task: TaskIdx, slice: u32) {
+        let forgiven = self.head.forgiven.get(&task).copied().unwrap_or(0);
         let Some(body) = &mut self.body else { return };
         let row = &mut body.tasks[task.0 as usize];
         let open = u32::from(!row.state.is_final());
@@ -524,7 +549,7 @@ impl Run {
             None => self.head.unplaced += open,
         }
         row.slice = slice;
-        row.used = row.failed();
+        row.used = row.failed().saturating_sub(forgiven);
         row.attempts = 0;
         body.touch(task);
     }
@@ -575,7 +600,7 @@ impl Run {
         let head = &self.head;
         if !head.known {
             RunState::UnknownRun
-        } else if self.open() == 0 {
+        } else if self.open() == 0 && head.retry.is_none() {
             if self.count(Cancelled) > 0 {
                 RunState::Cancelled
             } else if self.count(Failed) > 0 {

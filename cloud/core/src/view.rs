@@ -79,9 +79,21 @@ pub struct Run {
 /// A fact that was recorded and changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
+    /// The run.
+    #[serde(default)]
+    pub run: Option<RunId>,
+    /// The task, if it is about one.
+    #[serde(default)]
+    pub task: Option<String>,
     /// Name of the node.
     pub node: String,
-    /// Its number.
+    /// Epoch of the slice that it is about.
+    #[serde(default)]
+    pub epoch: Option<u64>,
+    /// Number of the attempt, if it is about one.
+    #[serde(default)]
+    pub number: Option<u32>,
+    /// Number of the fact.
     pub fact: u64,
     /// When it happened, by the node's wall clock.
     pub at: Unix,

@@ -2,7 +2,7 @@
 //! stand beside what it does, in `commands`.
 
 use crate::commands::{
-    access, answer, audit, backup, cert, config, doctor, events, node, run, schedule, serve, spec,
+    access, answer, audit, backup, cert, config, conflicts, doctor, events, node, run, schedule, serve, spec,
     submit, task, telemetry, token, waits,
 };
 use clap::{Args, Parser, Subcommand};
@@ -107,6 +107,9 @@ pub(crate) enum Command {
     /// Make, check and restore backups of the coordinator.
     #[command(subcommand)]
     Backup(backup::Command),
+    /// See what was recorded and not applied.
+    #[command(subcommand)]
+    Conflicts(conflicts::Command),
     /// Check a specification and print it with every default filled in.
     Lint(spec::Lint),
     /// Show the tasks of a specification and their edges.
@@ -182,6 +185,11 @@ mod tests {
             "driftless answer 4f release yes --input batch=7",
             "driftless doctor --json",
             "driftless cert list --expiring-within 30d",
+            "driftless run retry 4f --failed",
+            "driftless run retry 4f --from train",
+            "driftless run forget 4f",
+            "driftless task history 4f clean",
+            "driftless conflicts list --run 4f --json",
             "driftless node list",
             "driftless node get gw-7",
             "driftless node forget gw-7",

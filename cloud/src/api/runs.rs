@@ -74,7 +74,7 @@ pub(super) async fn list(
     }
 }
 
-async fn one(app: &App, run: RunId) -> Result<Run, ApiError> {
+pub(super) async fn one(app: &App, run: RunId) -> Result<Run, ApiError> {
     match app.engine.ask(Request::Run { run }).await? {
         Reply::Run(run) => Ok(*run),
         Reply::Refused(refused @ Refused::NotFound { .. }) => {

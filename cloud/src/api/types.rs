@@ -209,6 +209,29 @@ pub struct Taints {
     pub remove: Vec<String>,
 }
 
+/// What is to run again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRetry {
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+    /// This task and all behind it; all that failed if absent.
+    #[serde(default)]
+    pub from: Option<String>,
+}
+
+/// How far a run is forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgetting {
+    /// The run.
+    pub id: shared::ids::RunId,
+    /// Nothing of it is left.
+    pub forgotten: bool,
+    /// What is waited for, for people.
+    pub requests: Vec<String>,
+}
+
 /// One line of a watch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {

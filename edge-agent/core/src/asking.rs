@@ -16,6 +16,15 @@ use std::collections::BTreeMap;
 const ANSWERS: usize = 8;
 
 impl State {
+    /// A cancel of a run no longer stands: a person lets some of it run again.
+    pub(crate) fn lift_cancel(&mut self, run: RunId, touch: &mut Touch) -> Option<Open> {
+        if let Some(held) = self.runs.get_mut(&run) {
+            held.cancel = None;
+            touch.rows.insert(Row::Run(run));
+        }
+        None
+    }
+
     /// A question was answered: the task ends with the answer that counts.
     pub(crate) fn answered(
         &mut self,

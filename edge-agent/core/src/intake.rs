@@ -331,9 +331,10 @@ impl Agent {
             .get(&key.slice)
             .ok_or("the slice is gone")?;
         let (id, state) = (slice.id, slice.slot(key.pos).state);
-        if !matches!(state, TaskState::Paused | TaskState::Lost) {
+        use TaskState::{Failed, Lost, Paused};
+        if !matches!(state, Paused | Lost | Failed) {
             return Err(format!(
-                "the task is {state}; only a paused or lost one can be resumed"
+                "the task is {state}; only a paused, lost or failed one runs again"
             ));
         }
         let (to, reason) = (TaskState::Ready, Reason::ResumedByPerson);

@@ -290,6 +290,7 @@ impl State {
             Some(Body::Release { slice }) => self.release(*slice, touch),
             Some(Body::Forget { run }) => self.forget(*run, touch),
             Some(Body::Reset { slices, .. }) => self.reset(slices),
+            Some(Body::Retry { run, .. }) => self.lift_cancel(*run, touch),
             Some(Body::Answer {
                 slice,
                 task,

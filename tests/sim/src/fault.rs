@@ -124,6 +124,8 @@ kinds! {
     Resumed = "resumed",
     /// A question of a task was answered.
     Answered = "answered",
+    /// A person let a run that was over run again.
+    Retried = "retried",
     /// An answer came from the coordinator when another one counted already.
     AnsweredTwice = "answered_twice",
     /// An agent died in the middle of a save of telemetry.

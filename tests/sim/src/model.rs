@@ -115,6 +115,7 @@ impl Model {
                 }
             }
             Wanted::Configure(settings) => self.settings = *settings,
+            Wanted::Retry { run, .. } => self.marks(*run).cancelled = false,
             Wanted::Reset { .. } | Wanted::Answer { .. } | Wanted::Schedule { .. } => {}
         }
     }

@@ -34,6 +34,8 @@ pub enum Purpose {
     Tidy,
     /// What waits for a person, to answer questions.
     Questions,
+    /// That a run runs again.
+    Retry(RunId),
     /// For the checkers, from time to time.
     Watch,
     /// For the checkers, who wait for it.
@@ -62,6 +64,8 @@ pub enum Deed {
     Pause(usize, bool),
     /// Look for tasks that wait for a person at a gateway.
     Resume(usize),
+    /// Let what failed of a run run again.
+    Retry(usize),
     /// Answer questions at a gateway.
     Answer(usize),
     /// Answer questions at the coordinator.
@@ -263,6 +267,10 @@ impl World {
                 );
             }
             (Purpose::Tidy, Reply::Nodes(nodes)) => self.tidy(&nodes),
+            (Purpose::Retry(run), Reply::Done) => {
+                self.happened(Kind::Retried);
+                self.people.cancelled.remove(&run);
+            }
             (Purpose::Questions, Reply::Waits(waits)) => self.answer_there(&waits),
             (Purpose::Left, Reply::NodeWork(work)) => crate::check::placed::on_left(self, &work),
             (Purpose::Watch, reply) => crate::check::on_view(self, &reply),
@@ -302,6 +310,9 @@ impl World {
             deeds.push((run.at, Deed::Submit(n)));
             if let Some(at) = run.cancel {
                 deeds.push((at, Deed::Cancel(n)));
+            }
+            if let Some(at) = run.retry {
+                deeds.push((at, Deed::Retry(n)));
             }
             if let Some((at, lasts)) = run.pause {
                 deeds.push((at, Deed::Pause(n, true)));
@@ -345,6 +356,7 @@ impl World {
             Deed::Pause(n, on) => self.pause(n, on),
             Deed::Resume(m) => self.resume(m),
             Deed::Answer(m) => self.answer(m),
+            Deed::Retry(n) => self.retry(n),
             Deed::AnswerThere => self.ask(Request::Waits, Purpose::Questions),
             Deed::Configure(n) => self.configure(n),
             Deed::Operate(n) => self.operate(n),
@@ -379,6 +391,25 @@ impl World {
             by: "somebody".to_owned(),
         };
         self.ask(request, Purpose::Act);
+    }
+
+    /// Somebody lets what failed of a run run again, if it is over.
+    fn retry(&mut self, n: usize) {
+        let run = self.plan.runs[n].run;
+        if !self.people.submitted.contains(&run) {
+            return;
+        }
+        let tasks = &self.plan.runs[n].workflow.tasks;
+        let task = self.dice.people.below(tasks.len() as u64) as usize;
+        let named = self.dice.people.chance(300);
+        let from = named.then(|| tasks[task].id.clone());
+        if named {
+            // a person's word lets even what is in doubt run again
+            let task = shared::ids::TaskIdx(task as u32);
+            self.people.resumed.insert((run, task));
+        }
+        let by = "somebody".to_owned();
+        self.ask(Request::Retry { run, from, by }, Purpose::Retry(run));
     }
 
     /// Somebody at gateway `m` answers questions.

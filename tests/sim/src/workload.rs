@@ -30,6 +30,8 @@ pub struct PlannedRun {
     pub cancel: Option<Time>,
     /// When somebody pauses it, and for how long.
     pub pause: Option<(Time, Time)>,
+    /// When somebody lets what failed of it run again.
+    pub retry: Option<Time>,
 }
 
 /// How the attempts of one task behave.
@@ -224,6 +226,7 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
     let cancel = (scope.people && rng.chance(120)).then(|| at + rng.log_range(SEC, HOUR));
     let pause = (scope.people && rng.chance(150))
         .then(|| (at + rng.log_range(SEC, HOUR), rng.log_range(MIN, HOUR)));
+    let retry = (scope.people && rng.chance(400)).then(|| at + rng.log_range(10 * MIN, 4 * HOUR));
     PlannedRun {
         run: RunId(rng.id()),
         at,
@@ -233,6 +236,7 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
         habits,
         cancel,
         pause,
+        retry,
     }
 }
 

@@ -175,6 +175,7 @@ impl<S: Store> Engine<S> {
         let held = run.head.held;
         let fx = self.effects.entry(AggregateId::Run(id)).or_default();
         let result = step(run, at, fx);
+        run.go_on_with_retry(at, fx);
         if run.wants_placement() && (run.head.unplaced != before || held) {
             self.plan.insert(id);
         }

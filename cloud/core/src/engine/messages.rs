@@ -12,7 +12,7 @@ use shared::explain::Reason;
 use shared::fact::Fact;
 use shared::ids::{Epoch, Incarnation, NodeId, RunId};
 use shared::time::Span;
-use shared::wire::LogId;
+use shared::wire::{LogId, RETRY};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl<S: Store> Engine<S> {
@@ -101,15 +101,13 @@ impl<S: Store> Engine<S> {
                     }
                 })?;
             }
-            // nobody reads what a run made that is over
-            Message::NodeLost { .. } if self.is_over(id) => {}
             Message::NodeLost {
                 node,
                 incarnation,
                 why,
             } => {
                 self.step_run(id, |run, at, fx| {
-                    run.node_lost(at, node, incarnation, why, fx);
+                    run.node_gone(at, node, incarnation, why, fx);
                 })?;
             }
             Message::Inventory {
@@ -147,11 +145,6 @@ impl<S: Store> Engine<S> {
             _ => {}
         }
         Ok(())
-    }
-
-    fn is_over(&self, id: RunId) -> bool {
-        let run = self.runs.get(&id);
-        run.is_some_and(|run| run.head.state.is_final())
     }
 
     /// A forgotten run takes nothing in; a node that still has something of it is asked again to
@@ -436,6 +429,8 @@ fn wish(node: &mut Node, from: AggregateId, message: Message) -> Option<Body> {
         Message::Cancel { run, by, why } => Body::Cancel { run, by, why },
         Message::Pause { run, on, by } => Body::Pause { run, on, by },
         Message::Release { slice } => Body::Release { slice },
+        // an agent of the first release does not know it: `Engine::retry` refuses before
+        Message::Retry { run, by } if node.features & RETRY != 0 => Body::Retry { run, by },
         Message::Answer {
             slice,
             task,

@@ -10,6 +10,7 @@ use crate::store::{AggregateId, EventId, Prune, Store, StoreError, request_event
 use shared::ids::{Hash, NodeId, RunId};
 use shared::limits::ENTRY_BYTES;
 use shared::state::TaskState;
+use shared::wire::RETRY;
 
 pub(super) type Answered = Result<Reply, Refused>;
 
@@ -184,6 +185,9 @@ impl<S: Store> Engine<S> {
                 let done = self.step_known(run, |run, fx| run.pause(on, asked, fx))?;
                 (AggregateId::Run(run), done)
             }
+            Request::Retry { run, from, by } => {
+                (AggregateId::Run(run), self.retry(run, from.as_deref(), by)?)
+            }
             Request::Answer {
                 run,
                 task,
@@ -284,6 +288,32 @@ impl<S: Store> Engine<S> {
         Ok(done.unwrap_or(Ok(())).map(|()| Reply::Done))
     }
 
+    fn retry(&mut self, id: RunId, from: Option<&str>, by: String) -> Result<Answered, StoreError> {
+        let (at, why) = (self.now.wall, String::new());
+        let asked = Asked { at, by, why };
+        if let Some(name) = self.keeps_cancel(id) {
+            let text = format!(
+                "the run was cancelled, and the agent of node {name} is too old to let it run \
+                 again there: upgrade it first"
+            );
+            return Ok(Err(Refused::State(text)));
+        }
+        self.step_known(id, |run, fx| {
+            let from = from.map(|id| run.task_named(id).ok_or_else(|| no_task(id)));
+            run.retry(from.transpose()?, asked, fx)
+        })
+    }
+
+    /// A node that knows of the run's cancel and cannot be told that it no longer stands.
+    fn keeps_cancel(&self, id: RunId) -> Option<&str> {
+        let run = self.runs.get(&id)?;
+        run.head.cancel.as_ref()?;
+        let nodes = run.head.slices.iter().map(|s| self.nodes.get(&s.node));
+        let mut nodes = nodes.flatten().filter(|n| n.forgotten.is_none());
+        let old = nodes.find(|n| n.features & RETRY == 0)?;
+        Some(&old.name)
+    }
+
     fn accept_gone(&mut self, node: Option<NodeId>) -> Answered {
         let Some(hold) = &self.fleet.hold else {
             return Err(Refused::State("no hold is in force".to_owned()));
@@ -341,6 +371,9 @@ impl<S: Store> Engine<S> {
         let wanted = |run: &Run| match request {
             Request::Waits | Request::Runs { .. } | Request::RunsChangedSince { .. } => {
                 !run.head.in_doubt.is_empty() || !run.head.asking.is_empty()
+            }
+            Request::Conflicts { run: of } => {
+                of.is_none_or(|of| of == run.id) && !run.head.abouts.is_empty()
             }
             Request::Nodes | Request::Node { .. } => {
                 !run.head.state.is_final() && run.count(TaskState::Running) > 0
@@ -402,6 +435,8 @@ impl<S: Store> Engine<S> {
                 None => Err(no_node(&name)),
             },
             Request::Waits => Ok(Reply::Waits(self.waits())),
+            Request::Conflicts { run: Some(run) } if !self.is_here(run) => Err(no_run(run)),
+            Request::Conflicts { run } => Ok(Reply::Conflicts(self.all_conflicts(run))),
             Request::Access => Ok(Reply::Access(self.view_access())),
             Request::Figures => Ok(Reply::Figures(Box::new(self.figures()))),
             Request::Events { after, limit } => return self.read_events(after, limit),

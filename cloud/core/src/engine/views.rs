@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::waits::question;
-use crate::run::{AttemptRow, Decided, Run, Stage};
+use crate::run::{About, AttemptRow, Decided, Run, Stage};
 use crate::store::Store;
 use crate::view;
 use shared::explain::Reason;
@@ -11,6 +11,8 @@ use shared::state::{NodeState, TaskState};
 use shared::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Conflicts in one answer, at most.
+const CONFLICTS: usize = 10_000;
 /// Silence after which what a node last said is no longer shown as what is.
 const UNKNOWN_AFTER: Span = Span::secs(60);
 
@@ -203,13 +205,37 @@ impl<S: Store> Engine<S> {
     }
 
     fn conflicts(&self, run: &Run) -> Vec<view::Conflict> {
-        let shown = run.head.conflicts.iter().map(|c| view::Conflict {
+        let head = &run.head;
+        let missing = head.conflicts.len().saturating_sub(head.abouts.len());
+        let abouts = std::iter::repeat_n(About::default(), missing);
+        let abouts = abouts.chain(head.abouts.iter().copied());
+        let id_of = |task: TaskIdx| {
+            let body = run.body.as_ref()?;
+            let spec = body.workflow.tasks.get(task.0 as usize)?;
+            Some(spec.id.clone())
+        };
+        let shown = head.conflicts.iter().zip(abouts);
+        let shown = shown.map(|(c, about)| view::Conflict {
+            run: Some(run.id),
+            task: about.task.and_then(id_of),
             node: self.node_name(c.node),
+            epoch: about.slice.map(|slice| slice.epoch.0),
+            number: about.attempt,
             fact: c.fact,
             at: c.at,
             reason: c.reason.text().to_owned(),
         });
         shown.collect()
+    }
+
+    /// What was recorded and not applied, of one run or of all, newest first.
+    pub(super) fn all_conflicts(&self, run: Option<RunId>) -> Vec<view::Conflict> {
+        let wanted = |id: &RunId| run.is_none_or(|run| run == *id);
+        let runs = self.runs.iter().filter(|(id, _)| wanted(id));
+        let mut all: Vec<_> = runs.flat_map(|(_, run)| self.conflicts(run)).collect();
+        all.sort_by(|a, b| (b.at, b.fact, &b.node).cmp(&(a.at, a.fact, &a.node)));
+        all.truncate(CONFLICTS);
+        all
     }
 
     pub(super) fn view_tasks(&self, run: &Run, state: Option<TaskState>) -> Vec<view::Task> {
@@ -237,7 +263,7 @@ impl<S: Store> Engine<S> {
             state: row.state.text().to_owned(),
             overlay: self.overlay(run, row.state, row.reason, owner),
             node: owner.map(|id| self.node_name(id)),
-            attempts: row.failed() + u32::from(row.state == TaskState::Succeeded),
+            attempts: run.used(task) + u32::from(row.state == TaskState::Succeeded),
             outputs: outputs
                 .map(|(spec, file)| view::OutputFile {
                     name: spec.name.clone(),

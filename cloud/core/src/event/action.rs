@@ -62,6 +62,7 @@ impl Request {
                 | Self::Tokens
                 | Self::Backup
                 | Self::Settings { .. }
+                | Self::Conflicts { .. }
                 | Self::RunsChangedSince { .. }
                 | Self::Access
                 | Self::Events { .. }
@@ -97,6 +98,40 @@ impl Request {
         })
     }
 
+    /// The same for what is done to runs.
+    fn action_on_run(&self) -> Option<Action<'_>> {
+        let of = Action::plain;
+        Some(match self {
+            Self::Submit {
+                run,
+                by,
+                idempotency_key,
+                ..
+            } => Action {
+                detail: idempotency_key.clone().unwrap_or_default(),
+                ..of("submit", About::Run(*run), Some(by))
+            },
+            Self::Cancel { run, by, why } => Action {
+                detail: why.clone(),
+                ..of("run cancel", About::Run(*run), Some(by))
+            },
+            Self::Pause { run, on: true, by } => of("run pause", About::Run(*run), Some(by)),
+            Self::Pause { run, by, .. } => of("run resume", About::Run(*run), Some(by)),
+            Self::ForgetRun { run, by } => of("run forget", About::Run(*run), Some(by)),
+            Self::Answer {
+                run, task, yes, by, ..
+            } => Action {
+                detail: format!("{task} {}", if *yes { "yes" } else { "no" }),
+                ..of("answer", About::Run(*run), Some(by))
+            },
+            Self::Retry { run, from, by } => Action {
+                detail: from.clone().unwrap_or_default(),
+                ..of("run retry", About::Run(*run), Some(by))
+            },
+            _ => return None,
+        })
+    }
+
     /// The same for who may join, who may ask, and what is set.
     fn action_on_fleet(&self) -> Option<Action<'_>> {
         let of = Action::plain;
@@ -125,28 +160,12 @@ impl Request {
             | Self::ReleaseQuarantine { .. }
             | Self::Drain { .. }
             | Self::ChangeNode { .. } => return self.action_on_node(),
-            Self::Submit {
-                run,
-                by,
-                idempotency_key,
-                ..
-            } => Action {
-                detail: idempotency_key.clone().unwrap_or_default(),
-                ..of("submit", About::Run(*run), Some(by))
-            },
-            Self::Cancel { run, by, why } => Action {
-                detail: why.clone(),
-                ..of("run cancel", About::Run(*run), Some(by))
-            },
-            Self::Pause { run, on: true, by } => of("run pause", About::Run(*run), Some(by)),
-            Self::Pause { run, by, .. } => of("run resume", About::Run(*run), Some(by)),
-            Self::ForgetRun { run, by } => of("run forget", About::Run(*run), Some(by)),
-            Self::Answer {
-                run, task, yes, by, ..
-            } => Action {
-                detail: format!("{task} {}", if *yes { "yes" } else { "no" }),
-                ..of("answer", About::Run(*run), Some(by))
-            },
+            Self::Submit { .. }
+            | Self::Cancel { .. }
+            | Self::Pause { .. }
+            | Self::ForgetRun { .. }
+            | Self::Retry { .. }
+            | Self::Answer { .. } => return self.action_on_run(),
             Self::AddToken { .. }
             | Self::RevokeToken { .. }
             | Self::AddAccess { .. }
@@ -173,6 +192,7 @@ impl Request {
             | Self::Nodes
             | Self::Node { .. }
             | Self::Waits
+            | Self::Conflicts { .. }
             | Self::RunsChangedSince { .. }
             | Self::Access
             | Self::Events { .. }
@@ -201,6 +221,7 @@ impl Request {
             | Self::ChangeNode { by, .. }
             | Self::ForgetRun { by, .. }
             | Self::Answer { by, .. }
+            | Self::Retry { by, .. }
             | Self::AddAccess { by, .. }
             | Self::RevokeToken { by, .. }
             | Self::CreateSchedule { by, .. }
@@ -223,6 +244,7 @@ impl Request {
             | Self::Node { .. }
             | Self::Waits
             | Self::Settings { .. }
+            | Self::Conflicts { .. }
             | Self::RunsChangedSince { .. }
             | Self::Access
             | Self::Events { .. }

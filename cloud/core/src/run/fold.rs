@@ -1,6 +1,6 @@
 //! Facts into states: in order, each once, and only where slice, epoch, owner and state agree.
 
-use super::{At, AttemptRow, Conflict, HISTORY, Run, Slice, Stage};
+use super::{About, At, AttemptRow, Conflict, HISTORY, Run, Slice, Stage};
 use crate::effects::Effects;
 use crate::inbox::Message;
 use shared::explain::Reason;
@@ -39,7 +39,7 @@ impl Run {
             }
             match self.apply(at, log, fact, &mut turned, fx) {
                 Ok(()) => self.head.applied += 1,
-                Err(why) => self.conflict(log.node, number, fact.at.wall, why),
+                Err(why) => self.conflict(log.node, number, fact, why),
             }
         }
         self.head.folded.insert(log, last);
@@ -88,16 +88,24 @@ impl Run {
     }
 
     /// Remembers a fact that is recorded and changes nothing.
-    pub(super) fn conflict(&mut self, node: NodeId, fact: u64, at: Unix, reason: Reason) {
+    pub(super) fn conflict(&mut self, node: NodeId, number: u64, fact: &Fact, reason: Reason) {
         self.head.not_applied += 1;
         if self.head.conflicts.len() >= CONFLICTS {
             self.head.conflicts.pop_front();
         }
         self.head.conflicts.push_back(Conflict {
             node,
-            fact,
-            at,
+            fact: number,
+            at: fact.at.wall,
             reason,
+        });
+        // a store of an earlier version knows fewer of them
+        while self.head.abouts.len() >= self.head.conflicts.len() {
+            self.head.abouts.pop_front();
+        }
+        self.head.abouts.push_back(About {
+            slice: about(&fact.body),
+            ..task_of(&fact.body)
         });
     }
 
@@ -316,6 +324,9 @@ impl Run {
         if was.is_final() && to.is_final() && was != to {
             return Err(Reason::ImpossibleTransition);
         }
+        if reason == Reason::ResumedByPerson {
+            self.forgive(task);
+        }
         self.set(task, to, Some(reason), wall);
         if was.is_final() != to.is_final() {
             turned.push(task);
@@ -509,5 +520,21 @@ fn about(body: &Body) -> Option<SliceRef> {
         | Body::Released { slice, .. } => Some(*slice),
         Body::Refused { slice, .. } => *slice,
         _ => None,
+    }
+}
+
+/// The task and the attempt that a fact is about.
+fn task_of(body: &Body) -> About {
+    let (task, attempt) = match body {
+        Body::Started { attempt } | Body::Ended { attempt, .. } => {
+            (Some(attempt.task), Some(attempt.number))
+        }
+        Body::Moved { task, .. } | Body::Answered { task, .. } => (Some(*task), None),
+        _ => (None, None),
+    };
+    About {
+        slice: None,
+        task,
+        attempt,
     }
 }

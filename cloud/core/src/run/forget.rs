@@ -98,7 +98,7 @@ impl Run {
         fx: &mut Effects,
     ) {
         for (number, fact) in facts {
-            self.conflict(log.node, number, fact.at.wall, Reason::ForgottenRun);
+            self.conflict(log.node, number, fact, Reason::ForgottenRun);
         }
         let run = self.id;
         self.send(log.node, Message::Unneeded { run }, fx);

@@ -279,7 +279,7 @@ impl Run {
     /// Tasks whose outputs lie only on the node of a slice that was taken away, or nowhere any
     /// more, are done again where `work` needs them. What must not be done again is lost if it is
     /// nowhere, and may come back with its node else.
-    fn redo(&mut self, at: At<'_>, gone: u32, mut work: Vec<TaskIdx>) -> Vec<TaskIdx> {
+    pub(super) fn redo(&mut self, at: At<'_>, gone: u32, mut work: Vec<TaskIdx>) -> Vec<TaskIdx> {
         let mut undone = Vec::new();
         while let Some(task) = work.pop() {
             for dep in self.missing_inputs(at, task, gone) {

@@ -18,10 +18,12 @@ impl Run {
     /// [`Refused::State`] for a run that is over or not known.
     pub fn cancel(&mut self, asked: Asked, fx: &mut Effects) -> Result<(), Refused> {
         self.can_ask("cancelled")?;
+        let at = asked.at;
+        self.drop_retry(at);
         if self.head.cancel.is_some() {
+            self.refresh(at);
             return Ok(());
         }
-        let at = asked.at;
         self.head.cancel = Some(asked);
         if !self.head.held {
             self.cancel_unplaced(at, fx);
@@ -162,7 +164,18 @@ impl Run {
     /// long it was not heard, if that is long.
     #[must_use]
     pub fn requests(&self, silent: &dyn Fn(NodeId) -> Option<String>) -> Vec<String> {
-        let mut out = Vec::new();
+        let mut out: Vec<String> = self.retry_text(silent).into_iter().collect();
+        if self.head.forgetting.is_some() {
+            let left = self.head.unconfirmed.iter();
+            let silent: Vec<String> = left.filter_map(|node| silent(*node)).collect();
+            let n = self.head.unconfirmed.len();
+            let mut text = format!("forget requested, {n} nodes have not confirmed");
+            for silence in silent {
+                text.push_str(", ");
+                text.push_str(&silence);
+            }
+            out.push(text);
+        }
         if self.head.state.is_final() {
             return out;
         }

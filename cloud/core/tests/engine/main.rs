@@ -17,6 +17,7 @@ mod moves;
 mod record;
 mod refusals;
 mod restore;
+mod retries;
 mod runs;
 mod schedules;
 mod sessions;

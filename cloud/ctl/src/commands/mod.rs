@@ -6,8 +6,10 @@ pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod cert;
 pub(crate) mod config;
+pub(crate) mod conflicts;
 pub(crate) mod doctor;
 pub(crate) mod events;
+mod history;
 mod list;
 pub(crate) mod node;
 mod operate;
@@ -47,6 +49,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Answer(command) => answer::run(command, global, out),
         Command::Telemetry(command) => telemetry::run(&command, global, out),
         Command::Schedule(command) => schedule::run(command, global, out),
+        Command::Conflicts(command) => conflicts::run(&command, global, out),
         Command::Waits(command) => waits::run(&command, global, out),
         Command::Backup(command) => backup::run(&command, global, out),
         Command::Lint(args) => spec::lint(&args, out),

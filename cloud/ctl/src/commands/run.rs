@@ -12,7 +12,7 @@ use crate::table::Cell;
 use crate::text::{Style, ago, now, took};
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
-use cloud::api::types::Ask;
+use cloud::api::types::{Ask, Forgetting, NewRetry};
 use cloud_core::view::Run;
 use shared::state::RunState;
 use shared::time::Span;
@@ -64,7 +64,33 @@ pub(crate) enum Command {
         /// The run's id, or the beginning of it
         run: String,
     },
+    /// Let what failed run again, or a task and all behind it; what else succeeded stays.
+    #[command(after_help = RETRY_EXAMPLES)]
+    Retry {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// What failed, was cancelled or is lost, and what fell with it (the default)
+        #[arg(long, conflicts_with = "from")]
+        failed: bool,
+        /// This task, whatever its end, and all behind it
+        #[arg(long, value_name = "TASK")]
+        from: Option<String>,
+    },
+    /// Forget a run that is over, now: first its nodes do, then the coordinator.
+    Forget {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
 }
+
+const RETRY_EXAMPLES: &str = "\
+Examples:
+  driftless run retry 4f1c                    what failed, was cancelled or is lost
+  driftless run retry 4f1c --from train       train and all behind it, also what succeeded
+
+The nodes give up the parts concerned first, and only then does the work start again, at new epochs: a
+node that cannot be reached is waited for, and `run get` shows it. Tasks in doubt (waits list) run again
+only when named. Retries count from the beginning.";
 
 fn run_states() -> PossibleValuesParser {
     PossibleValuesParser::new(RunState::ALL.iter().map(|state| state.text()))
@@ -95,6 +121,8 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
         Command::Cancel { run, reason } => ask(&client, &run, "cancel", reason, out)?,
         Command::Pause { run } => ask(&client, &run, "pause", String::new(), out)?,
         Command::Resume { run } => ask(&client, &run, "resume", String::new(), out)?,
+        Command::Retry { run, from, .. } => retry(&client, &run, from, out)?,
+        Command::Forget { run } => forget(&client, &run, out)?,
     }
     Ok(Code::Done)
 }
@@ -129,6 +157,39 @@ pub(super) fn ended(run: &Run, tell: bool, out: &mut Output) -> Result<Code, Fai
     Ok(code)
 }
 
+fn retry(
+    client: &Client,
+    run: &str,
+    from: Option<String>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let new = NewRetry { by: who(), from };
+    let run: Run = client.post(&format!("/runs/{}/retry", escape(run)), &new)?;
+    told(&run, out)
+}
+
+fn forget(client: &Client, run: &str, out: &mut Output) -> Result<(), Failure> {
+    let ask = Ask {
+        by: who(),
+        why: String::new(),
+    };
+    let path = format!("/runs/{}/forget", escape(run));
+    let answer: Forgetting = client.post(&path, &ask)?;
+    if out.json {
+        return out.object(&answer);
+    }
+    let id = short(&answer.id);
+    if answer.forgotten {
+        out.say(&format!("run {id} is forgotten"));
+    } else {
+        out.say(&format!("run {id} will be forgotten"));
+    }
+    for request in &answer.requests {
+        out.say(&format!("  {}", crate::text::safe(request)));
+    }
+    Ok(())
+}
+
 fn ask(
     client: &Client,
     run: &str,
@@ -138,8 +199,13 @@ fn ask(
 ) -> Result<(), Failure> {
     let ask = Ask { by: who(), why };
     let run: Run = client.post(&format!("/runs/{}/{what}", escape(run)), &ask)?;
+    told(&run, out)
+}
+
+/// What became of a request.
+fn told(run: &Run, out: &mut Output) -> Result<(), Failure> {
     if out.json {
-        return out.object(&run);
+        return out.object(run);
     }
     out.say(&format!("run {} is {}", short(&run.id), run.state));
     for request in &run.requests {

@@ -32,6 +32,9 @@ pub(crate) enum Command {
     Get(TaskName),
     /// Show why a task runs where it runs, or why it does not run yet.
     Explain(TaskName),
+    /// Show all that is known of a task's attempts, over all epochs and nodes: moves, retries,
+    /// answers, and what was recorded and does not count.
+    History(TaskName),
     /// Print what a task wrote, as kept on its gateway.
     Logs {
         #[command(flatten)]
@@ -106,6 +109,7 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
                 show_explain(&explain, out)?
             }
         }
+        Command::History(name) => super::history::show(&client, &name, out)?,
         Command::Logs {
             name,
             stream,
@@ -118,7 +122,7 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
     Ok(Code::Done)
 }
 
-fn path(name: &TaskName) -> String {
+pub(super) fn path(name: &TaskName) -> String {
     format!("/runs/{}/tasks/{}", escape(&name.run), escape(&name.task))
 }
 

@@ -29,6 +29,8 @@ mod record;
 mod refusals;
 #[path = "../../../core/tests/engine/restore.rs"]
 mod restore;
+#[path = "../../../core/tests/engine/retries.rs"]
+mod retries;
 #[path = "../../../core/tests/engine/runs.rs"]
 mod runs;
 #[path = "../../../core/tests/engine/sessions.rs"]

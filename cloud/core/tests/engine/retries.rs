@@ -1,0 +1,247 @@
+//! What ended runs again when a person says so: given up first, then placed at a new epoch.
+
+use crate::common::{Agent, Env, all_done, ended, on, started, task};
+use cloud_core::event::{Refused, Reply, Request};
+use cloud_core::view;
+use shared::directive::Body as Wanted;
+use shared::explain::Reason;
+use shared::fact::Body;
+use shared::ids::{RunId, SliceRef, TaskIdx};
+use shared::state::TaskState;
+use shared::workflow::SideEffects;
+
+fn retry(env: &mut Env, run: RunId, from: Option<&str>) -> Reply {
+    let from = from.map(str::to_owned);
+    let by = "ann".to_owned();
+    env.ask(Request::Retry { run, from, by })
+}
+
+fn refused(reply: &Reply, says: &str) -> bool {
+    matches!(reply, Reply::Refused(Refused::State(why)) if why.contains(says))
+}
+
+fn released(slice: SliceRef) -> Body {
+    Body::Released {
+        slice,
+        in_doubt: Vec::new(),
+    }
+}
+
+fn states(env: &mut Env, run: RunId) -> String {
+    let tasks = match env.ask(Request::Tasks { run, state: None }) {
+        Reply::Tasks(tasks) => tasks,
+        other => panic!("{other:?}"),
+    };
+    let text: Vec<String> = tasks
+        .iter()
+        .map(|t| format!("{}={}", t.task, t.state))
+        .collect();
+    text.join(" ")
+}
+
+fn asked_back(agent: &Agent) -> usize {
+    let release = |d: &&shared::directive::Directive| matches!(d.body, Wanted::Release { .. });
+    agent.seen.iter().filter(release).count()
+}
+
+/// A run of which `b` failed at gw-1, so that `c` was aborted at gw-2.
+fn failed() -> (Env, RunId, SliceRef, SliceRef) {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let run = env.submit(vec![
+        on("gw-1", task("a", &[])),
+        on("gw-1", task("b", &[0])),
+        on("gw-2", task("c", &[1])),
+    ]);
+    assert!(refused(
+        &retry(&mut env, run, None),
+        "nothing of the run failed"
+    ));
+    let (one, two) = (
+        env.agent("gw-1").last_slice(),
+        env.agent("gw-2").last_slice(),
+    );
+    env.tell("gw-2", vec![Body::Accepted { slice: two }]);
+    let fails = vec![
+        Body::Accepted { slice: one },
+        started(one, 0, 1),
+        ended(one, 0, 1, true),
+        started(one, 1, 1),
+        ended(one, 1, 1, false),
+        Body::SliceDone { slice: one },
+    ];
+    env.tell("gw-1", fails);
+    let (slice, task, to) = (two, TaskIdx(2), TaskState::Aborted);
+    let reason = Reason::NeedFailed;
+    let fell = Body::Moved {
+        slice,
+        task,
+        to,
+        reason,
+    };
+    env.tell("gw-2", vec![fell, Body::SliceDone { slice: two }]);
+    assert_eq!(env.run(run).state, "failed");
+    (env, run, one, two)
+}
+
+#[test]
+fn what_failed_runs_again_at_a_new_epoch_when_its_node_gave_it_up_and_the_rest_stays() {
+    let (mut env, run, one, two) = failed();
+    env.hang_up("gw-2");
+    assert_eq!(retry(&mut env, run, None), Reply::Done);
+    let view = env.run(run);
+    assert_eq!(view.state, "running");
+    assert!(
+        view.requests[0].contains("0 of 2 parts given up"),
+        "{:?}",
+        view.requests
+    );
+    assert!(refused(&retry(&mut env, run, None), "under way"));
+    env.tell("gw-1", vec![released(one)]);
+    env.restart(env.store.clone());
+    env.hello("gw-1").unwrap();
+    assert_eq!(
+        env.agent("gw-1").assigns().len(),
+        1,
+        "gw-2 has not given its part up"
+    );
+    env.hello("gw-2").unwrap();
+    assert_eq!(asked_back(env.agent("gw-2")), 1);
+    env.tell("gw-2", vec![released(two)]);
+    let again = env.agent("gw-1").assigns().pop().unwrap();
+    assert!(again.slice.epoch > one.epoch);
+    // its input lies in no file store, and its only holder gave it up
+    assert_eq!(again.tasks, [TaskIdx(0), TaskIdx(1)]);
+    assert!(
+        again.attempts_used.is_empty(),
+        "retries count from the beginning"
+    );
+    env.tell("gw-1", vec![started(one, 1, 2), ended(one, 1, 2, true)]);
+    assert_eq!(states(&mut env, run), "a=blocked b=blocked c=blocked");
+    env.tell("gw-1", all_done(&again));
+    let last = env.agent("gw-2").assigns().pop().unwrap();
+    env.tell("gw-2", all_done(&last));
+    assert_eq!(env.run(run).state, "succeeded");
+    let b = env.task(run, "b");
+    assert_eq!((b.attempts, b.history.len()), (1, 3));
+    let late = conflicts(&mut env, run);
+    assert_eq!(late.len(), 2);
+    assert_eq!(
+        (late[0].task.as_deref(), late[0].number),
+        (Some("b"), Some(2))
+    );
+    assert_eq!(late[0].epoch, Some(one.epoch.0));
+    assert_eq!(late[0].reason, "superseded");
+}
+
+fn conflicts(env: &mut Env, run: RunId) -> Vec<view::Conflict> {
+    match env.ask(Request::Conflicts { run: Some(run) }) {
+        Reply::Conflicts(conflicts) => conflicts,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn from_a_task_on_all_behind_it_runs_again_and_nothing_that_must_not_run_twice() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let mut once = task("once", &[]);
+    once.side_effects = SideEffects::AtMostOnce;
+    let run = env.submit(vec![task("a", &[]), task("b", &[0]), once]);
+    let assigns = env.agent("gw-1").assigns();
+    for assign in &assigns {
+        env.tell("gw-1", all_done(assign));
+    }
+    assert_eq!(env.run(run).state, "succeeded");
+    assert!(refused(
+        &retry(&mut env, run, Some("once")),
+        "must not run twice"
+    ));
+    let unknown = retry(&mut env, run, Some("x"));
+    assert!(matches!(unknown, Reply::Refused(Refused::NotFound { .. })));
+    assert_eq!(retry(&mut env, run, Some("b")), Reply::Done);
+    for assign in &assigns {
+        env.tell("gw-1", vec![released(assign.slice)]);
+    }
+    let again = env.agent("gw-1").assigns().pop().unwrap();
+    assert!(again.tasks.contains(&TaskIdx(1)), "{again:?}");
+    assert_eq!(env.task(run, "once").state, "succeeded");
+    env.tell("gw-1", all_done(&again));
+    assert_eq!(env.run(run).state, "succeeded");
+}
+
+#[test]
+fn a_cancelled_run_runs_again_and_a_cancel_ends_a_retry_that_waits() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    let cancel = |run| Request::Cancel {
+        run,
+        by: "bob".to_owned(),
+        why: String::new(),
+    };
+    assert_eq!(env.ask(cancel(run)), Reply::Done);
+    assert!(refused(&retry(&mut env, run, None), "being cancelled"));
+    let (task, to, reason) = (TaskIdx(0), TaskState::Cancelled, Reason::CancelledByPerson);
+    let moved = Body::Moved {
+        slice,
+        task,
+        to,
+        reason,
+    };
+    let done = [Body::SliceDone { slice }, Body::CancelDone { slice }];
+    env.tell(
+        "gw-1",
+        [vec![Body::Accepted { slice }, moved], done.to_vec()].concat(),
+    );
+    assert_eq!(env.run(run).state, "cancelled");
+    assert_eq!(retry(&mut env, run, None), Reply::Done);
+    assert_eq!(env.ask(cancel(run)), Reply::Done);
+    assert_eq!(env.run(run).state, "cancelled");
+    env.tell("gw-1", vec![released(slice)]);
+    assert_eq!(env.agent("gw-1").assigns().len(), 1);
+    assert_eq!(retry(&mut env, run, None), Reply::Done);
+    let seen = &env.agent("gw-1").seen;
+    let lifted = seen
+        .iter()
+        .rposition(|d| matches!(d.body, Wanted::Retry { .. }));
+    let assigned = seen
+        .iter()
+        .rposition(|d| matches!(d.body, Wanted::Assign(_)));
+    assert!(lifted.is_some() && lifted < assigned, "{seen:?}");
+    let again = env.agent("gw-1").assigns().pop().unwrap();
+    env.tell("gw-1", all_done(&again));
+    assert_eq!(env.run(run).state, "succeeded");
+}
+
+#[test]
+fn failures_before_a_person_let_a_task_run_again_use_up_no_retry() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    let again = Body::Moved {
+        slice,
+        task: TaskIdx(0),
+        to: TaskState::Ready,
+        reason: Reason::ResumedByPerson,
+    };
+    let first = vec![
+        Body::Accepted { slice },
+        started(slice, 0, 1),
+        ended(slice, 0, 1, false),
+    ];
+    env.tell("gw-1", first);
+    assert_eq!(env.task(run, "a").attempts, 1);
+    env.tell(
+        "gw-1",
+        vec![again, started(slice, 0, 2), ended(slice, 0, 2, true)],
+    );
+    assert_eq!(
+        env.task(run, "a").attempts,
+        1,
+        "as at the gateway: the failure does not count"
+    );
+}
