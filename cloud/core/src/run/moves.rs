@@ -530,17 +530,34 @@ impl Run {
 
     /// Stands still after a restore, or goes on.
     pub fn hold(&mut self, on: bool, at: Unix, fx: &mut Effects) {
-        if self.head.state.is_final() {
+        if on && self.head.state.is_final() {
             return;
         }
         self.head.held = on;
-        self.head.heard.clear();
+        let heard = std::mem::take(&mut self.head.heard);
         if !on && self.head.known {
             if self.head.cancel.is_some() {
                 self.cancel_unplaced(at, fx);
             }
             self.repeat_to_owners(fx);
+            for log in heard {
+                self.repeat_releases(log, fx);
+            }
         }
         self.refresh(at);
+    }
+
+    /// Asks a node again for what it is to give up: a reset of its directives may have taken the
+    /// first word away, and nothing is asked back while the run is held.
+    fn repeat_releases(&mut self, log: LogId, fx: &mut Effects) {
+        let there = |s: &Slice| s.node == log.node && s.incarnation == log.incarnation;
+        let asked = |s: &Slice| matches!(s.stage, Stage::Releasing | Stage::Lost);
+        for number in 0u32..self.head.slices.len() as u32 {
+            let known = &self.head.slices[number as usize];
+            if there(known) && asked(known) {
+                let slice = self.slice_ref(number);
+                self.send(log.node, Message::Release { slice }, fx);
+            }
+        }
     }
 }

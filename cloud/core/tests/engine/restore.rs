@@ -8,6 +8,7 @@ use shared::fact::Body;
 use shared::ids::{Incarnation, TaskIdx};
 use shared::log::{Direction, Head};
 use shared::state::TaskState;
+use shared::time::Span;
 use shared::wire::{Inventory, Refusal, Up};
 use shared::workflow::Task;
 
@@ -288,4 +289,72 @@ fn facts_are_safe_as_far_as_a_finished_backup_holds_them() {
         env.ask(Request::Backup),
         Reply::Backup(Some((Unix(late + 2), "here".into())))
     );
+}
+
+/// Found by seeds 798 and 6158: a silent gateway's slice was placed elsewhere before it was noticed
+/// that the store had gone back; the directive that asked for it went with the reset, the run was
+/// held, and the gateway kept the slice for ever.
+#[test]
+fn what_was_taken_away_before_the_hold_is_asked_for_again_after_it() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let mut moves = task("a", &[]);
+    moves.disconnect = shared::workflow::Disconnect {
+        lost_after: Some(Span::secs(600)),
+        replace: true,
+    };
+    let flow = vec![moves];
+    let run = env.submit(flow.clone());
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }]);
+    env.join("gw-2");
+    let backup = env.store.image();
+    let lost = env.submit(vec![on("gw-1", task("x", &[]))]);
+    env.restart(backup);
+    env.hello("gw-2").unwrap();
+    env.pass(Span::secs(700));
+    assert_eq!(env.task(run, "a").node.as_deref(), Some("gw-2"));
+    let mut inventory = env.agent("gw-1").inventory(&workflow(flow));
+    inventory.slices.retain(|s| s.slice.run != lost);
+    comes_back(&mut env, "gw-1", inventory);
+    let asked = |env: &mut Env| {
+        let seen = &env.agent("gw-1").seen;
+        let releases = seen.iter().filter(|d| {
+            let ours = |of: &Wanted| matches!(of, Wanted::Release { slice: of } if *of == slice);
+            ours(&d.body)
+        });
+        releases.count()
+    };
+    assert_eq!(env.run(run).state, "held");
+    assert_eq!(asked(&mut env), 0, "nothing is asked back while it is held");
+    env.hello("gw-2").unwrap();
+    env.say("gw-2", Up::Inventory(empty()));
+    assert_eq!(asked(&mut env), 1);
+    let in_doubt = Vec::new();
+    env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
+    assert!(env.run(run).conflicts.is_empty());
+}
+
+#[test]
+fn a_run_that_ends_while_it_is_held_is_not_held_for_ever() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let flow = vec![on("gw-1", task("a", &[]))];
+    let run = env.submit(flow.clone());
+    let backup = env.store.image();
+    env.submit(vec![on("gw-1", task("x", &[]))]);
+    env.restart(backup);
+    let slice = env.agent("gw-1").assigns()[0].slice;
+    let failed = vec![started(slice, 0, 1), ended(slice, 0, 1, false)];
+    env.agent("gw-1").commit(failed);
+    let mut inventory = env.agent("gw-1").inventory(&workflow(flow));
+    inventory.slices.truncate(1);
+    comes_back(&mut env, "gw-1", inventory);
+    assert_eq!(env.run(run).state, "failed");
+    env.hello("gw-2").unwrap();
+    env.say("gw-2", Up::Inventory(empty()));
+    let (from, by) = (None, "ann".to_owned());
+    let reply = env.ask(Request::Retry { run, from, by });
+    assert_eq!(reply, cloud_core::event::Reply::Done);
 }

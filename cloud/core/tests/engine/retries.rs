@@ -245,3 +245,27 @@ fn failures_before_a_person_let_a_task_run_again_use_up_no_retry() {
         "as at the gateway: the failure does not count"
     );
 }
+
+/// An agent of the first release would take the directive for one of a later version.
+#[test]
+fn a_cancelled_run_is_not_retried_where_an_agent_could_not_follow() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.agent("gw-1").features &= !shared::wire::RETRY;
+    env.hello("gw-1").unwrap();
+    let run = env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    let (by, why) = ("ann".to_owned(), String::new());
+    env.ask(Request::Cancel { run, by, why });
+    let ended = Body::Moved {
+        slice,
+        task: TaskIdx(0),
+        to: TaskState::Cancelled,
+        reason: Reason::CancelledByPerson,
+    };
+    env.tell("gw-1", vec![ended, Body::CancelDone { slice }]);
+    assert!(refused(&retry(&mut env, run, None), "gw-1 is too old"));
+    env.agent("gw-1").features |= shared::wire::RETRY;
+    env.hello("gw-1").unwrap();
+    assert_eq!(retry(&mut env, run, None), Reply::Done);
+}
