@@ -580,8 +580,17 @@ impl Node {
 
     /// Forgets a slice that is over, and where a run's messages stand with its last one.
     pub fn close_slice(&mut self, slice: SliceRef) {
-        self.slices.remove(&(slice.run, slice.slice));
-        self.accepted.remove(&(slice.run, slice.slice));
+        let key = (slice.run, slice.slice);
+        // its number may have been drawn again, for another slice of this node
+        if self
+            .slices
+            .get(&key)
+            .is_some_and(|epoch| *epoch > slice.epoch)
+        {
+            return;
+        }
+        self.slices.remove(&key);
+        self.accepted.remove(&key);
         if !self.slices.keys().any(|(run, _)| *run == slice.run) {
             self.post.cursors.remove(&AggregateId::Run(slice.run));
         }

@@ -203,6 +203,9 @@ pub struct RunHead {
     pub abouts: VecDeque<About>,
     /// Lives of nodes that were declared gone, or replaced, when it was over.
     pub gone_logs: BTreeSet<LogId>,
+    /// Slices whose numbers were drawn again after the store had gone back: to be given up by their
+    /// nodes when the run is not held any more.
+    pub stale: BTreeSet<(LogId, SliceRef)>,
 }
 
 /// A fact that is recorded and changed nothing.
@@ -456,6 +459,7 @@ impl Run {
             forgiven: BTreeMap::new(),
             abouts: VecDeque::new(),
             gone_logs: BTreeSet::new(),
+            stale: BTreeSet::new(),
         };
         Self {
             id,

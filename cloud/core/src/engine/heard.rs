@@ -212,7 +212,8 @@ impl<S: Store> Engine<S> {
         }
         for state in inventory.slices {
             let slice = state.slice;
-            known.slices.insert((slice.run, slice.slice), slice.epoch);
+            let epoch = known.slices.entry((slice.run, slice.slice)).or_default();
+            *epoch = slice.epoch.max(*epoch);
             by_run.entry(slice.run).or_default().push(state);
         }
         let fx = self.effects.entry(AggregateId::Node(node)).or_default();

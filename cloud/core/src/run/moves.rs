@@ -350,6 +350,9 @@ impl Run {
         // also if this side does not know that it asked for it, because its store went back
         let live = |s: Stage| matches!(s, Stage::Assigned | Stage::Accepted | Stage::Releasing);
         if !stage.is_some_and(live) {
+            if known.is_some_and(|s| s.epoch > slice.epoch) {
+                self.send(log.node, Message::Closed { slice }, fx);
+            }
             return Err(Reason::Superseded);
         }
         let open = self.open_tasks(slice.slice);
@@ -456,6 +459,9 @@ impl Run {
         let named: BTreeSet<SliceRef> = slices.iter().map(|s| s.slice).collect();
         for state in slices {
             self.compare(at, log, state);
+            if self.is_stale(state.slice) {
+                self.head.stale.insert((log, state.slice));
+            }
         }
         for number in self.live_slices(|s| s.node == log.node && s.incarnation == log.incarnation) {
             let slice = self.slice_ref(number);
@@ -471,8 +477,25 @@ impl Run {
             }
         }
         self.repeat_marks(log, fx);
+        self.recall_stale(fx);
         self.refresh(at.wall);
         kept
+    }
+
+    /// Whether another slice has this number, at a newer epoch: it was drawn before this side knew
+    /// that its store had gone back behind this one.
+    fn is_stale(&self, slice: SliceRef) -> bool {
+        let known = self.head.slices.get(slice.slice as usize);
+        known.is_some_and(|s| s.epoch > slice.epoch && s.node != NodeId::default())
+    }
+
+    /// Asks for slices whose numbers were drawn a second time, not while the run is held.
+    fn recall_stale(&mut self, fx: &mut Effects) {
+        if !self.head.held {
+            for (log, slice) in std::mem::take(&mut self.head.stale) {
+                self.send(log.node, Message::Release { slice }, fx);
+            }
+        }
     }
 
     /// Takes over what the node knows better: a slice of a newer epoch, or one that is not known
@@ -543,6 +566,7 @@ impl Run {
             for log in heard {
                 self.repeat_releases(log, fx);
             }
+            self.recall_stale(fx);
         }
         self.refresh(at);
     }

@@ -5,7 +5,7 @@ use cloud_core::event::Request;
 use shared::directive::Body as Wanted;
 use shared::explain::Reason;
 use shared::fact::Body;
-use shared::ids::{Incarnation, TaskIdx};
+use shared::ids::{Incarnation, SliceRef, TaskIdx};
 use shared::log::{Direction, Head};
 use shared::state::TaskState;
 use shared::time::Span;
@@ -35,6 +35,16 @@ fn comes_back(env: &mut Env, name: &str, inventory: Inventory) {
     env.say(name, Up::Inventory(inventory));
     let origin = origin(env.agent(name));
     env.resend(name, origin);
+}
+
+/// How often a gateway was asked to give a slice up.
+fn asked_back(env: &mut Env, name: &str, slice: SliceRef) -> usize {
+    let ours = |of: &Wanted| matches!(of, Wanted::Release { slice: of } if *of == slice);
+    env.agent(name)
+        .seen
+        .iter()
+        .filter(|d| ours(&d.body))
+        .count()
 }
 
 /// Found by seed 7371: a gateway's inventory had nothing of the run and came before its first fact
@@ -317,19 +327,15 @@ fn what_was_taken_away_before_the_hold_is_asked_for_again_after_it() {
     let mut inventory = env.agent("gw-1").inventory(&workflow(flow));
     inventory.slices.retain(|s| s.slice.run != lost);
     comes_back(&mut env, "gw-1", inventory);
-    let asked = |env: &mut Env| {
-        let seen = &env.agent("gw-1").seen;
-        let releases = seen.iter().filter(|d| {
-            let ours = |of: &Wanted| matches!(of, Wanted::Release { slice: of } if *of == slice);
-            ours(&d.body)
-        });
-        releases.count()
-    };
     assert_eq!(env.run(run).state, "held");
-    assert_eq!(asked(&mut env), 0, "nothing is asked back while it is held");
+    assert_eq!(
+        asked_back(&mut env, "gw-1", slice),
+        0,
+        "nothing is asked back while it is held"
+    );
     env.hello("gw-2").unwrap();
     env.say("gw-2", Up::Inventory(empty()));
-    assert_eq!(asked(&mut env), 1);
+    assert_eq!(asked_back(&mut env, "gw-1", slice), 1);
     let in_doubt = Vec::new();
     env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
     assert!(env.run(run).conflicts.is_empty());
@@ -357,4 +363,41 @@ fn a_run_that_ends_while_it_is_held_is_not_held_for_ever() {
     let (from, by) = (None, "ann".to_owned());
     let reply = env.ask(Request::Retry { run, from, by });
     assert_eq!(reply, cloud_core::event::Reply::Done);
+}
+
+/// Found by seed 798: the number of a slice that the store had forgotten was drawn again before its
+/// node was heard; nobody asked that node for the slice any more.
+#[test]
+fn a_slice_whose_number_was_drawn_again_is_asked_back() {
+    let mut env = Env::new();
+    let drain = |env: &mut Env, name: &str, on| {
+        let (node, by) = (env.agent(name).node, "ann".to_owned());
+        env.ask(Request::Drain { node, on, by });
+    };
+    for name in ["gw-1", "gw-2"] {
+        env.join(name);
+        drain(&mut env, name, true);
+    }
+    let flow = vec![task("a", &[])];
+    let run = env.submit(flow.clone());
+    let backup = env.store.image();
+    drain(&mut env, "gw-1", false);
+    let old = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice: old }]);
+    env.restart(backup);
+    env.hello("gw-2").unwrap();
+    drain(&mut env, "gw-2", false);
+    let again = env.agent("gw-2").assigns()[0].clone();
+    assert_eq!(again.slice.slice, old.slice, "the number is drawn again");
+    let inventory = env.agent("gw-1").inventory(&workflow(flow.clone()));
+    comes_back(&mut env, "gw-1", inventory);
+    assert_eq!(asked_back(&mut env, "gw-1", old), 0);
+    env.agent("gw-2").commit(all_done(&again));
+    let inventory = env.agent("gw-2").inventory(&workflow(flow));
+    comes_back(&mut env, "gw-2", inventory);
+    assert_eq!(env.run(run).state, "succeeded");
+    assert_eq!(asked_back(&mut env, "gw-1", old), 1);
+    let (slice, in_doubt) = (old, Vec::new());
+    env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
+    assert_eq!(env.node("gw-1").slices, 0);
 }
