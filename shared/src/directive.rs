@@ -120,7 +120,8 @@ impl Body {
             | Self::Forget { .. }
             | Self::Reset { .. }
             | Self::Schedule { .. }
-            | Self::Configure(_) => None,
+            | Self::Configure(_)
+            | Self::Retry { .. } => None,
         }
     }
 
@@ -128,7 +129,10 @@ impl Body {
     #[must_use]
     pub fn run(&self) -> Option<RunId> {
         match self {
-            Self::Cancel { run, .. } | Self::Pause { run, .. } | Self::Forget { run } => Some(*run),
+            Self::Cancel { run, .. }
+            | Self::Pause { run, .. }
+            | Self::Forget { run }
+            | Self::Retry { run, .. } => Some(*run),
             other => other.slice().map(|slice| slice.run),
         }
     }

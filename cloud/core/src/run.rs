@@ -112,6 +112,15 @@ pub struct Asked {
     pub why: String,
 }
 
+impl Asked {
+    /// Without a reason.
+    #[must_use]
+    pub fn plain(at: Unix, by: String) -> Self {
+        let why = String::new();
+        Self { at, by, why }
+    }
+}
+
 /// What is kept of a run apart from its tasks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RunHead {

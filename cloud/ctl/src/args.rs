@@ -2,8 +2,8 @@
 //! stand beside what it does, in `commands`.
 
 use crate::commands::{
-    access, answer, audit, backup, cert, config, conflicts, doctor, events, node, run, schedule, serve, spec,
-    submit, task, telemetry, token, waits,
+    access, answer, audit, backup, cert, config, conflicts, doctor, events, node, run, schedule,
+    serve, spec, submit, task, telemetry, token, waits,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;

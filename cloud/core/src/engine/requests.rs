@@ -180,8 +180,7 @@ impl<S: Store> Engine<S> {
                 (AggregateId::Run(run), done)
             }
             Request::Pause { run, on, by } => {
-                let why = String::new();
-                let asked = Asked { at, by, why };
+                let asked = Asked::plain(at, by);
                 let done = self.step_known(run, |run, fx| run.pause(on, asked, fx))?;
                 (AggregateId::Run(run), done)
             }
@@ -221,11 +220,8 @@ impl<S: Store> Engine<S> {
                 (AggregateId::Node(node), done)
             }
             Request::ForgetRun { run, by } => {
-                let why = String::new();
-                (
-                    AggregateId::Run(run),
-                    self.forget_now(run, Asked { at, by, why })?,
-                )
+                let done = self.forget_now(run, Asked::plain(at, by))?;
+                (AggregateId::Run(run), done)
             }
             Request::BackupDone { at, place, cursors } => {
                 let backup = crate::fleet::Backup { at, place };
@@ -289,8 +285,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn retry(&mut self, id: RunId, from: Option<&str>, by: String) -> Result<Answered, StoreError> {
-        let (at, why) = (self.now.wall, String::new());
-        let asked = Asked { at, by, why };
+        let asked = Asked::plain(self.now.wall, by);
         if let Some(name) = self.keeps_cancel(id) {
             let text = format!(
                 "the run was cancelled, and the agent of node {name} is too old to let it run \
@@ -411,15 +406,7 @@ impl<S: Store> Engine<S> {
                 runs.sort_by_key(|r| (std::cmp::Reverse(r.head.submitted), r.id));
                 Ok(Reply::Runs(runs.iter().map(|r| self.view_run(r)).collect()))
             }
-            Request::RunsChangedSince { version } => {
-                let ids = self.changed.iter().filter(|(_, at)| **at > version);
-                let runs = ids.filter_map(|(id, _)| self.runs.get(id));
-                let runs = runs.filter(|r| r.head.gone.is_none());
-                Ok(Reply::Changed {
-                    version: self.watch,
-                    runs: runs.map(|r| self.view_run(r)).collect(),
-                })
-            }
+            Request::RunsChangedSince { version } => Ok(self.changed_since(version)),
             Request::Nodes => Ok(Reply::Nodes(self.view_nodes())),
             Request::Node { name } => match self.node_named(&name) {
                 Some(id) => Ok(Reply::Node(Box::new(self.view_one_node(id)))),
@@ -458,6 +445,16 @@ impl<S: Store> Engine<S> {
             }
             _ => Err(Refused::Malformed("not a request".to_owned())),
         })
+    }
+
+    fn changed_since(&self, version: u64) -> Reply {
+        let ids = self.changed.iter().filter(|(_, at)| **at > version);
+        let runs = ids.filter_map(|(id, _)| self.runs.get(id));
+        let runs = runs.filter(|r| r.head.gone.is_none());
+        Reply::Changed {
+            version: self.watch,
+            runs: runs.map(|r| self.view_run(r)).collect(),
+        }
     }
 
     fn read_run(&mut self, id: RunId, request: Request) -> Result<Answered, StoreError> {
