@@ -345,8 +345,13 @@ purge_role() {
     done
     act_quietly rmdir "$root$ETC"
     if [ -z "$root" ] && id "$user" >/dev/null 2>&1; then
-        if command -v userdel >/dev/null; then act userdel "$user"; else act deluser "$user"; fi
-        say "removed the user $user"
+        deleter=userdel
+        command -v userdel >/dev/null || deleter=deluser
+        if act "$deleter" "$user"; then
+            say "removed the user $user"
+        else
+            fail "the user $user stays: end its processes, then $deleter $user"
+        fi
     fi
 }
 

@@ -5,6 +5,7 @@ use crate::commands;
 use crate::config;
 use crate::run::{self, RunArgs};
 use crate::schedule_commands;
+use crate::support;
 use clap::{Args, Parser, Subcommand};
 use shared::time::Span;
 use std::ffi::OsString;
@@ -215,6 +216,8 @@ enum Command {
     /// Make, show and change schedules that fire on this gateway.
     #[command(subcommand)]
     Schedule(schedule_commands::Command),
+    /// Write what this gateway knows of itself into a file without secrets, for whoever helps.
+    SupportBundle(support::SupportArgs),
     /// Read the journal of a stopped agent.
     #[command(subcommand)]
     Journal(Journal),
@@ -283,6 +286,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             task: Some(task),
         } => commands::resume(&common, run, task),
         Command::Resume { run, task: None } => commands::pause(&common, run, false),
+        Command::SupportBundle(args) => support::main(&given, &args),
         Command::Journal(command) => {
             crate::journal::run(&common, matches!(command, Journal::Export))
         }

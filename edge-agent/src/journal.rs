@@ -9,6 +9,7 @@ use shared::directive::Directive;
 use shared::fact::Fact;
 use shared::log::{Direction, Head};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Why the journal could not be shown.
@@ -79,25 +80,42 @@ pub(crate) fn run(common: &Common, export: bool) -> ExitCode {
 }
 
 fn read(common: &Common, export: bool) -> Result<(), JournalError> {
-    let data = DataDir::open(&common.data)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut written = Ok(());
+    let judged = walk(&common.data, &mut |line| {
+        if export && written.is_ok() {
+            written = writeln!(out, "{}", line());
+        }
+    })?;
+    written?;
+    for line in judged.iter().filter(|_| !export) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// First and last entries of both logs of a stopped agent, with their recomputed hashes.
+///
+/// # Errors
+/// Why there are none, for people.
+pub(crate) fn heads(dir: &Path) -> Result<[Value; 2], String> {
+    walk(dir, &mut |_| {}).map_err(|error| error.to_string())
+}
+
+/// Reads both logs, hands each entry to `show`, and judges the chains.
+fn walk(dir: &Path, show: &mut dyn FnMut(&dyn Fn() -> Value)) -> Result<[Value; 2], JournalError> {
+    let data = DataDir::open(dir)?;
     let empty = || DataError::Empty(data.path().display().to_string());
     let identity = store_identity(&data.identity()?.ok_or_else(empty)?);
     let mut store = edge_store::open_file(&data.store(), identity)?;
     let loaded = store.load()?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut written = Ok(());
-    let mut show = |line: Value| {
-        if export && written.is_ok() {
-            written = writeln!(out, "{line}");
-        }
-    };
     let mut facts = Chain::new("fact", store.fact_hash(loaded.facts_first - 1)?);
     store.each_fact(0, &mut |number, bytes| {
         facts.add(number, bytes);
         let fact = Fact::decode(number, bytes).ok();
         facts.unreadable += u64::from(fact.is_none());
         let hash = facts.head.map(|head| head.hash.hex());
-        show(json!({"log": "fact", "number": number, "hash": hash, "entry": fact}));
+        show(&|| json!({"log": "fact", "number": number, "hash": hash, "entry": fact}));
     })?;
     let origin = Head::origin(identity.node, identity.incarnation, Direction::Down);
     let mut directives = Chain::new("directive", Some(origin));
@@ -106,15 +124,10 @@ fn read(common: &Common, export: bool) -> Result<(), JournalError> {
         let wish = Directive::decode(number, bytes).ok();
         directives.unreadable += u64::from(wish.is_none());
         let hash = directives.head.map(|head| head.hash.hex());
-        show(json!({"log": "directive", "number": number, "hash": hash, "entry": wish}));
+        show(&|| json!({"log": "directive", "number": number, "hash": hash, "entry": wish}));
     })?;
-    written?;
-    let judged = [
+    Ok([
         facts.judge(loaded.facts)?,
         directives.judge(loaded.directives)?,
-    ];
-    for line in judged.iter().filter(|_| !export) {
-        writeln!(out, "{line}")?;
-    }
-    Ok(out.flush()?)
+    ])
 }

@@ -26,5 +26,6 @@ pub mod run;
 mod schedule;
 mod schedule_commands;
 mod service;
+mod support;
 pub mod sweep;
 pub mod telemetry;

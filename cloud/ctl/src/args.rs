@@ -3,7 +3,7 @@
 
 use crate::commands::{
     access, answer, audit, backup, cert, config, conflicts, doctor, events, node, run, schedule,
-    serve, spec, submit, task, telemetry, token, waits,
+    serve, spec, submit, support, task, telemetry, token, waits,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -95,6 +95,8 @@ pub(crate) enum Command {
     /// Check the coordinator: directory, disk, clock, authority, store, nodes, what waits.
     #[command(after_help = doctor::EXAMPLES)]
     Doctor,
+    /// Write what the coordinator knows of itself into a file without secrets, for whoever helps.
+    SupportBundle(support::Support),
     /// See the certificates.
     #[command(subcommand)]
     Cert(cert::Command),

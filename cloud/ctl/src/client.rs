@@ -126,6 +126,15 @@ impl Client {
         self.read(self.open(path)?)
     }
 
+    /// The coordinator's figures, as Prometheus reads them.
+    pub(crate) fn figures(&self) -> Result<String, Failure> {
+        let url = format!("{}/metrics", self.target.borrow().base);
+        let mut answer = self.checked(self.signed(self.agent.get(url)).call())?;
+        let text = answer.body_mut().with_config().limit(ANSWER_BYTES);
+        text.read_to_string()
+            .map_err(|error| self.broken(&chain(&error)))
+    }
+
     /// Opens an answer to be read as a stream.
     pub(crate) fn open(&self, path: &str) -> Result<Response<Body>, Failure> {
         self.checked(self.signed(self.agent.get(self.url(path))).call())

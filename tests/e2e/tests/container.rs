@@ -171,15 +171,8 @@ fn both_run_in_containers_and_keep_their_volumes() {
     fs::write(&spec, "name: f\ntasks: {who: {command: [id, -u]}}\n").unwrap();
     let spec = spec.display().to_string();
     let _ = podman.run(&["cp", &spec, "coordinator:/tmp/flow.yaml"]);
-    let submit = [
-        "driftless",
-        "submit",
-        "/tmp/flow.yaml",
-        "--wait",
-        "--timeout",
-        "1m",
-    ];
-    let id = inside(&submit);
+    let id = inside(&["driftless", "submit", "/tmp/flow.yaml"]);
+    let _ = inside(&["driftless", "run", "wait", &id, "--timeout", "1m"]);
     assert_eq!(inside(&["driftless", "task", "logs", &id, "who"]), "10001");
 
     // A power cut: both come back from their volumes.

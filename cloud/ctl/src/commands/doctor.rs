@@ -32,6 +32,22 @@ const DAY: i64 = 86_400_000;
 const AUTHORITY_DAYS: i64 = 365;
 
 pub(super) fn run(global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let findings = findings(global)?;
+    for finding in &findings {
+        if out.json {
+            out.object(finding)?;
+        } else {
+            out.line(&finding.to_string())?;
+        }
+    }
+    Ok(match worst(&findings) {
+        Judgement::Error => Code::Failed,
+        _ => Code::Done,
+    })
+}
+
+/// All that is looked at.
+pub(super) fn findings(global: &Global) -> Result<Vec<Finding>, Failure> {
     let dir = data_dir(global);
     let client = Client::new(global);
     let health = client
@@ -61,17 +77,7 @@ pub(super) fn run(global: &Global, out: &mut Output) -> Result<Code, Failure> {
             findings.push(Finding::error("coordinator", why, mend));
         }
     }
-    for finding in &findings {
-        if out.json {
-            out.object(finding)?;
-        } else {
-            out.line(&finding.to_string())?;
-        }
-    }
-    Ok(match worst(&findings) {
-        Judgement::Error => Code::Failed,
-        _ => Code::Done,
-    })
+    Ok(findings)
 }
 
 fn directory(dir: &Path) -> Finding {

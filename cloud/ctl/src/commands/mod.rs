@@ -18,6 +18,7 @@ pub(crate) mod schedule;
 pub(crate) mod serve;
 pub(crate) mod spec;
 pub(crate) mod submit;
+pub(crate) mod support;
 pub(crate) mod task;
 pub(crate) mod telemetry;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Node(command) => node::run(command, global, out),
         Command::Cert(command) => cert::run(command, global, out),
         Command::Doctor => doctor::run(global, out),
+        Command::SupportBundle(args) => support::run(&args, global, out),
         Command::Answer(command) => answer::run(command, global, out),
         Command::Telemetry(command) => telemetry::run(&command, global, out),
         Command::Schedule(command) => schedule::run(command, global, out),

@@ -201,6 +201,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         never: &["tokio", "quinn", "rustls", "redb"],
     },
     Layer {
+        package: "bundle",
+        may_use: &["shared"],
+        never: &["tokio", "quinn", "rustls", "redb"],
+    },
+    Layer {
         package: "link",
         may_use: &["shared", "certs", "contents"],
         never: NOTHING,
@@ -230,6 +235,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         may_use: &[
             "shared",
             "contents",
+            "bundle",
             "link",
             "certs",
             "edge-core",
@@ -265,6 +271,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         may_use: &[
             "shared",
             "contents",
+            "bundle",
             "link",
             "certs",
             "edge-core",
