@@ -20,6 +20,6 @@ mod service;
 mod sessions;
 mod telemetry;
 
-pub use data::DataError;
+pub use data::{DataDir, DataError};
 pub use enrol::{CERTIFICATE_LIFE, RENEWAL_GRACE};
 pub use serve::{Guarded, Options, Ready, ServeError, serve, stop_signal};

@@ -63,7 +63,7 @@ pub(crate) fn findings(given: &Given) -> Vec<Finding> {
     findings
 }
 
-fn print(findings: &[Finding], json: bool) -> io::Result<()> {
+pub(crate) fn print(findings: &[Finding], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for finding in findings {
         if json {

@@ -5,7 +5,9 @@ use crate::commands;
 use crate::config;
 use crate::run::{self, RunArgs};
 use crate::schedule_commands;
+use crate::store_commands;
 use crate::support;
+use crate::sync_commands;
 use clap::{Args, Parser, Subcommand};
 use shared::time::Span;
 use std::ffi::OsString;
@@ -118,7 +120,7 @@ pub(crate) struct TelemetryArgs {
     pub(crate) gaps: bool,
 }
 
-fn parse_span(text: &str) -> Result<Span, String> {
+pub(crate) fn parse_span(text: &str) -> Result<Span, String> {
     shared::spec::duration(text).map_err(|(what, mend)| format!("{what}: {mend}"))
 }
 
@@ -219,6 +221,13 @@ enum Command {
     /// Write what this gateway knows of itself into a file without secrets, for whoever helps.
     SupportBundle(support::SupportArgs),
     /// Read the journal of a stopped agent.
+    /// Show and pause what goes to the coordinator.
+    #[command(subcommand)]
+    Sync(sync_commands::Command),
+    /// Verify or compact the store of a stopped agent.
+    #[command(subcommand)]
+    Store(store_commands::Command),
+    /// Read the journal, whether or not the agent runs.
     #[command(subcommand)]
     Journal(Journal),
 }
@@ -227,7 +236,8 @@ enum Command {
 enum Journal {
     /// Print every fact and directive that is there as a JSON line: number, hash, content.
     Export,
-    /// Recompute the hash chains of both logs and compare them with what is stored.
+    /// Recompute the hash chains of both logs and compare them with what is stored. Exit code 1: a
+    /// chain is broken, with the first entries that do not fit.
     Verify,
 }
 
@@ -291,5 +301,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             crate::journal::run(&common, matches!(command, Journal::Export))
         }
         Command::Schedule(command) => schedule_commands::run(&common, command),
+        Command::Sync(command) => sync_commands::run(&common, command),
+        Command::Store(command) => store_commands::run(&common, command),
     }
 }

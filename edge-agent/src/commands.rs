@@ -90,7 +90,7 @@ pub(crate) fn items(common: &Common, request: &Request) -> Result<Vec<Value>, Fa
     }
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -483,7 +483,7 @@ pub(crate) fn answer(
 }
 
 /// How long ago, in the largest unit that fits.
-fn age(since: Option<i64>) -> String {
+pub(crate) fn age(since: Option<i64>) -> String {
     let Some(since) = since else {
         return "-".to_owned();
     };

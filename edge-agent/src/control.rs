@@ -5,7 +5,7 @@
 use crate::telemetry::Question;
 use serde::{Deserialize, Serialize};
 use shared::ids::{Hash, RunId};
-use shared::time::Unix;
+use shared::time::{Span, Unix};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -118,6 +118,20 @@ pub enum Request {
         schedule: String,
         /// What.
         ask: ScheduleAsk,
+    },
+    /// The link, and what waits for it.
+    Sync,
+    /// Sends nothing until it is resumed, or for so long (milliseconds).
+    SyncPause {
+        /// For so long.
+        length: Option<Span>,
+    },
+    /// Sends again.
+    SyncResume,
+    /// Every entry of both logs, or (`verify`) what their chains say.
+    Journal {
+        /// Recompute instead of showing.
+        verify: bool,
     },
 }
 

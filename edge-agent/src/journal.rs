@@ -1,12 +1,17 @@
-//! `journal`: reads the journal of a stopped agent, shows it, and recomputes its chains.
+//! `journal`: shows both logs of this gateway and recomputes their chains. A running agent reads
+//! them itself, a page at a time; the journal of a stopped one is opened here.
 
 use crate::begin::store_identity;
 use crate::cli::Common;
+use crate::commands::{Failure, finish, unexpected};
+use crate::control::{Answer, AskError, Client, Request};
 use crate::data::{DataDir, DataError};
-use edge_core::store::{Store, StoreError};
+use crate::reading;
+use edge_core::store::{Page, StoreError};
 use serde_json::{Value, json};
 use shared::directive::Directive;
 use shared::fact::Fact;
+use shared::ids::{Incarnation, NodeId};
 use shared::log::{Direction, Head};
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,7 +19,7 @@ use std::process::ExitCode;
 
 /// Why the journal could not be shown.
 #[derive(Debug, thiserror::Error)]
-enum JournalError {
+pub(crate) enum JournalError {
     #[error(transparent)]
     Data(#[from] DataError),
     #[error(transparent)]
@@ -25,73 +30,40 @@ enum JournalError {
     Wrong(String),
 }
 
-/// One log as it was read: its chain is recomputed from the first entry that is there.
-struct Chain {
-    name: &'static str,
-    first: u64,
-    head: Option<Head>,
-    unreadable: u64,
-}
-
-impl Chain {
-    fn new(name: &'static str, before: Option<Head>) -> Self {
-        Self {
-            name,
-            first: 0,
-            head: before,
-            unreadable: 0,
-        }
-    }
-
-    fn add(&mut self, number: u64, bytes: &[u8]) {
-        if self.first == 0 {
-            self.first = number;
-            // what was before it is gone, and with it the hash that it continues
-            self.head = self.head.filter(|head| head.number + 1 == number);
-        }
-        self.head = self.head.map(|head| head.then(bytes));
-    }
-
-    fn judge(&self, stored: Head) -> Result<Value, JournalError> {
-        if let Some(head) = self.head.filter(|head| *head != stored) {
-            let (name, got, want) = (self.name, head.number, stored.number);
-            return Err(JournalError::Wrong(format!(
-                "the chain of {name}s is broken: recomputed up to {got}, the journal says {want} with another hash"
-            )));
-        }
-        Ok(json!({
-            "log": self.name, "first": self.first, "last": stored.number,
-            "hash": stored.hash.hex(), "unreadable": self.unreadable,
-            "checked": self.head.is_some(),
-        }))
-    }
-}
+/// Where a page comes from: a log, and the entry before the page.
+type Pages<'a> = dyn FnMut(Direction, u64) -> Result<Option<Page>, String> + 'a;
+/// Where a line goes.
+type Show<'a> = dyn FnMut(Value) -> io::Result<()> + 'a;
 
 /// `journal export` (every entry, a line each) and `journal verify` (a line a log).
 pub(crate) fn run(common: &Common, export: bool) -> ExitCode {
-    match read(common, export) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody is left to tell when standard error is closed.
-            let _ = writeln!(io::stderr(), "error: {error}");
-            ExitCode::from(1)
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut show = |line: Value| writeln!(out, "{line}");
+    let read = match Client::connect(&common.data) {
+        Ok(client) => ask(client, !export, &mut show),
+        Err(AskError::NotRunning { .. }) => {
+            stopped(&common.data, !export, &mut show).map_err(fails)
         }
-    }
+        Err(other) => Err(other.into()),
+    };
+    finish(read.and_then(|()| Ok(out.flush()?)))
 }
 
-fn read(common: &Common, export: bool) -> Result<(), JournalError> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut written = Ok(());
-    let judged = walk(&common.data, &mut |line| {
-        if export && written.is_ok() {
-            written = writeln!(out, "{}", line());
+fn fails(error: JournalError) -> Failure {
+    Failure(1, error.to_string())
+}
+
+/// The running agent reads it.
+fn ask(mut client: Client, verify: bool, show: &mut Show<'_>) -> Result<(), Failure> {
+    client.send(&Request::Journal { verify }, &[])?;
+    loop {
+        match client.next_answer()? {
+            Answer::Item { value } => show(value)?,
+            Answer::Done => return Ok(()),
+            Answer::Refused { why } => return Err(Failure(1, why)),
+            other => return Err(unexpected(&other)),
         }
-    })?;
-    written?;
-    for line in judged.iter().filter(|_| !export) {
-        writeln!(out, "{line}")?;
     }
-    Ok(out.flush()?)
 }
 
 /// First and last entries of both logs of a stopped agent, with their recomputed hashes.
@@ -99,35 +71,141 @@ fn read(common: &Common, export: bool) -> Result<(), JournalError> {
 /// # Errors
 /// Why there are none, for people.
 pub(crate) fn heads(dir: &Path) -> Result<[Value; 2], String> {
-    walk(dir, &mut |_| {}).map_err(|error| error.to_string())
+    let mut lines = Vec::new();
+    let mut show = |line| {
+        lines.push(line);
+        Ok(())
+    };
+    stopped(dir, true, &mut show).map_err(|error| error.to_string())?;
+    let both = <[Value; 2]>::try_from(lines);
+    both.map_err(|_| "the journal holds other logs than it should".to_owned())
 }
 
-/// Reads both logs, hands each entry to `show`, and judges the chains.
-fn walk(dir: &Path, show: &mut dyn FnMut(&dyn Fn() -> Value)) -> Result<[Value; 2], JournalError> {
+/// No agent runs: the store is opened here.
+fn stopped(dir: &Path, verify: bool, show: &mut Show<'_>) -> Result<(), JournalError> {
     let data = DataDir::open(dir)?;
     let empty = || DataError::Empty(data.path().display().to_string());
     let identity = store_identity(&data.identity()?.ok_or_else(empty)?);
     let mut store = edge_store::open_file(&data.store(), identity)?;
-    let loaded = store.load()?;
-    let mut facts = Chain::new("fact", store.fact_hash(loaded.facts_first - 1)?);
-    store.each_fact(0, &mut |number, bytes| {
-        facts.add(number, bytes);
-        let fact = Fact::decode(number, bytes).ok();
-        facts.unreadable += u64::from(fact.is_none());
-        let hash = facts.head.map(|head| head.hash.hex());
-        show(&|| json!({"log": "fact", "number": number, "hash": hash, "entry": fact}));
-    })?;
-    let origin = Head::origin(identity.node, identity.incarnation, Direction::Down);
-    let mut directives = Chain::new("directive", Some(origin));
-    store.each_directive(0, &mut |number, bytes| {
-        directives.add(number, bytes);
-        let wish = Directive::decode(number, bytes).ok();
-        directives.unreadable += u64::from(wish.is_none());
-        let hash = directives.head.map(|head| head.hash.hex());
-        show(&|| json!({"log": "directive", "number": number, "hash": hash, "entry": wish}));
-    })?;
-    Ok([
-        facts.judge(loaded.facts)?,
-        directives.judge(loaded.directives)?,
-    ])
+    let mut pages =
+        |log, after| reading::page(&mut store, log, after).map_err(|error| error.to_string());
+    let whose = (identity.node, identity.incarnation);
+    walk(whose, verify, &mut pages, show)
+}
+
+/// Walks both logs of a node's incarnation from their first entries that are there.
+pub(crate) fn walk(
+    (node, incarnation): (NodeId, Incarnation),
+    verify: bool,
+    pages: &mut Pages<'_>,
+    show: &mut Show<'_>,
+) -> Result<(), JournalError> {
+    for log in [Direction::Up, Direction::Down] {
+        let mut chain = Chain {
+            log,
+            verify,
+            first: 0,
+            head: None,
+            last: Head::origin(node, incarnation, log),
+            unchecked: 0,
+            unreadable: 0,
+        };
+        while let Some(page) = pages(log, chain.last.number).map_err(JournalError::Wrong)? {
+            chain.page(&page, show)?;
+        }
+        if verify {
+            show(chain.verdict())?;
+        }
+    }
+    Ok(())
+}
+
+/// One log as it is read: its chain is recomputed from the first entry that is there.
+struct Chain {
+    log: Direction,
+    verify: bool,
+    /// Number of the first entry.
+    first: u64,
+    /// As recomputed; none while the hash before the next entry is not known.
+    head: Option<Head>,
+    /// As stored.
+    last: Head,
+    /// Entries whose hash could not be compared: that of those before them is gone.
+    unchecked: u64,
+    /// Entries that this version cannot read.
+    unreadable: u64,
+}
+
+impl Chain {
+    fn name(&self) -> &'static str {
+        match self.log {
+            Direction::Up => "fact",
+            Direction::Down => "directive",
+        }
+    }
+
+    fn page(&mut self, page: &Page, show: &mut Show<'_>) -> Result<(), JournalError> {
+        if self.first == 0 {
+            self.first = page.first;
+            self.head = page.before;
+        } else if page.first != self.last.number + 1 {
+            return Err(self.broken(&format!(
+                "{} is followed by {}",
+                self.last.number, page.first
+            )));
+        } else if let (Some(head), Some(before)) = (self.head, page.before)
+            && head != before
+        {
+            return Err(self.broken(&format!(
+                "{} and {} do not belong together: another hash stands between them",
+                head.number, page.first
+            )));
+        }
+        for (number, bytes) in (page.first..).zip(&page.entries) {
+            self.head = self.head.map(|head| head.then(bytes));
+            let entry = match self.log {
+                Direction::Up => Fact::decode(number, bytes).ok().map(|fact| json!(fact)),
+                Direction::Down => Directive::decode(number, bytes)
+                    .ok()
+                    .map(|wish| json!(wish)),
+            };
+            self.unreadable += u64::from(entry.is_none());
+            if !self.verify {
+                let hash = self.head.map(|head| head.hash.hex());
+                show(json!({"log": self.name(), "number": number, "hash": hash, "entry": entry}))?;
+            }
+        }
+        match self.head {
+            Some(head) if self.verify && head != page.end => {
+                let (first, last) = (page.first, page.end.number);
+                return Err(self.broken(&match first == last {
+                    true => format!("{first} is not the one that was written"),
+                    false => format!("one of {first} to {last} is not the one that was written"),
+                }));
+            }
+            Some(_) => {}
+            None => {
+                self.unchecked += page.entries.len() as u64;
+                // The hash at the end of a commit is stored with it.
+                self.head = Some(page.end);
+            }
+        }
+        self.last = page.end;
+        Ok(())
+    }
+
+    fn broken(&self, what: &str) -> JournalError {
+        let name = self.name();
+        JournalError::Wrong(format!(
+            "the chain of {name}s is broken: {name} {what}; stop the agent and run `store check`"
+        ))
+    }
+
+    fn verdict(&self) -> Value {
+        json!({
+            "log": self.name(), "first": self.first, "last": self.last.number,
+            "hash": self.last.hash.hex(), "unreadable": self.unreadable,
+            "checked": self.unchecked == 0,
+        })
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! Invariant: resuming work never waits for the network.
 
+mod asked;
 pub mod begin;
 mod check;
 pub mod cli;
@@ -21,11 +22,14 @@ pub mod local;
 pub mod looping;
 pub mod mailbox;
 mod metrics;
+pub mod reading;
 pub mod renewing;
 pub mod run;
 mod schedule;
 mod schedule_commands;
 mod service;
+mod store_commands;
 mod support;
 pub mod sweep;
+mod sync_commands;
 pub mod telemetry;

@@ -60,6 +60,8 @@ pub enum LinkCommand {
         /// Its content.
         hash: Hash,
     },
+    /// Whether the coordinator may be dialled to renew the certificate.
+    MayDial(bool),
 }
 
 /// What the link needs.
@@ -233,6 +235,8 @@ struct Link {
     turn: Arc<AtomicUsize>,
     session: Option<Session>,
     renewing: Renewing,
+    /// Certificates may be renewed: the agent has read its journal, and no person paused the link.
+    may_dial: bool,
 }
 
 /// The socket of all dials (a NAT keeps its mapping), and whether it speaks IPv4. Made by the first
@@ -248,6 +252,7 @@ impl Link {
             endpoint: SharedEndpoint::default(),
             turn: Arc::default(),
             session: None,
+            may_dial: false,
         }
     }
 
@@ -256,7 +261,7 @@ impl Link {
             let wait = self.renewing.wait();
             let command = tokio::select! {
                 command = commands.recv() => command,
-                () = pause(wait), if !self.options.coordinators.is_empty() => {
+                () = pause(wait), if self.may_dial && !self.options.coordinators.is_empty() => {
                     if self.renewing.wait().is_none() {
                         self.renew();
                     }
@@ -270,6 +275,7 @@ impl Link {
                 LinkCommand::Hangup { session } => self.hangup(session),
                 LinkCommand::Fetch { hash, size } => self.fetch(hash, size),
                 LinkCommand::Upload { hash } => self.upload(hash),
+                LinkCommand::MayDial(may) => self.may_dial = may,
             }
         }
         let endpoint = self

@@ -2,9 +2,11 @@
 //! loop from committed state, orders once they are durable.
 
 use crate::control::{Answer, LINE_BYTES, Request, short_path};
+use crate::journal::{self, JournalError};
 use crate::looping::{Ask, Order};
 use crate::mailbox::Handle;
-use crate::telemetry::Telemetry;
+use crate::reading::{self, Found, Look};
+use crate::telemetry::{Question, Telemetry};
 use contents::Dir as FileDir;
 use serde_json::{Value, json};
 use shared::ids::{Hash, RunId, ScheduleId};
@@ -174,6 +176,10 @@ fn answer(
         Request::ScheduleAsk { schedule, ask } => {
             handle.order(Order::AskSchedule { schedule, ask, by })
         }
+        Request::Sync => sync_status(service),
+        Request::SyncPause { length } => handle.order(Order::PauseSync { length, by }),
+        Request::SyncResume => handle.order(Order::ResumeSync { by }),
+        Request::Journal { verify } => return journal(handle, verify, writer),
         Request::Cancel { run, reason } => handle.order(Order::Cancel {
             run,
             by,
@@ -196,6 +202,48 @@ fn answer(
         }),
     };
     say(writer, &answer)
+}
+
+/// The link and what waits for it: the core's view, with what is counted in the journal and in the
+/// ring of telemetry.
+fn sync_status(service: &Service) -> Answer {
+    let mut value = match service.handle.ask(Ask::Sync) {
+        Answer::Value { value } => value,
+        other => return other,
+    };
+    let waiting = match reading::backlog(&service.handle) {
+        Ok(all) => json!({"facts": all.facts, "bytes": all.bytes, "oldest": all.oldest}),
+        Err(why) => return refused(why),
+    };
+    let telemetry = service.telemetry.ask(Question::Newest);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("waiting".to_owned(), waiting);
+        let ring = telemetry.map(|mut value| value["ring"].take());
+        fields.insert("telemetry".to_owned(), ring.unwrap_or(Value::Null));
+    }
+    Answer::Value { value }
+}
+
+/// Shows or verifies the journal, a page at a time.
+fn journal(handle: &Handle, verify: bool, writer: &mut impl Write) -> io::Result<()> {
+    let mut pages = |log, after| match handle.read(Look::Page(log, after))? {
+        Found::Page(page) => Ok(page),
+        _ => Err("the journal was not read".to_owned()),
+    };
+    let mut show = |value| say(writer, &Answer::Item { value });
+    let identity = match handle.read(Look::Identity) {
+        Ok(Found::Identity(node, incarnation)) => Ok((node, incarnation)),
+        Ok(_) => Err("the journal was not read".to_owned()),
+        Err(why) => Err(why),
+    };
+    let read = identity
+        .map_err(JournalError::Wrong)
+        .and_then(|identity| journal::walk(identity, verify, &mut pages, &mut show));
+    match read {
+        Ok(()) => say(writer, &Answer::Done),
+        Err(JournalError::Io(error)) => Err(error),
+        Err(other) => say(writer, &refused(other.to_string())),
+    }
 }
 
 fn list(answer: Answer, writer: &mut impl Write) -> io::Result<()> {

@@ -2,24 +2,24 @@
 //! asks for. Everything else (link, executor, local commands) speaks to it through one bounded
 //! queue. One thread at a time takes a turn: the loop's own, or one that is lent to it.
 
+use crate::asked::{answer, find_run, find_task};
 use crate::clock;
 use crate::control::Answer;
 use crate::launch::into_launch;
 use crate::linking::LinkCommand;
 use crate::mailbox::{Handle, Next};
+use crate::reading::{self, Found, Look};
 use crate::schedule;
 use crate::service::{self, Watchdog};
 use crate::sweep::Sweep;
 use crate::telemetry::Telemetry;
-use edge_core::agent::Agent;
 use edge_core::driver::{Driver, DriverError};
 use edge_core::event::{Action, Boot, Event, Local, LocalReply, ProcessEnd};
 use edge_core::store::Store;
 use edge_exec as exec;
-use serde_json::json;
 use shared::config::scheduler::Scheduler;
 use shared::explain::Reason;
-use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, TaskIdx};
+use shared::ids::{AttemptRef, Hash, RunId, ScheduleId};
 use shared::time::{Mono, Now, Span, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -54,6 +54,8 @@ pub enum Ask {
         /// Ended ones, too.
         all: bool,
     },
+    /// The link, and what waits for it.
+    Sync,
     /// What waits for a person.
     Waits,
     /// Why a task runs or not.
@@ -158,6 +160,18 @@ pub enum Order {
         /// Who.
         by: String,
     },
+    /// See `Local::PauseSync`.
+    PauseSync {
+        /// For so long; none: until a person says so.
+        length: Option<Span>,
+        /// Who.
+        by: String,
+    },
+    /// See `Local::ResumeSync`.
+    ResumeSync {
+        /// Who.
+        by: String,
+    },
 }
 
 /// What comes to the loop.
@@ -178,6 +192,8 @@ pub enum Message {
     Ask(Ask, SyncSender<Answer>),
     /// An order.
     Order(Order, SyncSender<Answer>),
+    /// A look into the journal.
+    Look(Look, SyncSender<Result<Found, String>>),
     /// The process was asked to stop.
     Stop,
 }
@@ -457,6 +473,11 @@ impl<S: Store + Send + 'static> Loop<S> {
                 self.answer_asked();
             }
             Message::Order(order, reply) => self.order(order, reply, events),
+            Message::Look(what, reply) => {
+                let found = reading::read(&mut self.driver, what);
+                // Whoever asked may be gone.
+                let _ = reply.send(found.map_err(|error| error.to_string()));
+            }
             Message::Stop => self.hands.ending = Some(Ending::Stopped),
         }
     }
@@ -582,6 +603,8 @@ impl<S: Store + Send + 'static> Loop<S> {
                 by,
             } => schedule::create(agent, id, workflow, replace, by),
             Order::AskSchedule { schedule, ask, by } => schedule::asked(agent, &schedule, ask, by),
+            Order::PauseSync { length, by } => Ok(Local::PauseSync { length, by }),
+            Order::ResumeSync { by } => Ok(Local::ResumeSync { by }),
         };
         match what {
             Ok(what) => {
@@ -689,6 +712,7 @@ impl Hands {
                 self.settings = Some(settings);
             }
             Action::Upload { hash, .. } => self.tell_link(LinkCommand::Upload { hash }),
+            Action::MayDial(may) => self.tell_link(LinkCommand::MayDial(may)),
         }
     }
 
@@ -732,58 +756,4 @@ fn free_room(data: &Path) -> Option<u64> {
 
 fn until(now: Mono, at: Mono) -> Duration {
     Duration::from_nanos(at.0.saturating_sub(now.0))
-}
-
-/// The one run whose id begins with `text`.
-fn find_run(agent: &Agent, text: &str) -> Result<RunId, String> {
-    let runs = agent.runs().into_iter().map(|run| run.id);
-    let mut found = runs.filter(|id| id.to_string().starts_with(&text.to_ascii_lowercase()));
-    match (found.next(), found.next()) {
-        (Some(run), None) => Ok(run),
-        (None, _) => Err(format!("no run {text} here; `ps --all` lists what is")),
-        (Some(_), Some(_)) => Err(format!(
-            "{text} is the beginning of several runs; give more of it"
-        )),
-    }
-}
-
-fn find_task(agent: &Agent, run: &str, task: &str) -> Result<(RunId, TaskIdx), String> {
-    let run = find_run(agent, run)?;
-    match agent.find(run, task) {
-        Some(index) => Ok((run, index)),
-        None => Err(format!(
-            "no task {task} of this run here; `ps --all` lists what is"
-        )),
-    }
-}
-
-fn answer(agent: &Agent, ask: &Ask) -> Answer {
-    let value = match ask {
-        Ask::Status => serde_json::to_value(agent.status()),
-        Ask::Waits => serde_json::to_value(agent.waits()),
-        Ask::Schedules => serde_json::to_value(agent.schedule_views()),
-        Ask::Schedule { schedule } => match schedule::find(agent, schedule) {
-            Ok(view) => serde_json::to_value(view),
-            Err(why) => return Answer::Refused { why },
-        },
-        Ask::NextSlots { schedule, count } => match schedule::find(agent, schedule) {
-            Ok(view) => serde_json::to_value(schedule::next_slots(agent, &view, *count)),
-            Err(why) => return Answer::Refused { why },
-        },
-        Ask::Tasks { all } => serde_json::to_value(agent.ps(*all)),
-        Ask::Explain { run, task } => match find_task(agent, run, task) {
-            Ok((run, _)) => serde_json::to_value(agent.explain(run, task)),
-            Err(why) => return Answer::Refused { why },
-        },
-        Ask::Locate { run, task } => match find_task(agent, run, task) {
-            Ok((run, task)) => Ok(json!({"run": run.to_string(), "index": task.0})),
-            Err(why) => return Answer::Refused { why },
-        },
-    };
-    value.map_or_else(
-        |error| Answer::Refused {
-            why: format!("cannot be shown: {error}"),
-        },
-        |value| Answer::Value { value },
-    )
 }

@@ -6,6 +6,7 @@
 
 use crate::control::Answer;
 use crate::looping::{Ask, Message, Order};
+use crate::reading::{Found, Look};
 use std::collections::VecDeque;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -96,6 +97,18 @@ impl Handle {
         let (reply, answer) = sync_channel(1);
         self.tell(Message::Ask(ask, reply));
         answer.recv_timeout(longest).ok()
+    }
+
+    /// Looks into the journal.
+    ///
+    /// # Errors
+    /// Why it cannot be read, for people.
+    pub(crate) fn read(&self, what: Look) -> Result<Found, String> {
+        let (reply, answer) = sync_channel(1);
+        self.tell(Message::Look(what, reply));
+        answer
+            .recv_timeout(Duration::from_secs(50))
+            .unwrap_or_else(|_| Err("the agent is stopping or too busy".to_owned()))
     }
 
     fn wait_for(&self, message: impl FnOnce(SyncSender<Answer>) -> Message) -> Answer {

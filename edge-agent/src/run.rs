@@ -243,6 +243,7 @@ fn run_once(
         .reap_strangers(Span::secs(2))
         .map_err(|error| StartError::Other(error.to_string()))?;
     log_left(left.processes);
+    drop_copy(&data);
     let store = open_store(&data, &identity)?;
     let mut driver = Driver::open(store, config(&identity, &settings, fresh))
         .map_err(|error| other("the store cannot be opened")(&error))?;
@@ -357,6 +358,15 @@ fn succeed(data: &DataDir, identity: &Identity) -> Result<Identity, StartError> 
 /// Processes bear the node's identity, so that they are found again whatever incarnation follows.
 fn mark_of(identity: &Identity) -> Incarnation {
     Incarnation(identity.node().0)
+}
+
+/// A compaction that was killed leaves a copy of the store, which means nothing.
+fn drop_copy(data: &DataDir) {
+    let copy = data.store().with_extension(tablefile::ASIDE);
+    if let Err(error) = data::remove_if_there(&copy) {
+        let copy = copy.display();
+        tracing::warn!(%copy, %error, "a copy of the store that nobody needs cannot be removed");
+    }
 }
 
 fn open_store(data: &DataDir, identity: &Identity) -> Result<RedbStore, StartError> {

@@ -210,6 +210,19 @@ pub enum Body {
         /// Which, and why.
         skipped: Skipped,
     },
+    /// 20: a person at the gateway stopped sending: from here on the coordinator is neither dialled
+    /// nor told anything, until 21. Work goes on.
+    SyncPaused {
+        /// Who.
+        by: String,
+        /// It ends by itself after so long; none: when a person says so.
+        length: Option<Span>,
+    },
+    /// 21: sending goes on.
+    SyncResumed {
+        /// Who; none: the time of the pause was over.
+        by: Option<String>,
+    },
 }
 
 impl Body {
@@ -235,7 +248,9 @@ impl Body {
             | Self::Dropped { .. }
             | Self::ScheduleDone { .. }
             | Self::ScheduleAsked { .. }
-            | Self::SlotsSkipped { .. } => None,
+            | Self::SlotsSkipped { .. }
+            | Self::SyncPaused { .. }
+            | Self::SyncResumed { .. } => None,
         }
     }
 

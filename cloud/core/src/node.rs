@@ -111,6 +111,9 @@ pub struct Node {
     pub set_taints: Vec<Taint>,
     /// How attempts ended there lately.
     pub trust: Trust,
+    /// A person at the node let nothing be sent, as far as its recorded facts say: who, since when,
+    /// when it ends by itself.
+    pub sync_paused: Option<(String, Unix, Option<Unix>)>,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -215,6 +218,7 @@ impl Node {
         (self.unproven, self.believed) = (false, false);
         (self.pruned, self.facts_pruned, self.safe) = (0, 0, 0);
         (self.settings, self.settings_by) = (Scheduler::default(), 0);
+        self.sync_paused = None;
         self.accepted.clear();
         self.workflows.clear();
         self.slices.clear();
@@ -376,6 +380,7 @@ impl Node {
             self.note_unreadable(next..number);
             next = number + 1;
             self.facts_at = Some(fact.at);
+            self.follow_sync(fact);
             if let fact::Body::Accepted { slice } = &fact.body {
                 self.accepted.insert((slice.run, slice.slice));
             }
@@ -424,6 +429,19 @@ impl Node {
         for (run, ranges) in rows {
             let message = Message::Facts { log, ranges };
             fx.send(&mut self.post, AggregateId::Run(run), message);
+        }
+    }
+
+    /// Notes that a person at the node let nothing be sent from this fact on, or again.
+    fn follow_sync(&mut self, fact: &Fact) {
+        match &fact.body {
+            fact::Body::SyncPaused { by, length } => {
+                let length = length.map(|length| i64::try_from(length.0).unwrap_or(i64::MAX));
+                let until = length.map(|length| Unix(fact.at.wall.0.saturating_add(length)));
+                self.sync_paused = Some((by.clone(), fact.at.wall, until));
+            }
+            fact::Body::SyncResumed { .. } => self.sync_paused = None,
+            _ => {}
         }
     }
 

@@ -347,6 +347,9 @@ pub struct Node {
     /// By how many thousandths its load counts for more because attempts failed there lately.
     #[serde(default)]
     pub distrust_milli: u64,
+    /// A person at the node lets nothing be sent, as of its last fact that is known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_paused: Option<SyncPaused>,
 }
 
 /// What is left on a node.
@@ -414,6 +417,17 @@ pub struct SyncClass {
     pub age_ms: Option<u64>,
     /// Entries that came across per second lately.
     pub per_second: u64,
+}
+
+/// A pause of sending at a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncPaused {
+    /// Who.
+    pub by: String,
+    /// Since when, by the node's wall clock.
+    pub since: Unix,
+    /// When it ends by itself, if it does.
+    pub until: Option<Unix>,
 }
 
 /// An event. Which fields are there depends on its kind.

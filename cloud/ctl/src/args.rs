@@ -2,8 +2,8 @@
 //! stand beside what it does, in `commands`.
 
 use crate::commands::{
-    access, answer, audit, backup, cert, config, conflicts, doctor, events, node, run, schedule,
-    serve, spec, submit, support, task, telemetry, token, waits,
+    access, answer, audit, backup, cert, config, conflicts, doctor, events, journal, node, run,
+    schedule, serve, spec, store, submit, support, task, telemetry, token, waits,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -112,6 +112,12 @@ pub(crate) enum Command {
     /// See what was recorded and not applied.
     #[command(subcommand)]
     Conflicts(conflicts::Command),
+    /// Read the logs of a coordinator (running, stopped, or in a backup), and verify their chains.
+    #[command(subcommand)]
+    Journal(journal::Command),
+    /// Verify or compact the store of a stopped coordinator.
+    #[command(subcommand)]
+    Store(store::Command),
     /// Check a specification and print it with every default filled in.
     Lint(spec::Lint),
     /// Show the tasks of a specification and their edges.
@@ -202,6 +208,10 @@ mod tests {
             "driftless backup verify b",
             "driftless backup restore b --data D --accept gw-1 --accept gw-2",
             "driftless backup status",
+            "driftless journal export --json",
+            "driftless journal verify b --data D",
+            "driftless store check --data D",
+            "driftless store compact --json",
             "driftless lint flow.yaml --param a=1",
             "driftless graph flow.yaml --format mermaid",
             "driftless --json --api h:1 run list",

@@ -12,7 +12,7 @@ mod restore;
 pub use create::{Source, Written, write};
 pub use format::{Head, Summary};
 pub use place::{Periodic, Placing, newest, prune};
-pub use restore::{Found, check, restore, verify};
+pub use restore::{Found, check, restore, rows, verify};
 
 use crate::data::{DataDir, DataError};
 use certs::{Authority, AuthorityError};

@@ -5,7 +5,7 @@ use super::format::{Head, Item, Kind, Reader, Summary};
 use crate::clock;
 use crate::data::{DataDir, RESTORING};
 use certs::Authority;
-use cloud_store::snapshot::{Contents, Filling, fill};
+use cloud_store::snapshot::{Contents, EachRow, Filling, fill};
 use contents::{Begin, Dir, Writer};
 use shared::ids::{Hash, NodeId};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -72,6 +72,25 @@ fn open(path: &Path) -> Result<File, BackupError> {
 /// [`BackupError`].
 pub fn check(path: &Path) -> Result<Found, BackupError> {
     read_through(open(path)?, &mut Nothing)
+}
+
+/// Gives the rows of the store in a backup, and checks their hash; what follows them is not read.
+///
+/// # Errors
+/// [`BackupError`], or those of `each`.
+pub fn rows<E: From<BackupError>>(input: impl Read, each: &mut EachRow<'_, E>) -> Result<(), E> {
+    let (mut reader, _) = Reader::new(input)?;
+    loop {
+        match reader.next()? {
+            Item::Row { table, key, value } => each(table, &key, &value)?,
+            Item::RowsEnd { .. } => return Ok(()),
+            Item::End { .. } => {
+                let text = "it holds no store".to_owned();
+                return Err(BackupError::Damaged(text).into());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Makes the store alone.

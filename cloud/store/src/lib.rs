@@ -16,6 +16,7 @@
 //! | `directives` | node, incarnation, number (u64 BE) | chained hash, bytes |
 
 mod commit;
+pub mod journal;
 mod open;
 pub mod reader;
 mod segment;

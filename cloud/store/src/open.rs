@@ -61,6 +61,23 @@ pub fn open_file(path: &Path, create: bool) -> Result<RedbStore, StoreError> {
     }))
 }
 
+/// Opens the store in a file that nobody uses; what is written is forgotten with it.
+pub(crate) fn look(path: &Path) -> Result<RedbStore, StoreError> {
+    let name = path.display().to_string();
+    let length = std::fs::metadata(path).map(|meta| meta.len());
+    match length {
+        Err(_) => return Err(damaged(&format!("{name} is missing"))),
+        Ok(0) => return Err(damaged(&format!("{name} is empty"))),
+        Ok(_) => {}
+    }
+    let path = path.to_owned();
+    RedbStore::open(Box::new(move || {
+        let overlay = tablefile::Overlay::of(&path);
+        let overlay = overlay.map_err(|error| unknown(&format!("{name}: {error}")))?;
+        Ok(Box::new(overlay) as Box<dyn StorageBackend>)
+    }))
+}
+
 fn open_backend(path: &PathBuf, create: bool) -> Result<Box<dyn StorageBackend>, StoreError> {
     let name = path.display();
     let failed = |e: std::io::Error| StoreError::NotDone(format!("{name} cannot be opened: {e}"));

@@ -4,7 +4,7 @@
 //! Invariant: a snapshot never keeps a store from being opened again after a failure: it ends early
 //! with an error, and its reader is told.
 
-use crate::open::{RedbStore, begin, open_file, unknown};
+use crate::open::{RedbStore, begin, look, open_file, unknown};
 use crate::{AGGREGATES, DIRECTIVES, EVENTS, FACTS, INBOXES, META, ROWS, damaged, row_key};
 use cloud_core::fleet::Fleet;
 use cloud_core::node::Node;
@@ -271,6 +271,19 @@ pub struct Stopped {
     /// The state; it goes before the store does.
     pub snapshot: Snapshot,
     _store: RedbStore,
+}
+
+/// Opens the store in a file whose coordinator is stopped, to look at it: nothing is written to the
+/// file.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn looked(path: &Path) -> Result<Stopped, StoreError> {
+    let store = look(path)?;
+    Ok(Stopped {
+        snapshot: store.snapshots().take()?,
+        _store: store,
+    })
 }
 
 /// Opens the store in a file whose coordinator is stopped.

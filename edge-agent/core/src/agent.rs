@@ -14,7 +14,7 @@ use crate::state::{Row, SliceKey, State, TaskKey, Touch};
 use shared::config::scheduler::Scheduler;
 use shared::directive::Directive;
 use shared::fact::{Body, Fact};
-use shared::ids::{AttemptRef, BootId, Hash};
+use shared::ids::{AttemptRef, BootId, Hash, Incarnation, NodeId};
 use shared::log::Head;
 use shared::time::{Mono, Now, Span, Stamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -91,6 +91,8 @@ pub(crate) enum Timer {
     Tidy,
     Slots,
     Pressure,
+    SyncEnd,
+    LastWords(u64),
 }
 
 /// The agent's decisions. See the crate's documentation.
@@ -158,6 +160,12 @@ impl Agent {
             check: BTreeSet::new(),
             schedules: Schedules::default(),
         }
+    }
+
+    /// Whose journal it is.
+    #[must_use]
+    pub fn identity(&self) -> (NodeId, Incarnation) {
+        (self.config.node, self.config.incarnation)
     }
 
     /// The folded state.
@@ -237,6 +245,8 @@ impl Agent {
             Timer::Slots => self.slots_due(),
             // What was held is looked at again behind every timer.
             Timer::Pressure => {}
+            Timer::SyncEnd => self.sync_end_due(fx),
+            Timer::LastWords(session) => self.last_words_due(session, fx),
         }
     }
 
@@ -292,6 +302,9 @@ impl Agent {
         self.dirty.extend(touch.rows);
         if touch.settings {
             self.tell_settings(fx);
+        }
+        if touch.sync {
+            self.follow_sync(fx);
         }
         for task in touch.unready {
             self.ready.remove(task);

@@ -43,7 +43,8 @@ impl Agent {
         self.look_at_all(fx);
         self.settle(fx);
         self.tidy_soon();
-        self.dial_soon(0, fx);
+        self.link.since = self.now.mono;
+        self.follow_sync(fx);
     }
 
     /// Takes an attempt that the executor still has back into the books; one that the journal does

@@ -234,6 +234,18 @@ pub enum Local {
         /// Who.
         by: String,
     },
+    /// Send nothing to the coordinator and do not dial it; work goes on.
+    PauseSync {
+        /// For so long; none: until a person says so.
+        length: Option<Span>,
+        /// Who.
+        by: String,
+    },
+    /// Send again.
+    ResumeSync {
+        /// Who.
+        by: String,
+    },
 }
 
 impl Local {
@@ -245,7 +257,10 @@ impl Local {
             | Self::Pause { run, .. }
             | Self::Resume { run, .. }
             | Self::Answer { run, .. } => Some(*run),
-            Self::Submit { .. } | Self::Schedule { .. } => None,
+            Self::Submit { .. }
+            | Self::Schedule { .. }
+            | Self::PauseSync { .. }
+            | Self::ResumeSync { .. } => None,
         }
     }
 }
@@ -351,4 +366,7 @@ pub enum Action {
     /// What holds from now on where specifications say nothing: every field is set. Asked for at
     /// each start and after each change.
     Settings(Scheduler),
+    /// Whether the shell may dial the coordinator on its own account, too (to renew a certificate).
+    /// Asked for at each start and after each change; until then it may not.
+    MayDial(bool),
 }

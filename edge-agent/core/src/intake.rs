@@ -253,6 +253,11 @@ impl Agent {
                 .known(run)
                 .and_then(|()| self.answer_here((run, task), yes, &input, by, fx)),
             Local::Schedule { schedule, what, by } => self.ask_schedule(schedule, what, by, fx),
+            Local::PauseSync { length, by } => self.pause_sync(length, by, fx),
+            Local::ResumeSync { by } => {
+                self.resume_sync(by, fx);
+                Ok(())
+            }
         };
         let reply = match reply {
             Ok(()) => LocalReply::Done,

@@ -29,6 +29,7 @@ pub mod slice;
 mod snapshot;
 pub mod state;
 pub mod store;
+pub mod sync;
 pub mod telemetry;
 mod tidy;
 pub mod view;

@@ -74,6 +74,8 @@ pub(crate) struct Link {
     /// Why the link is down, for people.
     pub(crate) trouble: Option<String>,
     pub(crate) since: Mono,
+    /// Sending was paused: the session ends once this fact, which says so, is acknowledged.
+    pub(crate) last_words: Option<u64>,
 }
 
 impl Link {
@@ -139,7 +141,7 @@ impl Agent {
     }
 
     pub(crate) fn redial_due(&mut self, fx: &mut Effects) {
-        if self.link.phase != Phase::Offline {
+        if self.link.phase != Phase::Offline || self.state.sync.is_some() {
             return;
         }
         if self.link.next >= self.link.reserved {
@@ -180,7 +182,7 @@ impl Agent {
         self.dial_after(Span(pause));
     }
 
-    fn hang_up(&mut self, session: u64, why: &str, fx: &mut Effects) {
+    pub(crate) fn hang_up(&mut self, session: u64, why: &str, fx: &mut Effects) {
         fx.after.push(Post::Act(Action::Hangup { session }));
         fx.hurry = true;
         self.offline(why);
@@ -443,6 +445,13 @@ impl Agent {
         fx.marks.insert(ACK.to_owned(), codec::encode(&ack));
         if self.link.ack_due.is_none() {
             self.link.ack_due = Some(self.now.mono + Span(IDLE_COMMIT_MS));
+        }
+        if self
+            .link
+            .last_words
+            .is_some_and(|last| last <= ack.head.number)
+        {
+            self.last_words_due(session, fx);
         }
     }
 

@@ -6,7 +6,7 @@
     reason = "handles of a disk share it; no step ever sees it"
 )]
 
-use crate::store::{Commit, Loaded, Store, StoreError};
+use crate::store::{Commit, Loaded, Page, Store, StoreError};
 use shared::ids::{Incarnation, NodeId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
 use shared::log::{Batch, Direction, Head, PackedBatch};
@@ -301,6 +301,20 @@ impl Store for MemStore {
             each(*number, bytes);
         }
         Ok(())
+    }
+
+    fn directives_after(&mut self, after: u64) -> Result<Option<Page>, StoreError> {
+        let disk = self.disk.contents();
+        let rest: Vec<_> = disk.directives.range(after + 1..).collect();
+        let Some(first) = rest.first().map(|(number, _)| **number) else {
+            return Ok(None);
+        };
+        Ok(Some(Page {
+            first,
+            before: (first == 1).then_some(disk.origin.1),
+            entries: rest.into_iter().map(|(_, bytes)| bytes.clone()).collect(),
+            end: disk.directives_head,
+        }))
     }
 
     fn room_needed(&self, entry_bytes: usize) -> u64 {

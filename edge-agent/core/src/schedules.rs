@@ -70,6 +70,7 @@ impl Agent {
         if self.clock_trusted != trusted {
             self.clock_trusted = trusted;
             self.look_at_schedules();
+            self.arm_sync_end();
         }
     }
 

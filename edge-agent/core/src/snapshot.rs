@@ -5,6 +5,7 @@ use crate::scheduled::Scheduled;
 use crate::slice::{Answers, Slice, Slot};
 use crate::state::{CHUNK, Open, Run, SliceKey, State};
 use crate::store::{Store, StoreError};
+use crate::sync::SyncPause;
 use serde::{Deserialize, Serialize};
 use shared::codec;
 use shared::config::scheduler::Scheduler;
@@ -39,6 +40,7 @@ struct Core {
     forgotten: Vec<RunId>,
     /// Newer than the row; absent in those of the first release.
     settings: Scheduler,
+    sync: Option<SyncPause>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +94,7 @@ pub(crate) fn value(state: &State, row: &Row) -> Option<Vec<u8>> {
                 .collect(),
             forgotten: state.forgotten.iter().copied().collect(),
             settings: state.settings,
+            sync: state.sync.clone(),
         })),
         Row::Wall => Some(codec::encode(&state.wall)),
         Row::Run(run) => state.runs.get(run).map(codec::encode),
@@ -234,6 +237,7 @@ fn read_core(state: &mut State, core: Core) {
     state.open = core.open.into_iter().collect();
     state.forgotten = core.forgotten.into();
     state.settings = core.settings;
+    state.sync = core.sync;
 }
 
 fn read_slice<S: Store>(

@@ -7,6 +7,7 @@ use crate::change::{change, count, reconsider};
 use crate::rest::Rest;
 use crate::scheduled::Scheduled;
 use crate::slice::{Misfit, Slice};
+use crate::sync::SyncPause;
 use serde::{Deserialize, Serialize};
 use shared::approval::Answer;
 use shared::codec;
@@ -110,6 +111,8 @@ pub(crate) struct Touch {
     pub(crate) schedules: BTreeSet<ScheduleId>,
     /// The coordinator changed the settings.
     pub(crate) settings: bool,
+    /// Sending was paused, or goes on.
+    pub(crate) sync: bool,
 }
 
 /// The fold.
@@ -149,6 +152,8 @@ pub struct State {
     pub wall: Unix,
     /// What the coordinator said last about what holds where specifications say nothing.
     pub settings: Scheduler,
+    /// A person lets nothing be sent.
+    pub sync: Option<SyncPause>,
 }
 
 /// The key of a slice.
@@ -255,6 +260,7 @@ impl State {
             | Body::ScheduleAsked { .. }
             | Body::Fired { .. }
             | Body::SlotsSkipped { .. } => self.scheduled(fact, touch),
+            Body::SyncPaused { .. } | Body::SyncResumed { .. } => self.sync_changed(fact, touch),
             Body::Reset { .. } | Body::Dropped { .. } => {}
         }
     }

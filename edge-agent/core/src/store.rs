@@ -66,6 +66,20 @@ pub struct Loaded {
     pub directives: Head,
 }
 
+/// Consecutive whole commits of one log, to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Number of the first entry.
+    pub first: u64,
+    /// The stored head that it continues; none where the entries before it are gone, and their hash
+    /// with them.
+    pub before: Option<Head>,
+    /// The entries' bytes.
+    pub entries: Vec<Vec<u8>>,
+    /// The head after them, as it is stored.
+    pub end: Head,
+}
+
 /// A node's journal.
 pub trait Store {
     /// What is stored.
@@ -134,6 +148,12 @@ pub trait Store {
         after: u64,
         each: &mut dyn FnMut(u64, &[u8]),
     ) -> Result<(), StoreError>;
+
+    /// Directives behind `after`, as [`Self::facts_after`] gives facts; none if nothing follows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn directives_after(&mut self, after: u64) -> Result<Option<Page>, StoreError>;
 
     /// Bytes that a commit (given in bytes of entries) may need on the device at most.
     fn room_needed(&self, entry_bytes: usize) -> u64;

@@ -2,10 +2,10 @@
 //! interface (`--json`) and stay.
 
 use crate::agent::Agent;
-use crate::link::Phase;
 use crate::rest::Rest;
 use crate::slice::Slice;
 use crate::state::{TaskKey, key};
+use crate::sync::SyncPaused;
 use serde::{Deserialize, Serialize};
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, RunId, TaskIdx};
@@ -23,7 +23,7 @@ pub struct Status {
     pub node: String,
     /// The life of its data directory.
     pub incarnation: String,
-    /// `online`, `connecting`, `offline`, or `alone` without a coordinator.
+    /// `online`, `connecting`, `offline`, `paused`, or `alone` without a coordinator.
     pub link: String,
     /// Why the link is down, for people.
     pub trouble: Option<String>,
@@ -53,6 +53,8 @@ pub struct Status {
     pub clock_trusted: bool,
     /// What holds where specifications say nothing: name and value, as in the configuration.
     pub scheduler: BTreeMap<String, String>,
+    /// A person lets nothing be sent.
+    pub sync_paused: Option<SyncPaused>,
 }
 
 /// A run, as far as it is here.
@@ -178,6 +180,7 @@ impl Agent {
             room: self.has_room(),
             clock_trusted: self.clock_trusted,
             scheduler: self.settings().texts(),
+            sync_paused: self.sync_paused(),
         }
     }
 
@@ -191,15 +194,6 @@ impl Agent {
             return format!("{text}, {} facts to bring back", self.behind());
         }
         text
-    }
-
-    fn link_text(&self) -> &'static str {
-        match self.link.phase {
-            _ if !self.config.has_coordinator => "alone",
-            Phase::Online(_) => "online",
-            Phase::Offline => "offline",
-            Phase::Dialing(_) | Phase::Greeting(_) => "connecting",
-        }
     }
 
     /// Facts that the coordinator did not acknowledge yet.
@@ -307,12 +301,16 @@ impl Agent {
         if let Some((approval, true)) = question.and_then(|slice| slice.question(key.pos)) {
             return format!("{what}: it asks a person: {}", approval.prompt);
         }
+        let silent = self.silence_told().unwrap_or_default();
         if !waits_for.is_empty() {
-            return format!("{what}: it waits for {}", waits_for.join(", "));
+            let slice = self.state.slices.get(&key.slice);
+            let elsewhere = slice.is_some_and(|slice| self.waits_elsewhere(slice, key));
+            let silent = if elsewhere { silent } else { String::new() };
+            return format!("{what}: it waits for {}{silent}", waits_for.join(", "));
         }
         match self.files.missing(key).count() {
             0 => format!("{what}: {}", task.reason.replace('_', " ")),
-            n => format!("{what}: {n} of its input files are not here yet"),
+            n => format!("{what}: {n} of its input files are not here yet{silent}"),
         }
     }
 

@@ -9,6 +9,6 @@ mod redb_store;
 mod reserve;
 mod segment;
 
-pub use open::{CACHE, Identity, MakeBackend, create_file, open_file};
+pub use open::{CACHE, Identity, MakeBackend, create_file, look, open_file};
 pub use redb_store::RedbStore;
 pub use reserve::RESERVE;

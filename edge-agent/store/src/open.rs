@@ -46,6 +46,25 @@ pub fn open_file(path: &Path, identity: Identity) -> Result<RedbStore, StoreErro
     Ok(store?.with_reserve(reserve))
 }
 
+/// Opens the store in a file that nobody uses, to look at it: nothing is written to the file, and
+/// what is committed is forgotten with the store.
+///
+/// # Errors
+/// [`StoreError`]: missing, empty, damaged, foreign, of a later format.
+pub fn look(path: &Path, identity: Identity) -> Result<RedbStore, StoreError> {
+    let path = path.to_owned();
+    let make = move || match tablefile::Overlay::of(&path) {
+        Ok(overlay) => Ok(Box::new(overlay) as Box<dyn StorageBackend>),
+        Err(error) => {
+            let name = path.display();
+            Err(StoreError::Damaged(format!(
+                "{name} cannot be read: {error}"
+            )))
+        }
+    };
+    RedbStore::open(Box::new(make), identity)
+}
+
 /// Makes a store in a file that does not exist, or is empty.
 ///
 /// # Errors

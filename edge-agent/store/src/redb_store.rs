@@ -3,7 +3,7 @@
 use crate::open::{CACHE, FORMAT, Identity, MakeBackend, database};
 use crate::reserve::{RESERVE, Reserve};
 use crate::segment::Segment;
-use edge_core::store::{Commit, Loaded, Store, StoreError};
+use edge_core::store::{Commit, Loaded, Page, Store, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use redb::{Table, TableError, WriteTransaction};
 use shared::codec;
@@ -602,7 +602,7 @@ impl Store for RedbStore {
             }
             start = segment.end(first);
         }
-        read_batch(&txn, start, after)
+        read_batch(&txn.open_table(FACTS).map_err(failed)?, start, after)
     }
 
     fn packed_after(&mut self, after: u64) -> Result<Option<PackedBatch>, StoreError> {
@@ -687,6 +687,32 @@ impl Store for RedbStore {
         Ok(())
     }
 
+    fn directives_after(&mut self, after: u64) -> Result<Option<Page>, StoreError> {
+        let Identity { node, incarnation } = self.identity;
+        let txn = self.database()?.begin_read().map_err(failed)?;
+        let table = txn.open_table(DIRECTIVES).map_err(failed)?;
+        let Some(oldest) = table.first().map_err(failed)? else {
+            return Ok(None);
+        };
+        let whole = oldest.0.value() == 1;
+        let start = Head::origin(node, incarnation, Direction::Down);
+        let Some(batch) = read_batch(&table, start, after)? else {
+            return Ok(None);
+        };
+        let first = batch.after.number.max(oldest.0.value() - 1) + 1;
+        let known = whole || batch.after.number > 0;
+        let number = first - 1 + batch.entries.len() as u64;
+        Ok(Some(Page {
+            first,
+            before: known.then_some(batch.after),
+            end: Head {
+                number,
+                hash: batch.hash,
+            },
+            entries: batch.entries,
+        }))
+    }
+
     fn room_needed(&self, entry_bytes: usize) -> u64 {
         // Copy on write: pages on the way to each entry and the allocator's state
         // (`examples/room_cost.rs`).
@@ -705,13 +731,12 @@ impl Store for RedbStore {
 
 /// Whole commits of rows behind the last commit that ends at or before `after`.
 fn read_batch(
-    txn: &redb::ReadTransaction,
+    rows: &impl ReadableTable<u64, &'static [u8]>,
     start: Head,
     after: u64,
 ) -> Result<Option<Batch>, StoreError> {
-    let facts = txn.open_table(FACTS).map_err(failed)?;
     let mut from = start;
-    for item in facts
+    for item in rows
         .range(start.number + 1..=after.max(start.number))
         .map_err(failed)?
         .rev()
@@ -726,7 +751,7 @@ fn read_batch(
         }
     }
     let (mut entries, mut bytes, mut kept, mut hash) = (Vec::new(), 0, 0, from.hash);
-    for item in facts.range(from.number + 1..).map_err(failed)? {
+    for item in rows.range(from.number + 1..).map_err(failed)? {
         let (_, value) = item.map_err(failed)?;
         let (end, data) = split(value.value())?;
         bytes += data.len();

@@ -49,6 +49,17 @@ impl World {
         }
     }
 
+    /// Nobody leaves a link paused.
+    fn speak(&mut self, m: usize) {
+        let life = self.machines[m].life;
+        let silent = |truth: &crate::truth::EdgeTruth| truth.silent.is_some();
+        if self.lives.get(life).is_some_and(silent) {
+            let position = self.people.deeds.len();
+            self.people.deeds.push(crate::people::Deed::ResumeSync(m));
+            self.queue.at(self.t + MIN, Ev::Person(position));
+        }
+    }
+
     fn revive(&mut self, m: usize) {
         if self.machines[m].destroyed {
             if self.machines[m].copy_of.is_none() {
@@ -111,6 +122,7 @@ impl World {
                 return;
             }
             self.ask_who_waits();
+            (0..self.machines.len()).for_each(|m| self.speak(m));
             let restless = convergence::restless(self);
             quiet = if restless.is_empty() { quiet + 1 } else { 0 };
             if quiet >= 2 && self.at_rest(false) {

@@ -416,7 +416,10 @@ impl World {
     /// Carries out one action.
     fn act(&mut self, m: usize, process: u64, action: Action) {
         match action {
-            Action::Dial { session } => self.dial(m, session),
+            Action::Dial { session } => {
+                crate::check::silent::on_dial(self, m);
+                self.dial(m, session);
+            }
             Action::Send { session, message } => self.say(m, session, message),
             Action::Hangup { session } => self.hang_up(m, session),
             Action::Begin(launch) => self.begin(m, launch),
@@ -431,12 +434,13 @@ impl World {
                     .retain(|attempt| attempt.slice.run != run);
             }
             // nothing here depends on them; the checkers read the journal
-            Action::Settings(_) => {}
+            Action::Settings(_) | Action::MayDial(_) => {}
             Action::NewIncarnation { why } => self.new_incarnation(m, process, &why),
         }
     }
 
     fn say(&mut self, m: usize, session: u64, mut message: Up) {
+        crate::check::silent::on_send(self, m);
         if let (Up::Hello(hello), Some(agent)) = (&mut message, &mut self.machines[m].agent)
             && std::mem::take(&mut agent.skew)
         {

@@ -144,6 +144,8 @@ kinds! {
     Tainted = "tainted",
     /// An operator changed a label of a node.
     Labelled = "labelled",
+    /// A person let a gateway send nothing.
+    SyncPaused = "sync_paused",
 }
 
 impl Kind {

@@ -190,6 +190,8 @@ pub struct Machine {
     pub unknown_fact: bool,
     /// Since when tasks could start and none did.
     pub idle_since: Option<Time>,
+    /// Since when its link should no longer be paused.
+    pub overdue_since: Option<Time>,
     /// The link has been cut since before it booted.
     pub cold: bool,
     /// The last hello that it said.

@@ -15,7 +15,7 @@ use cloud_core::settings::Scope;
 use cloud_core::view;
 use edge_core::event::{Event, Local, LocalReply};
 use shared::ids::{BootId, Incarnation, NodeId, RunId};
-use shared::time::Unix;
+use shared::time::{Span, Unix};
 use shared::workflow::Resources;
 use std::collections::BTreeMap;
 
@@ -74,6 +74,10 @@ pub enum Deed {
     Configure(u64),
     /// Cordon, drain, label or taint a node, or end that, drawn by this number.
     Operate(u64),
+    /// Let a gateway send nothing, for so long or until somebody says so.
+    PauseSync(usize, Option<Span>),
+    /// Let it send again.
+    ResumeSync(usize),
 }
 
 /// Requests under way.
@@ -150,6 +154,7 @@ impl World {
             full: false,
             unknown_fact: false,
             idle_since: None,
+            overdue_since: None,
             cold: false,
             hello: None,
             arrived: 0,
@@ -341,11 +346,30 @@ impl World {
         for n in 0..dice.below(10) {
             deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Operate(n)));
         }
+        deeds.extend(self.plan_silence());
         for (at, deed) in deeds {
             let position = self.people.deeds.len();
             self.people.deeds.push(deed);
             self.queue.at(at, Ev::Person(position));
         }
+    }
+
+    /// When people pause the links of gateways. One in three seeds knows none.
+    fn plan_silence(&mut self) -> Vec<(Time, Deed)> {
+        let mut dice = self.dice.people.fork("silence", 0);
+        let mut deeds = Vec::new();
+        for _ in 0..dice.below(3) {
+            let m = dice.below(self.plan.nodes as u64) as usize;
+            let at = dice.below(5 * crate::queue::HOUR);
+            let lasts = dice.range(1, 90) * crate::queue::MIN;
+            let by_itself = dice.chance(500);
+            let length = by_itself.then_some(Span(lasts / 1_000_000));
+            deeds.push((at, Deed::PauseSync(m, length)));
+            if !by_itself {
+                deeds.push((at + lasts, Deed::ResumeSync(m)));
+            }
+        }
+        deeds
     }
 
     /// A person does something.
@@ -360,6 +384,15 @@ impl World {
             Deed::AnswerThere => self.ask(Request::Waits, Purpose::Questions),
             Deed::Configure(n) => self.configure(n),
             Deed::Operate(n) => self.operate(n),
+            Deed::PauseSync(m, length) => {
+                self.happened(Kind::SyncPaused);
+                let by = "somebody here".to_owned();
+                self.ask_local(m, None, Local::PauseSync { length, by });
+            }
+            Deed::ResumeSync(m) => {
+                let by = "somebody here".to_owned();
+                self.ask_local(m, None, Local::ResumeSync { by });
+            }
         }
     }
 

@@ -382,6 +382,7 @@ impl World {
             full: false,
             unknown_fact: false,
             idle_since: None,
+            overdue_since: None,
             cold: false,
             hello: None,
             arrived: 0,

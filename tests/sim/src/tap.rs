@@ -288,6 +288,11 @@ impl edge::Store for EdgeTap {
         self.inner.each_directive(after, each)
     }
 
+    fn directives_after(&mut self, after: u64) -> Result<Option<edge::Page>, edge::StoreError> {
+        self.alive()?;
+        self.inner.directives_after(after)
+    }
+
     fn room_needed(&self, entry_bytes: usize) -> u64 {
         self.inner.room_needed(entry_bytes)
     }

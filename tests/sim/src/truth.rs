@@ -6,9 +6,10 @@ use crate::queue::Time;
 use crate::tap::Ended;
 use cloud_core::store::{AggregateId, Transaction};
 use shared::directive::{Body as Wanted, Directive};
-use shared::fact::Fact;
+use shared::fact::{Body as Said, Fact};
 use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
 use shared::log::{Direction, Head};
+use shared::time::Span;
 use shared::wire::LogId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,6 +59,8 @@ pub struct EdgeTruth {
     /// The store was cut to nothing: whoever asked this gateway for a run may ask its successor
     /// again.
     pub emptied: bool,
+    /// A person let nothing be sent: since when that is durable, for how long.
+    pub silent: Option<(Time, Option<Span>)>,
 }
 
 /// What a commit did to the truth that it must not.
@@ -95,6 +98,7 @@ impl EdgeTruth {
             starts: BTreeMap::new(),
             branched: false,
             emptied: false,
+            silent: None,
         }
     }
 
@@ -138,6 +142,11 @@ impl EdgeTruth {
         for (position, bytes) in facts.into_iter().enumerate() {
             let head = self.head().then(&bytes);
             let fact = Fact::decode(head.number, &bytes).ok();
+            match fact.as_ref().map(|fact| &fact.body) {
+                Some(Said::SyncPaused { length, .. }) => self.silent = Some((at, *length)),
+                Some(Said::SyncResumed { .. }) => self.silent = None,
+                _ => {}
+            }
             if let Some(fact) = &fact
                 && let Err(text) = self.fold(head.number, fact, flows)
             {

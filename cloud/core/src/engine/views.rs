@@ -162,6 +162,11 @@ impl<S: Store> Engine<S> {
             taints: node.taints().iter().map(ToString::to_string).collect(),
             cordoned: node.cordoned.is_some(),
             distrust_milli: node.trust.distrust(self.now.wall),
+            sync_paused: node.sync_paused.map(|(by, since, until)| view::SyncPaused {
+                by,
+                since,
+                until,
+            }),
             name: node.name,
             id,
         }

@@ -189,7 +189,9 @@ impl Run {
             | Body::Dropped { .. }
             | Body::ScheduleDone { .. }
             | Body::ScheduleAsked { .. }
-            | Body::SlotsSkipped { .. } => Ok(()),
+            | Body::SlotsSkipped { .. }
+            | Body::SyncPaused { .. }
+            | Body::SyncResumed { .. } => Ok(()),
         }
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod conflicts;
 pub(crate) mod doctor;
 pub(crate) mod events;
 mod history;
+pub(crate) mod journal;
 mod list;
 pub(crate) mod node;
 mod operate;
@@ -17,6 +18,7 @@ pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod serve;
 pub(crate) mod spec;
+pub(crate) mod store;
 pub(crate) mod submit;
 pub(crate) mod support;
 pub(crate) mod task;
@@ -54,6 +56,8 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Conflicts(command) => conflicts::run(&command, global, out),
         Command::Waits(command) => waits::run(&command, global, out),
         Command::Backup(command) => backup::run(&command, global, out),
+        Command::Journal(command) => journal::run(&command, global, out),
+        Command::Store(command) => store::run(&command, global, out),
         Command::Lint(args) => spec::lint(&args, out),
         Command::Graph(args) => spec::graph(&args, out),
         Command::Demo(args) => demo::run(&args, out),

@@ -256,6 +256,17 @@ fn show(node: &Node, newest: Option<&Newest>, out: &mut Output) -> Result<(), Fa
         let text = format!("{} {which}", rough(Span(ahead.unsigned_abs())));
         lines.push(("its clock", text.into()));
     }
+    if let Some(pause) = &node.sync_paused {
+        let end = match pause.until {
+            Some(until) => format!("until {until}"),
+            None => format!("until `driftless-agent sync resume` at {}", node.name),
+        };
+        let text = format!(
+            "paused at the gateway by {} at {}, {end}",
+            pause.by, pause.since
+        );
+        lines.push(("link", text.into()));
+    }
     if let Some(note) = &node.note {
         lines.push(("note", note.into()));
     }

@@ -11,4 +11,5 @@ mod rest;
 mod rules;
 mod schedules;
 mod settings;
+mod sync;
 mod tidy;

@@ -106,6 +106,13 @@ pub fn settings(world: &World, nodes: Option<&Reply>) -> Vec<String> {
             .map(|one| (one.key.clone(), one.value.clone()))
             .collect();
         let there = world.lives[machine.life].model.settings.texts();
+        let silent = world.lives[machine.life].silent.is_some();
+        if shown.sync_paused.is_some() != silent {
+            let name = &machine.name;
+            differ.push(format!(
+                "{name}: silent {silent}, the coordinator shows another"
+            ));
+        }
         if set != there || shown.settings.confirmed == Some(false) {
             let name = &machine.name;
             differ.push(format!("{name} follows {there:?}, {set:?} is shown"));

@@ -15,6 +15,7 @@ pub mod no_offline_mode;
 pub mod one_owner;
 pub mod placed;
 pub mod recorded;
+pub mod silent;
 
 use crate::fault::Kind;
 use crate::people::Purpose;
@@ -41,12 +42,14 @@ pub const ALL: &[(&str, &str)] = &[
     ("recorded", recorded::DEFINITION),
     ("measured", measured::DEFINITION),
     ("placed", placed::DEFINITION),
+    ("silent", silent::DEFINITION),
 ];
 
 /// Once a minute.
 pub fn look(world: &mut World) {
     no_offline_mode::look(world);
     bounded::look(world);
+    silent::look(world);
     let minute = world.t / MIN;
     if minute.is_multiple_of(7) {
         explained::look(world);

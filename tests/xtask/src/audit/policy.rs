@@ -106,7 +106,14 @@ pub(crate) const BANNED: &[Banned] = &[
 pub(crate) const OWNED: &[Owned] = &[
     Owned {
         name: "redb",
-        owners: &["edge-store", "cloud-store", "sim", "bench", "e2e"],
+        owners: &[
+            "edge-store",
+            "cloud-store",
+            "tablefile",
+            "sim",
+            "bench",
+            "e2e",
+        ],
         reason: "everybody else goes through the store's interface",
     },
     Owned {
@@ -184,8 +191,8 @@ const NO_IO: &[&str] = &[
     "ureq",
 ];
 
-const EDGE: &[&str] = &["shared", "edge-core"];
-const CLOUD: &[&str] = &["shared", "cloud-core"];
+const EDGE: &[&str] = &["shared", "edge-core", "tablefile"];
+const CLOUD: &[&str] = &["shared", "cloud-core", "tablefile"];
 const NOTHING: &[&str] = &[];
 
 /// The layers, lowest first; the two sides never depend on each other.
@@ -204,6 +211,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         package: "bundle",
         may_use: &["shared"],
         never: &["tokio", "quinn", "rustls", "redb"],
+    },
+    Layer {
+        package: "tablefile",
+        may_use: NOTHING,
+        never: &["tokio", "quinn", "rustls"],
     },
     Layer {
         package: "link",
@@ -241,6 +253,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "edge-core",
             "edge-store",
             "edge-exec",
+            "tablefile",
         ],
         never: &["axum", "ureq"],
     },
@@ -282,6 +295,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "cloud-store",
             "cloud",
             "relay",
+            "tablefile",
         ],
         never: NOTHING,
     },
