@@ -21,6 +21,7 @@ pub mod linking;
 pub mod local;
 pub mod looping;
 pub mod mailbox;
+mod memory;
 mod metrics;
 pub mod reading;
 pub mod renewing;

@@ -162,6 +162,7 @@ fn other(what: &str) -> impl Fn(&dyn std::fmt::Display) -> StartError {
 /// Runs the agent until it is stopped.
 #[must_use]
 pub fn main(given: &Given, args: &RunArgs) -> ExitCode {
+    crate::memory::keep_little();
     let mut flags = config::flags(args);
     flags.extend(given.flags());
     let settings = match Settings::read(given.config.as_deref(), flags) {
