@@ -5,8 +5,8 @@
 const THRESHOLD: i32 = 128 * 1024;
 
 /// Keeps glibc's thresholds where they begin. Otherwise they rise with each large piece that is
-/// freed, up to 64 MiB: one large slice that was read once would stay in the process for ever. To be
-/// called before there are threads.
+/// freed, up to 64 MiB: one large slice that was read once would stay in the process for ever. To
+/// be called before there are threads.
 pub(crate) fn keep_little() {
     #[cfg(target_env = "gnu")]
     for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
