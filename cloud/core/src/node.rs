@@ -5,7 +5,7 @@ use crate::certificate::{Certificate, RevokedKeys};
 use crate::effects::Effects;
 use crate::inbox::{Message, Post};
 use crate::offered::{Decoded, Offered};
-use crate::store::{AggregateId, Entry, Segment};
+use crate::store::{AggregateId, Entry, Prune, Segment};
 use crate::trust::Trust;
 use serde::{Deserialize, Serialize};
 use shared::config::scheduler::Scheduler;
@@ -229,6 +229,7 @@ impl Node {
         if let Some(old) = self.incarnation {
             self.closed.insert(old, self.facts.number);
             self.lose(node, old, Reason::NodeReimaged, fx);
+            drop_directives(node, old, fx);
         }
         self.fenced = None;
         self.replace = false;
@@ -275,6 +276,7 @@ impl Node {
         self.inventory_wanted = false;
         if let Some(incarnation) = self.incarnation {
             self.lose(node, incarnation, Reason::NodeForgotten, fx);
+            drop_directives(node, incarnation, fx);
         }
     }
 
@@ -613,6 +615,12 @@ impl Node {
             self.post.cursors.remove(&AggregateId::Run(slice.run));
         }
     }
+}
+
+/// Nobody will ask for the directives of this life again; each may carry a whole workflow.
+fn drop_directives(node: NodeId, incarnation: Incarnation, fx: &mut Effects) {
+    let log = LogId { node, incarnation };
+    fx.prune.push(Prune::Directives(log, u64::MAX));
 }
 
 /// The runs that a fact speaks of.

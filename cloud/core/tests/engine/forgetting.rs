@@ -109,6 +109,30 @@ fn a_run_ages_and_a_forgotten_node_is_not_waited_for() {
 }
 
 #[test]
+fn directives_of_a_life_that_is_over_go() {
+    let kept = |env: &mut Env, log| {
+        let found = env.engine.store().directives(log, 0, 1000, 1 << 20);
+        found.expect("a store that can be read").len()
+    };
+    let mut env = Env::new();
+    env.join("gw-1");
+    let _ = env.submit(vec![on("gw-1", task("a", &[]))]);
+    let first = env.agent("gw-1").log();
+    assert!(kept(&mut env, first) > 0);
+    env.hang_up("gw-1");
+    env.agent("gw-1").reimage(2);
+    env.agent("gw-1").succeeds = Some(first.incarnation);
+    env.hello("gw-1")
+        .expect("a life that succeeds the one before");
+    let second = env.agent("gw-1").log();
+    assert_eq!(kept(&mut env, first), 0, "nobody asks for them again");
+    assert!(kept(&mut env, second) > 0);
+    let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
+    env.ask(Request::ForgetNode { node, by });
+    assert_eq!(kept(&mut env, second), 0);
+}
+
+#[test]
 fn files_go_with_the_last_run_that_names_them() {
     let mut env = Env::new();
     env.join("gw-1");
