@@ -104,6 +104,23 @@ pub enum Body {
         /// Who.
         by: String,
     },
+    /// 11: how many members of a matrix a slice may run at once; confirmed by `Limited`.
+    Limit(Limit),
+}
+
+/// What a slice may run of a matrix.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Limit {
+    /// The slice.
+    pub slice: SliceRef,
+    /// Position of the matrix in the workflow's `matrices`.
+    pub matrix: u32,
+    /// Grows with each word on the slice and the matrix.
+    pub seq: u64,
+    /// So many may run at once.
+    pub share: u32,
+    /// Too many failed: no more begin.
+    pub stop: bool,
 }
 
 impl Body {
@@ -122,6 +139,7 @@ impl Body {
             | Self::Schedule { .. }
             | Self::Configure(_)
             | Self::Retry { .. } => None,
+            Self::Limit(limit) => Some(limit.slice),
         }
     }
 

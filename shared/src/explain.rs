@@ -142,6 +142,10 @@ states! {
         NodeClosed = "node_closed",
         /// A person let what had ended run again.
         RetriedByPerson = "retried_by_person",
+        /// As many of its matrix run as may run at once here.
+        WaitsForLimit = "waits_for_limit",
+        /// More of its matrix failed than may fail.
+        TooManyFailed = "too_many_failed",
     }
 }
 

@@ -223,6 +223,17 @@ pub enum Body {
         /// Who; none: the time of the pause was over.
         by: Option<String>,
     },
+    /// 22: what a slice holds of the share of a matrix that it was told; the rest is given back.
+    Limited {
+        /// The slice.
+        slice: SliceRef,
+        /// Position of the matrix in the workflow's `matrices`.
+        matrix: u32,
+        /// The word of the coordinator that was the last one then.
+        seq: u64,
+        /// So many members run, or may run.
+        held: u32,
+    },
 }
 
 impl Body {
@@ -238,6 +249,7 @@ impl Body {
             | Self::SliceDone { slice }
             | Self::PauseDone { slice, .. }
             | Self::Answered { slice, .. }
+            | Self::Limited { slice, .. }
             | Self::Fired { slice, .. } => Some(*slice),
             Self::Started { attempt } | Self::Ended { attempt, .. } => Some(attempt.slice),
             Self::Refused { slice, .. } => *slice,

@@ -30,8 +30,10 @@ pub const BACKUPS: u64 = 4;
 pub const CONFIGURE: u64 = 8;
 /// Feature: the agent follows the directive `retry`.
 pub const RETRY: u64 = 16;
+/// Feature: the agent keeps within shares of a matrix's limits, and follows the directive `limit`.
+pub const LIMITS: u64 = 32;
 /// Features of this build, one bit each; what both have is used.
-pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS | CONFIGURE | RETRY;
+pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS | CONFIGURE | RETRY | LIMITS;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

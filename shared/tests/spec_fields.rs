@@ -268,6 +268,16 @@ fn of_settings() -> Vec<Pair> {
         line("tasks.when", "", "when: 1 == 2"),
         line("tasks.trigger_rule", "", "trigger_rule: all_done"),
         line("tasks.matrix", "", "matrix: {n: [1, 2]}"),
+        line(
+            "tasks.max_parallel",
+            "matrix: {n: [1, 2]}",
+            "matrix: {n: [1, 2]}\n    max_parallel: 1",
+        ),
+        line(
+            "tasks.max_fails",
+            "matrix: {n: [1, 2]}",
+            "matrix: {n: [1, 2]}\n    max_fails: 0",
+        ),
         line("tasks.disconnect", "", "disconnect: {lost_after: 1h}"),
         line(
             "tasks.disconnect.lost_after",

@@ -5,7 +5,7 @@ use crate::certificate::Certificate;
 use crate::store::AggregateId;
 use serde::{Deserialize, Serialize};
 use shared::approval::Answer;
-use shared::directive::{Assign, Upstream};
+use shared::directive::{Assign, Limit, Upstream};
 use shared::explain::{Decision, Reason};
 use shared::fact::{Body, SliceState};
 use shared::ids::{Epoch, Incarnation, NodeId, RunId, SliceRef, TaskIdx};
@@ -214,6 +214,8 @@ pub enum Message {
         /// Who.
         by: String,
     },
+    /// run → node: what a slice may run of a matrix.
+    Limit(Limit),
 }
 
 /// What a person had asked of a run.

@@ -10,6 +10,7 @@ pub mod fit;
 pub mod fold;
 pub mod forget;
 mod leave;
+pub mod limits;
 pub mod moves;
 pub mod place;
 pub mod requests;
@@ -30,7 +31,7 @@ use shared::ids::{
 use shared::state::{RunState, TaskState};
 use shared::time::{Span, Unix};
 use shared::wire::LogId;
-use shared::workflow::{Source, Workflow};
+use shared::workflow::{Matrix, Source, Workflow};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -215,6 +216,10 @@ pub struct RunHead {
     /// Slices whose numbers were drawn again after the store had gone back: to be given up by their
     /// nodes when the run is not held any more.
     pub stale: BTreeSet<(LogId, SliceRef)>,
+    /// Its workflow has matrices with limits.
+    pub limited: bool,
+    /// What slices may run of them, by slice and matrix.
+    pub shares: BTreeMap<(u32, u32), limits::Share>,
 }
 
 /// A fact that is recorded and changed nothing.
@@ -469,6 +474,8 @@ impl Run {
             abouts: VecDeque::new(),
             gone_logs: BTreeSet::new(),
             stale: BTreeSet::new(),
+            limited: false,
+            shares: BTreeMap::new(),
         };
         Self {
             id,
@@ -486,6 +493,8 @@ impl Run {
         head.labels = workflow.labels.clone();
         head.hash = hash;
         head.known = true;
+        let limited = |m: &Matrix| m.max_parallel.is_some() || m.max_fails.is_some();
+        head.limited = workflow.matrices.iter().any(limited);
         let n = workflow.tasks.len();
         head.counts[TaskState::Blocked as usize] = n as u32;
         head.unplaced = n as u32;

@@ -178,7 +178,8 @@ impl Agent {
         let Some(slice) = self.state.slices.get(&key.slice) else {
             return;
         };
-        self.ready.insert(key, slice.task(key.pos));
+        let matrix = slice.group_of(key.pos);
+        self.ready.insert(key, slice.task(key.pos), matrix);
         self.arm_deadline(key);
     }
 
@@ -235,6 +236,11 @@ impl Agent {
             if place.0.0 < floor {
                 return None;
             }
+            if let Some((share, running)) = self.limit_of(key) {
+                let numbers = [u64::from(share), u64::from(running), 0];
+                self.note(key, DecisionKind::Held, Reason::WaitsForLimit, numbers, fx);
+                continue;
+            }
             let wants = self.ready.wants(class);
             let Some((_, want, have)) = free.lacks(wants) else {
                 return Some((key, class));
@@ -282,7 +288,8 @@ impl Agent {
 
     /// The task that takes the next slot, if it fits whichever attempt frees one.
     fn next_ahead(&self) -> Option<(TaskKey, Class)> {
-        let (_, key, class) = self.ready.heads().first().copied()?;
+        let mut heads = self.ready.heads().into_iter();
+        let (_, key, class) = heads.find(|(_, key, _)| self.limit_of(*key).is_none())?;
         let slice = self.state.slices.get(&key.slice)?;
         let once = slice.task(key.pos).side_effects == SideEffects::AtMostOnce;
         (!once && self.usage.only(class)).then_some((key, class))

@@ -344,6 +344,7 @@ impl Agent {
         for task in gone {
             self.ready.remove(task);
         }
+        self.ready.forget(at);
     }
 
     /// Carries out what the state calls for until nothing is left to decide.

@@ -59,7 +59,8 @@ impl Agent {
         let Some(slice) = self.state.slices.get(&key.slice) else {
             return;
         };
-        let class = self.ready.class(&slice.task(key.pos).resources);
+        let within = slice.group_of(key.pos).map(|matrix| (key.slice, matrix));
+        let class = self.ready.class(&slice.task(key.pos).resources, within);
         if !begun {
             self.hold_slot(attempt, key, class, Turn::Queue);
             return;

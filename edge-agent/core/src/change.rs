@@ -20,6 +20,7 @@ pub(crate) fn change(
     let from = std::mem::replace(&mut slot.state, to);
     slot.reason = why;
     slot.since = Some(when);
+    slice.regroup(at.pos, from, to);
     touch.rows.insert(Row::Chunk(at.slice, at.pos / CHUNK));
     match to {
         TaskState::Ready => touch.ready.push(at),

@@ -91,6 +91,7 @@ impl Note {
         let names: &[&str] = match (self.action, self.reason) {
             (DecisionKind::Admitted, _) => &["slots_used", "ready_behind"],
             (DecisionKind::Held, Reason::WaitsForFile) => &["files_missing"],
+            (DecisionKind::Held, Reason::WaitsForLimit) => &["share", "running"],
             (DecisionKind::Held, Reason::WaitsForDisk) => &["free_bytes"],
             (
                 DecisionKind::Held,

@@ -206,7 +206,8 @@ impl Agent {
                 if self.may_start(task)
                     && let Some(slice) = self.state.slices.get(&task.slice)
                 {
-                    self.ready.insert(task, slice.task(task.pos));
+                    let matrix = slice.group_of(task.pos);
+                    self.ready.insert(task, slice.task(task.pos), matrix);
                     self.arm_deadline(task);
                 }
             }

@@ -55,6 +55,17 @@ impl Agent {
                 slice: *slice,
                 in_doubt: Vec::new(),
             }),
+            Open::Limit(limit) => {
+                let early = |open: &Open| match open {
+                    Open::Assign(assign) => assign.slice == limit.slice,
+                    _ => false,
+                };
+                let text = "the slice is not here at this epoch".to_owned();
+                match self.state.open.values().any(early) {
+                    true => None,
+                    false => refused(None, Reason::Superseded, text),
+                }
+            }
             Open::Assign(assign) => match self.judge_assign(assign) {
                 Ok(true) => Some(Body::Accepted {
                     slice: assign.slice,
@@ -148,6 +159,12 @@ impl Agent {
                 fx,
             );
             return;
+        }
+        let Some(slice) = self.state.slices.get(&at) else {
+            return;
+        };
+        if !slice.groups.is_empty() && !slice.releasing {
+            self.check_limits(at, fx);
         }
         let Some(slice) = self.state.slices.get(&at) else {
             return;

@@ -17,6 +17,7 @@ pub mod explain;
 mod files;
 mod intake;
 mod lane;
+mod limit;
 mod link;
 pub mod memory;
 pub mod pressure;

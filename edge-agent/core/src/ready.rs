@@ -30,11 +30,16 @@ pub(crate) type Class = u32;
 
 type Shape = (u32, u64, u64, u32, Vec<(String, u64)>);
 
+/// A matrix with limits in a slice: its members are a class of their own, so that those behind its
+/// share stand in nobody's way.
+pub(crate) type Within = Option<(SliceKey, u32)>;
+
 /// The queue.
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    classes: BTreeMap<Shape, Class>,
-    wants: Vec<Resources>,
+    classes: BTreeMap<(Shape, Within), Class>,
+    wants: BTreeMap<Class, Resources>,
+    next: Class,
     queues: BTreeMap<Class, BTreeSet<(Place, TaskKey)>>,
     at: BTreeMap<TaskKey, (Class, Place, Option<u32>)>,
     /// Tasks of one batch of a slice that are here.
@@ -44,7 +49,7 @@ pub(crate) struct Ready {
 
 impl Ready {
     /// The class of what a task asks for.
-    pub(crate) fn class(&mut self, wants: &Resources) -> Class {
+    pub(crate) fn class(&mut self, wants: &Resources, within: Within) -> Class {
         let custom = wants
             .custom
             .iter()
@@ -57,27 +62,39 @@ impl Ready {
             wants.gpu_milli,
             custom,
         );
-        let next = self.wants.len() as Class;
-        let class = *self.classes.entry(shape).or_insert(next);
-        if class == next {
-            self.wants.push(wants.clone());
+        let class = *self.classes.entry((shape, within)).or_insert(self.next);
+        if class == self.next {
+            self.next += 1;
+            self.wants.insert(class, wants.clone());
         }
         class
     }
 
+    /// Forgets the classes of a slice that is gone; nothing of it runs.
+    pub(crate) fn forget(&mut self, slice: SliceKey) {
+        let Self { classes, wants, .. } = self;
+        classes.retain(|(_, within), class| {
+            let gone = within.is_some_and(|(of, _)| of == slice);
+            if gone {
+                wants.remove(class);
+            }
+            !gone
+        });
+    }
+
     /// What tasks of a class ask for.
     pub(crate) fn wants(&self, class: Class) -> &Resources {
-        &self.wants[class as usize]
+        &self.wants[&class]
     }
 
     /// Adds a task, if it is not there.
-    pub(crate) fn insert(&mut self, key: TaskKey, task: &Task) {
+    pub(crate) fn insert(&mut self, key: TaskKey, task: &Task, matrix: Option<u32>) {
         if self.at.contains_key(&key) {
             return;
         }
         self.age += 1;
         let place = ByRank.place(task, self.age);
-        let class = self.class(&task.resources);
+        let class = self.class(&task.resources, matrix.map(|matrix| (key.slice, matrix)));
         self.at.insert(key, (class, place, task.batch));
         if let Some(batch) = task.batch {
             let mates = self.batches.entry((key.slice, batch)).or_default();

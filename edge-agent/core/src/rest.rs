@@ -2,6 +2,7 @@
 //! known by a summary and a packed form of a few bytes a task, so that a gateway that was alone for
 //! months needs little memory for what it did. What is about such a slice wakes it first.
 
+use crate::limit::Told;
 use crate::slice::{Answers, Slice, Slot};
 use crate::state::{Open, SliceKey, State, key};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,7 @@ struct Columns {
     exit: Vec<Option<i32>>,
     told: Vec<Upstream>,
     answers: Vec<(TaskIdx, Answers)>,
+    limits: Vec<(u32, Told)>,
 }
 
 /// Moments, each by what it differs from the one before; the wall clock, which follows the boot
@@ -131,6 +133,7 @@ impl Columns {
             exit: each(slots, |slot| slot.exit),
             told: told.filter_map(|external| external.known.clone()).collect(),
             answers: slice.answers.clone().into_iter().collect(),
+            limits: slice.limits(),
         }
     }
 
@@ -161,7 +164,7 @@ impl Columns {
             exit: self.exit[pos],
         };
         let slots = (0..self.state.len()).map(slot).collect();
-        slice.restore(slots, self.told, self.answers);
+        slice.restore(slots, self.told, self.answers, self.limits);
         slice.done = true;
     }
 }
@@ -362,6 +365,7 @@ impl Open {
             Self::Assign(assign) => Some(assign.slice.run),
             Self::Release(slice) | Self::Answer(slice, ..) => Some(slice.run),
             Self::Refuse(slice, ..) => slice.map(|slice| slice.run),
+            Self::Limit(limit) => Some(limit.slice.run),
             Self::Schedule { .. } => None,
         }
     }

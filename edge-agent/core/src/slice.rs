@@ -1,6 +1,7 @@
 //! One slice: the states of its tasks in dense vectors, and counters of what each still waits for,
 //! so that the end of a task costs work for its dependents only.
 
+use crate::limit::{Group, Told};
 use serde::{Deserialize, Serialize};
 use shared::approval::{Answer, Approval};
 use shared::directive::Upstream;
@@ -85,6 +86,8 @@ pub struct Slice {
     pub pause_ask: Option<bool>,
     /// Answers to its questions, each with why it does not count; the last few of each task.
     pub answers: BTreeMap<TaskIdx, Answers>,
+    /// Matrices with limits, by their position in the workflow.
+    pub groups: BTreeMap<u32, Group>,
 }
 
 /// Answers to a question, oldest first, each with why it does not count.
@@ -149,10 +152,12 @@ impl Slice {
             cancel_ask: false,
             pause_ask: None,
             answers: BTreeMap::new(),
+            groups: BTreeMap::new(),
             index,
         };
         slice.link_tasks()?;
         slice.mark_exports();
+        slice.find_groups();
         Ok(slice)
     }
 
@@ -320,9 +325,15 @@ impl Slice {
         slots: Vec<Slot>,
         told: Vec<Upstream>,
         answers: Vec<(TaskIdx, Answers)>,
+        limits: Vec<(u32, Told)>,
     ) {
         self.slots = slots;
         self.answers = answers.into_iter().collect();
+        for (matrix, told) in limits {
+            if let Some(group) = self.groups.get_mut(&matrix) {
+                group.told = told;
+            }
+        }
         for told in told {
             if let Some(external) = self.externals.get_mut(&told.task) {
                 external.known = Some(told);
@@ -358,6 +369,7 @@ impl Slice {
         self.running = states()
             .filter(|state| *state == TaskState::Running)
             .count() as u32;
+        self.count_groups();
     }
 }
 

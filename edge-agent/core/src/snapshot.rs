@@ -1,6 +1,7 @@
 //! The snapshot: the state as rows, so that only what changed is written. Counters and indexes are
 //! not stored; they are counted anew when the rows are read.
 
+use crate::limit::Told;
 use crate::scheduled::Scheduled;
 use crate::slice::{Answers, Slice, Slot};
 use crate::state::{CHUNK, Open, Run, SliceKey, State};
@@ -59,6 +60,7 @@ struct Moving {
     told: Vec<Upstream>,
     started: Vec<(AttemptRef, u64)>,
     answers: Vec<(TaskIdx, Answers)>,
+    limits: Vec<(u32, Told)>,
 }
 
 /// The name of a row.
@@ -142,6 +144,7 @@ fn moving(state: &State, slice: &Slice) -> Vec<u8> {
             .map(|(attempt, number)| (*attempt, *number))
             .collect(),
         answers: slice.answers.clone().into_iter().collect(),
+        limits: slice.limits(),
     })
 }
 
@@ -266,7 +269,7 @@ fn read_slice<S: Store>(
     }
     (slice.done, slice.releasing) = (moving.done, moving.releasing);
     (slice.cancel_ask, slice.pause_ask) = (moving.cancel_ask, moving.pause_ask);
-    slice.restore(slots, moving.told, moving.answers);
+    slice.restore(slots, moving.told, moving.answers, moving.limits);
     state.running.extend(moving.started);
     let running = slice
         .slots

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use shared::approval::Answer;
 use shared::codec;
 use shared::config::scheduler::Scheduler;
-use shared::directive::{self, Assign, Upstream};
+use shared::directive::{self, Assign, Limit, Upstream};
 use shared::explain::Reason;
 use shared::fact::{self, End, Fact, Outcome};
 use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
@@ -80,6 +80,8 @@ pub enum Open {
         /// Why not.
         refused: Option<(Reason, String)>,
     },
+    /// A word on a matrix of a slice that is not taken over yet.
+    Limit(Limit),
 }
 
 /// What a fold step changed, for whoever keeps indexes over the state.
@@ -261,6 +263,12 @@ impl State {
             | Body::Fired { .. }
             | Body::SlotsSkipped { .. } => self.scheduled(fact, touch),
             Body::SyncPaused { .. } | Body::SyncResumed { .. } => self.sync_changed(fact, touch),
+            Body::Limited {
+                slice,
+                matrix,
+                seq,
+                held,
+            } => self.limited((*slice, *matrix), (*seq, *held), touch),
             Body::Reset { .. } | Body::Dropped { .. } => {}
         }
     }
@@ -312,6 +320,10 @@ impl State {
                 let at = directive.map_or(Unix(0), |directive| directive.at);
                 Some(self.ordered((*schedule, *epoch, *order), what, (by, at), touch))
             }
+            Some(Body::Limit(limit)) => match self.limit(limit, touch) {
+                true => None,
+                false => Some(Open::Limit(*limit)),
+            },
             Some(Body::Configure(settings)) => {
                 self.settings = *settings;
                 touch.rows.insert(Row::Core);
@@ -325,7 +337,12 @@ impl State {
         }
     }
 
-    fn with(&mut self, id: SliceRef, touch: &mut Touch, change: impl FnOnce(&mut Slice)) {
+    pub(crate) fn with(
+        &mut self,
+        id: SliceRef,
+        touch: &mut Touch,
+        change: impl FnOnce(&mut Slice),
+    ) {
         if let Some(slice) = self.slices.get_mut(&key(id)).filter(|held| held.id == id) {
             change(slice);
             touch.rows.insert(Row::Slice(key(id)));
@@ -393,6 +410,7 @@ impl State {
             self.runs.entry(id.run).or_default();
             self.take(slice, touch);
         }
+        self.limit_early(id, touch);
         self.mark(id.run, assign.paused, touch);
     }
 

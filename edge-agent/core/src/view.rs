@@ -349,6 +349,9 @@ impl Agent {
             TaskState::Ready if let Some((reason, ..)) = self.pressed() => {
                 (TaskState::Ready, reason)
             }
+            TaskState::Ready if self.limit_of(key).is_some() => {
+                (TaskState::Ready, Reason::WaitsForLimit)
+            }
             TaskState::Ready => {
                 let never = self
                     .config

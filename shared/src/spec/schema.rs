@@ -167,6 +167,8 @@ pub const TASK: &[Field] = &[
         "all_success",
     ),
     field("matrix", Kind::Axes, "{}"),
+    field("max_parallel", Kind::Integer(1, 100_000), "null"),
+    field("max_fails", Kind::Integer(0, 100_000), "null"),
     field("placement", Kind::Block(PLACEMENT), "{}"),
     field("disconnect", Kind::Block(DISCONNECT), "{}"),
 ];
@@ -184,6 +186,8 @@ pub const OF_ONE_TASK: &[&str] = &[
     "stdin",
     "when",
     "matrix",
+    "max_parallel",
+    "max_fails",
 ];
 
 /// A question to a person, instead of something to run.

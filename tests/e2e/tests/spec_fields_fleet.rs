@@ -145,6 +145,44 @@ fn spec_field_placement_tolerations() {
     assert_eq!(told[0]["taints"], serde_json::json!([]));
 }
 
+/// A matrix with two members on each node, one of them at a time.
+fn rolling(fields: &str, shell: &str) -> String {
+    format!(
+        "name: rolling
+tasks:
+  step:
+    matrix: {{node: [gw-0, gw-1], n: [1, 2]}}
+    {fields}
+    placement: {{node: '${{matrix.node}}'}}
+    retry: {{max_attempts: 1}}
+    shell: {shell}"
+    )
+}
+
+#[test]
+fn spec_field_max_parallel() {
+    let fleet = shared();
+    let note = "echo begin >> @M/rolled; sleep 0.2; echo end >> @M/rolled";
+    let run = fleet.submit(&rolling("max_parallel: 1", note));
+    let _ = fleet.wait_run(&run, "succeeded");
+    let lines = fleet.mark("rolled");
+    let pairs: Vec<&str> = lines.lines().collect();
+    assert_eq!(pairs, ["begin", "end"].repeat(4), "never two at once");
+}
+
+#[test]
+fn spec_field_max_fails() {
+    let fleet = shared();
+    let run = fleet.submit(&rolling("max_parallel: 1\n    max_fails: 1", "exit 1"));
+    let _ = fleet.wait_run(&run, "failed");
+    let tasks = fleet.json(&["task", "list", &run]);
+    let count = |state: &str| tasks.iter().filter(|task| task["state"] == state).count();
+    assert_eq!((count("failed"), count("skipped")), (2, 2), "{tasks:?}");
+    let skipped = tasks.iter().find(|task| task["state"] == "skipped");
+    let skipped = skipped.and_then(|task| task["task"].as_str()).expect("one");
+    assert_eq!(fleet.task(&run, skipped)["reason"], "too_many_failed");
+}
+
 #[test]
 fn spec_field_placement() {
     let (first, second) = ("site: a, labels: {kind: large}", "site: b, node: gw-1");

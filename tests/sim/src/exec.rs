@@ -103,6 +103,7 @@ impl World {
         let pid = self.last_pid;
         let life = self.machines[m].process;
         crate::check::one_owner::on_spawn(self, m, attempt);
+        crate::check::limits::on_spawn(self, m, attempt);
         let ran = self.ran.len();
         self.ran_by_task
             .entry((attempt.slice.run, attempt.task))

@@ -82,6 +82,9 @@ pub struct Model {
     /// What it was told last to hold where specifications say nothing.
     pub settings: Scheduler,
     waiting: BTreeMap<u64, Wanted>,
+    /// What slices may run of matrices, as told and not given back: how many, and whether none
+    /// begin any more.
+    shares: BTreeMap<(SliceRef, u32), (u32, bool)>,
 }
 
 impl Model {
@@ -116,6 +119,10 @@ impl Model {
             }
             Wanted::Configure(settings) => self.settings = *settings,
             Wanted::Retry { run, .. } => self.marks(*run).cancelled = false,
+            Wanted::Limit(limit) => {
+                let share = (limit.share, limit.stop);
+                self.shares.insert((limit.slice, limit.matrix), share);
+            }
             Wanted::Reset { .. } | Wanted::Answer { .. } | Wanted::Schedule { .. } => {}
         }
     }
@@ -179,6 +186,16 @@ impl Model {
                 }
             }
             Body::Submitted { slice, .. } => self.submitted(*slice, flows),
+            Body::Limited {
+                slice,
+                matrix,
+                held,
+                ..
+            } => {
+                if let Some((share, _)) = self.shares.get_mut(&(*slice, *matrix)) {
+                    *share = (*held).min(*share);
+                }
+            }
             Body::CancelledHere { run, .. } => self.marks(*run).cancelled = true,
             Body::PausedHere { run, on, .. } => self.marks(*run).paused_here = *on,
             _ => {}
@@ -337,6 +354,9 @@ impl Model {
                 model.needs(&flow.workflow, attempt.task)
             ));
         }
+        if let Some(why) = self.limited(slice, attempt.task, &flow.workflow) {
+            return Err(format!("{attempt:?} started although {why}"));
+        }
         let Some(task) = self.task(slice, attempt.task) else {
             return Err(format!("{attempt:?} started, not a task of its slice"));
         };
@@ -346,6 +366,29 @@ impl Model {
         task.state = TaskState::Running;
         task.started += 1;
         Ok(())
+    }
+
+    /// What the limits of its matrix say against a start of a task.
+    fn limited(&self, slice: SliceRef, task: TaskIdx, workflow: &Workflow) -> Option<String> {
+        let (number, matrix) = workflow.matrix_of(task)?;
+        let model = self.slices.get(&(slice.run, slice.slice))?;
+        let of = |task: &TaskIdx| workflow.tasks[task.0 as usize].matrix == Some(number);
+        let count = |state: TaskState| {
+            let members = model.tasks.iter().filter(|(task, _)| of(task));
+            members.filter(|(_, known)| known.state == state).count() as u32
+        };
+        let told = self.shares.get(&(slice, number)).copied();
+        let (running, failed) = (count(TaskState::Running), count(TaskState::Failed));
+        let ours = slice.epoch.0 == 0;
+        let share = match matrix.max_parallel {
+            Some(most) if ours => most,
+            Some(_) => told.map_or(0, |(share, _)| share),
+            None => u32::MAX,
+        };
+        let stopped = told.is_some_and(|(_, stop)| stop)
+            || matrix.max_fails.is_some_and(|most| failed > most);
+        (running >= share || stopped)
+            .then(|| format!("{running} of its share of {share} run, {failed} failed"))
     }
 
     /// Tasks that may start now as far as records tell, files and resources apart. What the
@@ -369,6 +412,7 @@ impl Model {
                     && flow.workflow.tasks[task.0 as usize].approval().is_none()
                     && model.verdict(&flow.workflow, *task) == Verdict::Run
                     && model.inputs_known(&flow.workflow, *task)
+                    && self.limited(model.slice, *task, &flow.workflow).is_none()
                 {
                     out.push((model.slice, *task));
                 }
@@ -394,7 +438,7 @@ impl Model {
     /// Tasks here that are not final, apart from those that wait for a person. Tasks of the runs in
     /// `waiting` may wait for a person elsewhere.
     #[must_use]
-    pub fn unfinished(&self, waiting: &BTreeSet<RunId>) -> Vec<String> {
+    pub fn unfinished(&self, waiting: &BTreeSet<RunId>, flows: &Flows) -> Vec<String> {
         let mut out = Vec::new();
         for model in self.slices.values().filter(|model| !model.released) {
             let run = model.slice.run;
@@ -402,7 +446,12 @@ impl Model {
                 continue;
             }
             for (task, known) in &model.tasks {
-                let blocked = known.state == TaskState::Blocked && waiting.contains(&run);
+                // one that is ready may wait for the share of one that waits for a person
+                let flow = flows.get(&run);
+                let member = flow.is_some_and(|flow| flow.workflow.matrix_of(*task).is_some());
+                let blocked = waiting.contains(&run)
+                    && (known.state == TaskState::Blocked
+                        || member && known.state == TaskState::Ready);
                 let person = known.state == TaskState::Paused;
                 if !known.state.is_final() && !person && !blocked {
                     out.push(format!(

@@ -6,8 +6,8 @@ use shared::approval::{ANSWER_FILE, Approval};
 use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
 use shared::time::{Span, Unix};
 use shared::workflow::{
-    Action, Disconnect, FORMAT, Input, OnExhausted, Output, Placement, Resources, Retry, RetryLeft,
-    SideEffects, Source, Task, TriggerRule, When, Workflow,
+    Action, Disconnect, FORMAT, Input, Matrix, OnExhausted, Output, Placement, Resources, Retry,
+    RetryLeft, SideEffects, Source, Task, TriggerRule, When, Workflow,
 };
 use std::collections::BTreeMap;
 
@@ -212,6 +212,7 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
     }
     reduce(&mut tasks);
     rank(&mut tasks, &habits);
+    let matrices = matrices(&mut rng.fork("matrix", 0), &mut tasks);
     let workflow = Workflow {
         format: FORMAT,
         name: format!("flow-{n}"),
@@ -219,7 +220,7 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
         labels: BTreeMap::new(),
         params: BTreeMap::new(),
         tasks,
-        matrices: Vec::new(),
+        matrices,
         schedule: None,
     };
     let (packed, _) = shared::codec::pack(&workflow);
@@ -456,6 +457,44 @@ impl Shape {
             replace: lost_after.is_some() && side_effects != SideEffects::AtMostOnce,
         }
     }
+}
+
+/// Some runs have a matrix with limits: tasks of which none waits for another one.
+fn matrices(rng: &mut Rng, tasks: &mut [Task]) -> Vec<Matrix> {
+    if !rng.chance(350) {
+        return Vec::new();
+    }
+    let often = rng.range(100, 900);
+    // below a member, by position
+    let mut below = vec![false; tasks.len()];
+    for position in 0..tasks.len() {
+        let task = &tasks[position];
+        let inputs = task.inputs.iter().filter_map(|input| match input.source {
+            Source::Task { task, .. } => Some(task),
+            _ => None,
+        });
+        let mut above = task.needs.iter().copied().chain(inputs);
+        below[position] = above.any(|need| below[need.0 as usize]);
+        let asks = task.approval().is_some();
+        if !below[position] && !asks && rng.chance(often) {
+            tasks[position].matrix = Some(0);
+            below[position] = true;
+        }
+    }
+    let most = rng.range(1, 4) as u32;
+    let fails = rng.chance(500).then(|| rng.below(2) as u32);
+    // else hardly any fails for good
+    for task in tasks.iter_mut().filter(|task| task.matrix.is_some()) {
+        if fails.is_some() && rng.chance(700) {
+            (task.retry.max_attempts, task.retry.on_exhausted) = (1, OnExhausted::Fail);
+            task.retry_left = RetryLeft::default();
+        }
+    }
+    vec![Matrix {
+        id: "matrix".to_owned(),
+        max_parallel: rng.chance(800).then_some(most),
+        max_fails: fails,
+    }]
 }
 
 /// Some tasks mind no taint, are spread, or keep away from another one.

@@ -179,6 +179,9 @@ impl<S: Store> Engine<S> {
         if run.wants_placement() && (run.head.unplaced != before || held) {
             self.plan.insert(id);
         }
+        if run.wants_shares() {
+            self.plan.insert(id);
+        }
         Ok(Some(result))
     }
 

@@ -12,7 +12,7 @@ use shared::explain::Reason;
 use shared::fact::Fact;
 use shared::ids::{Epoch, Incarnation, NodeId, RunId};
 use shared::time::Span;
-use shared::wire::{LogId, RETRY};
+use shared::wire::{LIMITS, LogId, RETRY};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl<S: Store> Engine<S> {
@@ -88,7 +88,7 @@ impl<S: Store> Engine<S> {
                 }
             }
             Message::Repeat { log } => {
-                self.step_run(id, |run, _, fx| run.repeat(log, fx))?;
+                self.step_run(id, |run, at, fx| run.repeat(at, log, fx))?;
             }
             Message::Facts { log, ranges } => self.fold_facts(id, log, &ranges)?,
             Message::Details { at: _, details } => {
@@ -140,7 +140,7 @@ impl<S: Store> Engine<S> {
                 self.fold_from_schedule(id, fired)?;
             }
             Message::Hold { on } => {
-                self.step_run(id, |run, at, fx| run.hold(on, at.wall, fx))?;
+                self.step_run(id, |run, at, fx| run.hold(on, at, fx))?;
             }
             _ => {}
         }
@@ -340,7 +340,8 @@ impl<S: Store> Engine<S> {
     pub(super) fn place(&mut self) -> Result<(), StoreError> {
         let mut runs: BTreeSet<RunId> = std::mem::take(&mut self.plan);
         if std::mem::take(&mut self.plan_all) {
-            let all = self.runs.iter().filter(|(_, r)| r.wants_placement());
+            let wants = |run: &Run| run.wants_placement() || run.wants_shares();
+            let all = self.runs.iter().filter(|(_, r)| wants(r));
             runs.extend(all.map(|(id, _)| *id));
             let leaving = self.runs.iter().filter(|(_, r)| self.is_leaving(r));
             let leaving: Vec<RunId> = leaving.map(|(id, _)| *id).collect();
@@ -359,6 +360,7 @@ impl<S: Store> Engine<S> {
             let placed = self.step_run(id, |run, at, fx| {
                 let before = run.head.slices.len();
                 run.plan(at, &nodes, fx);
+                run.share_out(at, &nodes, fx);
                 run.head.slices[before..]
                     .iter()
                     .map(|s| (s.node, u64::from(s.open)))
@@ -431,6 +433,7 @@ fn wish(node: &mut Node, from: AggregateId, message: Message) -> Option<Body> {
         Message::Release { slice } => Body::Release { slice },
         // an agent of the first release does not know it: `Engine::retry` refuses before
         Message::Retry { run, by } if node.features & RETRY != 0 => Body::Retry { run, by },
+        Message::Limit(limit) if node.features & LIMITS != 0 => Body::Limit(limit),
         Message::Answer {
             slice,
             task,

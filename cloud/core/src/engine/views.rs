@@ -389,6 +389,8 @@ impl<S: Store> Engine<S> {
             format!("{id} asks a person since {since}: {}", approval.prompt)
         } else if row.state == TaskState::Blocked && !open.is_empty() {
             format!("{id} waits on {node} for {}", open.join(", "))
+        } else if let Some(text) = run.limit_text(task, &|node| self.node_name(node)) {
+            format!("{id} waits on {node}: {text}")
         } else if stage == Stage::Assigned && !row.state.is_final() {
             format!("{id} is assigned to {node}, which has not confirmed it yet")
         } else if stage == Stage::Releasing && !row.state.is_final() {

@@ -185,6 +185,12 @@ impl Run {
                 answer,
                 not,
             } => self.answered(log, (*slice, *task), answer, *not, wall, turned),
+            Body::Limited {
+                slice,
+                matrix,
+                seq,
+                held,
+            } => self.limited(log, (*slice, *matrix), (*seq, *held)),
             Body::Booted { .. }
             | Body::Dropped { .. }
             | Body::ScheduleDone { .. }
@@ -196,7 +202,7 @@ impl Run {
     }
 
     /// Whether facts of `log` about `slice` count.
-    fn mine(&self, log: LogId, slice: SliceRef) -> Result<(), Reason> {
+    pub(super) fn mine(&self, log: LogId, slice: SliceRef) -> Result<(), Reason> {
         let known = self.head.slices.get(slice.slice as usize);
         let same = known.is_some_and(|s| {
             s.epoch == slice.epoch
@@ -519,6 +525,7 @@ fn about(body: &Body) -> Option<SliceRef> {
         | Body::CancelDone { slice }
         | Body::PauseDone { slice, .. }
         | Body::Answered { slice, .. }
+        | Body::Limited { slice, .. }
         | Body::Released { slice, .. } => Some(*slice),
         Body::Refused { slice, .. } => *slice,
         _ => None,

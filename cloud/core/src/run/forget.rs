@@ -1,7 +1,7 @@
 //! Forgetting: a run that is over leaves its nodes first, then this store; a tombstone answers what
 //! comes late.
 
-use super::{Asked, Run, Stage};
+use super::{Asked, At, Run, Stage};
 use crate::effects::Effects;
 use crate::event::Refused;
 use crate::inbox::Message;
@@ -105,7 +105,7 @@ impl Run {
     }
 
     /// Says again what a node may have missed of its directives.
-    pub fn repeat(&mut self, log: LogId, fx: &mut Effects) {
+    pub fn repeat(&mut self, at: At<'_>, log: LogId, fx: &mut Effects) {
         if self.head.held {
             return;
         }
@@ -130,6 +130,9 @@ impl Run {
                     self.send(log.node, Message::Release { slice }, fx);
                 }
                 Stage::Released | Stage::Done => {}
+            }
+            if matches!(stage, Stage::Assigned | Stage::Accepted | Stage::Done) {
+                self.repeat_shares(at, number, fx);
             }
         }
         self.repeat_marks(log, fx);

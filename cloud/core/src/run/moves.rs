@@ -7,7 +7,7 @@ use shared::explain::{DecisionKind, Evidence, Reason};
 use shared::fact::{Outcome, SliceState};
 use shared::ids::{Epoch, Incarnation, NodeId, SliceRef, TaskIdx};
 use shared::state::TaskState;
-use shared::time::{Span, Unix};
+use shared::time::Span;
 use shared::wire::LogId;
 use shared::workflow::{SideEffects, Source};
 use std::collections::BTreeSet;
@@ -471,6 +471,7 @@ impl Run {
             if named.contains(&slice) {
                 self.tell_again(number, fx);
                 self.repeat_answers(number, fx);
+                self.repeat_shares(at, number, fx);
             } else if older && assigned {
                 // Its directive may still be under way, so it cannot go elsewhere.
                 self.send_assign(number, fx);
@@ -552,7 +553,8 @@ impl Run {
     }
 
     /// Stands still after a restore, or goes on.
-    pub fn hold(&mut self, on: bool, at: Unix, fx: &mut Effects) {
+    pub fn hold(&mut self, on: bool, now: At<'_>, fx: &mut Effects) {
+        let at = now.wall;
         if on && self.head.state.is_final() {
             return;
         }
@@ -567,6 +569,7 @@ impl Run {
                 self.repeat_releases(log, fx);
             }
             self.recall_stale(fx);
+            self.ask_shares(now, fx);
         }
         self.refresh(at);
     }

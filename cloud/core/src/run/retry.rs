@@ -106,7 +106,8 @@ impl Run {
         Err(Refused::State(text))
     }
 
-    /// What failed, was cancelled or is lost, and what fell with it. Not what is in doubt: that is
+    /// What failed, was cancelled or is lost, or was not begun because too many failed, and what
+    /// fell with it. Not what is in doubt: that is
     /// for a person to name.
     fn fallen(&self) -> BTreeSet<TaskIdx> {
         let Some(body) = &self.body else {
@@ -115,7 +116,10 @@ impl Run {
         use TaskState::{Cancelled, Failed, Lost};
         let rows = (0u32..).zip(&body.tasks);
         let mut work: Vec<TaskIdx> = rows
-            .filter(|(_, row)| matches!(row.state, Failed | Cancelled | Lost))
+            .filter(|(_, row)| {
+                let unbegun = row.reason == Some(Reason::TooManyFailed);
+                matches!(row.state, Failed | Cancelled | Lost) || unbegun
+            })
             .map(|(t, _)| TaskIdx(t))
             .filter(|t| !self.doubtful(*t))
             .collect();

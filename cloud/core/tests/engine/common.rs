@@ -17,8 +17,8 @@ use shared::state::TaskState;
 use shared::time::{Mono, Now, Span, Stamp, Unix};
 use shared::wire::{Ack, DirectiveSeal, Down, Hello, Inventory, LogId, Refusal, Up, Welcome};
 use shared::workflow::{
-    Action, Disconnect, Input as Needed, OnExhausted, Output as Made, Placement, Resources, Retry,
-    SideEffects, Source, Task, TriggerRule, Workflow,
+    Action, Disconnect, Input as Needed, Matrix, OnExhausted, Output as Made, Placement, Resources,
+    Retry, SideEffects, Source, Task, TriggerRule, Workflow,
 };
 use std::collections::BTreeMap;
 
@@ -510,12 +510,20 @@ impl Env {
     }
 
     pub(crate) fn submit(&mut self, tasks: Vec<Task>) -> RunId {
+        self.submit_with(tasks, Vec::new())
+    }
+
+    pub(crate) fn submit_with(&mut self, tasks: Vec<Task>, matrices: Vec<Matrix>) -> RunId {
         self.next += 1;
         let mut run = RunId([0xaa; 16]);
         run.0[..8].copy_from_slice(&self.next.to_le_bytes());
         let reply = self.ask(Request::Submit {
             run,
-            workflow: shared::codec::pack(&workflow(tasks)).0,
+            workflow: shared::codec::pack(&Workflow {
+                matrices,
+                ..workflow(tasks)
+            })
+            .0,
             by: "ann".to_owned(),
             idempotency_key: None,
         });

@@ -10,6 +10,7 @@ mod bounds;
 mod common;
 mod details;
 mod forgetting;
+mod limits;
 mod logs;
 mod losses;
 mod medium;

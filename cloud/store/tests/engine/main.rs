@@ -17,6 +17,8 @@ mod common;
 mod details;
 #[path = "../../../core/tests/engine/forgetting.rs"]
 mod forgetting;
+#[path = "../../../core/tests/engine/limits.rs"]
+mod limits;
 #[path = "../../../core/tests/engine/logs.rs"]
 mod logs;
 #[path = "../../../core/tests/engine/losses.rs"]

@@ -54,7 +54,7 @@ fn restless_node(world: &World, m: usize, waiting: &BTreeSet<RunId>) -> Vec<Stri
         out.push(format!("{name} has {} processes", machine.procs.len()));
     }
     let truth = &world.lives[machine.life];
-    let unfinished = truth.model.unfinished(waiting);
+    let unfinished = truth.model.unfinished(waiting, &world.flows);
     out.extend(unfinished.into_iter().map(|text| format!("{name}: {text}")));
     let number = |head: Option<&shared::log::Head>| head.map_or(0, |head| head.number);
     let known = number(world.cloud.truth.heads.get(&truth.log));

@@ -9,6 +9,7 @@ pub mod applied_once_in_order;
 pub mod bounded;
 pub mod convergence;
 pub mod explained;
+pub mod limits;
 pub mod measured;
 pub mod no_invented_history;
 pub mod no_offline_mode;
@@ -23,6 +24,7 @@ use crate::queue::MIN;
 use crate::world::World;
 use cloud_core::event::{Reply, Request};
 use cloud_core::store::Transaction;
+use shared::explain::Reason;
 use shared::fact::Body;
 use shared::wire::{Down, Up};
 
@@ -43,6 +45,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("measured", measured::DEFINITION),
     ("placed", placed::DEFINITION),
     ("silent", silent::DEFINITION),
+    ("limits", limits::DEFINITION),
 ];
 
 /// Once a minute.
@@ -96,6 +99,10 @@ fn count_answers(world: &mut World, m: usize, before: usize) {
         .filter_map(|row| match &row.fact.as_ref()?.body {
             Body::Answered { not: None, .. } => Some(Kind::Answered),
             Body::Answered { .. } => Some(Kind::AnsweredTwice),
+            Body::Moved {
+                reason: Reason::TooManyFailed,
+                ..
+            } => Some(Kind::TooManyFailed),
             _ => None,
         })
         .collect();
