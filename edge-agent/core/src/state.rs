@@ -654,6 +654,8 @@ impl State {
     fn release(&mut self, id: SliceRef, touch: &mut Touch) -> Option<Open> {
         self.open
             .retain(|_, open| !matches!(open, Open::Assign(held) if held.slice == id));
+        // an older epoch that stood aside for it may go on
+        self.requeue(key(id), touch);
         touch.rows.insert(Row::Core);
         if self.slice_at(id).is_some() {
             self.with(id, touch, |slice| slice.releasing = true);

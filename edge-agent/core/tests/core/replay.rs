@@ -150,6 +150,25 @@ fn carry_out(env: &mut Env, deed: Deed) {
     }
 }
 
+#[test]
+fn what_stood_aside_for_an_assignment_goes_on_when_that_is_taken_back() {
+    let mut env = Env::new();
+    env.join(Head::origin(NODE, LIFE, Direction::Up));
+    let wish = |epoch| Wish::Assign(assign(slice(0, epoch), &flow(), &[0, 1, 2]));
+    tell(&mut env, wish(1));
+    let before = env.held_ids();
+    for deed in [
+        Deed::End(0, true),
+        Deed::Assign(0, 2),
+        Deed::Gone(0),
+        Deed::Release(0, 2),
+    ] {
+        carry_out(&mut env, deed);
+        env.check_replay();
+    }
+    assert_eq!(env.held_ids(), "c b", "b again, before it was {before}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 48,
