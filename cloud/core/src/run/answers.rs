@@ -196,6 +196,8 @@ impl Run {
         match known.iter_mut().rev().find(same) {
             // a former owner's word does not stop it from reaching the present one
             Some(given) if given.pending() && verdict == Err(Reason::Superseded) => {}
+            // it was sent twice: that the second one does not count says nothing of the first
+            Some(given) if given.told == told && given.not.is_none() && not.is_some() => {}
             Some(given) => (given.told, given.not) = (told, not),
             None => self.remember(
                 task,
