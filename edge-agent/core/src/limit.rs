@@ -191,12 +191,16 @@ impl State {
     }
 
     /// What is held of a share was said.
-    pub(crate) fn limited(
-        &mut self,
-        (slice, matrix): (SliceRef, u32),
-        (seq, held): (u64, u32),
-        touch: &mut Touch,
-    ) {
+    pub(crate) fn limited(&mut self, said: &Body, touch: &mut Touch) {
+        let Body::Limited {
+            slice,
+            matrix,
+            seq,
+            held,
+        } = *said
+        else {
+            return;
+        };
         self.with(slice, touch, |slice| {
             if let Some(group) = slice.groups.get_mut(&matrix) {
                 (group.told.answered, group.told.held) = (seq, held);

@@ -263,12 +263,7 @@ impl State {
             | Body::Fired { .. }
             | Body::SlotsSkipped { .. } => self.scheduled(fact, touch),
             Body::SyncPaused { .. } | Body::SyncResumed { .. } => self.sync_changed(fact, touch),
-            Body::Limited {
-                slice,
-                matrix,
-                seq,
-                held,
-            } => self.limited((*slice, *matrix), (*seq, *held), touch),
+            Body::Limited { .. } => self.limited(&fact.body, touch),
             Body::Reset { .. } | Body::Dropped { .. } => {}
         }
     }

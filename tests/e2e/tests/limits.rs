@@ -21,11 +21,14 @@ tasks:
         Some(()).filter(|()| !fleet.mark("ran").is_empty())
     });
     let tasks = ["step[node=gw-0]", "step[node=gw-1]"];
-    let running = |task: &&str| fleet.task(&run, task)["state"] == "running";
+    let running = |task: &str| fleet.task(&run, task)["state"] == "running";
     fleet.wait("the coordinator to know", || {
-        tasks.iter().position(|task| running(&task))
+        tasks.iter().position(|task| running(task))
     });
-    let first = tasks.iter().position(running).expect("one runs");
+    let first = tasks
+        .iter()
+        .position(|task| running(task))
+        .expect("one runs");
     let (here, there) = (tasks[first], tasks[1 - first]);
     fleet.cut(first);
     let why = fleet.json(&["task", "explain", &run, there]);

@@ -185,12 +185,7 @@ impl Run {
                 answer,
                 not,
             } => self.answered(log, (*slice, *task), answer, *not, wall, turned),
-            Body::Limited {
-                slice,
-                matrix,
-                seq,
-                held,
-            } => self.limited(log, (*slice, *matrix), (*seq, *held)),
+            said @ Body::Limited { .. } => self.limited(log, said),
             Body::Booted { .. }
             | Body::Dropped { .. }
             | Body::ScheduleDone { .. }

@@ -10,7 +10,8 @@ use crate::run::place::Candidate;
 use serde::{Deserialize, Serialize};
 use shared::directive::Limit;
 use shared::explain::Reason;
-use shared::ids::{Epoch, NodeId, SliceRef, TaskIdx};
+use shared::fact::Body;
+use shared::ids::{Epoch, NodeId, TaskIdx};
 use shared::state::TaskState;
 use shared::wire::LogId;
 use shared::workflow::Matrix;
@@ -205,13 +206,17 @@ impl Run {
         self.send(node, Message::Limit(limit), fx);
     }
 
-    /// A node says what a slice holds since word number `seq`.
-    pub(super) fn limited(
-        &mut self,
-        log: LogId,
-        (slice, matrix): (SliceRef, u32),
-        (seq, held): (u64, u32),
-    ) -> Result<(), Reason> {
+    /// A node says what a slice holds since a word.
+    pub(super) fn limited(&mut self, log: LogId, said: &Body) -> Result<(), Reason> {
+        let Body::Limited {
+            slice,
+            matrix,
+            seq,
+            held,
+        } = *said
+        else {
+            return Ok(());
+        };
         self.mine(log, slice)?;
         let known = self.head.shares.entry((slice.slice, matrix)).or_default();
         if seq >= known.seq {
@@ -280,10 +285,12 @@ impl Run {
             })
             .collect();
         let id = &matrix.id;
-        let mut text = format!("of {id} at most {most} run at once, {mine} of them in its slice");
-        if !others.is_empty() {
-            text.push_str(&format!("; {}", others.join(", ")));
-        }
-        Some(text)
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => format!("; {}", others.join(", ")),
+        };
+        Some(format!(
+            "of {id} at most {most} run at once, {mine} of them in its slice{others}"
+        ))
     }
 }
