@@ -6,9 +6,10 @@ use edge_core::store::StoreError;
 use redb::backends::FileBackend;
 use redb::{BackendError, Database, DatabaseError, StorageBackend, StorageError};
 use shared::ids::{Incarnation, NodeId};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Version of the tables.
 pub(crate) const FORMAT: u32 = 1;
+/// Mode of a store's file: it holds what workflows give to tasks, and the directory above may be
+/// searched by everybody.
+const MODE: u32 = 0o600;
 /// Default size of redb's page cache.
 pub const CACHE: usize = 1024 * 1024;
 
@@ -93,8 +97,14 @@ fn open_backend(path: &Path, create: bool) -> Result<Box<dyn StorageBackend>, St
         .read(true)
         .write(true)
         .create(create)
+        .mode(MODE)
         .open(path)
         .map_err(failed)?;
+    // Stores of the first release could be read by everybody. Only their owner can change that.
+    let open = |meta: fs::Metadata| meta.permissions().mode() & !MODE & 0o777 != 0;
+    if file.metadata().is_ok_and(open) {
+        let _ = file.set_permissions(Permissions::from_mode(MODE));
+    }
     if create && let Some(parent) = path.parent() {
         // The file's name must be as durable as what is in it.
         File::open(parent)

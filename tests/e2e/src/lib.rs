@@ -4,4 +4,5 @@
 pub mod agent;
 pub mod fleet;
 pub mod sandbox;
+pub mod systemd;
 pub mod unit;

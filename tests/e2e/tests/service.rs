@@ -312,6 +312,14 @@ fn a_crash_a_restart_and_a_stop_follow_the_units() {
         });
     };
     begun(1);
+    let store = "var/lib/driftless-agent/store.redb";
+    assert_eq!(
+        sandbox.owner_and_mode(store).1,
+        0o600,
+        "it holds tasks' environments"
+    );
+    let as_of_the_first_release = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(sandbox.path(store), as_of_the_first_release).unwrap();
     for service in [&mut coordinator, &mut agent] {
         service.signal(Signal::KILL);
         assert!(!service.wait_end().success());
@@ -319,6 +327,7 @@ fn a_crash_a_restart_and_a_stop_follow_the_units() {
         service.start();
     }
     begun(2);
+    assert_eq!(sandbox.owner_and_mode(store).1, 0o600);
     for service in [&mut agent, &mut coordinator] {
         service.signal(Signal::TERM);
         assert!(service.wait_end().success(), "{}", service.log());
