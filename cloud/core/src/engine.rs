@@ -15,6 +15,7 @@ mod heard;
 mod load;
 mod messages;
 mod operate;
+mod plan;
 mod record;
 mod requests;
 mod schedules;

@@ -437,6 +437,11 @@ pub enum Request {
         /// Its name or id.
         name: String,
     },
+    /// Where the tasks of a workflow would be placed now.
+    Plan {
+        /// `codec::pack` of it.
+        workflow: Vec<u8>,
+    },
 }
 
 /// What can be asked of a schedule.
@@ -554,6 +559,8 @@ pub enum Reply {
     NodeWork(Box<view::NodeWork>),
     /// How far a node's logs are across.
     SyncStatus(Box<view::SyncStatus>),
+    /// Where tasks would be placed.
+    Plan(Box<view::Plan>),
 }
 
 /// Why a request was not honoured.

@@ -430,6 +430,71 @@ pub struct SyncPaused {
     pub until: Option<Unix>,
 }
 
+/// What would become of a workflow if it was submitted now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Name of the workflow.
+    pub workflow: String,
+    /// Its tasks, in the order of the specification.
+    pub tasks: Vec<PlannedTask>,
+    /// The slices that it would be cut into.
+    pub slices: Vec<PlannedSlice>,
+    /// The longest path from a first task to a last one.
+    pub critical_path: CriticalPath,
+}
+
+/// A task that is not submitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedTask {
+    /// Its id.
+    pub task: String,
+    /// Name of the node; none if it would wait for one.
+    pub node: Option<String>,
+    /// Why there, or what it would wait for.
+    pub why: String,
+    /// How long it took in earlier runs (the median), in milliseconds.
+    pub takes_ms: Option<u64>,
+    /// The first twenty of the other nodes, and why not there.
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// A node on which a task would not be placed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Its name.
+    pub node: String,
+    /// Why not there.
+    pub why: String,
+}
+
+/// A slice that is not made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedSlice {
+    /// Name of its node.
+    pub node: String,
+    /// A session is live.
+    pub online: bool,
+    /// Its tasks.
+    pub tasks: u64,
+    /// Edges between its tasks and those of other slices.
+    pub edges_out: u64,
+    /// Tasks placed there that are not final, of other runs.
+    pub open_there: u64,
+}
+
+/// The longest path through a workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CriticalPath {
+    /// Ids of its tasks, in order.
+    pub tasks: Vec<String>,
+    /// What they take together, in milliseconds, as far as is known.
+    pub takes_ms: Option<u64>,
+    /// Tasks of it of which nobody knows how long they take.
+    pub unknown: u64,
+    /// Earlier runs of the workflow that this is known from.
+    pub runs: u64,
+}
+
 /// An event. Which fields are there depends on its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {

@@ -2,8 +2,8 @@
 //! stand beside what it does, in `commands`.
 
 use crate::commands::{
-    access, answer, audit, backup, cert, config, conflicts, doctor, events, journal, node, run,
-    schedule, serve, spec, store, submit, support, task, telemetry, token, waits,
+    access, answer, audit, backup, cert, config, conflicts, doctor, events, journal, node, plan,
+    run, schedule, serve, spec, store, submit, support, task, telemetry, token, waits,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Audit(audit::Command),
     /// Read what happened, and what happens.
     Events(events::Events),
+    /// See where the tasks of a workflow would run, before it is submitted.
+    Plan(plan::Plan),
     /// Start a run of a workflow.
     Submit(submit::Submit),
     /// See and steer runs.

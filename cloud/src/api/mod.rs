@@ -18,6 +18,7 @@ mod logs;
 mod nodes;
 mod operate;
 mod people;
+mod plan;
 mod routes;
 mod runs;
 mod schedules;
@@ -57,6 +58,7 @@ fn v1() -> Routes {
         .open("/openapi.json", openapi)
         .get("/runs", Viewer, runs::list)
         .post_up_to(ENTRY_BYTES, "/runs", Operator, runs::submit)
+        .post_up_to(ENTRY_BYTES, "/plan", Viewer, plan::plan)
         .get("/settings", Viewer, settings::get)
         .post("/settings", Admin, settings::change)
         .get("/runs/{run}", Viewer, runs::get)

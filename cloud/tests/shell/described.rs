@@ -300,7 +300,19 @@ fn every_operation_answers_as_it_is_described() {
     );
     let (status, token) = call(&coordinator, &document, &join);
     assert_eq!(status, 201, "{token}");
-    let mut called = BTreeSet::from([("POST", "/v1/runs"), ("POST", "/v1/tokens")]);
+    let plan = (
+        "POST",
+        "/v1/plan",
+        "/v1/plan".to_owned(),
+        packed(TWO, &SentFiles::new()),
+    );
+    let (status, plan) = call(&coordinator, &document, &plan);
+    assert_eq!(status, 200, "{plan}");
+    let mut called = BTreeSet::from([
+        ("POST", "/v1/runs"),
+        ("POST", "/v1/plan"),
+        ("POST", "/v1/tokens"),
+    ]);
     for (method, template, with, body, honoured) in CALLS {
         let with = with.replace("@run", run["id"].as_str().unwrap());
         let with = with.replace("@token", token["id"].as_str().unwrap());

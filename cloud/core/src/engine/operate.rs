@@ -4,7 +4,7 @@
 use super::Engine;
 use super::requests::{Answered, no_node};
 use crate::change::NodeChange;
-use crate::event::{Refused, Reply};
+use crate::event::{Refused, Reply, Request};
 use crate::run::place::Candidate;
 use crate::run::{Run, Stage};
 use crate::store::{AggregateId, Store, StoreError};
@@ -110,6 +110,20 @@ impl<S: Store> Engine<S> {
             }
         }
         Ok(())
+    }
+
+    /// What operators see of a node.
+    pub(super) fn read_of_node(&mut self, asked: Request) -> Result<Answered, StoreError> {
+        let (Request::NodeWork { name } | Request::SyncStatus { name }) = &asked else {
+            return Ok(Err(Refused::Malformed("not a request".to_owned())));
+        };
+        let Some(id) = self.node_named(name) else {
+            return Ok(Err(no_node(name)));
+        };
+        Ok(Ok(match asked {
+            Request::NodeWork { .. } => Reply::NodeWork(Box::new(self.view_work(id)?)),
+            _ => Reply::SyncStatus(Box::new(self.view_sync(id)?)),
+        }))
     }
 
     /// What is left on a node, and what keeps it there.

@@ -413,14 +413,10 @@ impl<S: Store> Engine<S> {
                 None => Err(no_node(&name)),
             },
             asked @ Request::Settings { .. } => self.settings(&asked),
-            Request::NodeWork { name } => match self.node_named(&name) {
-                Some(id) => Ok(Reply::NodeWork(Box::new(self.view_work(id)?))),
-                None => Err(no_node(&name)),
-            },
-            Request::SyncStatus { name } => match self.node_named(&name) {
-                Some(id) => Ok(Reply::SyncStatus(Box::new(self.view_sync(id)?))),
-                None => Err(no_node(&name)),
-            },
+            asked @ (Request::NodeWork { .. } | Request::SyncStatus { .. }) => {
+                return self.read_of_node(asked);
+            }
+            Request::Plan { workflow } => return self.read_plan(&workflow),
             Request::Waits => Ok(Reply::Waits(self.waits())),
             Request::Conflicts { run: Some(run) } if !self.is_here(run) => Err(no_run(run)),
             Request::Conflicts { run } => Ok(Reply::Conflicts(self.all_conflicts(run))),
@@ -485,7 +481,7 @@ impl<S: Store> Engine<S> {
         })
     }
 
-    fn node_named(&self, name: &str) -> Option<NodeId> {
+    pub(super) fn node_named(&self, name: &str) -> Option<NodeId> {
         let by_id = || name.parse().ok().filter(|id| self.nodes.contains_key(id));
         self.fleet.names.get(name).copied().or_else(by_id)
     }

@@ -70,6 +70,7 @@ impl Request {
                 | Self::Figures
                 | Self::NodeWork { .. }
                 | Self::SyncStatus { .. }
+                | Self::Plan { .. }
         )
     }
 
@@ -200,6 +201,7 @@ impl Request {
             | Self::Audit { .. }
             | Self::NodeWork { .. }
             | Self::SyncStatus { .. }
+            | Self::Plan { .. }
             | Self::Figures
             | Self::Schedules
             | Self::Schedule { .. }
@@ -256,7 +258,8 @@ impl Request {
             | Self::Audit { .. }
             | Self::Figures
             | Self::NodeWork { .. }
-            | Self::SyncStatus { .. } => None,
+            | Self::SyncStatus { .. }
+            | Self::Plan { .. } => None,
         }
     }
 }

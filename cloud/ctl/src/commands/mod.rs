@@ -14,6 +14,7 @@ pub(crate) mod journal;
 mod list;
 pub(crate) mod node;
 mod operate;
+pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod serve;
@@ -43,6 +44,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Access(command) => access::run(command, global, out),
         Command::Audit(command) => audit::run(&command, global, out),
         Command::Events(args) => events::run(&args, global, out),
+        Command::Plan(args) => plan::run(&args, global, out),
         Command::Submit(args) => submit::run(&args, global, out),
         Command::Run(command) => run::run(command, global, out),
         Command::Task(command) => task::run(command, global, out),
