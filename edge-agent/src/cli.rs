@@ -8,7 +8,7 @@ use crate::schedule_commands;
 use crate::store_commands;
 use crate::support;
 use crate::sync_commands;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use shared::time::Span;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -251,6 +251,12 @@ Examples:
 
 Exit codes: 0 no mistake, 6 mistakes (each with file, line, what is wrong, and the mend)")]
     Check,
+}
+
+/// The whole command line, for completions and manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses `args` (the first one is the program's name) and does what they say.

@@ -2,8 +2,9 @@
 //! stand beside what it does, in `commands`.
 
 use crate::commands::{
-    access, answer, audit, backup, cert, config, conflicts, doctor, events, journal, node, plan,
-    run, schedule, serve, spec, store, submit, support, task, telemetry, token, waits,
+    access, answer, audit, backup, cert, completion, config, conflicts, doctor, events, journal,
+    man, node, plan, run, schedule, serve, spec, store, submit, support, task, telemetry, token,
+    waits,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -132,6 +133,10 @@ pub(crate) enum Command {
     DemoChild(crate::demo::args::Child),
     #[command(hide = true)]
     DemoFigures(crate::demo::args::Figures),
+    /// Print what a shell needs to complete commands and flags.
+    Completion(completion::Completion),
+    /// Write a manual page for each command of both programs.
+    Man(man::Man),
     /// The agent, as on a gateway (the same as the program driftless-agent).
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Agent {
@@ -206,6 +211,8 @@ mod tests {
             "driftless node release gw-7",
             "driftless node gone gw-7",
             "driftless waits list",
+            "driftless completion zsh --agent",
+            "driftless man pages --json",
             "driftless backup create b --data D --json",
             "driftless backup verify b",
             "driftless backup restore b --data D --accept gw-1 --accept gw-2",

@@ -5,6 +5,7 @@ pub(crate) mod answer;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod cert;
+pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod conflicts;
 pub(crate) mod doctor;
@@ -12,6 +13,7 @@ pub(crate) mod events;
 mod history;
 pub(crate) mod journal;
 mod list;
+pub(crate) mod man;
 pub(crate) mod node;
 mod operate;
 pub(crate) mod plan;
@@ -62,6 +64,8 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Store(command) => store::run(&command, global, out),
         Command::Lint(args) => spec::lint(&args, out),
         Command::Graph(args) => spec::graph(&args, out),
+        Command::Completion(args) => completion::run(&args, out),
+        Command::Man(args) => man::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::DemoRelay(args) => demo::relay(&args),
         Command::DemoChild(args) => Err(demo::process::become_child(&args)),

@@ -1,0 +1,484 @@
+//! The command line as it is published: the help of every command of both programs, what mistakes
+//! are answered with, and the shape of what `--json` prints. It stands in `tests/e2e/golden`; after
+//! a change that is meant, `DRIFTLESS_GOLDEN=write cargo test -p e2e --test golden` writes it anew.
+
+use e2e::fleet::{Fleet, output, program};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const AGENT: &str = "driftless-agent";
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+fn writes() -> bool {
+    std::env::var_os("DRIFTLESS_GOLDEN").is_some_and(|value| value == "write")
+}
+
+/// Compares what is in a folder (or one file) of the golden files with what is real, or writes it.
+fn compare(folder: &str, real: &BTreeMap<String, String>, same: fn(&str, &str) -> bool) {
+    let at = golden().join(folder);
+    if writes() {
+        let _ = fs::remove_dir_all(&at); // it may not be there
+        fs::create_dir_all(&at).expect("the golden files can be written");
+        for (name, text) in real {
+            fs::write(at.join(name), text).expect("the golden files can be written");
+        }
+    }
+    let mut known = BTreeMap::new();
+    for entry in fs::read_dir(&at).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(entry.path()).expect("a golden file is text");
+        known.insert(entry.file_name().to_string_lossy().into_owned(), text);
+    }
+    let names: BTreeSet<&String> = known.keys().chain(real.keys()).collect();
+    for name in names {
+        let (old, new) = (known.get(name), real.get(name));
+        let of = |text: Option<&String>| text.cloned().unwrap_or_default();
+        let (old, new) = (of(old), of(new));
+        let first = old.lines().zip(new.lines()).find(|(a, b)| a != b);
+        assert!(
+            same(&old, &new),
+            "{folder}/{name} is not what is real: {first:?}\n--- real\n{new}\n\
+             If that is meant: DRIFTLESS_GOLDEN=write cargo test -p e2e --test golden"
+        );
+    }
+}
+
+/// The help of a command, and the names of those below it.
+fn help(name: &str, path: &[String]) -> (String, Vec<String>) {
+    let mut command = program(name);
+    command.args(path).arg("--help").env_remove("COLUMNS");
+    let shown = output(&mut command);
+    assert_eq!(shown.status.code(), Some(0), "{name} {path:?}");
+    let text = String::from_utf8(shown.stdout).expect("help is text");
+    let below = text.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let below = below.take_while(|line| !line.is_empty());
+    let names = below.filter_map(|line| line.strip_prefix("  ").filter(|l| !l.starts_with(' ')));
+    let names = names.filter_map(|line| line.split(' ').next());
+    let names = names.filter(|name| *name != "help").map(str::to_owned);
+    (text.clone(), names.collect())
+}
+
+/// All commands of a program with their help, by the words that name them.
+fn all_helps(name: &str) -> BTreeMap<Vec<String>, String> {
+    let (mut all, mut left) = (BTreeMap::new(), vec![Vec::new()]);
+    while let Some(path) = left.pop() {
+        let (text, below) = help(name, &path);
+        // `driftless agent` is the other program
+        let below = below
+            .into_iter()
+            .filter(|below| below != "agent" || name == AGENT);
+        left.extend(below.map(|below| [path.clone(), vec![below]].concat()));
+        all.insert(path, text);
+    }
+    all
+}
+
+#[test]
+fn every_help_is_as_it_was_published() {
+    for name in ["driftless", AGENT] {
+        let mut files: BTreeMap<String, String> = BTreeMap::new();
+        for (path, text) in all_helps(name) {
+            let file = path.first().map_or("0", String::as_str);
+            let file = files.entry(format!("{file}.txt")).or_default();
+            let _ = writeln!(file, "$ {name} {} --help\n{text}", path.join(" "));
+        }
+        assert!(files.len() > 10, "{files:?}");
+        compare(&format!("help/{name}"), &files, |a, b| a == b);
+    }
+    let (through, _) = help("driftless", &["agent".to_owned()]);
+    assert_eq!(
+        through.replace("driftless agent", AGENT),
+        help(AGENT, &[]).0
+    );
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        for (name, flag) in [("driftless", None), (AGENT, Some("--agent"))] {
+            let script = output(program("driftless").args(["completion", shell]).args(flag));
+            assert_eq!(script.status.code(), Some(0));
+            let script = String::from_utf8(script.stdout).expect("a script is text");
+            for word in all_helps(name).into_keys().flatten() {
+                assert!(script.contains(&word), "{shell} {name}: {word}");
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    let written = output(program("driftless").arg("man").arg(&pages));
+    assert_eq!(written.status.code(), Some(0));
+    for name in ["driftless", AGENT] {
+        for path in all_helps(name).into_keys() {
+            let page = [&[name.to_owned()], &path[..]].concat().join("-");
+            let text = fs::read_to_string(pages.join(format!("{page}.1")));
+            let text = text.unwrap_or_else(|error| panic!("{page}: {error}"));
+            assert!(text.contains(".SH NAME"), "{page}");
+        }
+    }
+}
+
+/// A fleet with something of everything: a run that is over, one that waits for a person, a
+/// schedule, a token.
+fn furnished() -> (Fleet, [String; 2]) {
+    let fleet = Fleet::start(&[&["--monitor-interval", "100ms"]]);
+    let run = fleet.submit(ONE);
+    let _ = fleet.wait_run(&run, "succeeded");
+    let asking = fleet.submit(ASKING);
+    fleet.wait("the question", || fleet.json(&["waits", "list"]).pop());
+    let waits = || fleet.agent_json(0, &["waits"]).pop();
+    fleet.wait("the question at the gateway", waits);
+    let spec = fleet.spec(NIGHTLY).display().to_string();
+    let _ = fleet.json(&["schedule", "create", &spec, "--node", "gw-0"]);
+    let schedules = || fleet.agent_json(0, &["schedule", "list"]).pop();
+    fleet.wait("the schedule at the gateway", schedules);
+    let _ = fleet.token(&["--name", "gw-9"]);
+    let _ = fleet.json(&["access", "create", "--role", "viewer", "--name", "ann"]);
+    fleet.wait("a sample", || {
+        let node = fleet.json(&["node", "get", "gw-0"]).pop()?;
+        (!node["telemetry"].is_null()).then_some(())
+    });
+    fleet.wait_delivered(0);
+    (fleet, [run, asking])
+}
+
+const ONE: &str = "\
+name: one
+tasks:
+  a: {command: [sh, -c, 'echo hello > a.txt'], outputs: [a.txt]}
+";
+const ASKING: &str = "\
+name: asking
+tasks:
+  ask: {approval: {prompt: 'May it go on?'}}
+";
+const NIGHTLY: &str = "\
+name: nightly
+schedule: {cron: '0 3 * * *'}
+tasks:
+  a: {command: ['true']}
+";
+
+/// Command lines that are wrong or ask for what is not there. `@D` is a directory, `@N` nobody's.
+const MISTAKES: &[&str] = &[
+    "driftless frobnicate",
+    "driftless run",
+    "driftless run list --state happy",
+    "driftless run lost",
+    "driftless submit",
+    "driftless submit flow.yaml --param month",
+    "driftless submit flow.yaml --timeout 5m",
+    "driftless token create --expires 5",
+    "driftless token create --name a --replace b",
+    "driftless graph flow.yaml --format png",
+    "driftless completion tcsh",
+    "driftless run list --api 127.0.0.1:1",
+    "driftless run list --api nowhere:at:all",
+    "driftless run list --data @D/none",
+    "driftless run list --api http://192.0.2.1:80 --token dfa1-0-0",
+    "driftless lint @D/none.yaml",
+    "driftless lint @D/bad.yaml",
+    "driftless backup verify @D/none",
+    "driftless config check --config @D/none.toml",
+    "driftless run get ffff --data @C",
+    "driftless run cancel ffff --data @C",
+    "driftless task get ffff a --data @C",
+    "driftless task list @R --state ready --data @C",
+    "driftless task get @R b --data @C",
+    "driftless task logs @R a --attempt 9 --data @C",
+    "driftless node get nobody --data @C",
+    "driftless node forget nobody --data @C",
+    "driftless token revoke ffff --data @C",
+    "driftless access revoke nobody --data @C",
+    "driftless access create --role viewer --name ann --data @C",
+    "driftless schedule get none --data @C",
+    "driftless config set colour blue --data @C",
+    "driftless events --after 100000 --data @C",
+    "driftless-agent",
+    "driftless-agent ps --colour",
+    "driftless-agent resume",
+    "driftless-agent status --data @D/none",
+    "driftless-agent run --data @D/fresh --name a --metrics everywhere",
+    "driftless-agent explain ffff a --data @A",
+    "driftless-agent cancel ffff --data @A",
+];
+
+#[test]
+fn mistakes_are_answered_as_they_were_published() {
+    let (fleet, [run, _]) = furnished();
+    let base = fleet.base().display().to_string();
+    fs::write(
+        fleet.base().join("bad.yaml"),
+        "name: 7up\ntasks:\n  a: {comand: [x]}\n",
+    )
+    .unwrap();
+    let places = [
+        ("@C", fleet.data().display().to_string()),
+        ("@A", fleet.agent_data(0).display().to_string()),
+        ("@R", run.clone()),
+        ("@D", base.clone()),
+    ];
+    let mut text = a_low_role();
+    for line in MISTAKES {
+        let mut words = line.split(' ');
+        let mut command = program(words.next().unwrap());
+        command.args(words.map(|word| {
+            let place = |word: String, (mark, is): &(&str, String)| word.replace(mark, is);
+            places.iter().fold(word.to_owned(), place)
+        }));
+        let said = output(command.env_remove("COLUMNS"));
+        let code = said.status.code().expect("it ends by itself");
+        assert!(code != 0 || line.contains("--state ready"), "{line}");
+        let errors = String::from_utf8(said.stderr).expect("errors are text");
+        let errors = errors
+            .replace(&base, "@D")
+            .replace(&run, "@R")
+            .replace(&run[..12], "@R");
+        let errors = errors.replace(&fleet.api().to_string(), "@API");
+        let errors = without_numbers(&errors, "events that are kept are ");
+        let _ = writeln!(text, "$ {line}\n{errors}exit code {code}\n");
+    }
+    let files = [("errors.txt".to_owned(), text)].into();
+    compare("errors", &files, |a, b| a == b);
+}
+
+/// What a viewer is answered who wants more.
+fn a_low_role() -> String {
+    let guarded = Fleet::serving(&["--api-tls"], &[]);
+    let made = guarded.json(&["access", "create", "--role", "viewer", "--name", "eve"]);
+    let token = made[0]["token"].as_str().expect("a token");
+    let line = "driftless token create --token @VIEWER --data @C";
+    let mut command = program("driftless");
+    command.args(["token", "create", "--token", token, "--data"]);
+    let said = output(command.arg(guarded.data()));
+    let code = said.status.code().expect("it ends by itself");
+    let errors = String::from_utf8_lossy(&said.stderr).into_owned();
+    format!("$ {line}\n{errors}exit code {code}\n\n")
+}
+
+/// Leaves out what follows `behind` on its line: it is never twice the same.
+fn without_numbers(text: &str, behind: &str) -> String {
+    let mut lines = text.lines().map(|line| match line.split_once(behind) {
+        Some((before, _)) => format!("{before}{behind}…\n"),
+        None => format!("{line}\n"),
+    });
+    lines.by_ref().collect()
+}
+
+/// What is asked for its shape, with `--json`.
+const SHAPES: &[&str] = &[
+    "driftless access create --role viewer --name bob",
+    "driftless access list",
+    "driftless access revoke bob",
+    "driftless audit list",
+    "driftless backup create @D/one.backup",
+    "driftless backup status",
+    "driftless backup verify @D/one.backup",
+    "driftless cert list",
+    "driftless config get",
+    "driftless config set max_retries 4",
+    "driftless config unset max_retries",
+    "driftless doctor",
+    "driftless events --limit 1",
+    "driftless graph @D/flow-0.yaml --format json",
+    "driftless man @D/man",
+    "driftless node get gw-0",
+    "driftless node list",
+    "driftless run get @R",
+    "driftless run list",
+    "driftless run wait @R",
+    "driftless schedule get nightly",
+    "driftless schedule list",
+    "driftless schedule next nightly 2",
+    "driftless submit @D/flow-0.yaml",
+    "driftless task explain @R a",
+    "driftless task get @R a",
+    "driftless task list @R",
+    "driftless telemetry query gw-0 --metric memory_total_kib",
+    "driftless token create",
+    "driftless token list",
+    "driftless token revoke @T",
+    "driftless waits list",
+    "driftless-agent check",
+    "driftless-agent explain @R a",
+    "driftless-agent ps --all",
+    "driftless-agent schedule get nightly",
+    "driftless-agent schedule list",
+    "driftless-agent schedule next nightly 2",
+    "driftless-agent status",
+    "driftless-agent telemetry",
+    "driftless-agent waits",
+    "driftless config check",
+    "driftless lint @D/flow-0.yaml",
+    "driftless node cordon gw-0",
+    "driftless node label gw-0 site=a",
+    "driftless node sync-status gw-0",
+    "driftless node taint gw-0 a=b:avoid",
+    "driftless node drain gw-0",
+    "driftless node uncordon gw-0",
+    "driftless run pause @Q",
+    "driftless run resume @Q",
+    "driftless answer @Q ask yes",
+    "driftless run retry @R --from a",
+    "driftless schedule pause nightly",
+    "driftless schedule resume nightly",
+    "driftless schedule trigger nightly",
+    "driftless task history @R a",
+    "driftless-agent config check",
+    "driftless-agent schedule pause nightly",
+    "driftless-agent schedule trigger nightly",
+    "driftless-agent submit @D/flow-0.yaml",
+];
+
+/// Fields whose keys are data, not names.
+const MAPS: &[&str] = &["values", "labels", "tasks", "scheduler", "custom", "inputs"];
+
+/// All paths of a value with their types.
+fn shape(at: &str, value: &Value, found: &mut BTreeMap<String, BTreeSet<&'static str>>) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "list",
+        Value::Object(_) => "object",
+    };
+    found.entry(at.to_owned()).or_default().insert(kind);
+    match value {
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| shape(&format!("{at}[]"), item, found)),
+        Value::Object(fields) => {
+            let name = at.rsplit('.').next().unwrap_or(at);
+            for (field, value) in fields {
+                let key = if MAPS.contains(&name) { "*" } else { field };
+                shape(&format!("{at}.{key}"), value, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Every command of both programs that has none below it.
+fn leaves() -> BTreeSet<String> {
+    let of = |name: &'static str| {
+        let all: Vec<Vec<String>> = all_helps(name).into_keys().collect();
+        let below = |path: &Vec<String>| {
+            all.iter()
+                .any(|o| o.len() > path.len() && o.starts_with(path))
+        };
+        let leaves = all.iter().filter(|path| !below(path));
+        let leaves = leaves.map(|path| format!("{name} {}", path.join(" ")));
+        leaves.collect::<Vec<_>>()
+    };
+    ["driftless", AGENT].into_iter().flat_map(of).collect()
+}
+
+/// Whether two shapes are the same, as far as both can be known: behind what is null, or in a list
+/// without items, there may be anything.
+fn is_same_shape(one: &str, other: &str) -> bool {
+    let paths = |text: &str| -> BTreeMap<String, String> {
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines
+            .map(|(path, kinds)| (path.to_owned(), kinds.to_owned()))
+            .collect()
+    };
+    let (one, other) = (paths(one), paths(other));
+    let unknown = |path: &str, at: &BTreeMap<String, String>| {
+        let is_above = |(above, kinds): (&String, &String)| {
+            let rest = path.strip_prefix(above.as_str()).unwrap_or_default();
+            let list = kinds.contains("list") && !at.contains_key(&format!("{above}[]"));
+            let inside = rest.starts_with('.') || rest.starts_with("[]");
+            inside && (kinds.contains("null") || list)
+        };
+        at.iter().any(is_above)
+    };
+    let fits = |path: &String| match (one.get(path), other.get(path)) {
+        (Some(a), Some(b)) => {
+            let known = |kinds: &str| kinds.replace("null or ", "").replace(" or null", "");
+            let (a, b) = (known(a), known(b));
+            a == b || a == "null" || b == "null"
+        }
+        (Some(_), None) => unknown(path, &other),
+        (None, _) => unknown(path, &one),
+    };
+    one.keys().chain(other.keys()).all(fits)
+}
+
+#[test]
+fn a_shape_is_the_same_as_far_as_it_is_known() {
+    let full = ". object\n.a number\n.b list\n.b[] object\n.b[].c string";
+    assert!(is_same_shape(full, full));
+    assert!(is_same_shape(full, ". object\n.a null\n.b list"));
+    assert!(is_same_shape(full, ". object\n.a null or number\n.b null"));
+    assert!(!is_same_shape(full, ". object\n.a string\n.b list"));
+    assert!(!is_same_shape(full, ". object\n.b list"));
+    assert!(!is_same_shape(full, &format!("{full}\n.d number")));
+}
+
+#[test]
+fn what_json_prints_has_the_shape_that_was_published() {
+    let (fleet, [run, asking]) = furnished();
+    let token = fleet.json(&["token", "list"])[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let mut files = BTreeMap::new();
+    let (all, mut left) = (leaves(), leaves());
+    for line in SHAPES {
+        let mut words = line.split(' ').map(|word| {
+            let word = word
+                .replace("@R", &run)
+                .replace("@T", &token)
+                .replace("@Q", &asking);
+            word.replace("@D", &fleet.base().display().to_string())
+        });
+        let (name, args) = (words.next().unwrap(), words.collect::<Vec<_>>());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let done = if name == AGENT {
+            fleet.agent_cli(0, &args)
+        } else {
+            fleet.cli(&args)
+        };
+        let text = String::from_utf8(done.stdout).expect("JSON is text");
+        let mut found = BTreeMap::new();
+        for one in text.lines() {
+            let value: Value =
+                serde_json::from_str(one).unwrap_or_else(|_| panic!("{line}: {one}"));
+            shape("", &value, &mut found);
+        }
+        let ends_well =
+            done.status.success() || line.ends_with(" doctor") || line.ends_with(" check");
+        assert!(
+            ends_well,
+            "{line}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        let mut file = format!("$ {line} --json\n");
+        for (path, kinds) in found {
+            let kinds: Vec<_> = kinds.into_iter().collect();
+            let _ = writeln!(
+                file,
+                "{} {}",
+                if path.is_empty() { "." } else { &path },
+                kinds.join(" or ")
+            );
+        }
+        let mut named = all
+            .iter()
+            .filter(|leaf| format!("{line} ").starts_with(&format!("{leaf} ")));
+        let leaf = named
+            .next()
+            .unwrap_or_else(|| panic!("{line} is no command"));
+        files.insert(format!("{}.txt", leaf.replace(' ', "-")), file);
+        left.remove(leaf);
+    }
+    let left: String = left.into_iter().map(|leaf| format!("{leaf}\n")).collect();
+    files.insert("0-not-tried.txt".to_owned(), left);
+    compare("json", &files, is_same_shape);
+}
