@@ -317,8 +317,9 @@ fn newer_facts_arrive_after_the_acknowledgement_of_a_full_batch_was_lost() {
     });
     fleet.relay().mute(0);
     let status = fleet.agent_json(0, &["status"]).remove(0);
+    let count = |key: &str| status[key].as_u64().unwrap_or(0);
     assert!(
-        status["behind"].as_u64() >= Some(1000),
+        count("facts") - count("behind") < 1000,
         "the acknowledgement was lost: {status}"
     );
     // newer facts, made while nothing is heard; and the agent that waits for the answer may die

@@ -106,6 +106,20 @@ fn a_run_is_rebuilt_in_whatever_order_its_gateways_speak() {
     passes(6158, Layer::Cores);
 }
 
+/// A retry waited for two nodes; what the first one gave up was placed at once, and then taken from
+/// that new slice without a word, so that a task stayed blocked there for ever.
+#[test]
+fn nothing_is_placed_while_a_retry_waits() {
+    passes(29, Layer::Cores);
+}
+
+/// A slice was asked back for a retry, and its node told that it was done before it gave it up:
+/// that it was asked back was forgotten, and the retry waited for ever.
+#[test]
+fn a_slice_that_is_done_is_still_asked_back() {
+    passes(234, Layer::Cores);
+}
+
 /// Two commits of the coordinator in a row had an unknown end; a local run went on at a disk that
 /// was put back; acknowledgements came for a disk that had been taken out; a slice waited for a
 /// full coordinator before it could be given up. Each was taken for a broken promise.

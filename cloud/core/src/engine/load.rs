@@ -172,11 +172,11 @@ impl<S: Store> Engine<S> {
             return Ok(None);
         };
         let before = run.head.unplaced;
-        let held = run.head.held;
+        let stood = run.head.held || run.head.retry.is_some();
         let fx = self.effects.entry(AggregateId::Run(id)).or_default();
         let result = step(run, at, fx);
         run.go_on_with_retry(at, fx);
-        if run.wants_placement() && (run.head.unplaced != before || held) {
+        if run.wants_placement() && (run.head.unplaced != before || stood) {
             self.plan.insert(id);
         }
         if run.wants_shares() {

@@ -430,7 +430,12 @@ fn wish(node: &mut Node, from: AggregateId, message: Message) -> Option<Body> {
         Message::Upstream { slice, upstream } => Body::Upstream { slice, upstream },
         Message::Cancel { run, by, why } => Body::Cancel { run, by, why },
         Message::Pause { run, on, by } => Body::Pause { run, on, by },
-        Message::Release { slice } => Body::Release { slice },
+        Message::Release { slice } => {
+            // with its last slice of a run a node lets its workflow go: what is assigned behind
+            // this brings it again
+            node.workflows.remove(&slice.run);
+            Body::Release { slice }
+        }
         // an agent of the first release does not know it: `Engine::retry` refuses before
         Message::Retry { run, by } if node.features & RETRY != 0 => Body::Retry { run, by },
         Message::Limit(limit) if node.features & LIMITS != 0 => Body::Limit(limit),

@@ -351,8 +351,12 @@ impl Run {
 
     fn slice_done(&mut self, log: LogId, slice: SliceRef, fx: &mut Effects) -> Result<(), Reason> {
         self.mine(log, slice)?;
-        self.head.slices[slice.slice as usize].stage = Stage::Done;
-        self.send(log.node, Message::Closed { slice }, fx);
+        let stage = &mut self.head.slices[slice.slice as usize].stage;
+        // what was asked back meanwhile is still to be given up, and somebody waits for that
+        if *stage != Stage::Releasing {
+            *stage = Stage::Done;
+            self.send(log.node, Message::Closed { slice }, fx);
+        }
         Ok(())
     }
 

@@ -430,7 +430,10 @@ impl Run {
     /// Whether there is something to place.
     #[must_use]
     pub fn wants_placement(&self) -> bool {
-        self.head.known && !self.head.held && self.head.unplaced > 0 && self.head.cancel.is_none()
+        let head = &self.head;
+        // what is placed while a retry waits would be taken from its new node without a word
+        let stands = head.held || head.cancel.is_some() || head.retry.is_some();
+        head.known && !stands && head.unplaced > 0
     }
 
     /// Nodes that refused (or this one) are offered work of it again.

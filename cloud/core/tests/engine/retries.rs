@@ -269,3 +269,74 @@ fn a_cancelled_run_is_not_retried_where_an_agent_could_not_follow() {
     env.hello("gw-1").unwrap();
     assert_eq!(retry(&mut env, run, None), Reply::Done);
 }
+
+#[test]
+fn nothing_is_placed_while_a_part_is_not_given_up() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let run = env.submit(vec![
+        on("gw-1", task("a", &[])),
+        on("gw-1", task("d", &[])),
+        on("gw-2", task("b", &[0])),
+    ]);
+    let (one, two) = (
+        env.agent("gw-1").last_slice(),
+        env.agent("gw-2").last_slice(),
+    );
+    env.tell("gw-2", vec![Body::Accepted { slice: two }]);
+    let fails = vec![
+        Body::Accepted { slice: one },
+        started(one, 0, 1),
+        ended(one, 0, 1, false),
+    ];
+    env.tell("gw-1", fails);
+    let (slice, task, to) = (two, TaskIdx(2), TaskState::Aborted);
+    let reason = Reason::NeedFailed;
+    let fell = Body::Moved {
+        slice,
+        task,
+        to,
+        reason,
+    };
+    env.tell("gw-2", vec![fell]);
+    assert_eq!(retry(&mut env, run, None), Reply::Done);
+    env.tell("gw-1", vec![released(one)]);
+    assert_eq!(
+        env.agent("gw-1").assigns().len(),
+        1,
+        "what is open here waits for the retry, which would take it away again"
+    );
+    env.tell("gw-2", vec![released(two)]);
+    let again = env.agent("gw-1").assigns();
+    assert_eq!(again.len(), 2);
+    assert_eq!(again[1].tasks, [TaskIdx(0), TaskIdx(1)]);
+    assert!(
+        again[1].workflow.is_some(),
+        "the node let the workflow go with its last slice"
+    );
+}
+
+#[test]
+fn a_part_that_is_done_before_it_is_given_up_is_still_waited_for() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![
+        on("gw-1", task("a", &[])),
+        on("gw-1", task("b", &[0])),
+    ]);
+    let one = env.agent("gw-1").last_slice();
+    let runs = vec![
+        Body::Accepted { slice: one },
+        started(one, 0, 1),
+        ended(one, 0, 1, true),
+        started(one, 1, 1),
+    ];
+    env.tell("gw-1", runs);
+    assert_eq!(retry(&mut env, run, Some("a")), Reply::Done);
+    let done = vec![ended(one, 1, 1, true), Body::SliceDone { slice: one }];
+    env.tell("gw-1", done);
+    assert_eq!(env.run(run).state, "running");
+    env.tell("gw-1", vec![released(one)]);
+    assert_eq!(env.agent("gw-1").assigns().len(), 2, "it is placed again");
+}
