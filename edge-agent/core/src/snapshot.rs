@@ -12,6 +12,7 @@ use shared::codec;
 use shared::config::scheduler::Scheduler;
 use shared::directive::Upstream;
 use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
+use shared::limits::WORKFLOW_BYTES;
 use shared::state::TaskState;
 
 /// A row of the snapshot.
@@ -208,8 +209,9 @@ pub(crate) fn read<S: Store>(store: &mut S, after: (u64, u64)) -> Result<State, 
         Ok(())
     })?;
     rows(store, "workflow/", |name, bytes| {
-        let (_, hash) = codec::unpack(bytes).map_err(|_| bad(name))?;
-        state.packed.insert(hash, bytes.into());
+        // read only where a slice needs it
+        let whole = codec::decompress(bytes, WORKFLOW_BYTES).map_err(|_| bad(name))?;
+        state.packed.insert(Hash::of(&whole), bytes.into());
         Ok(())
     })?;
     rows(store, "schedule/", |name, bytes| {
