@@ -21,6 +21,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 const DAY: i64 = 86_400_000;
+/// MiB on the disk: too little below the first, little below the second.
+const DISK: (u64, u64) = (64, 512);
 
 /// `check`.
 pub(crate) fn main(given: &Given) -> ExitCode {
@@ -36,7 +38,7 @@ pub(crate) fn findings(given: &Given) -> Vec<Finding> {
     let dir = &given.common().data;
     let mut findings = vec![directory(dir), tasks(given, dir)];
     findings.extend([clock_of(&dir.join("pki")), machine::rtc()]);
-    findings.extend(machine::disk(dir));
+    findings.extend(host::room(dir, DISK));
     let identity = data::identity_at(dir);
     findings.push(match &identity {
         Ok(Some(identity)) => store(dir, identity),

@@ -3,24 +3,26 @@
 use crate::metrics;
 use crate::run::RunArgs;
 use edge_core::pressure::HoldLimits;
+use host::Sources;
 use rustix::process::geteuid;
 use shared::config::scheduler::{KEYS as SCHEDULER, Scheduler};
-use shared::config::{FILE_BYTES, Flag, Key, Kind, Reader, Settings as Values};
-use shared::spec::{Mistake, Mistakes};
+use shared::config::{Flag, Key, Kind, Reader, Settings as Values};
+use shared::spec::Mistakes;
 use shared::time::Span;
 use shared::workflow::Resources;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The configuration file that is read unless another one is named.
 pub const FILE: &str = "/etc/driftless/agent.toml";
-/// The environment variable that names another one.
-const FILE_VARIABLE: &str = "DRIFTLESS_AGENT_CONFIG";
-const PREFIX: &str = "DRIFTLESS_AGENT_";
+/// Where the configuration comes from.
+const SOURCES: Sources = Sources {
+    file: FILE,
+    variable: "DRIFTLESS_AGENT_CONFIG",
+    prefix: "DRIFTLESS_AGENT_",
+};
 const MIB: u64 = 1 << 20;
 const DAY: u64 = 86_400_000;
 /// The user and group of nobody.
@@ -98,7 +100,9 @@ impl Settings {
     /// # Errors
     /// All mistakes.
     pub(crate) fn read(file: Option<&Path>, flags: Vec<Flag>) -> Result<(Self, Values), Mistakes> {
-        let mut reader = sources(file, flags)?;
+        let mut reader = Reader::new(KEYS);
+        SOURCES.read(file, &mut reader)?;
+        reader.flags(flags);
         let run_as = check(&mut reader);
         let values = reader.settle()?;
         Ok((Self::of(&values, run_as), values))
@@ -166,64 +170,10 @@ impl Settings {
 /// the configuration file as far as it can be understood, or the default.
 pub(crate) fn data_dir(file: Option<&Path>, flags: Vec<Flag>) -> PathBuf {
     let mut reader = Reader::new(KEYS);
-    let (path, _) = file_path(file);
-    // a file that this user may not read says nothing
-    if let Ok(text) = read_bounded(&path) {
-        reader.file(&path.display().to_string(), &text);
-    }
-    reader.environment(PREFIX, &[FILE_VARIABLE], variables());
+    SOURCES.read_file_leniently(file, &mut reader);
+    SOURCES.environment(&mut reader);
     reader.flags(flags);
     reader.settings().text("data").into()
-}
-
-/// The file's path, and whether somebody named it.
-fn file_path(named: Option<&Path>) -> (PathBuf, bool) {
-    let variable = || std::env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
-    match named
-        .map(Path::to_owned)
-        .or_else(|| variable().map(PathBuf::from))
-    {
-        Some(path) => (path, true),
-        None => (PathBuf::from(FILE), false),
-    }
-}
-
-fn read_bounded(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let file = File::open(path)?;
-    file.take(FILE_BYTES as u64 + 1).read_to_string(&mut text)?;
-    match text.len() > FILE_BYTES {
-        true => Err(io::Error::other("it is larger than a configuration can be")),
-        false => Ok(text),
-    }
-}
-
-fn variables() -> impl Iterator<Item = (String, String)> {
-    let all = std::env::vars_os();
-    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-}
-
-fn sources(file: Option<&Path>, flags: Vec<Flag>) -> Result<Reader, Mistakes> {
-    let mut reader = Reader::new(KEYS);
-    let (path, named) = file_path(file);
-    match read_bounded(&path) {
-        Ok(text) => reader.file(&path.display().to_string(), &text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !named => {}
-        Err(error) => {
-            let mistake = Mistake {
-                file: path.display().to_string(),
-                line: 0,
-                column: 0,
-                what: format!("the configuration cannot be read: {error}"),
-                mend: "name another one with --config, or /dev/null for none".to_owned(),
-            };
-            let mistakes = vec![mistake];
-            return Err(Mistakes { mistakes, more: 0 });
-        }
-    }
-    reader.environment(PREFIX, &[FILE_VARIABLE], variables());
-    reader.flags(flags);
-    Ok(reader)
 }
 
 /// What is wrong with single values beyond their grammar, and with several together. Returns the
@@ -482,7 +432,7 @@ mod tests {
             ("DRIFTLESS_TOKEN", "not ours to read"),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        reader.environment(PREFIX, &[], variables.into_iter());
+        reader.environment(SOURCES.prefix, &[], variables.into_iter());
         reader.flags(vec![Flag {
             key: "link.redial_max",
             flag: "--redial-max",
@@ -502,7 +452,7 @@ mod tests {
     fn an_unknown_variable_with_our_prefix_is_a_mistake() {
         let mut reader = Reader::new(KEYS);
         let given = ("DRIFTLESS_AGENT_NMAE".to_owned(), "x".to_owned());
-        reader.environment(PREFIX, &[], [given].into_iter());
+        reader.environment(SOURCES.prefix, &[], [given].into_iter());
         let told = reader.settle().unwrap_err().to_string();
         assert!(
             told.contains("did you mean 'DRIFTLESS_AGENT_NAME'?"),

@@ -9,19 +9,22 @@ use crate::target::{DEFAULT_API, data_dir};
 use cloud::backup::Periodic;
 use cloud::{Guarded, Options};
 use cloud_core::record::Limits;
+use host::Sources;
 use shared::config::scheduler::{KEYS as SCHEDULER, Scheduler};
-use shared::config::{FILE_BYTES, Flag, Key, Kind, Reader, Settings};
+use shared::config::{Flag, Key, Kind, Reader, Settings};
 use shared::spec::{Mistake, Mistakes};
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// The configuration file that is read unless another one is named.
-const FILE: &str = "/etc/driftless/coordinator.toml";
-/// The environment variable that names another one.
-const FILE_VARIABLE: &str = "DRIFTLESS_COORDINATOR_CONFIG";
-const PREFIX: &str = "DRIFTLESS_COORDINATOR_";
+/// Where they come from. Inside a test the machine's own file has no say.
+const SOURCES: Sources = Sources {
+    file: match cfg!(test) {
+        true => "/dev/null",
+        false => "/etc/driftless/coordinator.toml",
+    },
+    variable: "DRIFTLESS_COORDINATOR_CONFIG",
+    prefix: "DRIFTLESS_COORDINATOR_",
+};
 /// Where a coordinator of root keeps its state unless told otherwise.
 pub(crate) const DATA: &str = "/var/lib/driftless/coordinator";
 
@@ -78,14 +81,7 @@ pub(crate) struct Configured {
 /// All mistakes.
 pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settings), Mistakes> {
     let mut reader = Reader::new(KEYS);
-    if let Some((path, named)) = file_path(global) {
-        match read_bounded(&path) {
-            Ok(text) => reader.file(&path.display().to_string(), &text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !named => {}
-            Err(error) => return Err(unreadable(&path, &error)),
-        }
-    }
-    reader.environment(PREFIX, &[FILE_VARIABLE], variables());
+    SOURCES.read(global.config.as_deref(), &mut reader)?;
     reader.flags(flags(global, serve));
     let listen = address(&mut reader, "listen");
     let api = address(&mut reader, "api");
@@ -149,10 +145,8 @@ fn periodic(settings: &Settings) -> Option<Periodic> {
 /// What a configuration file says of `key`, as far as it can be read and understood: for commands
 /// that only want to know where the coordinator is.
 pub(crate) fn of_file(global: &Global, key: &str) -> Option<String> {
-    let (path, _) = file_path(global)?;
-    let text = read_bounded(&path).ok()?;
     let mut reader = Reader::new(KEYS);
-    reader.file("", &text);
+    SOURCES.read_file_leniently(global.config.as_deref(), &mut reader);
     let settings = reader.settings();
     let text = settings.is_set(key).then(|| settings.text(key))?;
     (!text.is_empty()).then(|| text.to_owned())
@@ -175,49 +169,6 @@ pub(crate) fn failure(mistakes: &Mistakes, out: &Output) -> Failure {
         return Failure::new(code, format!("{count} mistakes in the configuration"));
     }
     Failure::new(code, mistakes.to_string())
-}
-
-/// The file's path, and whether somebody named it. Inside a test nobody's machine has a say.
-fn file_path(global: &Global) -> Option<(PathBuf, bool)> {
-    let variable = || std::env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
-    match global
-        .config
-        .clone()
-        .or_else(|| variable().map(PathBuf::from))
-    {
-        Some(path) => Some((path, true)),
-        None if cfg!(test) => None,
-        None => Some((PathBuf::from(FILE), false)),
-    }
-}
-
-fn read_bounded(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let file = File::open(path)?;
-    file.take(FILE_BYTES as u64 + 1).read_to_string(&mut text)?;
-    match text.len() > FILE_BYTES {
-        true => Err(io::Error::other("it is larger than a configuration can be")),
-        false => Ok(text),
-    }
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Mistakes {
-    let mistake = Mistake {
-        file: path.display().to_string(),
-        line: 0,
-        column: 0,
-        what: format!("the configuration cannot be read: {error}"),
-        mend: "name another one with --config, or /dev/null for none".to_owned(),
-    };
-    Mistakes {
-        mistakes: vec![mistake],
-        more: 0,
-    }
-}
-
-fn variables() -> impl Iterator<Item = (String, String)> {
-    let all = std::env::vars_os();
-    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn flags(global: &Global, serve: &Serve) -> Vec<Flag> {

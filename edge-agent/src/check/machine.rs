@@ -3,11 +3,9 @@
 use crate::clock;
 use shared::finding::Finding;
 use std::fs;
-use std::path::Path;
 
 /// Seconds that the hardware clock may be off.
 const RTC_OFF: u64 = 60;
-const MIB: u64 = 1 << 20;
 /// The kernel that first gave what supervision of processes needs (`pidfd_open`).
 const KERNEL: (u32, u32) = (5, 3);
 
@@ -34,25 +32,6 @@ fn judge_rtc(rtc: Option<u64>, wall: u64) -> Finding {
         ),
         Some(_) => Finding::ok(NAME, "the hardware clock shows the same time"),
     }
-}
-
-/// Bytes and inodes.
-pub(super) fn disk(dir: &Path) -> Vec<Finding> {
-    let Ok(stat) = rustix::fs::statvfs(dir) else {
-        return Vec::new();
-    };
-    let (free, all) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
-    let bytes = format!("{} of {} MiB are free", free / MIB, all / MIB);
-    let inodes = format!("{} of {} inodes are free", stat.f_favail, stat.f_files);
-    vec![
-        Finding::room("disk", (free, all), (64 * MIB, 512 * MIB), &bytes),
-        Finding::room(
-            "inodes",
-            (stat.f_favail, stat.f_files),
-            (1_000, 10_000),
-            &inodes,
-        ),
-    ]
 }
 
 /// Version and features.

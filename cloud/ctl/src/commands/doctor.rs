@@ -27,6 +27,8 @@ Each line is ok, warning or error, with the mend. It changes nothing and works a
 coordinator does not run. Exit codes: 0 no error, 1 an error";
 
 const MIB: u64 = 1 << 20;
+/// MiB on the disk: too little below the first, little below the second.
+const DISK: (u64, u64) = (256, 2048);
 const DAY: i64 = 86_400_000;
 /// The authority is to be changed so many days before its end.
 const AUTHORITY_DAYS: i64 = 365;
@@ -60,7 +62,7 @@ pub(super) fn findings(global: &Global) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
     if global.api.is_none() {
         findings.push(directory(&dir));
-        findings.extend(disk(&dir));
+        findings.extend(host::room(&dir, DISK));
         findings.push(authority(&dir.join("authority")));
         findings.push(store(&dir, health.is_ok()));
     }
@@ -117,24 +119,6 @@ fn directory(dir: &Path) -> Finding {
         }
     }
     Finding::ok(NAME, format!("{shown} is the coordinator's own"))
-}
-
-fn disk(dir: &Path) -> Vec<Finding> {
-    let Ok(stat) = rustix::fs::statvfs(dir) else {
-        return Vec::new();
-    };
-    let (free, all) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
-    let bytes = format!("{} of {} MiB are free", free / MIB, all / MIB);
-    let inodes = format!("{} of {} inodes are free", stat.f_favail, stat.f_files);
-    vec![
-        Finding::room("disk", (free, all), (256 * MIB, 2048 * MIB), &bytes),
-        Finding::room(
-            "inodes",
-            (stat.f_favail, stat.f_files),
-            (1_000, 10_000),
-            &inodes,
-        ),
-    ]
 }
 
 fn clock(wall: Unix) -> Finding {

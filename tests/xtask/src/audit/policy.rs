@@ -213,6 +213,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         never: &["tokio", "quinn", "rustls", "redb"],
     },
     Layer {
+        package: "host",
+        may_use: &["shared"],
+        never: &["tokio", "quinn", "rustls", "redb"],
+    },
+    Layer {
         package: "tablefile",
         may_use: NOTHING,
         never: &["tokio", "quinn", "rustls"],
@@ -248,6 +253,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "shared",
             "contents",
             "bundle",
+            "host",
             "link",
             "certs",
             "edge-core",
@@ -285,6 +291,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "shared",
             "contents",
             "bundle",
+            "host",
             "link",
             "certs",
             "edge-core",
