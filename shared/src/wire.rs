@@ -32,8 +32,11 @@ pub const CONFIGURE: u64 = 8;
 pub const RETRY: u64 = 16;
 /// Feature: the agent keeps within shares of a matrix's limits, and follows the directive `limit`.
 pub const LIMITS: u64 = 32;
+/// Feature: the agent reads workflows of format 2. Others get them in format 1, as far as that can
+/// say what they need ([`crate::workflow::Workflow::for_first_release`]).
+pub const WORKFLOW_2: u64 = 64;
 /// Features of this build, one bit each; what both have is used.
-pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS | CONFIGURE | RETRY | LIMITS;
+pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS | CONFIGURE | RETRY | LIMITS | WORKFLOW_2;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -65,6 +65,28 @@ impl Workflow {
         self
     }
 
+    /// The same in format 1, for an agent of the first release. What only the coordinator uses
+    /// (where tasks may go, which were written as one) and what a node's settings would decide
+    /// stays behind.
+    ///
+    /// # Errors
+    /// What format 1 cannot say and the agent would have to do, for people.
+    pub fn for_first_release(&self) -> Result<Self, String> {
+        if let Some(task) = self.tasks.iter().find(|task| task.approval().is_some()) {
+            return Err(format!("cannot ask people, as task '{}' does", task.id));
+        }
+        let limited = |m: &&Matrix| m.max_parallel.is_some() || m.max_fails.is_some();
+        if let Some(matrix) = self.matrices.iter().find(limited) {
+            let id = &matrix.id;
+            return Err(format!(
+                "cannot keep the limits of matrix '{id}' (max_parallel, max_fails)"
+            ));
+        }
+        let mut same = self.clone();
+        same.format = 1;
+        Ok(same)
+    }
+
     /// The matrix that a task belongs to, with its position.
     #[must_use]
     pub fn matrix_of(&self, task: TaskIdx) -> Option<(u32, &Matrix)> {

@@ -5,6 +5,7 @@
 //! away and built again from the store; sessions are closed, and requests are answered by what the
 //! store says.
 
+mod assign;
 mod backups;
 mod certificates;
 mod drain;

@@ -84,6 +84,7 @@ impl Node {
     pub(crate) fn has_forgotten(&mut self, node: NodeId, run: RunId, fx: &mut Effects) {
         self.forgets.remove(&run);
         self.workflows.remove(&run);
+        self.older.remove(&run);
         self.slices.retain(|(of, _), _| *of != run);
         self.accepted.retain(|(of, _)| *of != run);
         let message = Message::Forgotten { node };

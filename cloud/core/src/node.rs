@@ -12,7 +12,7 @@ use shared::config::scheduler::Scheduler;
 use shared::directive::{Body, Directive};
 use shared::explain::Reason;
 use shared::fact::{self, Fact};
-use shared::ids::{Epoch, Generation, Incarnation, NodeId, RunId, ScheduleId, SliceRef};
+use shared::ids::{Epoch, Generation, Hash, Incarnation, NodeId, RunId, ScheduleId, SliceRef};
 use shared::log::{Direction, Head, Offer};
 use shared::taint::{self, Taint};
 use shared::time::{Stamp, Unix};
@@ -114,6 +114,9 @@ pub struct Node {
     /// A person at the node let nothing be sent, as far as its recorded facts say: who, since when,
     /// when it ends by itself.
     pub sync_paused: Option<(String, Unix, Option<Unix>)>,
+    /// Runs whose workflow this incarnation was given in the format of the first release, and the
+    /// hash of that.
+    pub older: BTreeMap<RunId, Hash>,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -221,6 +224,7 @@ impl Node {
         self.sync_paused = None;
         self.accepted.clear();
         self.workflows.clear();
+        self.older.clear();
         self.slices.clear();
     }
 
@@ -560,6 +564,7 @@ impl Node {
         self.confirmed = theirs.number;
         self.pruned = theirs.number;
         self.workflows.clear();
+        self.older.clear();
         // what it was told about settings may be lost with the rest
         self.settings_by = 0;
         let slices = self

@@ -497,3 +497,45 @@ fn a_forgotten_node_does_not_come_back() {
         }
     });
 }
+
+/// The features, messages and facts of the first release, against this coordinator: work that its
+/// format can say is done, other work waits and says for what.
+#[test]
+fn a_session_of_the_first_release_is_served_in_its_own_words() {
+    let coordinator = Coordinator::start();
+    let asks = "name: asks\ntasks: {ask: {approval: {prompt: 'May it?'}}}";
+    let (_, asks) = coordinator.submit(&packed(asks, &SentFiles::new()), &[]);
+    let (_, run) = coordinator.submit(&packed(TWO, &SentFiles::new()), &[]);
+    let id = |run: &serde_json::Value| run["id"].as_str().unwrap().to_owned();
+    let home = tempfile::tempdir().unwrap();
+    let files = Dir::open(home.path(), 1 << 20).unwrap();
+    let content = files.insert_bytes(b"hello\n").unwrap();
+    agent(async {
+        let node = new_node(&coordinator, "gw-old").await;
+        let mut agent = Agent::welcome(&coordinator, &node).await;
+        let assign = agent.assigned().await;
+        assert_eq!(assign.slice.run.to_string(), id(&run));
+        let bytes = shared::codec::decompress(assign.workflow.as_deref().unwrap(), 1 << 20);
+        let bytes = bytes.unwrap();
+        assert_eq!(bytes[0], 1, "format 1");
+        assert_eq!(Hash::of(&bytes), assign.workflow_hash);
+        bulk::put(&agent.connection, content, &files).await.unwrap();
+        let output = OutputFile {
+            hash: content,
+            size: 6,
+        };
+        do_both(&mut agent, &assign, output).await;
+        let done = format!("/runs/{}", id(&run));
+        coordinator.until(&done, |run| run["state"] == "succeeded");
+        agent.endpoint.close(Close::Done, "bye").await;
+    });
+    let waits = coordinator.lines("/waits");
+    let told = waits.iter().map(ToString::to_string).collect::<String>();
+    for part in [
+        &id(&asks),
+        "gw-old runs an older version",
+        "cannot ask people",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+}

@@ -7,12 +7,11 @@ use crate::inbox::Message;
 use crate::node::Node;
 use crate::run::{Asked, Run, place::Candidate};
 use crate::store::{AggregateId, Store, StoreError};
-use shared::directive::{Assign, Body};
-use shared::explain::Reason;
+use shared::directive::Body;
 use shared::fact::Fact;
-use shared::ids::{Epoch, Incarnation, NodeId, RunId};
+use shared::ids::{NodeId, RunId};
 use shared::time::Span;
-use shared::wire::{LIMITS, LogId, RETRY};
+use shared::wire::{LIMITS, LogId, RETRY, WORKFLOW_2};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl<S: Store> Engine<S> {
@@ -284,49 +283,6 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Puts an assignment into the node's log, with the workflow where this incarnation has not got
-    /// it.
-    fn assign(
-        &mut self,
-        id: NodeId,
-        incarnation: Incarnation,
-        mut assign: Assign,
-    ) -> Result<(), StoreError> {
-        let run = AggregateId::Run(assign.slice.run);
-        let Some(node) = self.nodes.get_mut(&id) else {
-            return Ok(());
-        };
-        let fx = self.effects.entry(AggregateId::Node(id)).or_default();
-        let slice = assign.slice;
-        // one of an older generation may have been under way when the store went back
-        let known = node.slices.get(&(slice.run, slice.slice)) == Some(&slice.epoch)
-            || slice.epoch < Epoch::new(self.fleet.generation, 0);
-        let closed = node.closed_by().is_some() && !known;
-        if node.forgotten.is_some() || node.incarnation != Some(incarnation) || closed {
-            let why = match node.forgotten {
-                Some(_) => Reason::NodeForgotten,
-                None if closed => Reason::NodeClosed,
-                None => Reason::NodeReimaged,
-            };
-            let message = Message::AssignRefused { slice, why };
-            fx.send(&mut node.post, run, message);
-            return Ok(());
-        }
-        if node.workflows.insert(slice.run) {
-            assign.workflow = match self.batch_row(run, "w") {
-                Some(packed) => Some(packed),
-                None => self.store.row(run, "w")?,
-            };
-        }
-        let (wall, generation) = (self.now.wall, self.fleet.generation);
-        let fx = self.effects.entry(AggregateId::Node(id)).or_default();
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.slices.insert((slice.run, slice.slice), slice.epoch);
-            node.append(id, wall, generation, Body::Assign(assign), fx);
-        }
-        Ok(())
-    }
-
     /// A row that is decided but not committed yet.
     pub(super) fn batch_row(&self, id: AggregateId, name: &str) -> Option<Vec<u8>> {
         let batch = self.batch.iter().rev().filter(|tx| tx.aggregate == id);
@@ -409,6 +365,7 @@ impl<S: Store> Engine<S> {
                     .map_or(Span(0), |since| self.now.mono - since),
                 load: load.get(id).copied().unwrap_or(0),
                 refused: self.closed(*id),
+                first_release: node.features & WORKFLOW_2 == 0,
             });
         }
         out

@@ -44,6 +44,8 @@ pub struct Candidate {
     /// Why it is given nothing, for people: it refused a slice of this run a short time ago, or a
     /// person keeps new work off it.
     pub refused: Option<String>,
+    /// It runs the first release, which reads workflows of format 1 only.
+    pub first_release: bool,
 }
 
 /// What is chosen: positions of tasks by position of the node, each with its reason; and what must
@@ -465,6 +467,14 @@ impl Run {
             })
             .collect();
         let mut usable = nodes.to_vec();
+        if usable.iter().any(|node| node.first_release)
+            && let Err(why) = body.workflow.for_first_release()
+        {
+            for node in usable.iter_mut().filter(|node| node.first_release) {
+                let name = &node.name;
+                node.refused = Some(format!("{name} runs an older version, which {why}"));
+            }
+        }
         for node in &mut usable {
             if let Some(why) = self.head.refused_by.get(&node.id) {
                 node.refused = Some(format!("{} refused it, {why}", node.name));

@@ -13,7 +13,7 @@ use shared::time::{Span, Unix};
 use shared::workflow::{Action, Disconnect, Task};
 use std::collections::BTreeMap;
 
-fn asks(id: &str) -> Task {
+pub(crate) fn asks(id: &str) -> Task {
     let mut it = task(id, &[]);
     it.action = Action::Approval(Box::new(Approval {
         prompt: "ship it?".to_owned(),

@@ -120,6 +120,7 @@ fn a_larger_node_takes_a_larger_share() {
             taints: Vec::new(),
             distrust: 0,
             refused: None,
+            first_release: false,
         })
         .collect();
     let tasks = (0..40).map(|n| task(&format!("t{n}"), &[])).collect();

@@ -23,4 +23,5 @@ mod runs;
 mod schedules;
 mod sessions;
 mod settings;
+mod skew;
 mod window;

@@ -39,5 +39,7 @@ mod runs;
 mod sessions;
 #[path = "../../../core/tests/engine/settings.rs"]
 mod settings;
+#[path = "../../../core/tests/engine/skew.rs"]
+mod skew;
 #[path = "../../../core/tests/engine/window.rs"]
 mod window;
