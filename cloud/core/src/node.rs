@@ -397,6 +397,7 @@ impl Node {
             } = &fact.body
             {
                 self.workflows.remove(&slice.run);
+                self.older.remove(&slice.run);
             }
             // what a gateway runs of its own, or again because a person said so, is lost with it
             // like what it was given

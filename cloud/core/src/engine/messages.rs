@@ -391,6 +391,7 @@ fn wish(node: &mut Node, from: AggregateId, message: Message) -> Option<Body> {
             // with its last slice of a run a node lets its workflow go: what is assigned behind
             // this brings it again
             node.workflows.remove(&slice.run);
+            node.older.remove(&slice.run);
             Body::Release { slice }
         }
         // an agent of the first release does not know it: `Engine::retry` refuses before

@@ -17,7 +17,7 @@ fn fleet() -> Env {
     env
 }
 
-fn change(env: &mut Env, name: &str, change: NodeChange) {
+pub(crate) fn change(env: &mut Env, name: &str, change: NodeChange) {
     let node = env.agent(name).node;
     let by = "ann".to_owned();
     let request = Request::ChangeNode { node, change, by };

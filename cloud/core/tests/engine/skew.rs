@@ -1,14 +1,33 @@
 //! Agents of the first release: they read workflows of format 1 only.
 
+use crate::apart;
 use crate::asking::asks;
 use crate::common::{Env, all_done, task};
+use cloud_core::change::NodeChange;
 use shared::codec;
+use shared::directive::Assign;
 use shared::explain::Reason;
 use shared::fact::Body;
+use shared::ids::Hash;
 use shared::wire::{FEATURES, WORKFLOW_2};
 
 fn of_the_first_release(env: &mut Env, name: &str) {
     env.agent(name).features = 0;
+    env.hello(name).unwrap();
+}
+
+/// The last assignment of a node, and the format and hash of the workflow that came with it.
+fn last(env: &mut Env, name: &str) -> (Assign, Option<(u16, Hash)>) {
+    let assign = env.agent(name).assigns().last().unwrap().clone();
+    let sent = assign.workflow.as_ref().map(|packed| {
+        let (read, hash) = codec::unpack(packed).unwrap();
+        (read.format, hash)
+    });
+    (assign, sent)
+}
+
+fn upgrade(env: &mut Env, name: &str) {
+    env.agent(name).features = FEATURES;
     env.hello(name).unwrap();
 }
 
@@ -17,30 +36,56 @@ fn it_gets_the_workflow_in_its_format_and_keeps_that_hash_when_it_is_upgraded() 
     let mut env = Env::new();
     env.join("gw-1");
     of_the_first_release(&mut env, "gw-1");
+    let mut later = task("b", &[]);
+    later.placement.labels = [("gpu".to_owned(), "yes".to_owned())].into();
+    let run = env.submit(vec![task("a", &[]), later]);
+    let (first, sent) = last(&mut env, "gw-1");
+    assert_eq!(sent, Some((1, first.workflow_hash)));
+    assert_ne!(env.run(run).version, first.workflow_hash.to_string());
+    upgrade(&mut env, "gw-1");
+    // what it has outlives the coordinator's process, too
+    let store = env.store.clone();
+    env.restart(store);
+    env.hello("gw-1").unwrap();
+    let labels = [("gpu".to_owned(), Some("yes".to_owned()))].into();
+    let change = NodeChange::Label(labels);
+    apart::change(&mut env, "gw-1", change);
+    let (second, sent) = last(&mut env, "gw-1");
+    assert_ne!(second.slice.slice, first.slice.slice);
+    // it has the workflow already, under the hash of the first format
+    assert_eq!((second.workflow_hash, sent), (first.workflow_hash, None));
+    env.tell("gw-1", all_done(&first));
+    env.tell("gw-1", all_done(&second));
+    assert_eq!(env.run(run).state, "succeeded");
+    let other = env.submit(vec![task("a", &[])]);
+    let (assign, sent) = last(&mut env, "gw-1");
+    assert_eq!(assign.slice.run, other);
+    assert_eq!(sent, Some((2, assign.workflow_hash)));
+}
+
+#[test]
+fn what_it_let_go_comes_again_in_the_format_that_it_reads_by_then() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    of_the_first_release(&mut env, "gw-1");
     let run = env.submit(vec![task("a", &[])]);
-    let assign = env.agent("gw-1").assigns()[0].clone();
-    let (read, hash) = codec::unpack(&assign.workflow.unwrap()).unwrap();
-    assert_eq!((read.format, hash), (1, assign.workflow_hash));
-    assert_ne!(env.run(run).version, hash.to_string());
+    let (first, _) = last(&mut env, "gw-1");
+    // with its last slice of a run an agent lets the workflow go
     let refused = Body::Refused {
         directive: 1,
-        slice: Some(assign.slice),
+        slice: Some(first.slice),
         reason: Reason::NoRoom,
         text: "no room".to_owned(),
     };
     env.tell("gw-1", vec![refused]);
-    env.agent("gw-1").features = FEATURES;
-    env.hello("gw-1").unwrap();
-    let again = env.agent("gw-1").assigns().last().unwrap().clone();
-    assert!(again.slice.epoch > assign.slice.epoch);
-    // it has the workflow already, under the hash of the first format
-    assert_eq!((again.workflow_hash, &again.workflow), (hash, &None));
+    upgrade(&mut env, "gw-1");
+    let (again, sent) = last(&mut env, "gw-1");
+    assert!(again.slice.epoch > first.slice.epoch);
+    assert_ne!(again.workflow_hash, first.workflow_hash);
+    assert_eq!(sent, Some((2, again.workflow_hash)));
+    assert_eq!(env.run(run).version, again.workflow_hash.to_string());
     env.tell("gw-1", all_done(&again));
     assert_eq!(env.run(run).state, "succeeded");
-    let other = env.submit(vec![task("a", &[])]);
-    let assign = env.agent("gw-1").assigns().last().unwrap().clone();
-    let (read, _) = codec::unpack(&assign.workflow.unwrap()).unwrap();
-    assert_eq!((assign.slice.run, read.format), (other, 2));
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod crash;
 mod medium;
 
+#[path = "../../../core/tests/engine/apart.rs"]
+mod apart;
 #[path = "../../../core/tests/engine/asking.rs"]
 mod asking;
 #[path = "../../../core/tests/engine/balance.rs"]
@@ -35,6 +37,8 @@ mod restore;
 mod retries;
 #[path = "../../../core/tests/engine/runs.rs"]
 mod runs;
+#[path = "../../../core/tests/engine/schedules.rs"]
+mod schedules;
 #[path = "../../../core/tests/engine/sessions.rs"]
 mod sessions;
 #[path = "../../../core/tests/engine/settings.rs"]
