@@ -8,6 +8,7 @@ use crate::control::Answer;
 use crate::launch::into_launch;
 use crate::linking::LinkCommand;
 use crate::mailbox::{Handle, Next};
+use crate::memory::Rest;
 use crate::reading::{self, Found, Look};
 use crate::schedule;
 use crate::service::{self, Watchdog};
@@ -246,6 +247,7 @@ pub struct Loop<S: Store> {
     boot_number: u32,
     room_due: Instant,
     sweep: Sweep,
+    rest: Rest,
     telemetry: Telemetry,
     /// Whether the last measurement left no room for more work.
     scarce: bool,
@@ -325,6 +327,7 @@ impl<S: Store + Send + 'static> Loop<S> {
             boot_number: 0,
             room_due: Instant::now(),
             sweep,
+            rest: Rest::new(),
             telemetry,
             scarce: false,
             watchdog: Watchdog::of_environment(),
@@ -380,6 +383,7 @@ impl<S: Store + Send + 'static> Loop<S> {
             self.decide(events);
             self.answer_asked();
             self.sweep();
+            self.rest.turn(!self.hands.alive.is_empty());
         }
         self.watchdog.turned(|| self.driver.agent().headline());
     }
@@ -447,10 +451,16 @@ impl<S: Store + Send + 'static> Loop<S> {
             .signalled
             .iter()
             .map(|(due, _)| due.saturating_duration_since(Instant::now()));
-        let room = if self.hands.alive.is_empty() && !self.scarce {
+        let is_idle = self.hands.alive.is_empty();
+        let room = if is_idle && !self.scarce {
             Duration::from_secs(30)
         } else {
             self.room_due.saturating_duration_since(Instant::now())
+        };
+        let room = if is_idle {
+            room.min(self.rest.left())
+        } else {
+            room
         };
         let signal = signal.min().unwrap_or(Duration::MAX);
         wake.min(room).min(signal).min(self.watchdog.left())
