@@ -6,21 +6,33 @@ use crate::host::ToSession;
 use cloud_core::event::Conn;
 use cloud_core::telemetry::{Book, Journal, JournalError, Keep, Missing, Newest, Refused};
 use shared::ids::{Incarnation, NodeId};
-use shared::telemetry::Report;
 use shared::telemetry::query::{Answer, Collector, Query};
+use shared::telemetry::{Content, Report};
 use shared::wire::Down;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// Pieces that wait for the thread; what comes on top is not taken, and sent again by its agent.
-const QUEUE: usize = 1024;
+/// Bytes that wait for the thread; what comes on top is not taken, and sent again by its agent.
+const QUEUE_BYTES: usize = 16 << 20;
+/// What a piece or a question counts for itself.
+const QUESTION_BYTES: usize = 512;
 /// Longest time until a piece is durable and acknowledged.
 const SYNC: Duration = Duration::from_secs(20);
+/// The same where an agent waits for it: others that come at the same time share a sync.
+const SOON: Duration = Duration::from_millis(100);
+/// More files than this are made durable by one sync of the file system, which takes a moment even
+/// for thousands of them; one by one each waits for a commit of the file system.
+const MANY: usize = 4;
+/// The first Linux whose syncfs(2) says that something could not be written.
+const SYNCFS_TELLS: (u32, u32) = (5, 8);
 
 #[derive(Debug)]
 enum Command {
@@ -47,7 +59,26 @@ enum Command {
 
 /// The way to the thread.
 #[derive(Debug, Clone)]
-pub(crate) struct Telemetry(SyncSender<Command>);
+pub(crate) struct Telemetry {
+    to: Sender<Command>,
+    /// Bytes that wait.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Command {
+    /// What it counts in the queue. Of the beginning and the end of a session there are only as
+    /// many as connections.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Begin { .. } | Self::End { .. } => 0,
+            Self::Piece { report, .. } => match &report.piece.content {
+                Content::Block(packed) => QUESTION_BYTES + packed.len(),
+                Content::Gap(_) => QUESTION_BYTES,
+            },
+            Self::Newest(..) | Self::Missing(..) | Self::Query(..) => QUESTION_BYTES,
+        }
+    }
+}
 
 /// Starts the thread; the files lie in `dir`.
 ///
@@ -55,24 +86,49 @@ pub(crate) struct Telemetry(SyncSender<Command>);
 /// When the directory or the thread cannot be made.
 pub(crate) fn start(dir: PathBuf, keep: Keep) -> io::Result<Telemetry> {
     fs::create_dir_all(&dir)?;
-    let (to, from) = sync_channel(QUEUE);
+    let (to, from) = channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
     let keeper = Keeper {
+        file_system: file_system(&dir)?,
         dir,
         keep,
         books: BTreeMap::new(),
         sessions: BTreeMap::new(),
+        due: Instant::now() + SYNC,
+        waiting: waiting.clone(),
     };
     std::thread::Builder::new()
         .name("telemetry".into())
         .spawn(move || keeper.run(&from))?;
-    Ok(Telemetry(to))
+    Ok(Telemetry { to, waiting })
+}
+
+/// What syncs the file system of `dir`, and tells of every failure since it was opened.
+fn file_system(dir: &Path) -> io::Result<Option<File>> {
+    let uname = rustix::system::uname();
+    let mut numbers = uname
+        .release()
+        .to_str()
+        .unwrap_or_default()
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|number| number.parse::<u32>().ok());
+    let release = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (release >= SYNCFS_TELLS)
+        .then(|| File::open(dir))
+        .transpose()
 }
 
 impl Telemetry {
-    fn tell(&self, command: Command) {
-        if let Err(TrySendError::Full(_)) = self.0.try_send(command) {
-            tracing::debug!("telemetry comes faster than it can be written");
+    /// Whether there is room for it.
+    fn tell(&self, command: Command) -> bool {
+        let bytes = command.bytes();
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 && before >= QUEUE_BYTES {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
         }
+        // The thread ends after everybody who tells it something.
+        self.to.send(command).is_ok()
     }
 
     /// A session was welcomed that sends telemetry: it is told what is here.
@@ -94,7 +150,9 @@ impl Telemetry {
     /// A piece of a session.
     pub(crate) fn piece(&self, node: NodeId, conn: Conn, report: Report) {
         let report = Box::new(report);
-        self.tell(Command::Piece { node, conn, report });
+        if !self.tell(Command::Piece { node, conn, report }) {
+            tracing::debug!("telemetry comes faster than it can be written");
+        }
     }
 
     /// A session is over.
@@ -108,7 +166,9 @@ impl Telemetry {
     ) -> Result<T, String> {
         let (reply, answer) = oneshot::channel();
         let busy = || "telemetry cannot be read just now: ask again".to_owned();
-        self.0.try_send(command(reply)).map_err(|_| busy())?;
+        if !self.tell(command(reply)) {
+            return Err(busy());
+        }
         answer.await.map_err(|_| busy())?
     }
 
@@ -137,30 +197,36 @@ struct Session {
 
 struct Keeper {
     dir: PathBuf,
+    /// Syncs all files at once, where that tells of failures.
+    file_system: Option<File>,
     keep: Keep,
     books: BTreeMap<NodeId, Book<NodeFile>>,
     sessions: BTreeMap<NodeId, Session>,
+    /// When to sync next.
+    due: Instant,
+    /// Bytes that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Keeper {
     fn run(mut self, from: &Receiver<Command>) {
-        let mut due = Instant::now() + SYNC;
         loop {
-            let left = due.saturating_duration_since(Instant::now());
+            let left = self.due.saturating_duration_since(Instant::now());
             match from.recv_timeout(left) {
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if Instant::now() >= due {
+            if Instant::now() >= self.due {
+                self.due = Instant::now() + SYNC;
                 self.sync_all();
-                due = Instant::now() + SYNC;
             }
         }
         self.sync_all();
     }
 
     fn obey(&mut self, command: Command) {
+        self.waiting.fetch_sub(command.bytes(), Ordering::Relaxed);
         // Whoever asked may be gone.
         match command {
             Command::Begin {
@@ -179,7 +245,6 @@ impl Keeper {
             Command::Piece { node, conn, report } => self.piece(node, conn, *report),
             Command::End { node, conn } => {
                 if self.sessions.get(&node).is_some_and(|s| s.conn == conn) {
-                    self.sync(node);
                     self.sessions.remove(&node);
                 }
             }
@@ -195,17 +260,23 @@ impl Keeper {
         }
     }
 
+    /// Somebody waits for a receipt.
+    fn hurry(&mut self) {
+        self.due = self.due.min(Instant::now() + SOON);
+    }
+
     fn begin(&mut self, node: NodeId, session: Session) {
         self.sessions.insert(node, session);
-        if let Err(error) = self.book(node) {
-            tracing::warn!(%node, error, "telemetry of this node cannot be kept");
+        match self.book(node) {
+            Ok(book) => book.owe(),
+            Err(error) => tracing::warn!(%node, error, "telemetry of this node cannot be kept"),
         }
-        self.sync(node);
+        self.hurry();
     }
 
     fn book(&mut self, node: NodeId) -> Result<&mut Book<NodeFile>, String> {
         if !self.books.contains_key(&node) {
-            let file = NodeFile(self.dir.join(format!("{node}.tel")));
+            let file = NodeFile::new(self.dir.join(format!("{node}.tel")));
             let book = Book::open(file, self.keep).map_err(|error| error.to_string())?;
             self.books.insert(node, book);
         }
@@ -224,7 +295,7 @@ impl Keeper {
             Err(error) => Err(Refused::Journal(JournalError(error))),
         };
         match taken {
-            Ok(true) => self.sync(node),
+            Ok(true) => self.hurry(),
             Ok(false) => {}
             Err(error) => tracing::warn!(%node, %error, "a piece of telemetry was not taken"),
         }
@@ -242,23 +313,35 @@ impl Keeper {
                 .filter(|(_, book)| book.is_owed())
                 .map(|(node, _)| *node),
         );
+        let whole = owed.len() > MANY && self.sync_file_system();
         for node in owed {
-            self.sync(node);
+            let Some(book) = self.books.get_mut(&node) else {
+                continue;
+            };
+            if whole {
+                book.synced();
+            } else if let Err(error) = book.sync() {
+                tracing::warn!(%node, %error, "telemetry cannot be made durable");
+                // What is known in memory may not be on the disk: read again when it is needed.
+                self.books.remove(&node);
+                continue;
+            }
+            self.acknowledge(node);
         }
     }
 
-    /// Makes what is there durable and tells its session.
-    fn sync(&mut self, node: NodeId) {
-        let Some(book) = self.books.get_mut(&node) else {
-            return;
-        };
-        if let Err(error) = book.sync() {
-            tracing::warn!(%node, %error, "telemetry cannot be made durable");
-            // What is known in memory may not be on the disk: read again when it is needed.
-            self.books.remove(&node);
-            return;
+    /// Makes all files durable at once, if that can be done: one by one failures are known better.
+    fn sync_file_system(&self) -> bool {
+        let synced = self.file_system.as_ref().map(rustix::fs::syncfs);
+        if let Some(Err(error)) = synced {
+            tracing::warn!(%error, "the file system cannot be synced");
         }
-        if let Some(session) = self.sessions.get(&node) {
+        synced == Some(Ok(()))
+    }
+
+    /// Tells a node's session what is durable; right behind a sync.
+    fn acknowledge(&self, node: NodeId) {
+        if let (Some(book), Some(session)) = (self.books.get(&node), self.sessions.get(&node)) {
             let receipt = book.receipt(session.incarnation);
             let message = ToSession::Send(Box::new(Down::Telemetry(receipt)));
             // A session that is too slow for it gets the next one, or ends.
@@ -279,46 +362,77 @@ fn answer(book: &Book<NodeFile>, query: Query) -> Result<Answer, String> {
 
 /// `NODE.tel`.
 #[derive(Debug)]
-struct NodeFile(PathBuf);
+struct NodeFile {
+    path: PathBuf,
+    /// There may be something behind the end of what is whole.
+    torn: bool,
+    /// Its name may not be durable.
+    new: bool,
+}
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> JournalError {
     move |error| JournalError(format!("{}: {error}", path.display()))
 }
 
+impl NodeFile {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            torn: true,
+            new: true,
+        }
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let dir = self.path.parent().unwrap_or_else(|| Path::new("."));
+        File::open(dir)?.sync_all()
+    }
+}
+
 impl Journal for NodeFile {
     fn read(&self) -> Result<Vec<u8>, JournalError> {
         let mut bytes = Vec::new();
-        match File::open(&self.0).and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.0)(error)),
+        match File::open(&self.path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.path)(error)),
             _ => Ok(bytes),
         }
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), JournalError> {
+        let cut = std::mem::replace(&mut self.torn, true);
         let write = || {
-            let mut file = OpenOptions::new().write(true).open(&self.0)?;
-            file.set_len(offset)?;
-            file.seek(SeekFrom::Start(offset))?;
-            file.write_all(bytes)
+            let mut options = OpenOptions::new();
+            // One that is gone is not begun in the middle.
+            let options = options.write(true).create(offset == 0).truncate(false);
+            let file = options.open(&self.path)?;
+            if cut {
+                file.set_len(offset)?;
+            }
+            file.write_all_at(bytes, offset)
         };
-        write().map_err(failed(&self.0))
+        write().map_err(failed(&self.path))?;
+        self.torn = false;
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), JournalError> {
-        let synced = File::open(&self.0).and_then(|file| file.sync_data());
-        synced.map_err(failed(&self.0))
+        let synced = File::open(&self.path).and_then(|file| file.sync_data());
+        synced.map_err(failed(&self.path))?;
+        if std::mem::take(&mut self.new) {
+            self.sync_dir().map_err(failed(&self.path))?;
+        }
+        Ok(())
     }
 
     fn replace(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        let aside = self.0.with_extension("new");
+        let aside = self.path.with_extension("new");
         let write = || {
             let mut file = File::create(&aside)?;
             file.write_all(bytes)?;
             file.sync_all()?;
-            fs::rename(&aside, &self.0)?;
-            let dir = self.0.parent().unwrap_or_else(|| Path::new("."));
-            File::open(dir)?.sync_all()
+            fs::rename(&aside, &self.path)?;
+            self.sync_dir()
         };
-        write().map_err(failed(&self.0))
+        write().map_err(failed(&self.path))
     }
 }

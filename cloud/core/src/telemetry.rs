@@ -293,8 +293,18 @@ impl<J: Journal> Book<J> {
         if self.unsynced > 0 {
             self.journal.sync()?;
         }
-        (self.unsynced, self.owed) = (0, false);
+        self.synced();
         Ok(())
+    }
+
+    /// Everything was made durable together with other files.
+    pub fn synced(&mut self) {
+        (self.unsynced, self.owed) = (0, false);
+    }
+
+    /// A receipt is owed even if nothing new comes.
+    pub fn owe(&mut self) {
+        self.owed = true;
     }
 
     /// What is known of an incarnation; only right behind [`Self::sync`].

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Bytes of the length before each message and of the length of its answer.
 const HEAD: usize = 8;
@@ -163,22 +164,23 @@ impl Clients {
     }
 
     /// Each client sends a message of `message` bytes every `every`, the clients spread over it,
-    /// and awaits an answer of `answer` bytes, for `long` in all.
+    /// and awaits an answer of `answer` bytes, `times` times.
     pub(crate) fn talk(
         self,
         runtime: &Runtime,
         (message, answer): (usize, usize),
-        (every, long): (Duration, Duration),
+        every: Duration,
+        times: u32,
     ) -> Result<Self> {
         let count = self.streams.len() as u32;
         runtime.block_on(async {
             let mut talks = JoinSet::new();
             for (n, mut client) in self.streams.into_iter().enumerate() {
                 talks.spawn(async move {
-                    tokio::time::sleep(every * n as u32 / count).await;
-                    for _ in 0..long.as_millis() / every.as_millis() {
+                    let begin = Instant::now() + every * n as u32 / count;
+                    for time in 0..times {
+                        tokio::time::sleep_until(begin + every * time).await;
                         client.ask(message, answer).await?;
-                        tokio::time::sleep(every).await;
                     }
                     anyhow::Ok(client)
                 });

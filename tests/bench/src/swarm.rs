@@ -2,7 +2,7 @@
 //! session over the real transport, all in this process.
 
 use crate::cloud::Coordinator;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use certs::{Clock, Enrolled, Holder, NodeKey, Token};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
 use link::session::{AgentRx, AgentTx, TelemetryTx};
@@ -17,10 +17,14 @@ use shared::wire::{Down, FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Up};
 use shared::workflow::Resources;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
+/// Agents that enrol at once.
+const ENROLLING: usize = 16;
 /// Agents that share a socket where they do not come at once.
 pub(crate) const PER_SOCKET: usize = 50;
 /// Bytes of a report of the newest telemetry and of its acknowledgement, about.
@@ -57,6 +61,8 @@ pub(crate) struct Session {
     telemetry: TelemetryTx,
     /// The newest moment that was reported.
     last: At,
+    /// The newest moment that the coordinator has made durable.
+    durable: At,
 }
 
 /// What swarms run on.
@@ -75,15 +81,37 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    /// Enrols `count` agents.
+    /// Enrols `count` agents, some at once: alone, each would wait for commits of its own.
     pub(crate) fn enrol(coordinator: &Coordinator, count: usize) -> Result<Self> {
         let runtime = runtime()?;
         let address: SocketAddr = coordinator.address.parse()?;
-        let mut members = Vec::new();
-        for n in 0..count {
-            let token = Token::parse(&coordinator.token()?)?;
-            members.push(runtime.block_on(enrol(address, &token, n))?);
-        }
+        let next = AtomicUsize::new(0);
+        let some = || {
+            let endpoint =
+                runtime.block_on(async { Endpoint::client(address, &Settings::agent()) });
+            let (endpoint, mut enrolled) = (endpoint?, Vec::new());
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= count {
+                    return Ok(enrolled);
+                }
+                let token = Token::parse(&coordinator.token()?)?;
+                let member = runtime.block_on(enrol(&endpoint, address, &token, n));
+                enrolled.push((n, member?));
+            }
+        };
+        let enrolled: Result<Vec<_>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..ENROLLING).map(|_| scope.spawn(some)).collect();
+            let ended = threads.into_iter().map(|thread| {
+                thread
+                    .join()
+                    .map_err(|_| anyhow!("a thread that enrols panicked"))?
+            });
+            ended.collect()
+        });
+        let mut enrolled = enrolled?.concat();
+        enrolled.sort_by_key(|(n, _)| *n);
+        let members = enrolled.into_iter().map(|(_, member)| member).collect();
         Ok(Self { runtime, members })
     }
 
@@ -120,29 +148,37 @@ impl Swarm {
                 let endpoint = Endpoint::client(address, &Settings::agent())?;
                 for member in some {
                     let session = member.work(&endpoint, address);
-                    sessions.push(tokio::time::timeout(PATIENCE, session).await??);
+                    sessions.push(timeout(PATIENCE, session).await??);
                 }
             }
             Ok(sessions)
         })
     }
 
-    /// Each agent reports its newest telemetry every `every`, the agents spread over it, and awaits
-    /// the acknowledgement, for `long` in all.
+    /// Each agent reports its newest telemetry every `every`, the agents spread over it, `times`
+    /// times, and hears in the end that all of it is durable.
     pub(crate) fn report(
         &self,
         sessions: Vec<Session>,
-        (every, long): (Duration, Duration),
+        every: Duration,
+        times: u32,
     ) -> Result<Vec<Session>> {
         let count = sessions.len() as u32;
         self.runtime.block_on(async {
             let mut talks = JoinSet::new();
             for (n, mut session) in sessions.into_iter().enumerate() {
                 talks.spawn(async move {
-                    tokio::time::sleep(every * n as u32 / count).await;
-                    for _ in 0..long.as_millis() / every.as_millis() {
+                    let begin = Instant::now() + every * n as u32 / count;
+                    for time in 0..times {
+                        let due = begin + every * time;
+                        while let Ok(heard) = timeout_at(due, session.hear()).await {
+                            heard?;
+                        }
                         session.report(every).await?;
-                        tokio::time::sleep(every).await;
+                    }
+                    while session.durable < session.last {
+                        let heard = timeout(PATIENCE, session.hear()).await;
+                        heard.with_context(|| format!("agent {n}: no acknowledgement"))??;
                     }
                     anyhow::Ok(session)
                 });
@@ -161,9 +197,13 @@ impl Swarm {
     }
 }
 
-async fn enrol(address: SocketAddr, token: &Token, n: usize) -> Result<Member> {
+async fn enrol(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    token: &Token,
+    n: usize,
+) -> Result<Member> {
     let key = NodeKey::ephemeral()?;
-    let endpoint = Endpoint::client(address, &Settings::agent())?;
     let tls = certs::enrol_client(token.authority, Clock::new(wall))?;
     let connection = endpoint.dial(address, tls).await?;
     let ask = EnrolAsk::Enrol(EnrolRequest {
@@ -193,7 +233,7 @@ async fn enrol(address: SocketAddr, token: &Token, n: usize) -> Result<Member> {
 }
 
 impl Session {
-    /// Reports samples of the time since the last report, and awaits that they are acknowledged.
+    /// Reports samples of the time since the last report.
     async fn report(&mut self, passed: Duration) -> Result<()> {
         let every = 3000;
         let mut block = Block::new(1, BootId([5; 16]), 0, self.last.ms);
@@ -217,21 +257,26 @@ impl Session {
         let piece = Piece { range, content };
         self.telemetry.send(Report { incarnation, piece }).await?;
         self.last = range.upto;
-        loop {
-            let heard = tokio::time::timeout(PATIENCE, self.rx.recv()).await;
-            if let Down::Telemetry(receipt) = heard.context("no acknowledgement")??
-                && receipt.ranges.iter().any(|known| known.upto >= range.upto)
-            {
-                return Ok(());
-            }
+        Ok(())
+    }
+
+    /// Hears one message. A call that is dropped loses nothing.
+    async fn hear(&mut self) -> Result<()> {
+        if let Down::Telemetry(receipt) = self.rx.recv().await? {
+            let known = receipt
+                .ranges
+                .last()
+                .map_or(self.durable, |range| range.upto);
+            self.durable = self.durable.max(known);
         }
+        Ok(())
     }
 }
 
 impl Member {
     async fn connect(&mut self, address: SocketAddr) -> Result<Session> {
         let endpoint = Endpoint::client(address, &Settings::agent())?;
-        tokio::time::timeout(PATIENCE, self.work(&endpoint, address))
+        timeout(PATIENCE, self.work(&endpoint, address))
             .await
             .context("it took too long")?
     }
@@ -265,6 +310,7 @@ impl Member {
             _tx: tx,
             rx,
             last: At { boot: 1, ms: 1 },
+            durable: At { boot: 1, ms: 1 },
         })
     }
 

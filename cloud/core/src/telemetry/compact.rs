@@ -15,14 +15,23 @@ const POINTS: usize = 120;
 const PATIENCE: i64 = 16;
 
 impl<J: Journal> Book<J> {
-    /// Writes the file anew if there is none, it is too large, or what is in it too old.
+    /// Begins the file if there is none; writes it anew if it is too large, or what is in it too
+    /// old.
     pub(super) fn bound(&mut self, now: Unix) -> Result<(), JournalError> {
+        if self.end == 0 {
+            // Nothing is there that a crash in the middle could lose.
+            let head = known(&self.lines, self.newest.as_ref());
+            self.journal.write_at(0, &head)?;
+            self.end = head.len() as u64;
+            self.unsynced = self.end;
+            return Ok(());
+        }
         let age = i64::try_from(self.keep.age.0).unwrap_or(i64::MAX);
         let late = age.saturating_add(age / PATIENCE);
         let old = self
             .oldest
             .is_some_and(|oldest| now.0.saturating_sub(oldest.0) > late);
-        if self.end == 0 || self.end > self.keep.bytes || old {
+        if self.end > self.keep.bytes || old {
             self.write_anew(now)?;
         }
         Ok(())

@@ -24,7 +24,8 @@ pub trait Journal {
     /// [`JournalError`].
     fn read(&self) -> Result<Vec<u8>, JournalError>;
 
-    /// Writes at `offset`, and ends the file behind it. Not durable before [`Self::sync`].
+    /// Writes at `offset`, and ends the file behind it; makes the file if there is none. Not
+    /// durable before [`Self::sync`].
     ///
     /// # Errors
     /// [`JournalError`]; any part may have been written.

@@ -10,21 +10,19 @@ use crate::gateway::Gateway;
 use crate::place::Place;
 use crate::proc::Proc;
 use crate::swarm::{ANSWER, REPORT, Swarm};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use std::time::Duration;
 
 /// An agent's telemetry goes up so often while the link is good.
 const EVERY: Duration = Duration::from_secs(15);
-/// How long the sessions are watched.
-const LONG: Duration = Duration::from_secs(30);
 /// Until what a start needed is given back.
-const SETTLE: Duration = Duration::from_secs(15);
+const SETTLE: Duration = Duration::from_secs(10);
 
-/// What one agent costs.
+/// What the agents cost a process.
 struct Cost {
     /// Bytes of the whole process before and after the agents came.
     memory: (f64, f64),
-    /// CPU seconds of the process while it was watched.
+    /// CPU seconds while each reported once.
     cpu: f64,
 }
 
@@ -38,11 +36,10 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
 }
 
 fn connected(place: &Place, agents: usize) -> Result<Vec<Figure>> {
-    let bare = bare(agents)?;
-    let ours = ours(place, agents)?;
+    let (ours, bare) = costs(place, agents)?;
     let an_agent = |cost: &Cost| (cost.memory.1 - cost.memory.0) / agents as f64 / 1024.0;
     let name = |what: &str| format!("{agents} agents, {what}");
-    let permille = |cost: &Cost| cost.cpu / LONG.as_secs_f64() * 1000.0;
+    let permille = |cost: &Cost| cost.cpu / EVERY.as_secs_f64() * 1000.0;
     let (cpu, bare_cpu) = (permille(&ours), permille(&bare));
     let compared = (cpu, bare_cpu, cpu / bare_cpu);
     let mut figures = vec![
@@ -75,41 +72,47 @@ fn connected(place: &Place, agents: usize) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The coordinator with that many sessions of the real protocol.
-fn ours(place: &Place, agents: usize) -> Result<Cost> {
+/// The coordinator with that many sessions of the real protocol, and the bare server with as many
+/// connections and messages, both at the same time: a busy machine disturbs both alike.
+fn costs(place: &Place, agents: usize) -> Result<(Cost, Cost)> {
     let dir = place.fresh()?;
     let data = dir.path().join("cloud");
     let coordinator = Coordinator::start(&data)?;
     let mut swarm = Swarm::enrol(&coordinator, agents)?;
     drop(coordinator);
     let coordinator = Coordinator::start(&data)?;
-    std::thread::sleep(SETTLE);
-    let proc = Proc::of(coordinator.pid());
-    let before = proc.pss()?;
-    let sessions = swarm.connect_slowly(&coordinator)?;
-    let sessions = swarm.report(sessions, (EVERY, EVERY))?;
-    let since = proc.cpu()?;
-    let _sessions = swarm.report(sessions, (EVERY, LONG))?;
-    Ok(Cost {
-        cpu: proc.cpu()? - since,
-        memory: (before, proc.pss()?),
-    })
-}
-
-/// The bare server with as many connections and messages.
-fn bare(agents: usize) -> Result<Cost> {
-    let runtime = crate::swarm::runtime()?;
     let server = Server::start()?;
-    let proc = Proc::of(server.pid());
-    let before = proc.pss()?;
+    let procs = [coordinator.pid(), server.pid()].map(Proc::of);
+    let [ours, bare] = &procs;
+    let runtime = crate::swarm::runtime()?;
+    let bare_before = bare.pss()?;
     let clients = Clients::connect(&runtime, &server, agents)?;
-    let clients = clients.talk(&runtime, (REPORT, ANSWER), (EVERY, EVERY))?;
-    let since = proc.cpu()?;
-    let _clients = clients.talk(&runtime, (REPORT, ANSWER), (EVERY, LONG))?;
-    Ok(Cost {
-        cpu: proc.cpu()? - since,
-        memory: (before, proc.pss()?),
-    })
+    std::thread::sleep(SETTLE);
+    let before = ours.pss()?;
+    let sessions = swarm.connect_slowly(&coordinator)?;
+    let (mut cpu, mut after) = ([0.0; 2], [0.0; 2]);
+    std::thread::scope(|scope| {
+        // The first time brings everybody to where it stays; the second one is watched.
+        let sessions = scope.spawn(|| swarm.report(sessions, EVERY, 2));
+        let clients = scope.spawn(|| clients.talk(&runtime, (REPORT, ANSWER), EVERY, 2));
+        std::thread::sleep(EVERY);
+        let since = [ours.cpu()?, bare.cpu()?];
+        std::thread::sleep(EVERY);
+        let until = [ours.cpu()?, bare.cpu()?];
+        cpu = [until[0] - since[0], until[1] - since[1]];
+        after = [ours.pss()?, bare.pss()?];
+        let panicked = |_| anyhow!("a thread that talks panicked");
+        let _both = (
+            sessions.join().map_err(panicked)??,
+            clients.join().map_err(panicked)??,
+        );
+        anyhow::Ok(())
+    })?;
+    let cost = |before: f64, n: usize| Cost {
+        memory: (before, after[n]),
+        cpu: cpu[n],
+    };
+    Ok((cost(before, 0), cost(bare_before, 1)))
 }
 
 /// An agent that has 1,000,000 outcomes to tell and nobody to tell them.
