@@ -46,6 +46,13 @@ struct Args {
     /// Where to measure: a directory on a disk, that every user may pass through.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// The gateway with 1,000,000 outcomes that `resync` and `fleet` start from: made in DIR if it
+    /// is not there, and kept for the next time. Else it is made in each run.
+    #[arg(long, value_name = "DIR")]
+    filled: Option<PathBuf>,
+    /// Say on standard error how much CPU each thread used (`resync`).
+    #[arg(long)]
+    threads: bool,
     /// Only for the row `recovery` itself: fill the journal in DIR, then wait to be killed.
     #[arg(long, hide = true, value_name = "DIR")]
     fill: Option<PathBuf>,
@@ -85,6 +92,7 @@ fn run(args: &Args) -> Result<bool> {
         args.rounds.max(1),
         Duration::from_secs(args.watch),
     )?;
+    let place = place.with(args.filled.clone(), args.threads);
     let mut all = Vec::new();
     for name in rows::NAMES.into_iter().filter(|name| wanted(name)) {
         let figures = rows::measure(name, &place)?;

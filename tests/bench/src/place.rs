@@ -16,6 +16,9 @@ pub(crate) struct Place {
     pub(crate) rounds: usize,
     /// How long an idle agent is watched.
     pub(crate) watch: Duration,
+    filled: Option<PathBuf>,
+    /// Threads' CPU is told.
+    pub(crate) threads: bool,
 }
 
 impl Place {
@@ -31,12 +34,21 @@ impl Place {
             root,
             rounds,
             watch,
+            filled: None,
+            threads: false,
         })
     }
 
-    /// A directory of this run that several rows share.
-    pub(crate) fn shared(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
+    /// The same with a directory of a filled gateway that is kept, and with what threads used.
+    pub(crate) fn with(mut self, filled: Option<PathBuf>, threads: bool) -> Self {
+        (self.filled, self.threads) = (filled, threads);
+        self
+    }
+
+    /// The directory of the filled gateway.
+    pub(crate) fn filled(&self) -> PathBuf {
+        let own = || self.root.path().join("filled");
+        self.filled.clone().unwrap_or_else(own)
     }
 
     /// A fresh directory that goes when it is dropped.

@@ -1,6 +1,7 @@
 //! What the system says of a process: memory, CPU, bytes to the disk.
 
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -31,6 +32,22 @@ impl Proc {
             nanos += first.parse::<f64>()?;
         }
         Ok(nanos / 1e9)
+    }
+
+    /// CPU seconds of each thread that used some, by its name, the busiest first.
+    pub(crate) fn threads(&self) -> Result<String> {
+        let mut used = BTreeMap::<String, f64>::new();
+        for thread in fs::read_dir(self.0.join("task"))? {
+            let dir = thread?.path();
+            let text = fs::read_to_string(dir.join("schedstat"))?;
+            let first = text.split(' ').next().context("schedstat is empty")?;
+            let name = fs::read_to_string(dir.join("comm"))?;
+            *used.entry(name.trim().to_owned()).or_default() += first.parse::<f64>()? / 1e9;
+        }
+        let mut used: Vec<_> = used.into_iter().filter(|(_, s)| *s >= 0.01).collect();
+        used.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let texts: Vec<String> = used.iter().map(|(n, s)| format!("{n} {s:.2} s")).collect();
+        Ok(texts.join(", "))
     }
 
     /// Bytes that it made the system write.

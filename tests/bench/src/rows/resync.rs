@@ -6,6 +6,7 @@ use crate::cloud::{self, Coordinator};
 use crate::figure::{Figure, Goal};
 use crate::gateway::Gateway;
 use crate::place::Place;
+use crate::proc::Proc;
 use crate::virtually::{self, Virtual};
 use crate::{stats, workload};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -21,6 +22,7 @@ use shared::ids::BootId;
 use shared::telemetry::{Key, Sample};
 use shared::time::Unix;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -64,7 +66,7 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
         for (name, from) in [("cloud", &cloud), ("agent", &agent)] {
             copy_tree(from, &copy.join(name))?;
         }
-        let ours = returns(&copy, entries.len() as u64)?;
+        let ours = returns(&copy, entries.len() as u64, place.threads)?;
         fs::remove_dir_all(&copy)?;
         acknowledged.push((ours.acknowledged, reference));
         folded.push((ours.folded, reference));
@@ -87,16 +89,20 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
 /// A directory with a coordinator and an agent that worked through all runs without a link, and
 /// measured itself for a month; made once.
 pub(super) fn filled(place: &Place) -> Result<PathBuf> {
-    let whole = place.shared("filled");
+    let whole = place.filled();
     if !whole.is_dir() {
-        let dir = place.fresh()?;
+        let base = whole
+            .parent()
+            .context("the filled gateway needs a directory")?;
+        let dir = tempfile::tempdir_in(base)?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
         let [cloud, agent] = ["cloud", "agent"].map(|name| dir.path().join(name));
         let coordinator = Coordinator::start(&cloud)?;
         drop(cloud::enrolled(&coordinator, &agent)?);
         drop(coordinator);
         fill(&agent)?;
         measure_itself(&agent)?;
-        fs::rename(dir.path(), &whole)?;
+        fs::rename(dir.keep(), &whole)?;
     }
     Ok(whole)
 }
@@ -193,11 +199,19 @@ pub(super) fn journal(data: &Path) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Both processes start on what lies in `dir`; watched until everything is told.
-fn returns(dir: &Path, facts: u64) -> Result<Returned> {
+fn returns(dir: &Path, facts: u64, threads: bool) -> Result<Returned> {
     let coordinator = Coordinator::start(&dir.join("cloud"))?;
     let more = ["--coordinator", &coordinator.address];
-    let _gateway = Gateway::start(&dir.join("agent"), &more)?;
+    let gateway = Gateway::start(&dir.join("agent"), &more)?;
     let started = Instant::now();
+    let tell = |when: &str| -> Result<()> {
+        for (name, pid) in [("coordinator", coordinator.pid()), ("agent", gateway.pid())] {
+            if threads {
+                eprintln!("{when}, CPU of the {name}: {}", Proc::of(pid).threads()?);
+            }
+        }
+        Ok(())
+    };
     let wait = |what: &str, until: &dyn Fn() -> Result<bool>| -> Result<Instant> {
         while !until()? {
             ensure!(started.elapsed() < PATIENCE, "{what} did not come");
@@ -210,16 +224,20 @@ fn returns(dir: &Path, facts: u64) -> Result<Returned> {
         nodes.into_iter().next().context("no node")
     };
     let link = wait("the link", &|| Ok(node()?["state"] == "online"))?;
+    tell("link")?;
     let first = wait("an outcome", &|| {
         Ok(succeeded(&coordinator, "runs?limit=1")? > 0)
     })?;
+    tell("first outcome")?;
     let acknowledged = wait("the last fact", &|| {
         Ok(node()?["as_of"]["fact"].as_u64() >= Some(facts))
     })?;
+    tell("acknowledged")?;
     let all = (RUNS * TASKS) as u64;
     let folded = wait("the last outcome", &|| {
         Ok(succeeded(&coordinator, "runs")? >= all)
     })?;
+    tell("folded")?;
     let after = |at: Instant| (at - link).as_secs_f64();
     Ok(Returned {
         first: after(first),
