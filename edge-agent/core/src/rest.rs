@@ -35,6 +35,8 @@ pub struct Rest {
     pub outputs: bool,
     /// Number of its tasks.
     pub tasks: u32,
+    /// Whether it names contents: outputs of its tasks, or of those that it was told of.
+    names_files: bool,
     packed: Box<[u8]>,
     /// Bytes of `packed` before they were compressed.
     unpacked: usize,
@@ -177,27 +179,48 @@ impl Rest {
         }
         let bytes = codec::encode(&Columns::of(slice));
         let changed = slice.slots.iter().filter_map(|slot| slot.since);
+        let outputs = slice.slots.iter().any(|slot| !slot.outputs.is_empty());
+        let mut told = slice.externals.values().filter_map(|e| e.known.as_ref());
         Self {
             id: slice.id,
             hash: slice.hash,
             name: slice.workflow.name.as_str().into(),
             counts,
             last: changed.map(|at| at.wall).max(),
-            outputs: slice.slots.iter().any(|slot| !slot.outputs.is_empty()),
+            outputs,
             tasks: slice.slots.len() as u32,
+            names_files: outputs || told.any(|told| !told.outputs.is_empty()),
             packed: codec::compress(&bytes).into_boxed_slice(),
             unpacked: bytes.len(),
         }
     }
 
-    /// The slice as it was.
+    /// Adds the contents that it names: outputs of its tasks, and of those that it was told of.
+    pub(crate) fn add_files(&self, named: &mut BTreeSet<Hash>) {
+        if self.names_files {
+            let columns = self.columns();
+            let told = columns.told.iter().map(|told| &told.outputs);
+            let files = columns.outputs.iter().chain(told).flatten();
+            named.extend(files.map(|file| file.hash));
+        }
+    }
+
+    /// What is known of its tasks.
     ///
     /// # Panics
     /// Never: what was packed in memory can be read again.
+    fn columns(&self) -> Columns {
+        codec::decompress(&self.packed, self.unpacked)
+            .and_then(|bytes| codec::decode(&bytes))
+            .expect("what was packed in memory can be read again")
+    }
+
+    /// The slice as it was.
+    ///
+    /// # Panics
+    /// Never: it was a slice of this workflow.
     fn slice(&self, workflow: Arc<Workflow>) -> Slice {
-        let columns = codec::decompress(&self.packed, self.unpacked)
-            .and_then(|bytes| codec::decode::<Columns>(&bytes))
-            .expect("what was packed in memory can be read again");
+        let columns = self.columns();
         let mut slice = Slice::new(self.id, workflow, self.hash, columns.index())
             .expect("it was a slice before");
         columns.restore(&mut slice);

@@ -86,6 +86,7 @@ struct Entry {
 struct Segment {
     level: u8,
     bytes: u64,
+    /// Disjoint, oldest first.
     entries: Vec<Entry>,
 }
 

@@ -84,7 +84,10 @@ impl Agent {
     #[must_use]
     pub fn named_files(&self) -> BTreeSet<Hash> {
         let mut named = BTreeSet::new();
-        for slice in self.state.all_slices() {
+        for rest in self.state.resting.values() {
+            rest.add_files(&mut named);
+        }
+        for slice in self.state.slices.values() {
             let outputs = slice.slots.iter().flat_map(|slot| &slot.outputs);
             named.extend(outputs.map(|file| file.hash));
             let told = slice

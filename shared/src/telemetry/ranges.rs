@@ -34,12 +34,15 @@ impl RangeSet {
     /// Whether every moment of `range` is in it.
     #[must_use]
     pub fn covers(&self, range: &Range) -> bool {
+        range.is_empty() || self.around(range).is_some()
+    }
+
+    /// The one of its ranges in which all of `range` lies.
+    #[must_use]
+    pub fn around(&self, range: &Range) -> Option<Range> {
         let at = self.0.partition_point(|known| known.upto < range.upto);
-        range.is_empty()
-            || self
-                .0
-                .get(at)
-                .is_some_and(|known| known.after <= range.after)
+        let next = self.0.get(at).copied();
+        next.filter(|known| known.after <= range.after)
     }
 
     /// Whether `at` is in it.

@@ -171,6 +171,7 @@ impl<M: Media> Ring<M> {
                 end: bytes.len() as u64,
             });
         }
+        segment.entries.sort_by_key(|entry| entry.range.upto);
         segment.bytes = bytes.len() as u64;
         (bytes, segment)
     }

@@ -118,5 +118,6 @@ fn read_segment(bytes: &[u8], incarnation: Incarnation) -> Option<(Header, Segme
             });
         }
     }
+    segment.entries.sort_by_key(|entry| entry.range.upto);
     Some((header, segment))
 }

@@ -1,7 +1,7 @@
 //! What goes up next: gaps, then the newest samples, then what is stored, newest first; never more
 //! than the window allows, on average no faster than the rate.
 
-use super::{Entry, Limits, Media, Ring, piece};
+use super::{Entry, Limits, Media, Ring, Segment, piece};
 use shared::codec;
 use shared::telemetry::{Content, Gap, GapReason, Piece, Range, RangeSet, WINDOW_BYTES};
 use std::collections::VecDeque;
@@ -98,6 +98,21 @@ impl Sending {
     fn claim(&mut self) {
         let flying = self.flights.iter().map(|flight| flight.range);
         self.claimed = RangeSet::of(self.known.ranges().iter().copied().chain(flying));
+    }
+}
+
+impl Segment {
+    /// Its newest entry that is not in `claimed`; a month of them is stepped over in a few steps.
+    fn newest_outside(&self, claimed: &RangeSet) -> Option<Entry> {
+        let mut left = self.entries.as_slice();
+        while let Some(last) = left.last() {
+            let Some(known) = claimed.around(&last.range) else {
+                return Some(*last);
+            };
+            let before = left.partition_point(|entry| entry.range.after < known.after);
+            left = &left[..before];
+        }
+        None
     }
 }
 
@@ -226,9 +241,8 @@ impl<M: Media> Ring<M> {
 
     fn newest_unclaimed(&self) -> Option<(u32, Entry, u8)> {
         let claimed = &self.sending.claimed;
-        let segments = self.segments.iter();
-        let all = segments.flat_map(|(id, s)| s.entries.iter().map(|e| (*id, *e, s.level)));
-        let open = all.filter(|(_, entry, _)| !claimed.covers(&entry.range));
+        let newest = |(id, s): (&u32, &Segment)| Some((*id, s.newest_outside(claimed)?, s.level));
+        let open = self.segments.iter().filter_map(newest);
         open.max_by_key(|(_, entry, _)| entry.range.upto)
     }
 
