@@ -33,6 +33,7 @@ use crate::event::{Config, Conn, Input, Output, Refused, Reply, RequestId};
 use crate::fleet::Fleet;
 use crate::node::Node;
 use crate::offered::Decoded;
+use crate::run::definition::Definitions;
 use crate::run::{At, Run};
 use crate::schedule::Schedule;
 use crate::store::{AggregateId, EventId, Outcome, Prune, Store, StoreError, Transaction};
@@ -40,7 +41,7 @@ use shared::ids::{Hash, NodeId, RunId, ScheduleId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
 use shared::log::{Batch, Direction, Head};
 use shared::time::{Mono, Now, Span, Unix};
-use shared::wire::{Down, Hello, LogId};
+use shared::wire::{Ack, Down, Hello, LogId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Directives sent ahead of what a node confirmed.
@@ -156,6 +157,8 @@ pub struct Engine<S: Store> {
     conns: BTreeMap<Conn, NodeId>,
     links: BTreeMap<NodeId, NodeLink>,
     outputs: Vec<Output>,
+    /// The newest acknowledgement for each connection: one covers those before it.
+    acks: BTreeMap<Conn, Ack>,
     answers: Vec<Answer>,
     pump: BTreeSet<NodeId>,
     plan: BTreeSet<RunId>,
@@ -189,6 +192,7 @@ pub struct Engine<S: Store> {
     /// What is told and audited with the next commit.
     record: record::Record,
     schedules: BTreeMap<ScheduleId, Schedule>,
+    definitions: Definitions,
     /// When slots of the coordinator's own are looked at next.
     slots_due: Option<Mono>,
 }
@@ -201,6 +205,7 @@ macro_rules! at {
             generation: $engine.fleet.generation,
             files: &$engine.files,
             schedules: &$engine.schedules,
+            definitions: &$engine.definitions,
             decisions: $engine.config.decisions_per_run,
         }
     };
@@ -233,6 +238,7 @@ impl<S: Store> Engine<S> {
             conns: BTreeMap::new(),
             links: BTreeMap::new(),
             outputs: Vec::new(),
+            acks: BTreeMap::new(),
             answers: Vec::new(),
             pump: BTreeSet::new(),
             plan: BTreeSet::new(),
@@ -255,6 +261,7 @@ impl<S: Store> Engine<S> {
             collect_after: Mono(0),
             record: record::Record::default(),
             schedules: BTreeMap::new(),
+            definitions: Definitions::default(),
             slots_due: None,
         };
         engine.load()?;
@@ -298,8 +305,11 @@ impl<S: Store> Engine<S> {
         }
         self.timers()?;
         self.seal_round();
-        self.commit()?;
-        self.flush(out);
+        if !arriving {
+            self.commit()?;
+            self.flush(out);
+        }
+        // What is folded of facts that arrive is little, and shares the commit that records them.
         self.drain(arriving)?;
         self.send_directives()?;
         self.evict();
@@ -342,6 +352,10 @@ impl<S: Store> Engine<S> {
     }
 
     fn flush(&mut self, out: &mut dyn FnMut(Output)) {
+        for (conn, ack) in std::mem::take(&mut self.acks) {
+            let message = Down::Ack(ack);
+            out(Output::Send { conn, message });
+        }
         for output in std::mem::take(&mut self.outputs) {
             out(output);
         }
@@ -539,6 +553,7 @@ impl<S: Store> Engine<S> {
         self.batch.clear();
         self.decoded.clear();
         self.outputs.clear();
+        self.acks.clear();
         let files = std::mem::take(&mut self.files);
         self.load()?;
         // that a file is in the file store is said once; it is there whatever became of the commit

@@ -380,7 +380,7 @@ impl Node {
         fx: &mut Effects,
     ) {
         let mut rows: BTreeMap<RunId, Vec<(u64, u64)>> = BTreeMap::new();
-        let mut next = first;
+        let (mut next, mut named) = (first, None);
         for (number, fact) in facts {
             let number = *number;
             self.note_unreadable(next..number);
@@ -412,21 +412,21 @@ impl Node {
                 self.slices.insert((slice.run, slice.slice), slice.epoch);
             }
             self.tell_schedule(log, fact, fx);
-            let mut named = runs_named(&fact.body);
-            if let fact::Body::Reset { .. } = &fact.body {
+            if let fact::Body::Reset { slices, .. } = &fact.body {
                 // what is not named behind a hole was given up in it
-                named.extend(self.slices.keys().map(|(run, _)| *run));
-                named.sort_unstable();
-                named.dedup();
-            }
-            for run in named {
-                self.name_run(log.incarnation, run, number, fx);
-                let ranges = rows.entry(run).or_default();
-                match ranges.last_mut() {
-                    Some((_, last)) if *last + 1 == number => *last = number,
-                    Some((_, last)) if *last == number => {}
-                    _ => ranges.push((number, number)),
+                let told = slices.iter().map(|state| state.slice.run);
+                let had = self.slices.keys().map(|(run, _)| *run);
+                for run in told.chain(had).collect::<BTreeSet<RunId>>() {
+                    self.name_run(log.incarnation, run, number, fx);
+                    lengthen(rows.entry(run).or_default(), number);
                 }
+            } else if let Some(run) = fact.body.run() {
+                // mostly that of the fact before
+                if named != Some(run) {
+                    self.name_run(log.incarnation, run, number, fx);
+                    named = Some(run);
+                }
+                lengthen(rows.entry(run).or_default(), number);
             }
             if let fact::Body::Dropped { class, count, why } = &fact.body {
                 self.note(format!("{count} {class} were dropped: {why}"));
@@ -629,14 +629,11 @@ fn drop_directives(node: NodeId, incarnation: Incarnation, fx: &mut Effects) {
     fx.prune.push(Prune::Directives(log, u64::MAX));
 }
 
-/// The runs that a fact speaks of.
-#[must_use]
-pub fn runs_named(body: &fact::Body) -> Vec<RunId> {
-    match body {
-        fact::Body::Reset { slices, .. } => {
-            let runs: BTreeSet<RunId> = slices.iter().map(|s| s.slice.run).collect();
-            runs.into_iter().collect()
-        }
-        other => other.run().into_iter().collect(),
+/// Adds `number`, which is not below the last one, to rows of numbers.
+fn lengthen(ranges: &mut Vec<(u64, u64)>, number: u64) {
+    match ranges.last_mut() {
+        Some((_, last)) if *last + 1 == number => *last = number,
+        Some((_, last)) if *last == number => {}
+        _ => ranges.push((number, number)),
     }
 }

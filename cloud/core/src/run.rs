@@ -6,6 +6,7 @@
 
 pub mod answers;
 mod apart;
+pub mod definition;
 pub mod fit;
 pub mod fold;
 pub mod forget;
@@ -17,6 +18,7 @@ pub mod requests;
 pub mod retry;
 pub mod rules;
 
+use self::definition::{Definition, Definitions, Edges};
 use crate::effects::Effects;
 use crate::inbox::{Message, Post};
 use crate::schedule::Schedule;
@@ -31,7 +33,7 @@ use shared::ids::{
 use shared::state::{RunState, TaskState};
 use shared::time::{Span, Unix};
 use shared::wire::LogId;
-use shared::workflow::{Matrix, Source, Workflow};
+use shared::workflow::{Matrix, Workflow};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -335,9 +337,9 @@ pub struct RunBody {
     /// Its workflow.
     pub workflow: Arc<Workflow>,
     /// For each task: those whose ends it waits for or whose outputs it reads.
-    pub deps: Vec<Vec<TaskIdx>>,
+    pub deps: Arc<Edges>,
     /// For each task: those that depend on it.
-    pub dependents: Vec<Vec<TaskIdx>>,
+    pub dependents: Arc<Edges>,
     /// By position.
     pub tasks: Vec<TaskRow>,
     /// Newest last.
@@ -349,28 +351,16 @@ pub struct RunBody {
 }
 
 impl RunBody {
-    /// A body with its edges.
+    /// A body of this workflow.
     #[must_use]
-    pub fn new(workflow: Workflow, tasks: Vec<TaskRow>, decisions: VecDeque<Decided>) -> Self {
-        let n = workflow.tasks.len();
-        let mut deps = Vec::with_capacity(n);
-        let mut dependents = vec![Vec::new(); n];
-        for (at, task) in workflow.tasks.iter().enumerate() {
-            let mut list = task.needs.clone();
-            list.extend(task.inputs.iter().filter_map(|input| match input.source {
-                Source::Task { task, .. } => Some(task),
-                _ => None,
-            }));
-            list.retain(|d| (d.0 as usize) < n);
-            list.sort_unstable();
-            list.dedup();
-            for dep in &list {
-                dependents[dep.0 as usize].push(TaskIdx(at as u32));
-            }
-            deps.push(list);
-        }
+    pub fn new(definition: Definition, tasks: Vec<TaskRow>, decisions: VecDeque<Decided>) -> Self {
+        let Definition {
+            workflow,
+            deps,
+            dependents,
+        } = definition;
         Self {
-            workflow: Arc::new(workflow),
+            workflow,
             deps,
             dependents,
             tasks,
@@ -422,6 +412,8 @@ pub struct At<'a> {
     pub decisions: usize,
     /// Schedules, of whose workflows runs are made.
     pub schedules: &'a BTreeMap<ScheduleId, Schedule>,
+    /// Workflows that runs in memory are made of.
+    pub definitions: &'a Definitions,
 }
 
 impl Run {
@@ -485,8 +477,8 @@ impl Run {
     }
 
     /// Makes the workflow known; all tasks are unplaced.
-    pub fn define(&mut self, packed: &[u8], hash: Hash, workflow: Workflow, fx: &mut Effects) {
-        let head = &mut self.head;
+    pub fn define(&mut self, packed: &[u8], hash: Hash, definition: Definition, fx: &mut Effects) {
+        let (head, workflow) = (&mut self.head, &definition.workflow);
         head.workflow = workflow.name.clone();
         head.params = workflow.params.clone();
         head.description.clone_from(&workflow.description);
@@ -499,7 +491,7 @@ impl Run {
         head.counts[TaskState::Blocked as usize] = n as u32;
         head.unplaced = n as u32;
         head.unplaced_since = Some(head.submitted);
-        let mut body = RunBody::new(workflow, vec![TaskRow::fresh(); n], VecDeque::new());
+        let mut body = RunBody::new(definition, vec![TaskRow::fresh(); n], VecDeque::new());
         body.changed = (0..n.div_ceil(CHUNK)).collect();
         self.body = Some(body);
         fx.rows.push(("w".to_owned(), Some(packed.to_vec())));

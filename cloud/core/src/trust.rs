@@ -45,11 +45,13 @@ impl Trust {
         }
     }
 
-    /// An attempt ended.
-    pub fn end(&mut self, now: Unix, failed: bool) {
-        *self = self.aged(now);
-        self.ended = self.ended.saturating_add(ONE);
-        self.failed = self.failed.saturating_add(if failed { ONE } else { 0 });
+    /// So many attempts ended, of which some failed.
+    pub fn ends(&mut self, now: Unix, ended: u64, failed: u64) {
+        if ended > 0 {
+            *self = self.aged(now);
+            self.ended = self.ended.saturating_add(ended.saturating_mul(ONE));
+            self.failed = self.failed.saturating_add(failed.saturating_mul(ONE));
+        }
     }
 
     /// By how many thousandths the node's load counts for more: `WORST · failed / (ended + 4)`.
@@ -71,7 +73,7 @@ mod tests {
         let at = |hours: i64| Unix(1_700_000_000_000 + hours * 3_600_000);
         assert_eq!(trust.distrust(at(0)), 0);
         for _ in 0..4 {
-            trust.end(at(0), true);
+            trust.ends(at(0), 1, 1);
         }
         assert_eq!(trust.distrust(at(0)), 2000, "4 of 4, and 4 in advance");
         assert_eq!(trust.aged(at(1)).failed, 2000);
@@ -83,11 +85,11 @@ mod tests {
             "a clock that went back ages nothing"
         );
         for _ in 0..100_000 {
-            trust.end(at(0), true);
+            trust.ends(at(0), 1, 1);
         }
         assert!(trust.distrust(at(0)) < WORST);
         let mut good = Trust::default();
-        good.end(at(0), false);
+        good.ends(at(0), 1, 0);
         assert_eq!(good.distrust(at(0)), 0);
     }
 }

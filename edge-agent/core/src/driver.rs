@@ -386,12 +386,12 @@ impl<S: Store> Driver<S> {
         while let Some((session, after)) = self.agent.link.may_send()
             && after < self.facts.number
         {
-            let (message, last) = match self.next_facts(after) {
+            let (message, last, bytes) = match self.next_facts(after) {
                 Ok(Some(next)) if next.1 > after => next,
                 Ok(_) => break,
                 Err(error) => return Err(self.rebuild(error)),
             };
-            self.agent.link.note_sent(last);
+            self.agent.link.note_sent(last, bytes);
             act(Action::Send { session, message });
         }
         if let Some((session, after)) = self.agent.link.may_send()
@@ -409,21 +409,24 @@ impl<S: Store> Driver<S> {
         Ok(())
     }
 
-    /// The next facts to send behind `after`, and the number of their last.
-    fn next_facts(&mut self, after: u64) -> Result<Option<(Up, u64)>, StoreError> {
+    /// The next facts to send behind `after`, the number of their last, and their bytes.
+    fn next_facts(&mut self, after: u64) -> Result<Option<(Up, u64, usize)>, StoreError> {
+        let packed = |batch: PackedBatch| {
+            let (last, bytes) = (batch.head.number, batch.entries.len());
+            (Up::Packed(batch), last, bytes)
+        };
         let may_pack = self.agent.link.features & wire::PACKED != 0;
         if may_pack && let Some(batch) = self.store.packed_after(after)? {
-            let last = batch.head.number;
-            return Ok(Some((Up::Packed(batch), last)));
+            return Ok(Some(packed(batch)));
         }
         let batch = self.store.facts_after(after)?;
         Ok(batch.map(|batch| {
             let head = batch.head();
-            let message = match may_pack && batch.entries.len() >= WORTH_PACKING {
-                true => Up::Packed(PackedBatch::new(batch.after, head, &batch.entries)),
-                false => Up::Facts(batch),
-            };
-            (message, head.number)
+            if may_pack && batch.entries.len() >= WORTH_PACKING {
+                return packed(PackedBatch::new(batch.after, head, &batch.entries));
+            }
+            let bytes = batch.entries.iter().map(Vec::len).sum();
+            (Up::Facts(batch), head.number, bytes)
         }))
     }
 

@@ -14,8 +14,11 @@ use shared::wire::{
 };
 use std::collections::VecDeque;
 
-/// Batches of facts under way at once.
-const WINDOW: usize = 8;
+/// Batches of facts under way at once: enough for what the coordinator reads, commits and
+/// acknowledges at the same time.
+const WINDOW: usize = 64;
+/// Bytes of them under way, unless it is a single batch.
+const WINDOW_BYTES: usize = 1 << 20;
 /// How long a dial and a handshake may take.
 const WATCHDOG: Span = Span::secs(60);
 /// Shortest and longest pause after a refusal that a person must resolve.
@@ -42,6 +45,13 @@ pub(crate) enum Phase {
     Online(u64),
 }
 
+/// A batch of facts that was sent and is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    last: u64,
+    bytes: usize,
+}
+
 /// The link.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
@@ -64,7 +74,7 @@ pub(crate) struct Link {
     pub(crate) acked: u64,
     /// Facts up to here were sent in this session.
     pub(crate) sent: u64,
-    pub(crate) flying: VecDeque<u64>,
+    pub(crate) flying: VecDeque<Flight>,
     /// When the acknowledgement must be committed even alone.
     pub(crate) ack_due: Option<Mono>,
     /// Number of the first fact that is still in the store.
@@ -85,21 +95,26 @@ impl Link {
 
     /// The session and the fact behind which to go on sending, if the window is open.
     pub(crate) fn may_send(&self) -> Option<(u64, u64)> {
+        let bytes: usize = self.flying.iter().map(|flight| flight.bytes).sum();
+        let open = self.flying.len() < WINDOW && bytes < WINDOW_BYTES;
         match self.phase {
-            Phase::Online(session) if self.flying.len() < WINDOW => Some((session, self.sent)),
+            Phase::Online(session) if open => Some((session, self.sent)),
             _ => None,
         }
     }
 
-    pub(crate) fn note_sent(&mut self, last: u64) {
+    /// Facts up to `last` were sent, in a message of so many bytes.
+    pub(crate) fn note_sent(&mut self, last: u64, bytes: usize) {
         self.sent = last;
-        self.flying.push_back(last);
+        self.flying.push_back(Flight { last, bytes });
     }
 
     fn acknowledged(&mut self, last: u64) {
-        while self.flying.front().is_some_and(|end| *end <= last) {
-            self.flying.pop_front();
-        }
+        while self
+            .flying
+            .pop_front_if(|flight| flight.last <= last)
+            .is_some()
+        {}
         self.sent = self.sent.max(last);
         self.acked = last;
     }

@@ -1,13 +1,13 @@
 //! Finished backups: what they hold of each node's facts is safe from then on, and nodes are told.
 
 use super::Engine;
-use crate::event::{Cursor, Output, Refused, Reply};
+use crate::event::{Cursor, Refused, Reply};
 use crate::fleet::Backup;
 use crate::seal;
 use crate::store::{AggregateId, Store};
 use shared::ids::NodeId;
 use shared::time::Span;
-use shared::wire::{BACKUPS, Down, FEATURES};
+use shared::wire::{BACKUPS, FEATURES};
 
 /// How long after a backup nodes count on the next one, when none are made by themselves.
 pub const EXPECTED: Span = Span::secs(30 * 86_400);
@@ -52,10 +52,7 @@ impl<S: Store> Engine<S> {
         let Some(log) = node.log(id) else { return };
         let (key, generation) = (&self.config.seal_key, self.fleet.generation);
         let ack = seal::ack(key, log, generation, node.facts, node.safe);
-        self.outputs.push(Output::Send {
-            conn: live.conn,
-            message: Down::Ack(ack),
-        });
+        self.acks.insert(live.conn, ack);
     }
 
     /// What this coordinator offers: nodes keep facts for backups only where backups are made.

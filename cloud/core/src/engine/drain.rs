@@ -14,7 +14,7 @@ pub(super) type Inbox = BTreeMap<(AggregateId, u64), Message>;
 /// Transactions in one commit of the drain.
 const DRAIN: usize = 512;
 /// So many times the budget is folded in a turn that brings no facts.
-const IDLE: usize = 16;
+const IDLE: usize = 32;
 /// Messages that may wait; beyond, whoever brings facts waits until they are folded.
 const WAITING: usize = 20_000;
 /// Facts that were read and are not folded yet stay in memory up to so many.

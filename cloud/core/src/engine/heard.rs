@@ -8,8 +8,7 @@ use crate::offered::Offered;
 use crate::seal;
 use crate::store::{AggregateId, Store, StoreError};
 use shared::directive::{Body, Directive};
-use shared::fact::Outcome;
-use shared::fact::SliceState;
+use shared::fact::{self, Fact, Outcome, SliceState};
 use shared::ids::{Hash, NodeId, RunId};
 use shared::log::Head;
 use shared::wire::{Detail, Down, Inventory, Refusal, Up};
@@ -116,15 +115,8 @@ impl<S: Store> Engine<S> {
             .remove(&AggregateId::Node(node))
             .unwrap_or_default();
         let (result, mut decoded) = known.ingest(node, batch, &mut fx);
-        for (_, fact) in &decoded {
-            if let shared::fact::Body::Ended { end, .. } = &fact.body
-                && matches!(end.outcome, Outcome::Succeeded | Outcome::Failed)
-            {
-                known
-                    .trust
-                    .end(self.now.wall, end.outcome == Outcome::Failed);
-            }
-        }
+        let (ended, failed) = ends(&decoded);
+        known.trust.ends(self.now.wall, ended, failed);
         let came = decoded.len() as u64;
         let (head, safe) = (known.facts, known.safe);
         let changed = before != (head.number, known.notes.len())
@@ -142,10 +134,11 @@ impl<S: Store> Engine<S> {
         let message = match result {
             Ingested::Recorded => {
                 let (key, generation) = (&self.config.seal_key, self.fleet.generation);
-                match log {
-                    Some(log) => Down::Ack(seal::ack(key, log, generation, head, safe)),
-                    None => return,
+                if let Some(log) = log {
+                    let ack = seal::ack(key, log, generation, head, safe);
+                    self.acks.insert(conn, ack);
                 }
+                return;
             }
             Ingested::Want(from) => Down::WantFacts { from },
             Ingested::Fork(number) => {
@@ -278,6 +271,19 @@ impl<S: Store> Engine<S> {
             }
         }
     }
+}
+
+/// How many attempts succeeded or failed by these facts, and how many of those failed.
+fn ends(facts: &[(u64, Fact)]) -> (u64, u64) {
+    let outcomes = facts.iter().filter_map(|(_, fact)| match &fact.body {
+        fact::Body::Ended { end, .. } => Some(end.outcome),
+        _ => None,
+    });
+    outcomes.fold((0, 0), |(ended, failed), outcome| match outcome {
+        Outcome::Succeeded => (ended + 1, failed),
+        Outcome::Failed => (ended + 1, failed + 1),
+        Outcome::Cancelled | Outcome::Lost | Outcome::NotBegun => (ended, failed),
+    })
 }
 
 /// What a person had asked of runs, as directives say it that this store may have forgotten.

@@ -132,7 +132,9 @@ impl<S: Store> Engine<S> {
         let key = AggregateId::Run(id);
         let packed = self.store.row(key, "w")?;
         let packed = packed.ok_or_else(|| damaged(&format!("the workflow of run {id}")))?;
-        let (workflow, _) = shared::codec::unpack(&packed)
+        let (definition, ..) = self
+            .definitions
+            .unpack(&packed)
             .map_err(|error| StoreError::Damaged(format!("the workflow of run {id}: {error}")))?;
         let (mut tasks, mut decisions) = (Vec::new(), VecDeque::new());
         let mut good = true;
@@ -152,10 +154,10 @@ impl<S: Store> Engine<S> {
                 Err(_) => good = false,
             },
         )?;
-        if !good || tasks.len() != workflow.tasks.len() {
+        if !good || tasks.len() != definition.workflow.tasks.len() {
             return Err(damaged(&format!("the tasks of run {id}")));
         }
-        run.body = Some(RunBody::new(workflow, tasks, decisions));
+        run.body = Some(RunBody::new(definition, tasks, decisions));
         Ok(())
     }
 

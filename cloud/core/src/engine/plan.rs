@@ -3,6 +3,7 @@
 use super::Engine;
 use super::requests::Answered;
 use crate::event::{Refused, Reply};
+use crate::run::definition::Definition;
 use crate::run::fit::fits;
 use crate::run::place::{Candidate, Choice, Question, choose};
 use crate::run::{Run, RunBody};
@@ -35,7 +36,7 @@ impl<S: Store> Engine<S> {
         let history = self.history(&workflow.name)?;
         let nodes = self.candidates();
         let others = self.unusable(&nodes);
-        let body = RunBody::new(workflow, Vec::new(), VecDeque::new());
+        let body = RunBody::new(Definition::new(workflow), Vec::new(), VecDeque::new());
         let runs = |task: &Task| task.when.as_ref().is_none_or(|when| when.holds);
         let tasks: Vec<TaskIdx> = (0u32..)
             .zip(&body.workflow.tasks)

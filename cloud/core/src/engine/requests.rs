@@ -5,6 +5,7 @@ use crate::access::{Access, Caller};
 use crate::audit;
 use crate::event::{Output, Refused, Reply, Request, RequestId};
 use crate::record::What;
+use crate::run::definition::Definition;
 use crate::run::{Asked, Run};
 use crate::store::{AggregateId, EventId, Prune, Store, StoreError, request_event};
 use shared::ids::{Hash, NodeId, RunId};
@@ -164,7 +165,7 @@ impl<S: Store> Engine<S> {
         run.head.event = Some(event);
         let fx = self.effects.entry(aggregate).or_default();
         fx.events.push(event);
-        run.define(packed, hash, workflow, fx);
+        run.define(packed, hash, Definition::new(workflow), fx);
         self.runs.insert(id, run);
         self.plan.insert(id);
         Ok(Ok(Reply::Submitted(id)))

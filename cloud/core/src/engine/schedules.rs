@@ -325,7 +325,7 @@ impl<S: Store> Engine<S> {
 
     /// A run that a schedule of the coordinator fired.
     fn begin_fired(&mut self, id: RunId, packed: &[u8], name: &str) {
-        let Ok((workflow, hash)) = codec::unpack(packed) else {
+        let Ok((definition, hash, _)) = self.definitions.unpack(packed) else {
             return;
         };
         let fx = self.effects.entry(AggregateId::Run(id)).or_default();
@@ -333,7 +333,7 @@ impl<S: Store> Engine<S> {
             && !run.head.known
         {
             run.head.by = format!("schedule {name}");
-            run.define(packed, hash, workflow, fx);
+            run.define(packed, hash, definition, fx);
             self.plan.insert(id);
         }
     }

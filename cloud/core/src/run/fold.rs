@@ -159,11 +159,11 @@ impl Run {
                 slice,
                 workflow,
                 by,
-            } => self.submitted_at(log, *slice, workflow, by, wall, fx),
+            } => self.submitted_at(at, (log, *slice), workflow, by, wall, fx),
             Body::Fired { slice, .. } => match fired(at, fact) {
                 Some((workflow, by)) => {
                     let packed = shared::codec::pack(&workflow).0;
-                    self.submitted_at(log, *slice, &packed, &by, wall, fx)
+                    self.submitted_at(at, (log, *slice), &packed, &by, wall, fx)
                 }
                 None => Err(Reason::UnknownRun),
             },
@@ -242,6 +242,9 @@ impl Run {
         }
         if rows.len() >= HISTORY {
             rows.remove(0);
+        }
+        if rows.is_empty() {
+            rows.reserve_exact(1); // most tasks need one attempt
         }
         rows.push(AttemptRow {
             node,
@@ -382,8 +385,8 @@ impl Run {
 
     fn submitted_at(
         &mut self,
-        log: LogId,
-        slice: SliceRef,
+        at: At<'_>,
+        (log, slice): (LogId, SliceRef),
         packed: &[u8],
         by: &str,
         wall: Unix,
@@ -392,13 +395,15 @@ impl Run {
         if self.head.known || slice.slice != 0 {
             return Err(Reason::ImpossibleTransition);
         }
-        let (workflow, hash) = shared::codec::unpack(packed).map_err(|_| Reason::Malformed)?;
-        crate::audit::workflow(&workflow).map_err(|_| Reason::Malformed)?;
-        let n = workflow.tasks.len() as u32;
+        let unpacked = at.definitions.unpack(packed);
+        let Ok((definition, hash, true)) = unpacked else {
+            return Err(Reason::Malformed);
+        };
+        let n = definition.workflow.tasks.len() as u32;
         self.head.submitted = wall;
         by.clone_into(&mut self.head.by);
         self.head.origin = Some(log.node);
-        self.define(packed, hash, workflow, fx);
+        self.define(packed, hash, definition, fx);
         self.head.slices.clear();
         self.adopt_slice(log, slice);
         for task in (0..n).map(TaskIdx) {

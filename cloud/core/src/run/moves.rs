@@ -434,11 +434,10 @@ impl Run {
         fx: &mut Effects,
     ) -> Vec<(LogId, u64, u64)> {
         if let (false, Some(packed)) = (self.head.known, packed)
-            && let Ok((workflow, hash)) = shared::codec::unpack(packed)
-            && crate::audit::workflow(&workflow).is_ok()
+            && let Ok((definition, hash, true)) = at.definitions.unpack(packed)
         {
             self.head.by = "rebuilt from an inventory".to_owned();
-            self.define(packed, hash, workflow, fx);
+            self.define(packed, hash, definition, fx);
             // an inventory that came before the first fact of its node said nothing to this run
             let others: BTreeSet<LogId> = self.head.kept.iter().map(|(l, ..)| *l).collect();
             for other in others.into_iter().filter(|other| *other != log) {

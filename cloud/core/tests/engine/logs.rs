@@ -435,9 +435,13 @@ fn a_long_backlog_is_acknowledged_at_once_and_folded_in_turns() {
         conn,
         message: Up::Packed(PackedBatch::new(batch.after, batch.head(), &batch.entries)),
     };
+    let before = env.sent.len();
     env.give_all(batches.iter().map(heard).collect());
     let last = env.agent("gw-1").head;
     assert_eq!(env.agent("gw-1").ack.unwrap().head, last);
+    let sent = env.sent[before..].iter();
+    let acks = sent.filter(|(_, message)| matches!(message, Down::Ack(_)));
+    assert_eq!(acks.count(), 1, "one for all that one commit records");
     assert!(env.engine.next_wakeup() <= Some(env.now.mono));
     let store = env.store.image();
     // facts 1 to 1600 are two messages; the second one began within the budget

@@ -4,6 +4,7 @@ use crate::env::*;
 use edge_core::event::{Action, Event, Local};
 use shared::directive::Body as Wish;
 use shared::fact::{Body, Outcome};
+use shared::ids::{Hash, RunId};
 use shared::limits::ENTRIES_PER_COMMIT;
 use shared::log::{Direction, Head};
 use shared::state::TaskState;
@@ -339,4 +340,41 @@ fn acknowledged_facts_are_kept_until_they_are_in_a_backup_where_backups_are_made
         env.pass(Span::secs(20));
         assert_eq!(first_kept(&env), 1, "a start alone forgets nothing");
     }
+}
+
+/// A workflow of some 190 kB packed.
+fn bulky(n: u32) -> Workflow {
+    let noise = (0..6000u32).map(|m| Hash::of(&[n.to_le_bytes(), m.to_le_bytes()].concat()).hex());
+    let mut flow = two();
+    flow.description = noise.collect();
+    flow
+}
+
+#[test]
+fn only_so_many_bytes_of_facts_are_under_way_and_acknowledgements_make_room() {
+    let mut env = Env::new();
+    for n in 0..10 {
+        let workflow = shared::codec::pack(&bulky(n)).0;
+        let what = Local::Submit {
+            run: RunId([n as u8 + 1; 16]),
+            workflow,
+            by: "ann".to_owned(),
+        };
+        env.local(u64::from(n), what);
+    }
+    env.join(origin());
+    let batches = |env: &Env| -> Vec<Head> {
+        let facts = env.sent().into_iter().filter_map(|up| match up {
+            Up::Facts(batch) => Some(batch.head()),
+            _ => None,
+        });
+        facts.collect()
+    };
+    let sent = batches(&env);
+    assert_eq!(sent.len(), 6, "the sixth reaches 1 MiB");
+    env.ack(sent[1]);
+    assert_eq!(batches(&env).len(), 8, "as many again as were acknowledged");
+    env.ack(sent[5]);
+    let all = batches(&env);
+    assert_eq!(all.last().unwrap().number, env.facts().len() as u64);
 }
