@@ -149,7 +149,7 @@ fn uploads_are_bounded_and_a_new_session_asks_again() {
     );
 }
 
-fn not_brought(env: &mut Env, hash: shared::ids::Hash, here: bool) {
+fn not_brought(env: &mut Env, hash: Hash, here: bool) {
     let why = "the peer has no room for it".to_owned();
     env.event(Event::NotUploaded { hash, here, why });
 }
