@@ -14,15 +14,19 @@ use shared::ids::{Hash, NodeId, RunId};
 use shared::time::Mono;
 use shared::wire::Down;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::field::display;
 
 /// Inputs that wait for the engine; senders wait when it is full.
 const QUEUE: usize = 4096;
 /// Inputs decided and committed together.
 const GROUP: usize = 1024;
+/// Memory of facts that wait for the engine, in KiB; whoever brings more waits, and so does its
+/// gateway.
+const FACTS_KIB: u32 = 64 * 1024;
 /// Messages on their way to one session; a session that is slower is closed and resumes from its
 /// cursors.
 pub(crate) const SESSION_QUEUE: usize = 1024;
@@ -43,6 +47,8 @@ enum Message {
         input: Input,
     },
     Input(Input),
+    /// Facts, with their share of [`FACTS_KIB`].
+    Facts(Input, OwnedSemaphorePermit),
     Request {
         request: Box<Request>,
         caller: Caller,
@@ -57,6 +63,7 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct Handle {
     queue: mpsc::Sender<Message>,
+    facts: Arc<Semaphore>,
     changes: watch::Receiver<u64>,
     access: watch::Receiver<Tokens>,
 }
@@ -100,6 +107,21 @@ impl Handle {
     pub async fn tell(&self, input: Input) -> Result<(), Stopping> {
         self.queue
             .send(Message::Input(input))
+            .await
+            .map_err(|_| Stopping)
+    }
+
+    /// Hands over facts, which take so many bytes of memory; waits while too many wait for the
+    /// engine.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub(crate) async fn bring(&self, facts: Input, bytes: usize) -> Result<(), Stopping> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let share = self.facts.clone().acquire_many_owned(kib.min(FACTS_KIB));
+        let share = share.await.map_err(|_| Stopping)?;
+        self.queue
+            .send(Message::Facts(facts, share))
             .await
             .map_err(|_| Stopping)
     }
@@ -228,6 +250,7 @@ pub fn start<S: Store + Send + 'static>(
         })?;
     let handle = Handle {
         queue,
+        facts: Arc::new(Semaphore::new(FACTS_KIB as usize)),
         changes,
         access,
     };
@@ -252,9 +275,13 @@ impl<S: Store> Host<S> {
             let woken = wait(&mut queue, &mut messages, wakeup).await;
             let mut stop = !woken && messages.is_empty();
             let mut inputs = if woken { vec![Input::Wake] } else { Vec::new() };
-            let mut turned = Vec::new();
+            let (mut turned, mut shares) = (Vec::new(), Vec::new());
             for message in messages.drain(..) {
                 match message {
+                    Message::Facts(facts, share) => {
+                        inputs.push(facts);
+                        shares.push(share);
+                    }
                     Message::Stop => stop = true,
                     Message::Turn(reply) => turned.push(reply),
                     message => inputs.push(self.admit(message)),
@@ -263,6 +290,7 @@ impl<S: Store> Host<S> {
             if !inputs.is_empty() {
                 self.decide(inputs)?;
             }
+            drop(shares);
             for reply in turned {
                 let _ = reply.send(()); // the asker may have gone away
             }
@@ -278,6 +306,7 @@ impl<S: Store> Host<S> {
                 self.sessions.insert(conn, to);
                 input
             }
+            Message::Facts(input, _) => input,
             Message::Input(input) => {
                 if let Input::Gone { conn, .. } = &input {
                     self.sessions.remove(conn);

@@ -190,18 +190,25 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
     Ok(())
 }
 
+/// A message as the engine takes it.
+enum Read {
+    Facts(Offered),
+    Other(Up),
+}
+
 /// Facts are read here, so that the engine's thread need not.
-fn read(conn: Conn, message: Up) -> Result<Input, LinkError> {
-    let batch = match message {
-        Up::Facts(batch) => Offered::from(batch),
-        Up::Packed(batch) => Offered::unpack(batch).map_err(|source| FrameError::Malformed {
-            kind: Kind::Facts,
-            source,
-        })?,
-        message => return Ok(Input::Heard { conn, message }),
-    };
-    let batch = Box::new(batch);
-    Ok(Input::Offered { conn, batch })
+fn read(message: Up) -> Result<Read, LinkError> {
+    match message {
+        Up::Facts(batch) => Ok(Read::Facts(Offered::from(batch))),
+        Up::Packed(batch) => {
+            let malformed = |source| FrameError::Malformed {
+                kind: Kind::Facts,
+                source,
+            };
+            Ok(Read::Facts(Offered::unpack(batch).map_err(malformed)?))
+        }
+        message => Ok(Read::Other(message)),
+    }
 }
 
 /// Hands the agent's messages to the engine. Until the welcome only small ones pass.
@@ -232,7 +239,16 @@ async fn receive(
             }
             message => message,
         };
-        if app.engine.tell(read(conn, message)?).await.is_err() {
+        let told = match read(message)? {
+            Read::Facts(batch) => {
+                let (bytes, batch) = (batch.memory(), Box::new(batch));
+                app.engine
+                    .bring(Input::Offered { conn, batch }, bytes)
+                    .await
+            }
+            Read::Other(message) => app.engine.tell(Input::Heard { conn, message }).await,
+        };
+        if told.is_err() {
             return Ok(());
         }
     }

@@ -53,6 +53,14 @@ impl Offered {
         }
     }
 
+    /// Bytes of memory that it takes, about.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        // what a fact holds besides lies about as large in its entry
+        let entries = 2 * self.entries.bytes() + self.packed.as_ref().map_or(0, Vec::len);
+        entries + self.facts.len() * size_of::<(u64, Fact)>()
+    }
+
     /// Number of the last entry.
     pub(crate) fn last(&self) -> u64 {
         self.head.number
