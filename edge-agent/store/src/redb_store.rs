@@ -631,18 +631,13 @@ impl Store for RedbStore {
         if let Some(item) = segments.range(..=number).map_err(failed)?.next_back() {
             let (first, value) = item.map_err(failed)?;
             let segment = Segment::read(value.value()).map_err(damaged)?;
-            let end = segment.end(first.value());
-            if number == end.number {
-                // what is acknowledged ends here: nothing needs to be unpacked
-                return Ok(Some(end));
-            }
-            if number < end.number {
+            if number <= segment.last(first.value()) {
                 return segment
                     .head_at(first.value(), number)
                     .map(Some)
                     .map_err(damaged);
             }
-            before = end;
+            before = segment.end(first.value());
         }
         let facts = txn.open_table(FACTS).map_err(failed)?;
         rows_head(&facts, before, number).map(Some)
