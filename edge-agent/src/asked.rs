@@ -52,7 +52,13 @@ pub(crate) fn answer(agent: &Agent, ask: &Ask) -> Answer {
             Err(why) => return Answer::Refused { why },
         },
         Ask::Locate { run, task } => match find_task(agent, run, task) {
-            Ok((run, task)) => Ok(json!({"run": run.to_string(), "index": task.0})),
+            Ok((run, index)) => {
+                let open = agent
+                    .ps(false)
+                    .iter()
+                    .any(|t| t.run == run && t.task == *task);
+                Ok(json!({"run": run.to_string(), "index": index.0, "open": open}))
+            }
             Err(why) => return Answer::Refused { why },
         },
     };

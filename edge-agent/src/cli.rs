@@ -151,6 +151,9 @@ enum Command {
         /// The attempt, as EPOCH.NUMBER; the newest if absent.
         #[arg(long)]
         attempt: Option<String>,
+        /// Go on with what it writes until it is over, also in its next attempts.
+        #[arg(long, short)]
+        follow: bool,
     },
     /// Show what this gateway measured of itself.
     Telemetry(TelemetryArgs),
@@ -279,7 +282,15 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Status => commands::status(&common),
         Command::Check => check::main(&given),
         Command::Ps { all } => commands::ps(&common, all),
-        Command::Logs { run, task, attempt } => commands::logs(&common, run, task, attempt),
+        Command::Logs {
+            run,
+            task,
+            attempt,
+            follow: true,
+        } => crate::tail::follow(&common, run, task, attempt),
+        Command::Logs {
+            run, task, attempt, ..
+        } => commands::logs(&common, run, task, attempt),
         Command::Telemetry(args) => commands::telemetry(&common, &args),
         Command::Explain { run, task } => commands::explain(&common, run, task),
         Command::Submit {

@@ -42,6 +42,15 @@ pub enum Request {
         /// The attempt, as `EPOCH.NUMBER`; the newest if absent.
         attempt: Option<String>,
     },
+    /// What a task wrote behind a place; asked again and again by whoever follows.
+    Tail {
+        /// A run, or the unique beginning of its id.
+        run: String,
+        /// The task's id.
+        task: String,
+        /// Where to go on.
+        from: TailFrom,
+    },
     /// Stores the `size` bytes that follow the line as a file.
     Put {
         /// Bytes.
@@ -154,6 +163,18 @@ pub enum ScheduleAsk {
     },
     /// Take it away; its runs go on.
     Delete,
+}
+
+/// A place in what an attempt wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TailFrom {
+    /// The attempt, as `EPOCH.NUMBER`; the newest if absent.
+    pub attempt: Option<String>,
+    /// Byte of its standard output.
+    pub out: u64,
+    /// Byte of its standard error.
+    pub err: u64,
 }
 
 /// What is answered.

@@ -33,4 +33,5 @@ mod store_commands;
 mod support;
 pub mod sweep;
 mod sync_commands;
+mod tail;
 pub mod telemetry;

@@ -1,7 +1,7 @@
 //! The server behind `DIR/agent.sock`: one thread accepts, a few serve. Reads are answered by the
 //! loop from committed state, orders once they are durable.
 
-use crate::control::{Answer, LINE_BYTES, Request, short_path};
+use crate::control::{Answer, LINE_BYTES, Request, TailFrom, short_path};
 use crate::journal::{self, JournalError};
 use crate::looping::{Ask, Order};
 use crate::mailbox::Handle;
@@ -145,6 +145,7 @@ fn answer(
             None => refused("telemetry is off: the agent's log says why"),
         },
         Request::Logs { run, task, attempt } => return logs(service, run, task, attempt, writer),
+        Request::Tail { run, task, from } => tail(service, run, task, &from),
         Request::Put { size } => put(service, size, reader)?,
         Request::Submit { size } if size > SUBMIT_BYTES => {
             return Err(io::Error::other("the workflow is too large"));
@@ -337,18 +338,11 @@ fn logs(
         Answer::Value { value } => value,
         other => return say(writer, &other),
     };
-    let (run, index) = (
-        found["run"].as_str().unwrap_or(""),
-        found["index"].as_u64().unwrap_or(0),
-    );
-    let dir = service.data.join("logs").join(run).join(index.to_string());
+    let dir = log_dir(service, &found);
     let Some(name) = attempt.or_else(|| newest(&dir)) else {
         return say(writer, &Answer::Done);
     };
-    if !name
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.')
-    {
+    if !is_attempt(&name) {
         return say(
             writer,
             &refused(format!("'{name}' is no attempt; write EPOCH.NUMBER")),
@@ -368,8 +362,32 @@ fn logs(
     say(writer, &Answer::Done)
 }
 
+fn tail(service: &Service, run: String, task: String, from: &TailFrom) -> Answer {
+    let found = match service.handle.ask(Ask::Locate { run, task }) {
+        Answer::Value { value } => value,
+        other => return other,
+    };
+    if let Some(name) = from.attempt.as_deref().filter(|name| !is_attempt(name)) {
+        return refused(format!("'{name}' is no attempt; write EPOCH.NUMBER"));
+    }
+    let open = found["open"] == true;
+    crate::tail::answer(&log_dir(service, &found), from, open)
+}
+
+fn is_attempt(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+/// Where the logs of a located task lie.
+fn log_dir(service: &Service, found: &Value) -> PathBuf {
+    let run = found["run"].as_str().unwrap_or("");
+    let index = found["index"].as_u64().unwrap_or(0);
+    service.data.join("logs").join(run).join(index.to_string())
+}
+
 /// The attempt in `dir` with the largest epoch and number.
-fn newest(dir: &Path) -> Option<String> {
+pub(crate) fn newest(dir: &Path) -> Option<String> {
     let names = fs::read_dir(dir).ok()?.filter_map(Result::ok);
     let attempts = names.filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;

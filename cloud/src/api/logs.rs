@@ -2,7 +2,7 @@
 //! connected.
 
 use super::error::{ApiError, Asked};
-use super::types::{BYTES, COMPLETE, NEXT};
+use super::types::{ATTEMPT, BYTES, COMPLETE, NEXT};
 use super::{Shared, find, runs};
 use crate::app::App;
 use axum::extract::{Path, State};
@@ -22,6 +22,7 @@ use shared::ids::RunId;
 pub(super) struct Which {
     stream: Option<String>,
     attempt: Option<u32>,
+    epoch: Option<u64>,
     #[serde(default)]
     from: u64,
 }
@@ -41,7 +42,7 @@ pub(super) async fn logs(
         }
     };
     let task = runs::find_task(&app, &run, &task).await?;
-    let attempt = choose(&task, which.attempt)?;
+    let attempt = choose(&task, which.epoch, which.attempt)?;
     let ask = LogAsk {
         run: task.run,
         task: index(&app, task.run, &task.task).await?,
@@ -68,25 +69,30 @@ pub(super) async fn logs(
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, what).hint(there(&task))
     })?;
     match answer {
-        LogAnswer::Piece(bytes) => Ok(piece(bytes, which.from, attempt.ended.is_some())),
+        LogAnswer::Piece(bytes) => Ok(piece(bytes, which.from, attempt)),
         LogAnswer::Missing(why) => Err(ApiError::not_found(format!("{}: {why}", node.name))),
     }
 }
 
-fn piece(bytes: Vec<u8>, from: u64, ended: bool) -> Response {
+fn piece(bytes: Vec<u8>, from: u64, attempt: &Attempt) -> Response {
     let next = from + bytes.len() as u64;
-    let complete = ended && bytes.len() < PIECE;
+    let complete = attempt.ended.is_some() && bytes.len() < PIECE;
     let headers = [
         (CONTENT_TYPE.as_str(), BYTES.to_owned()),
         (NEXT, next.to_string()),
         (COMPLETE, complete.to_string()),
+        (ATTEMPT, format!("{}.{}", attempt.epoch, attempt.number)),
     ];
     (headers, bytes).into_response()
 }
 
-/// The attempt with that number, the newest one of them; without a number the newest of all.
-fn choose(task: &Task, number: Option<u32>) -> Result<&Attempt, ApiError> {
-    let wanted = |attempt: &&Attempt| number.is_none_or(|number| attempt.number == number);
+/// The attempt with that number, the newest one of them if no epoch is named; without a number the
+/// newest of all.
+fn choose(task: &Task, epoch: Option<u64>, number: Option<u32>) -> Result<&Attempt, ApiError> {
+    let wanted = |attempt: &&Attempt| {
+        number.is_none_or(|number| attempt.number == number)
+            && epoch.is_none_or(|epoch| attempt.epoch == epoch)
+    };
     let newest = task
         .history
         .iter()
@@ -182,11 +188,13 @@ mod tests {
             question: None,
             answers: Vec::new(),
         };
-        assert!(choose(&task, None).is_err());
+        assert!(choose(&task, None, None).is_err());
         task.history = vec![attempt(9, 1), attempt(5, 1), attempt(5, 2)];
-        assert_eq!(choose(&task, None).unwrap().epoch, 9);
-        assert_eq!(choose(&task, Some(1)).unwrap().epoch, 9);
-        assert_eq!(choose(&task, Some(2)).unwrap().epoch, 5);
-        assert!(choose(&task, Some(3)).is_err());
+        assert_eq!(choose(&task, None, None).unwrap().epoch, 9);
+        assert_eq!(choose(&task, None, Some(1)).unwrap().epoch, 9);
+        assert_eq!(choose(&task, None, Some(2)).unwrap().epoch, 5);
+        assert_eq!(choose(&task, Some(5), Some(1)).unwrap().epoch, 5);
+        assert!(choose(&task, None, Some(3)).is_err());
+        assert!(choose(&task, Some(9), Some(2)).is_err());
     }
 }

@@ -13,6 +13,8 @@ pub const LINES: &str = "application/x-ndjson";
 pub const BYTES: &str = "application/octet-stream";
 /// Header of a log's answer: the offset to go on from.
 pub const NEXT: &str = "driftless-next";
+/// Header of a log's answer: the attempt that it is of, as `EPOCH.NUMBER`.
+pub const ATTEMPT: &str = "driftless-attempt";
 /// Header of a log's answer: `true` when the attempt has ended and nothing follows.
 pub const COMPLETE: &str = "driftless-complete";
 

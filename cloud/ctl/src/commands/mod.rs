@@ -13,6 +13,7 @@ pub(crate) mod events;
 mod history;
 pub(crate) mod journal;
 mod list;
+mod logs;
 pub(crate) mod man;
 pub(crate) mod node;
 mod operate;

@@ -1,7 +1,9 @@
 //! `driftless run`.
 
 use super::list::List;
+use super::logs;
 use super::node::{as_of, pairs};
+use super::task::{Stream, TaskName};
 use super::who;
 use crate::args::Global;
 use crate::client::{Client, escape};
@@ -76,6 +78,24 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TASK")]
         from: Option<String>,
     },
+    /// Print what the tasks of a run wrote, as kept on their gateways; `|` stands before standard
+    /// output, `!` before standard error.
+    #[command(after_help = "\
+Examples:
+  driftless run logs 4f1c
+  driftless run logs 4f1c --follow             until the run is over
+  driftless run logs 4f1c train --follow       one task, as `task logs` does
+
+It goes on where it stopped when a link was cut.")]
+    Logs {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// Only this task
+        task: Option<String>,
+        /// Go on with what they write until the run is over
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Forget a run that is over, now: first its nodes do, then the coordinator.
     Forget {
         /// The run's id, or the beginning of it
@@ -123,6 +143,7 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
         Command::Resume { run } => ask(&client, &run, "resume", String::new(), out)?,
         Command::Retry { run, from, .. } => retry(&client, &run, from, out)?,
         Command::Forget { run } => forget(&client, &run, out)?,
+        Command::Logs { run, task, follow } => show_logs(&client, run, task, follow, out)?,
     }
     Ok(Code::Done)
 }
@@ -166,6 +187,22 @@ fn retry(
     let new = NewRetry { by: who(), from };
     let run: Run = client.post(&format!("/runs/{}/retry", escape(run)), &new)?;
     told(&run, out)
+}
+
+fn show_logs(
+    client: &Client,
+    run: String,
+    task: Option<String>,
+    follow: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    match task {
+        Some(task) => {
+            let name = TaskName { run, task };
+            logs::task(client, &name, Stream::Stdout, None, follow, out)
+        }
+        None => logs::run(client, &run, follow, out),
+    }
 }
 
 fn forget(client: &Client, run: &str, out: &mut Output) -> Result<(), Failure> {

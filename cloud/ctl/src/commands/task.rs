@@ -1,6 +1,7 @@
 //! `driftless task`.
 
 use super::list::List;
+use super::logs;
 use crate::args::Global;
 use crate::client::{Client, escape};
 use crate::exit::{Code, Failure, written};
@@ -9,7 +10,6 @@ use crate::table::{Cell, Table};
 use crate::text::{Style, ago, bytes, now, safe, took};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
-use cloud::api::types::{COMPLETE, NEXT};
 use cloud_core::view::{Answer, Attempt, Decision, Explain, OutputFile, Task};
 use shared::state::TaskState;
 use shared::time::Span;
@@ -36,6 +36,14 @@ pub(crate) enum Command {
     /// answers, and what was recorded and does not count.
     History(TaskName),
     /// Print what a task wrote, as kept on its gateway.
+    #[command(after_help = "\
+Examples:
+  driftless task logs 4f1c train
+  driftless task logs 4f1c train --follow            until it is over, also behind retries and moves
+  driftless task logs 4f1c train --stream stderr --json
+
+Nothing is lost or repeated when the link is cut while it follows: it says that the gateway is offline and
+how old what is shown is, and goes on where it stopped.")]
     Logs {
         #[command(flatten)]
         name: TaskName,
@@ -45,6 +53,9 @@ pub(crate) enum Command {
         /// Which of its attempts; the last one without it
         #[arg(long, value_name = "N")]
         attempt: Option<u32>,
+        /// Go on with what it writes until it is over, also in its next attempts
+        #[arg(long, short)]
+        follow: bool,
     },
     /// Get one of a task's outputs.
     Output {
@@ -114,7 +125,8 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
             name,
             stream,
             attempt,
-        } => logs(&client, &name, stream, attempt, out)?,
+            follow,
+        } => logs::task(&client, &name, stream, attempt, follow, out)?,
         Command::Output { name, output, to } => {
             output_file(&client, &name, output.as_deref(), to.as_deref(), out)?;
         }
@@ -326,38 +338,6 @@ fn decision_row(decision: &Decision) -> [Cell; 5] {
         Cell::number(u64::from(decision.repeats) + 1),
         evidence.into(),
     ]
-}
-
-fn logs(
-    client: &Client,
-    name: &TaskName,
-    stream: Stream,
-    attempt: Option<u32>,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    let mut from = 0u64;
-    let attempt = attempt.map_or_else(String::new, |n| format!("&attempt={n}"));
-    loop {
-        let query = format!("stream={}&from={from}{attempt}", stream.text());
-        let mut answer = client.open(&format!("{}/logs?{query}", path(name)))?;
-        let header = |name| {
-            answer
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-        };
-        let next = header(NEXT).and_then(|value| value.parse::<u64>().ok());
-        let complete = header(COMPLETE) == Some("true");
-        copy(&mut answer.body_mut().as_reader(), out)?;
-        match next {
-            Some(next) if next > from => from = next,
-            _ => break,
-        }
-        if complete {
-            break;
-        }
-    }
-    out.flush()
 }
 
 /// Copies bytes to the standard output; a broken source and a broken sink are told apart.
