@@ -11,13 +11,46 @@ mod svg;
 mod text;
 
 use crate::ids::TaskIdx;
+use crate::time::Span;
 use crate::workflow::{Task, Workflow};
 use order::Order;
 use std::fmt;
 use std::str::FromStr;
 
-/// Removes redundant edges and fills in ranks and batches. The edges must have no cycle. Members of
-/// `limited` matrices are not merged: a batch occupies one slot for many.
+/// Milliseconds that a task counts on a path while nobody knows how long it takes.
+const UNIT_WEIGHT: u64 = 1000;
+
+/// What a task counts on a path by the specification's `estimate`, in milliseconds. An estimate
+/// is never [`UNIT_WEIGHT`] itself, so that [`estimates`] can tell it from none.
+pub(crate) fn weight(estimate: Option<Span>) -> u64 {
+    match estimate {
+        None => UNIT_WEIGHT,
+        Some(Span(UNIT_WEIGHT)) => UNIT_WEIGHT + 1,
+        Some(Span(ms)) => ms.max(1),
+    }
+}
+
+/// How long the specification says that each task takes, in milliseconds; `Some(0)` for one that
+/// is skipped. A compiled workflow carries it in its ranks: a task's own share of its rank is what
+/// the largest rank behind it leaves.
+#[must_use]
+pub fn estimates(workflow: &Workflow) -> Vec<Option<u64>> {
+    let tasks = &workflow.tasks;
+    let mut behind = vec![0; tasks.len()];
+    for task in tasks {
+        for need in &task.needs {
+            let most: &mut u64 = &mut behind[need.0 as usize];
+            *most = (*most).max(task.upward_rank);
+        }
+    }
+    let own = |(task, behind): (&Task, u64)| task.upward_rank.saturating_sub(behind);
+    let own = tasks.iter().zip(behind).map(own);
+    own.map(|ms| (ms != UNIT_WEIGHT).then_some(ms)).collect()
+}
+
+/// Removes redundant edges and fills in ranks and batches. The edges must have no cycle, and each
+/// rank must be the task's [`weight`]. Members of `limited` matrices are not merged: a batch
+/// occupies one slot for many.
 ///
 /// # Panics
 /// If they have one.

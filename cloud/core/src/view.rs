@@ -452,8 +452,12 @@ pub struct PlannedTask {
     pub node: Option<String>,
     /// Why there, or what it would wait for.
     pub why: String,
-    /// How long it took in earlier runs (the median), in milliseconds.
+    /// How long it took in earlier runs (the median), or else takes by the specification's
+    /// `estimate`, in milliseconds.
     pub takes_ms: Option<u64>,
+    /// Where `takes_ms` is from: `runs` or `estimate`.
+    #[serde(default)]
+    pub takes_by: Option<String>,
     /// The first twenty of the other nodes, and why not there.
     pub elsewhere: Vec<Elsewhere>,
 }
@@ -491,6 +495,9 @@ pub struct CriticalPath {
     pub takes_ms: Option<u64>,
     /// Tasks of it of which nobody knows how long they take.
     pub unknown: u64,
+    /// Tasks of it that never ran and count with the specification's `estimate`.
+    #[serde(default)]
+    pub estimated: u64,
     /// Earlier runs of the workflow that this is known from.
     pub runs: u64,
 }

@@ -12,8 +12,6 @@ use crate::ids::TaskIdx;
 use crate::workflow::{SideEffects, Task, TriggerRule};
 use std::collections::BTreeMap;
 
-/// Milliseconds of work that a task counts as before anything was measured.
-const UNIT_WEIGHT: u64 = 1000;
 /// Tasks visited for one task's edges. What is not proved redundant by then stays, which is never
 /// wrong.
 const VISITS_PER_TASK: usize = 20_000;
@@ -154,19 +152,18 @@ impl Forest {
     }
 }
 
-/// Fills in `upward_rank`; a task that is skipped is no work.
+/// Makes of each task's weight in `upward_rank` its rank; a task that is skipped is no work.
 pub(crate) fn rank(tasks: &mut [Task], order: &Order) {
+    let mut behind = vec![0_u64; tasks.len()];
     for index in order.tasks.iter().rev() {
         let task = &mut tasks[index.0 as usize];
         let runs = task.when.as_ref().is_none_or(|when| when.holds);
-        task.upward_rank += if runs { UNIT_WEIGHT } else { 0 };
-        let rank = task.upward_rank;
-        let needs = std::mem::take(&mut task.needs);
-        for need in &needs {
-            let before = &mut tasks[need.0 as usize].upward_rank;
-            *before = (*before).max(rank);
+        let own = if runs { task.upward_rank } else { 0 };
+        task.upward_rank = behind[index.0 as usize].saturating_add(own);
+        for need in &task.needs {
+            let most = &mut behind[need.0 as usize];
+            *most = (*most).max(task.upward_rank);
         }
-        tasks[index.0 as usize].needs = needs;
     }
 }
 

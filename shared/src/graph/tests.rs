@@ -42,6 +42,25 @@ fn the_edge_around_a_chain_is_removed() {
 }
 
 #[test]
+fn an_estimate_is_the_work_of_its_task_and_is_found_again_in_the_ranks() {
+    let workflow = flow(&[
+        ("a", "", ", estimate: 5m"),
+        ("b", "a", ""),
+        ("c", "a", ", estimate: 1s"),
+        ("d", "b, c", ", estimate: 20ms"),
+        ("e", "d", ", estimate: 1h, when: 1 == 2"),
+    ]);
+    assert_eq!(
+        estimates(&workflow),
+        [Some(300_000), None, Some(1001), Some(20), Some(0)]
+    );
+    let path = critical_path(&workflow);
+    assert_eq!(path, [0, 2, 3, 4].map(TaskIdx), "{workflow:?}");
+    let plain = flow(&[("a", "", ""), ("b", "a", "")]);
+    assert_eq!(estimates(&plain), [None, None]);
+}
+
+#[test]
 fn an_edge_stays_where_the_path_around_it_hides_an_end() {
     // `b` runs although `a` failed: only the edge from `a` tells `c`.
     let hides = flow(&[

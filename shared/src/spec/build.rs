@@ -5,6 +5,7 @@ use super::ask;
 use super::mistake::{Pos, Sink, brief};
 use super::units::Deadline;
 use super::value::{Layers, Value};
+use crate::graph;
 use crate::taint;
 use crate::time::{Span, Unix};
 use crate::workflow::{
@@ -129,7 +130,7 @@ pub(crate) fn task(
             replace: value(&layers.inside("disconnect"), "replace") == &Value::Switch(true),
         },
         batch: None,
-        upward_rank: 0,
+        upward_rank: graph::weight(span(layers, "estimate")),
         matrix: None,
     };
     if let Action::Approval(_) = task.action {

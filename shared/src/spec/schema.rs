@@ -151,6 +151,7 @@ pub const TASK: &[Field] = &[
         "0",
     ),
     field("retry", Kind::Block(RETRY), "{}"),
+    field("estimate", Kind::Duration(1), "null"),
     field("timeout", Kind::Duration(1), "null"),
     field("deadline", Kind::Deadline, "null"),
     field("kill_grace", Kind::Duration(0), "10s"),

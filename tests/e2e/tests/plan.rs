@@ -65,3 +65,40 @@ fn a_plan_says_where_tasks_would_go_and_why_not_elsewhere() {
     let one = text(&["--task", "train"]);
     assert!(one.contains("gw-0"), "{one}");
 }
+
+#[test]
+fn spec_field_estimate() {
+    let fleet = Fleet::start(&[&[]]);
+    let text = "name: guessed
+tasks:
+  long: {command: 'true', estimate: 5m}
+  short: {command: 'true'}
+  next: {needs: [short], command: 'true', estimate: 20s}
+  never: {needs: [short], command: 'true', estimate: 9h, when: 1 == 2}";
+    let file = fleet.spec(text).display().to_string();
+    let plan = || fleet.json(&["plan", &file]).remove(0);
+    let said = plan();
+    let task = |plan: &serde_json::Value, id: &str| {
+        let tasks = plan["tasks"].as_array().expect("a list").iter();
+        let found = tasks.filter(|task| task["task"] == id).cloned();
+        found.last().expect("listed")
+    };
+    assert_eq!(task(&said, "long")["takes_ms"], 300_000);
+    assert_eq!(task(&said, "long")["takes_by"], "estimate");
+    assert!(task(&said, "short")["takes_ms"].is_null());
+    let path = said["critical_path"].clone();
+    assert_eq!(path["tasks"].to_string(), r#"["short","next"]"#, "{path}");
+    // the median of the estimates stands for the task that has none
+    assert_eq!(
+        (&path["takes_ms"], &path["estimated"]),
+        (&20_000.into(), &1.into())
+    );
+    assert_eq!(path["unknown"], 1);
+    // what is known from a run counts more
+    let run = fleet.submit(text);
+    let _ = fleet.wait_run(&run, "succeeded");
+    let said = plan();
+    assert_eq!(task(&said, "long")["takes_by"], "runs");
+    assert!(task(&said, "long")["takes_ms"].as_u64() < Some(300_000));
+    assert_eq!(said["critical_path"]["estimated"], 0);
+}

@@ -9,6 +9,7 @@ use crate::run::place::{Candidate, Choice, Question, choose};
 use crate::run::{Run, RunBody};
 use crate::store::{Store, StoreError};
 use crate::view::{CriticalPath, Elsewhere, Plan, PlannedSlice, PlannedTask};
+use shared::graph;
 use shared::ids::{RunId, TaskIdx};
 use shared::state::TaskState;
 use shared::workflow::{Task, Workflow};
@@ -22,6 +23,47 @@ const OTHERS: usize = 20;
 /// How long tasks took, in milliseconds, by id; and in how many runs.
 type History = (BTreeMap<String, u64>, u64);
 
+/// How long each task of the workflow takes, as far as anybody knows.
+type Takes = Vec<Option<(u64, Known)>>;
+
+/// How it is known how long a task takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// From earlier runs.
+    Runs,
+    /// From the specification.
+    Estimate,
+    /// Its condition does not hold.
+    Skipped,
+}
+
+impl Known {
+    fn text(self) -> Option<String> {
+        let text = match self {
+            Self::Runs => "runs",
+            Self::Estimate => "estimate",
+            Self::Skipped => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// What a task took in earlier runs; where there is nothing, what the specification expects.
+fn takes(workflow: &Workflow, took: &BTreeMap<String, u64>) -> Takes {
+    let known = |(task, estimate): (&Task, Option<u64>)| match (took.get(&task.id), estimate) {
+        _ if !runs(task) => Some((0, Known::Skipped)),
+        (Some(ms), _) => Some((*ms, Known::Runs)),
+        (None, Some(ms)) => Some((ms, Known::Estimate)),
+        (None, None) => None,
+    };
+    let estimates = graph::estimates(workflow);
+    workflow.tasks.iter().zip(estimates).map(known).collect()
+}
+
+fn runs(task: &Task) -> bool {
+    task.when.as_ref().is_none_or(|when| when.holds)
+}
+
 impl<S: Store> Engine<S> {
     /// Where tasks would go, and how long the longest path is.
     pub(super) fn read_plan(&mut self, packed: &[u8]) -> Result<Answered, StoreError> {
@@ -33,11 +75,10 @@ impl<S: Store> Engine<S> {
         if let Err(text) = crate::audit::workflow(&workflow) {
             return bad(text);
         }
-        let history = self.history(&workflow.name)?;
+        let (took, runs_seen) = self.history(&workflow.name)?;
         let nodes = self.candidates();
         let others = self.unusable(&nodes);
         let body = RunBody::new(Definition::new(workflow), Vec::new(), VecDeque::new());
-        let runs = |task: &Task| task.when.as_ref().is_none_or(|when| when.holds);
         let tasks: Vec<TaskIdx> = (0u32..)
             .zip(&body.workflow.tasks)
             .filter(|(_, task)| runs(task))
@@ -51,11 +92,12 @@ impl<S: Store> Engine<S> {
             there: &BTreeMap::new(),
             nodes: &nodes,
         });
+        let takes = takes(&body.workflow, &took);
         let plan = Plan {
             workflow: body.workflow.name.clone(),
-            tasks: planned(&body.workflow, &nodes, &others, &choice, &history.0),
+            tasks: planned(&body.workflow, &nodes, &others, &choice, &takes),
             slices: slices(&body, &nodes, &choice),
-            critical_path: critical_path(&body, &history),
+            critical_path: critical_path(&body, &takes, runs_seen),
         };
         Ok(Ok(Reply::Plan(Box::new(plan))))
     }
@@ -113,13 +155,14 @@ fn planned(
     nodes: &[Candidate],
     others: &[Elsewhere],
     choice: &Choice,
-    took: &BTreeMap<String, u64>,
+    takes: &Takes,
 ) -> Vec<PlannedTask> {
     let waits: BTreeMap<TaskIdx, &String> =
         choice.waiting.iter().map(|(t, why)| (*t, why)).collect();
     let mut last: Option<(&Task, Vec<Option<String>>)> = None;
     let mut out = Vec::with_capacity(workflow.tasks.len());
     for (at, task) in (0u32..).zip(&workflow.tasks) {
+        let takes = takes[at as usize].filter(|(_, known)| *known != Known::Skipped);
         let at = TaskIdx(at);
         // what speaks against each node; most tasks are alike
         let alike = |known: &Task| {
@@ -152,7 +195,8 @@ fn planned(
         out.push(PlannedTask {
             task: task.id.clone(),
             node: placed.map(|(node, _)| nodes[*node].name.clone()),
-            takes_ms: took.get(&task.id).copied(),
+            takes_ms: takes.map(|(ms, _)| ms),
+            takes_by: takes.and_then(|(_, known)| known.text()),
             elsewhere: elsewhere
                 .chain(others.iter().cloned())
                 .take(OTHERS)
@@ -184,21 +228,27 @@ fn slices(body: &RunBody, nodes: &[Candidate], choice: &Choice) -> Vec<PlannedSl
     slices.into_values().collect()
 }
 
-/// The longest path, by what tasks took; one that never ran counts as the median of the others,
-/// and without any all count alike.
-fn critical_path(body: &RunBody, (took, runs): &History) -> CriticalPath {
+/// The longest path, by what tasks take; one of which nobody knows counts as the median of the
+/// others, and without any all count alike.
+fn critical_path(body: &RunBody, takes: &Takes, runs: u64) -> CriticalPath {
     let tasks = &body.workflow.tasks;
-    let mut known: Vec<u64> = took.values().copied().collect();
+    let ms_of = |at: usize| takes[at].map(|(ms, _)| ms);
+    let is = |at: usize, by: Known| takes[at].is_some_and(|(_, known)| known == by);
+    let work = (0..tasks.len()).filter(|at| !is(*at, Known::Skipped));
+    let mut known: Vec<u64> = work.filter_map(ms_of).collect();
     known.sort_unstable();
     let usual = known.get(known.len() / 2).copied().unwrap_or(1).max(1);
     // what takes no time is on the path, too
-    let weight = |at: usize| took.get(&tasks[at].id).map_or(usual, |ms| *ms.max(&1));
+    let weight = |at: usize| match is(at, Known::Skipped) {
+        true => 0,
+        false => ms_of(at).map_or(usual, |ms| ms.max(1)),
+    };
     let mut waiting: Vec<usize> = body.deps.iter().map(Vec::len).collect();
     let mut ready: Vec<usize> = (0..tasks.len()).filter(|at| waiting[*at] == 0).collect();
     // the longest way to the end of each task, and the task before it on that way
     let mut longest: Vec<(u64, Option<usize>)> = vec![(0, None); tasks.len()];
     while let Some(at) = ready.pop() {
-        longest[at].0 += weight(at);
+        longest[at].0 = longest[at].0.saturating_add(weight(at));
         for next in body.dependents[at].iter().map(|t| t.0 as usize) {
             if longest[next].0 < longest[at].0 {
                 longest[next] = (longest[at].0, Some(at));
@@ -216,12 +266,15 @@ fn critical_path(body: &RunBody, (took, runs): &History) -> CriticalPath {
         at = longest[task].1;
     }
     path.reverse();
-    let of_path = path.iter().filter_map(|at| took.get(&tasks[*at].id));
-    let unknown = path.len() as u64 - of_path.clone().count() as u64;
+    path.retain(|at| !is(*at, Known::Skipped));
+    let count = |all: &dyn Fn(usize) -> bool| path.iter().filter(|at| all(**at)).count() as u64;
+    let unknown = count(&|at| takes[at].is_none());
+    let sum = path.iter().filter_map(|at| ms_of(*at));
     CriticalPath {
-        takes_ms: (unknown < path.len() as u64).then(|| of_path.sum()),
+        takes_ms: (unknown < path.len() as u64).then(|| sum.fold(0, u64::saturating_add)),
         tasks: path.iter().map(|at| tasks[*at].id.clone()).collect(),
         unknown,
-        runs: *runs,
+        estimated: count(&|at| is(at, Known::Estimate)),
+        runs,
     }
 }

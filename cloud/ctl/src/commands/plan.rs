@@ -20,8 +20,9 @@ Examples:
   driftless plan flow.yaml --param month=7 --task clean       why one task would not run elsewhere
   driftless plan flow.yaml --json | jq .slices
 
-It asks the coordinator as things stand now; nothing is written, nothing is sent to nodes. What tasks take is
-the median of the last runs of the workflow, as far as there are some.
+It asks the coordinator as things stand now; nothing is written, nothing is sent to nodes. What a task takes
+is the median of the last runs of the workflow; where no run tells, the `estimate` of the specification
+(marked with ~).
 Exit codes: 0 all tasks have a node, 1 some would wait for one")]
 pub(crate) struct Plan {
     /// The specification (YAML); - for standard input
@@ -75,7 +76,7 @@ fn show(plan: &view::Plan, one: Option<&str>, out: &mut Output) -> Result<(), Fa
         let row = [
             Cell::from(&task.task),
             or_dash(task.node.as_deref()).into(),
-            span(task.takes_ms).into(),
+            takes(task).into(),
             Cell::from(&task.why),
         ];
         out.row(&mut table, row)?;
@@ -103,19 +104,68 @@ fn show(plan: &view::Plan, one: Option<&str>, out: &mut Output) -> Result<(), Fa
     out.line(&estimate(path))
 }
 
-fn span(ms: Option<u64>) -> String {
-    ms.map_or_else(|| "-".to_owned(), |ms| Span(ms).to_string())
+/// How long a task takes; an estimate is marked.
+fn takes(task: &view::PlannedTask) -> String {
+    match (task.takes_ms, task.takes_by.as_deref()) {
+        (None, _) => "-".to_owned(),
+        (Some(ms), Some("estimate")) => format!("~{}", Span(ms)),
+        (Some(ms), _) => Span(ms).to_string(),
+    }
 }
 
 /// What is known of how long the path takes.
 fn estimate(path: &view::CriticalPath) -> String {
     let tasks = path.tasks.len();
-    match (path.takes_ms, path.unknown) {
-        (None, _) => format!("{tasks} tasks; no run tells yet how long they take"),
-        (Some(ms), 0) => format!("{tasks} tasks, {} by the last {} runs", Span(ms), path.runs),
-        (Some(ms), n) => {
-            let (span, runs) = (Span(ms), path.runs);
-            format!("{tasks} tasks, {span} by the last {runs} runs without {n} that never ran")
+    let Some(ms) = path.takes_ms else {
+        return format!("{tasks} tasks; neither a run nor an estimate tells how long they take");
+    };
+    let known = tasks as u64 - path.unknown;
+    let mut by = Vec::new();
+    if path.estimated < known {
+        by.push(format!("the last {} runs", path.runs));
+    }
+    if path.estimated > 0 {
+        by.push(format!("the estimates of {}", path.estimated));
+    }
+    let without = match path.unknown {
+        0 => String::new(),
+        n => format!(" without {n} of which nothing is known"),
+    };
+    format!(
+        "{tasks} tasks, {} by {}{without}",
+        Span(ms),
+        by.join(" and ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_the_path_takes_says_how_that_is_known() {
+        let path = |takes_ms, unknown, estimated| view::CriticalPath {
+            tasks: vec!["a".into(), "b".into(), "c".into()],
+            takes_ms,
+            unknown,
+            estimated,
+            runs: 2,
+        };
+        let said = [
+            path(None, 3, 0),
+            path(Some(5000), 0, 0),
+            path(Some(5000), 0, 1),
+            path(Some(5000), 1, 2),
+        ]
+        .map(|path| estimate(&path));
+        let beginnings = [
+            "3 tasks; neither",
+            "3 tasks, 5s by the last 2 runs",
+            "3 tasks, 5s by the last 2 runs and the estimates of 1",
+            "3 tasks, 5s by the estimates of 2 without 1 of",
+        ];
+        for (said, begins) in said.iter().zip(beginnings) {
+            assert!(said.starts_with(begins), "{said}");
         }
     }
 }
