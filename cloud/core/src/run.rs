@@ -222,6 +222,8 @@ pub struct RunHead {
     pub limited: bool,
     /// What slices may run of them, by slice and matrix.
     pub shares: BTreeMap<(u32, u32), limits::Share>,
+    /// Since when the marks of `paused_at` stand.
+    pub paused_since: BTreeMap<NodeId, Unix>,
 }
 
 /// A fact that is recorded and changed nothing.
@@ -468,6 +470,7 @@ impl Run {
             stale: BTreeSet::new(),
             limited: false,
             shares: BTreeMap::new(),
+            paused_since: BTreeMap::new(),
         };
         Self {
             id,

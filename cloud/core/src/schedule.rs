@@ -78,6 +78,8 @@ pub struct Schedule {
     pub triggers: VecDeque<Unix>,
     /// Messages.
     pub post: Post,
+    /// Since when it stands still for a person: paused, or refused by its owner.
+    pub stands_since: Option<Unix>,
     /// Workflows by revision; stored in rows.
     #[serde(skip)]
     pub templates: BTreeMap<u32, Template>,
@@ -134,6 +136,19 @@ impl Schedule {
         self.epoch = Epoch::new(generation, self.epochs);
         self.owner = owner;
         self.refused = None;
+        if !self.paused() {
+            self.stands_since = None;
+        }
+    }
+
+    fn paused(&self) -> bool {
+        self.paused.is_some() || self.paused_at.is_some()
+    }
+
+    /// Remembers since when it stands still for a person; to be called when that may have changed.
+    pub fn note_stand(&mut self, now: Unix) {
+        let stands = self.paused() || self.refused.is_some();
+        self.stands_since = stands.then(|| self.stands_since.unwrap_or(now));
     }
 
     /// Asks something of the owner, if that is a node.
@@ -171,6 +186,12 @@ impl Schedule {
 
     /// Folds what a node told. Whether the owner has given it up.
     pub fn heard(&mut self, node: NodeId, at: Unix, body: Body, fx: &mut Effects) -> bool {
+        let left = self.fold(node, at, body, fx);
+        self.note_stand(at);
+        left
+    }
+
+    fn fold(&mut self, node: NodeId, at: Unix, body: Body, fx: &mut Effects) -> bool {
         match body {
             Body::Fired {
                 epoch,

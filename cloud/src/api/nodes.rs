@@ -10,9 +10,11 @@ use crate::revoked;
 use axum::extract::{Path, State};
 use axum::response::{Json, Response};
 use cloud_core::event::{Reply, Request};
-use cloud_core::view::Node;
+use cloud_core::view::{Node, Wait};
 use serde::Deserialize;
 use shared::ids::NodeId;
+use shared::state::NodeState;
+use shared::time::Unix;
 
 /// GET /nodes
 pub(super) async fn list(State(app): Shared) -> Result<Response, ApiError> {
@@ -104,9 +106,34 @@ pub(super) async fn waits(
 ) -> Result<Response, ApiError> {
     match app.engine.ask(Request::Waits).await? {
         Reply::Waits(mut waits) => {
+            waits.extend(shut_out(&app).await?);
             waits.sort_by_key(|wait| wait.since.0);
             Ok(lines(waits))
         }
         other => Err(ApiError::odd(&other)),
     }
+}
+
+/// Nodes whose certificate expired so long ago that they may not renew it.
+async fn shut_out(app: &App) -> Result<Vec<Wait>, ApiError> {
+    let nodes = match app.engine.ask(Request::Nodes).await? {
+        Reply::Nodes(nodes) => nodes,
+        other => return Err(ApiError::odd(&other)),
+    };
+    let grace = i64::try_from(app.lives.grace.0).unwrap_or(i64::MAX);
+    let now = clock::wall();
+    let wait = |node: Node| {
+        let until = node.certificate?.until;
+        let since = Unix(until.0.saturating_add(grace));
+        (since < now).then(|| Wait {
+            run: None,
+            task: None,
+            what: format!("its certificate expired on {until}, too long ago to be renewed"),
+            since,
+            command: Some(format!("driftless token create --replace {}", node.name)),
+            node: Some(node.name),
+        })
+    };
+    let here = |node: &Node| node.state != NodeState::Forgotten.text();
+    Ok(nodes.into_iter().filter(here).filter_map(wait).collect())
 }

@@ -46,6 +46,8 @@ pub struct Scheduled {
     pub progress: Progress,
     /// Runs that persons want at once.
     pub triggers: VecDeque<Unix>,
+    /// Since when it stands still for a person.
+    pub paused_since: Option<Unix>,
 }
 
 impl Scheduled {
@@ -225,6 +227,7 @@ impl State {
                     true => held.paused_here = on.then(|| by.to_owned()),
                     false => held.paused_there = *on,
                 }
+                held.paused_since = held.paused().then(|| held.paused_since.unwrap_or(at));
                 // What passed while it stood still does not fire.
                 if was && !held.paused() {
                     held.progress.cursor = at.max(held.progress.cursor);
@@ -288,6 +291,7 @@ impl State {
             paused_here: old.as_ref().and_then(|old| old.paused_here.clone()),
             progress,
             triggers: VecDeque::new(),
+            paused_since: old.as_ref().and_then(|old| old.paused_since),
         };
         self.schedules.insert(id, held);
         self.workflows

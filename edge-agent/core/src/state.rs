@@ -54,6 +54,8 @@ pub struct Run {
     pub local: bool,
     /// The schedule that it is a run of, and the slot.
     pub schedule: Option<(ScheduleId, Unix)>,
+    /// Since when the gateway's pause mark stands, and the coordinator's by its own clock.
+    pub paused_since: [Option<Unix>; 2],
 }
 
 /// A directive that is recorded and not answered yet.
@@ -249,6 +251,8 @@ impl State {
             Body::PausedHere { run, on, .. } => {
                 if let Some(held) = self.runs.get_mut(run) {
                     held.paused_here = *on;
+                    let since = &mut held.paused_since[0];
+                    *since = on.then(|| since.unwrap_or(fact.at.wall));
                     self.pause_changed(*run, touch);
                 }
             }
@@ -295,7 +299,10 @@ impl State {
                 self.cancel(*run, by, touch);
                 (!known).then(|| unknown_run(*run))
             }
-            Some(Body::Pause { run, on, .. }) => self.pause(*run, *on, touch),
+            Some(Body::Pause { run, on, .. }) => {
+                let at = directive.map(|directive| directive.at);
+                self.pause(*run, *on, at, touch)
+            }
             Some(Body::Release { slice }) => self.release(*slice, touch),
             Some(Body::Forget { run }) => self.forget(*run, touch),
             Some(Body::Reset { slices, .. }) => self.reset(slices),
@@ -601,7 +608,7 @@ impl State {
         }
     }
 
-    fn pause(&mut self, run: RunId, on: bool, touch: &mut Touch) -> Option<Open> {
+    fn pause(&mut self, run: RunId, on: bool, at: Option<Unix>, touch: &mut Touch) -> Option<Open> {
         for open in self.open.values_mut() {
             if let Open::Assign(assign) = open
                 && assign.slice.run == run
@@ -614,6 +621,8 @@ impl State {
             return Some(unknown_run(run));
         };
         held.paused_there = on;
+        let since = &mut held.paused_since[1];
+        *since = since.or(at).filter(|_| on);
         for (_, slice) in self.slices.range_mut((run, 0)..=(run, u32::MAX)) {
             slice.pause_ask = Some(on);
         }

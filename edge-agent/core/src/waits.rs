@@ -1,7 +1,9 @@
 //! What waits for a person here, with its age and what ends the wait.
 
 use crate::agent::Agent;
+use crate::scheduled::Scheduled;
 use crate::slice::Slice;
+use crate::state::Run;
 use serde::{Deserialize, Serialize};
 use shared::approval::Field;
 use shared::ids::RunId;
@@ -11,8 +13,8 @@ use shared::time::Unix;
 /// Something that waits for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
-    /// The run.
-    pub run: RunId,
+    /// The run, if it concerns one.
+    pub run: Option<RunId>,
     /// The task, if it concerns one.
     pub task: Option<String>,
     /// What is waited for, for people.
@@ -28,26 +30,10 @@ impl Agent {
     #[must_use]
     pub fn waits(&self) -> Vec<Wait> {
         let mut out = Vec::new();
+        out.extend(self.sync_wait());
+        out.extend(self.state.schedules.values().filter_map(schedule_wait));
         for (run, held) in &self.state.runs {
-            if held.paused_here || held.paused_there {
-                let (what, command) = match held.paused_here {
-                    true => (
-                        "paused at this gateway",
-                        format!("driftless-agent resume {run}"),
-                    ),
-                    false => (
-                        "paused by the coordinator",
-                        format!("driftless run resume {run}"),
-                    ),
-                };
-                out.push(Wait {
-                    run: *run,
-                    task: None,
-                    what: what.to_owned(),
-                    since: None,
-                    command,
-                });
-            }
+            out.extend(run_waits(*run, held));
         }
         for (at, slice) in &self.state.slices {
             let positions = 0..slice.slots.len() as u32;
@@ -56,6 +42,64 @@ impl Agent {
         out.sort_by(|a, b| (a.since, a.run, &a.task).cmp(&(b.since, b.run, &b.task)));
         out
     }
+}
+
+impl Agent {
+    /// Nothing is sent until a person says so; a pause with a length ends by itself.
+    fn sync_wait(&self) -> Option<Wait> {
+        let pause = self.sync_paused().filter(|pause| pause.until.is_none())?;
+        Some(Wait {
+            run: None,
+            task: None,
+            what: format!("{} lets nothing be sent", pause.by),
+            since: Some(pause.since),
+            command: "driftless-agent sync resume".to_owned(),
+        })
+    }
+}
+
+fn schedule_wait(schedule: &Scheduled) -> Option<Wait> {
+    let name = &schedule.name;
+    let (by, program) = match (&schedule.paused_here, schedule.paused_there) {
+        (Some(by), _) => (by.as_str(), "driftless-agent"),
+        (None, true) => ("the coordinator", "driftless"),
+        (None, false) => return None,
+    };
+    Some(Wait {
+        run: None,
+        task: None,
+        what: format!("schedule {name} is paused by {by}"),
+        since: schedule.paused_since,
+        command: format!("{program} schedule resume {name}"),
+    })
+}
+
+/// The pause marks of a run.
+fn run_waits(run: RunId, held: &Run) -> Vec<Wait> {
+    let [here, there] = held.paused_since;
+    let marks = [
+        (
+            held.paused_here,
+            "this gateway",
+            "driftless-agent resume",
+            here,
+        ),
+        (
+            held.paused_there,
+            "the coordinator",
+            "driftless run resume",
+            there,
+        ),
+    ];
+    let marks = marks.into_iter().filter(|(stands, ..)| *stands);
+    let wait = |(_, place, program, since)| Wait {
+        run: Some(run),
+        task: None,
+        what: format!("paused at {place}"),
+        since,
+        command: format!("{program} {run}"),
+    };
+    marks.map(wait).collect()
 }
 
 fn task_wait(run: RunId, slice: &Slice, pos: u32) -> Option<Wait> {
@@ -75,7 +119,7 @@ fn task_wait(run: RunId, slice: &Slice, pos: u32) -> Option<Wait> {
         _ => return None,
     };
     Some(Wait {
-        run,
+        run: Some(run),
         task: Some(task.id.clone()),
         what,
         since: slot.since.map(|at| at.wall),

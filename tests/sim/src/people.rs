@@ -456,7 +456,7 @@ impl World {
             .waits()
             .into_iter()
             .filter(asks)
-            .filter_map(|wait| Some((wait.run, agent.find(wait.run, &wait.task?)?)))
+            .filter_map(|wait| Some((wait.run?, agent.find(wait.run?, &wait.task?)?)))
             .collect();
         for (run, task) in open {
             if !self.dice.people.chance(400) {

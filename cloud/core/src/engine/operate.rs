@@ -67,15 +67,22 @@ impl<S: Store> Engine<S> {
     }
 
     /// A node gives back what may run elsewhere and is given nothing new; or that ends.
-    pub(super) fn drain_node(&mut self, id: NodeId, on: bool) -> Answered {
+    pub(super) fn drain_node(&mut self, id: NodeId, on: bool, by: &str) -> Answered {
+        let wall = self.now.wall;
         let Some(node) = self.nodes.get_mut(&id) else {
             return Err(no_node(&id.to_string()));
         };
         node.draining = on;
         match on {
-            true => self.draining.insert(id),
-            false => self.draining.remove(&id),
-        };
+            true => {
+                node.cordoned.get_or_insert_with(|| (wall, by.to_owned()));
+                self.draining.insert(id);
+            }
+            false => {
+                node.cordoned = None;
+                self.draining.remove(&id);
+            }
+        }
         self.effects.entry(AggregateId::Node(id)).or_default();
         self.plan_all = true;
         Ok(Reply::Done)

@@ -244,6 +244,7 @@ impl<S: Store> Engine<S> {
                     schedule.progress.cursor = now.max(schedule.progress.cursor);
                 }
                 schedule.paused = on.then(|| by.to_owned());
+                schedule.note_stand(now);
                 Order::Pause(on)
             }
             ScheduleAsk::Trigger if own && schedule.triggers.len() >= TRIGGERS => {

@@ -1,8 +1,10 @@
 //! What waits for a person, with its age and the command that ends the wait; questions and answers.
 
 use super::Engine;
+use crate::node::Node;
 use crate::run::Run;
 use crate::run::answers::Given;
+use crate::schedule::{Owner, Schedule};
 use crate::store::Store;
 use crate::view;
 use shared::approval::Approval;
@@ -94,7 +96,8 @@ impl<S: Store> Engine<S> {
         }
         for (node, by) in &head.paused_at {
             let what = format!("paused by {by} at {}", self.node_name(*node));
-            wait(what, head.submitted, format!("driftless-agent resume {id}"));
+            let since = head.paused_since.get(node).unwrap_or(&head.submitted);
+            wait(what, *since, format!("driftless-agent resume {id}"));
         }
         out
     }
@@ -178,30 +181,89 @@ impl<S: Store> Engine<S> {
             .filter(|run| run.head.gone.is_none())
             .flat_map(|run| self.run_waits(run))
             .collect();
-        let node_wait = |id: NodeId, what: String, since: Unix, verb: &str| {
-            let name = self.node_name(id);
-            view::Wait {
-                run: None,
-                task: None,
-                command: Some(format!("driftless node {verb} {name}")),
-                node: Some(name),
-                what,
-                since,
-            }
-        };
         for (id, node) in &self.nodes {
-            if let Some((since, why)) = &node.suspect {
-                let what = format!("quarantined: {why}");
-                out.push(node_wait(*id, what, *since, "release"));
-            }
+            self.node_waits(*id, node, &mut out);
         }
         if let Some(hold) = &self.fleet.hold {
             for id in &hold.nodes {
                 let what = format!("not heard since the hold began: {}", hold.why);
-                out.push(node_wait(*id, what, hold.since, "gone"));
+                out.push(self.node_wait(*id, what, hold.since, "driftless node gone NODE"));
             }
+        }
+        for schedule in self.schedules.values() {
+            out.extend(self.schedule_wait(schedule));
         }
         out.sort_by(|a, b| (a.since, &a.what).cmp(&(b.since, &b.what)));
         out
+    }
+    fn node_wait(&self, id: NodeId, what: String, since: Unix, command: &str) -> view::Wait {
+        let name = self.node_name(id);
+        view::Wait {
+            run: None,
+            task: None,
+            command: Some(command.replace("NODE", &name)),
+            node: Some(name),
+            what,
+            since,
+        }
+    }
+
+    /// What a node waits for: to be believed, to be given work again, to be let speak again.
+    fn node_waits(&self, id: NodeId, node: &Node, out: &mut Vec<view::Wait>) {
+        if node.forgotten.is_some() {
+            return;
+        }
+        let mut wait = |what: String, since: Unix, command: &str| {
+            out.push(self.node_wait(id, what, since, command));
+        };
+        if let Some((since, why)) = &node.suspect {
+            let what = format!("quarantined: {why}");
+            wait(what, *since, "driftless node release NODE");
+        }
+        if let Some((since, by)) = &node.cordoned {
+            let how = if node.draining { "drained" } else { "cordoned" };
+            let what = format!("{how} by {by}: it is given no work");
+            wait(what, *since, "driftless node uncordon NODE");
+        }
+        // with a length the pause ends by itself
+        if let Some((by, since, None)) = &node.sync_paused {
+            let what = format!("{by} lets it send nothing");
+            wait(what, *since, "driftless-agent sync resume");
+        }
+    }
+
+    /// A schedule that stands still until a person lets it go on.
+    fn schedule_wait(&self, schedule: &Schedule) -> Option<view::Wait> {
+        let since = schedule
+            .stands_since
+            .filter(|_| schedule.dropped.is_none())?;
+        let name = &schedule.name;
+        let (what, command) = match (&schedule.paused, &schedule.paused_at, &schedule.refused) {
+            (Some(by), _, _) => (
+                format!("schedule {name} is paused by {by}"),
+                format!("driftless schedule resume {name}"),
+            ),
+            (None, Some(by), _) => (
+                format!("schedule {name} is paused by {by} at its gateway"),
+                format!("driftless-agent schedule resume {name}"),
+            ),
+            (None, None, Some((reason, text))) => (
+                format!("schedule {name} was refused ({reason}): {text}"),
+                "driftless schedule create FILE --replace".to_owned(),
+            ),
+            (None, None, None) => return None,
+        };
+        let owner = match schedule.owner {
+            Owner::Coordinator => None,
+            Owner::Node(node, _) => Some(self.node_name(node)),
+        };
+        Some(view::Wait {
+            run: None,
+            task: None,
+            node: owner,
+            what,
+            since,
+            command: Some(command),
+        })
     }
 }

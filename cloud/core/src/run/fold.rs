@@ -173,9 +173,15 @@ impl Run {
             }
             Body::PausedHere { on, by, .. } => {
                 match on {
-                    true => self.head.paused_at.insert(log.node, by.clone()),
-                    false => self.head.paused_at.remove(&log.node),
-                };
+                    true => {
+                        self.head.paused_at.insert(log.node, by.clone());
+                        self.head.paused_since.entry(log.node).or_insert(wall);
+                    }
+                    false => {
+                        self.head.paused_at.remove(&log.node);
+                        self.head.paused_since.remove(&log.node);
+                    }
+                }
                 Ok(())
             }
             Body::Reset { slices, .. } => self.reset(at, log, slices, wall, turned, fx),

@@ -82,6 +82,7 @@ impl Run {
             _ => Policy::AsSpec(why),
         };
         self.head.paused_at.remove(&node);
+        self.head.paused_since.remove(&node);
         for number in self.live_slices(|s| s.node == node && s.incarnation == incarnation) {
             let open = self.open_tasks(number);
             self.record_move(at, number, &open, why, Span(0));

@@ -179,11 +179,19 @@ fn a_cordoned_node_keeps_its_work_and_is_given_none() {
     let named = env.submit(vec![on("gw-1", task("a", &[]))]);
     let text = why(&mut env, named, "a").1;
     assert!(text.contains("gw-1 is cordoned by ann"), "{text}");
+    let given_none = |env: &mut Env| {
+        let waits = env.waits();
+        waits
+            .iter()
+            .any(|w| w == "cordoned by ann: it is given no work")
+    };
+    assert!(given_none(&mut env), "a person must end it");
     let assign = env.agent("gw-1").assigns()[0].clone();
     env.tell("gw-1", all_done(&assign));
     assert_eq!(env.run(before).state, "succeeded");
     change(&mut env, "gw-1", NodeChange::Uncordon);
     assert_eq!(places(&mut env, named), [some("gw-1")]);
+    assert!(!given_none(&mut env));
 }
 
 #[test]
