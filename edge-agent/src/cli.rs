@@ -29,7 +29,7 @@ Examples:
   driftless-agent submit flow.yaml    run a workflow here, without any coordinator
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing of that name, 4 the agent does not answer, 5 refused,
-            6 mistakes in the configuration";
+            6 mistakes in the specification or the configuration";
 
 const ANSWER_EXAMPLES: &str = "\
 Examples:

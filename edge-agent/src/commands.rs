@@ -18,10 +18,12 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-const FAILED: u8 = 1;
+/// Exit codes, as documented in `docs/cli.md`.
+pub(crate) const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
+pub(crate) const NOT_FOUND: u8 = 3;
 const UNREACHABLE: u8 = 4;
-const REFUSED: u8 = 5;
+pub(crate) const REFUSED: u8 = 5;
 const MISTAKES: u8 = 6;
 
 /// Why a command came to nothing: its exit code and what to tell.
@@ -51,7 +53,7 @@ pub(crate) fn finish(result: Result<(), Failure>) -> ExitCode {
 
 pub(crate) fn unexpected(answer: &Answer) -> Failure {
     match answer {
-        Answer::Refused { why } if why.starts_with("no ") => Failure(3, why.clone()),
+        Answer::Refused { why } if why.starts_with("no ") => Failure(NOT_FOUND, why.clone()),
         Answer::Refused { why } => Failure(REFUSED, why.clone()),
         other => Failure(
             FAILED,
@@ -347,6 +349,15 @@ fn read_spec(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A file that a command names cannot be read.
+fn unreadable(name: &str, error: &io::Error) -> Failure {
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => NOT_FOUND,
+        _ => FAILED,
+    };
+    Failure(code, format!("{name}: {error}"))
+}
+
 /// Brings a file into the agent's file store; it never lies in memory as a whole.
 fn send_file(client: &mut Client, path: &str) -> Result<(Hash, u64), Failure> {
     let open = || {
@@ -357,8 +368,7 @@ fn send_file(client: &mut Client, path: &str) -> Result<(Hash, u64), Failure> {
             false => Err(io::Error::other("it is not a regular file")),
         }
     };
-    let failed = |error| Failure(FAILED, format!("{path}: {error}"));
-    let (mut file, size) = open().map_err(failed)?;
+    let (mut file, size) = open().map_err(|error| unreadable(path, &error))?;
     match client.ask_with(&Request::Put { size }, &mut file, size)? {
         Answer::Stored { hash, size } => Ok((hash, size)),
         other => Err(unexpected(&other)),
@@ -385,16 +395,15 @@ pub(crate) fn compile(
 ) -> Result<Workflow, Failure> {
     let params = pairs(params)?;
     let name = file.display().to_string();
-    let bytes = read_spec(file).map_err(|error| Failure(FAILED, format!("{name}: {error}")))?;
-    let text = shared::spec::utf8(&name, &bytes)
-        .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))?;
+    let bytes = read_spec(file).map_err(|error| unreadable(&name, &error))?;
+    let wrong = |mistakes: Mistakes| Failure(MISTAKES, mistakes.to_string());
+    let text = shared::spec::utf8(&name, &bytes).map_err(wrong)?;
     let mut sent: BTreeMap<String, (Hash, u64)> = BTreeMap::new();
     for item in files {
         let (name, path) = pair(item)?;
         sent.insert(name, send_file(client, &path)?);
     }
-    shared::spec::submission(&name, text, &params, &sent, submitted_at)
-        .map_err(|mistakes| Failure(FAILED, mistakes.to_string()))
+    shared::spec::submission(&name, text, &params, &sent, submitted_at).map_err(wrong)
 }
 
 /// `submit`.

@@ -3,7 +3,7 @@
 
 use crate::begin::store_identity;
 use crate::cli::Common;
-use crate::commands::{Failure, finish, unexpected};
+use crate::commands::{FAILED, Failure, NOT_FOUND, REFUSED, finish, unexpected};
 use crate::control::{Answer, AskError, Client, Request};
 use crate::data::{DataDir, DataError};
 use crate::reading;
@@ -50,7 +50,12 @@ pub(crate) fn run(common: &Common, export: bool) -> ExitCode {
 }
 
 fn fails(error: JournalError) -> Failure {
-    Failure(1, error.to_string())
+    let code = match error {
+        JournalError::Data(DataError::Empty(_)) => NOT_FOUND,
+        JournalError::Data(DataError::InUse(_)) => REFUSED,
+        _ => FAILED,
+    };
+    Failure(code, error.to_string())
 }
 
 /// The running agent reads it.
@@ -60,7 +65,7 @@ fn ask(mut client: Client, verify: bool, show: &mut Show<'_>) -> Result<(), Fail
         match client.next_answer()? {
             Answer::Item { value } => show(value)?,
             Answer::Done => return Ok(()),
-            Answer::Refused { why } => return Err(Failure(1, why)),
+            Answer::Refused { why } => return Err(Failure(FAILED, why)),
             other => return Err(unexpected(&other)),
         }
     }
@@ -83,8 +88,15 @@ pub(crate) fn heads(dir: &Path) -> Result<[Value; 2], String> {
 
 /// No agent runs: the store is opened here.
 fn stopped(dir: &Path, verify: bool, show: &mut Show<'_>) -> Result<(), JournalError> {
+    let empty = || DataError::Empty(dir.display().to_string());
+    // opening makes what is not there
+    if !["identity.json", "store.redb"]
+        .iter()
+        .any(|name| dir.join(name).exists())
+    {
+        return Err(empty().into());
+    }
     let data = DataDir::open(dir)?;
-    let empty = || DataError::Empty(data.path().display().to_string());
     let identity = store_identity(&data.identity()?.ok_or_else(empty)?);
     let mut store = edge_store::open_file(&data.store(), identity)?;
     let mut pages =

@@ -4,7 +4,7 @@
 use crate::begin::store_identity;
 use crate::check::print;
 use crate::cli::Common;
-use crate::commands::{Failure, finish};
+use crate::commands::{FAILED, Failure, NOT_FOUND, REFUSED, finish};
 use crate::data::{self, DataDir, DataError, Identity};
 use crate::journal;
 use crate::reading;
@@ -21,10 +21,6 @@ use shared::workflow::Resources;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use tablefile::{CompactError, Progress, quietly};
-
-const FAILED: u8 = 1;
-const NOT_FOUND: u8 = 3;
-const REFUSED: u8 = 5;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,6 +3,7 @@
 use crate::check;
 use crate::cli::Given;
 use crate::clock;
+use crate::commands::{FAILED, REFUSED};
 use crate::config::Settings;
 use crate::control::{Answer, Client, Request};
 use crate::data::identity_at;
@@ -17,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const UNIT: &str = "driftless-agent";
-const REFUSED: u8 = 5;
 
 /// Where to write it, and what else to take.
 #[derive(Debug, Clone, Args)]
@@ -57,7 +57,7 @@ pub(crate) fn main(given: &Given, args: &SupportArgs) -> ExitCode {
                 io::stderr(),
                 "error: {path} cannot be written: {error}{mend}"
             );
-            ExitCode::from(if exists { REFUSED } else { 1 })
+            ExitCode::from(if exists { REFUSED } else { FAILED })
         }
     }
 }

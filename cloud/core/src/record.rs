@@ -73,7 +73,19 @@ pub struct Audited {
     pub refused: Option<String>,
 }
 
+/// What the audit record says of a request that was sent before.
+const REPEATED: &str = "sent again: nothing more was done";
+
 impl Audited {
+    /// Of a request that was sent before and did nothing this time.
+    pub(crate) fn repeated(mut self) -> Self {
+        self.detail = match self.detail.as_str() {
+            "" => REPEATED.to_owned(),
+            detail => format!("{detail}; {REPEATED}"),
+        };
+        self
+    }
+
     /// The same with its texts bounded.
     pub(crate) fn bounded(mut self) -> Self {
         let refused = self.refused.iter_mut();

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   driftless demo                                   see the main job done, on this machine alone
-  driftless serve --data /var/lib/driftless        run a coordinator
+  driftless serve --data /var/lib/driftless/coordinator   run a coordinator
   driftless token create --name gw-7               let one gateway join
   driftless submit flow.yaml --param month=7 --wait
   driftless run list

@@ -7,7 +7,10 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const AGENT: &str = "driftless-agent";
 
@@ -98,6 +101,31 @@ fn every_help_is_as_it_was_published() {
 }
 
 #[test]
+fn the_page_of_commands_names_every_flag() {
+    let page = include_str!("../../../docs/cli.md");
+    let mut words = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
+    let known: BTreeSet<&str> = words.by_ref().collect();
+    for name in ["driftless", AGENT] {
+        for (path, text) in all_helps(name) {
+            let flags =
+                text.lines().filter_map(|line| {
+                    let line = line.trim_start();
+                    let line = line.split_once(", ").map_or(line, |(short, long)| {
+                        if short.len() == 2 { long } else { line }
+                    });
+                    let flag = line
+                        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+                        .next()?;
+                    flag.starts_with("--").then_some(flag)
+                });
+            for flag in flags.filter(|flag| !["--help", "--version"].contains(flag)) {
+                assert!(known.contains(flag), "{name} {}: {flag}", path.join(" "));
+            }
+        }
+    }
+}
+
+#[test]
 fn completions_and_manual_pages_know_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         for (name, flag) in [("driftless", None), (AGENT, Some("--agent"))] {
@@ -150,7 +178,7 @@ fn furnished() -> (Fleet, [String; 2]) {
 const ONE: &str = "\
 name: one
 tasks:
-  a: {command: [sh, -c, 'echo hello > a.txt'], outputs: [a.txt]}
+  a: {command: [sh, -c, 'echo hello | tee a.txt'], outputs: [a.txt]}
 ";
 const ASKING: &str = "\
 name: asking
@@ -206,6 +234,12 @@ const MISTAKES: &[&str] = &[
     "driftless-agent run --data @D/fresh --name a --metrics everywhere",
     "driftless-agent explain ffff a --data @A",
     "driftless-agent cancel ffff --data @A",
+    "driftless-agent submit @D/none.yaml --data @A",
+    "driftless-agent submit @D/bad.yaml --data @A",
+    "driftless-agent journal verify --data @D/none",
+    "driftless-agent store check --data @D/none",
+    "driftless journal verify --data @D/none",
+    "driftless store check --data @D/none",
 ];
 
 #[test]
@@ -243,6 +277,8 @@ fn mistakes_are_answered_as_they_were_published() {
         let errors = without_numbers(&errors, "events that are kept are ");
         let _ = writeln!(text, "$ {line}\n{errors}exit code {code}\n");
     }
+    let made = fleet.base().join("none");
+    assert!(!made.exists(), "looking at what is not there made it");
     let files = [("errors.txt".to_owned(), text)].into();
     compare("errors", &files, |a, b| a == b);
 }
@@ -333,10 +369,49 @@ const SHAPES: &[&str] = &[
     "driftless-agent schedule pause nightly",
     "driftless-agent schedule trigger nightly",
     "driftless-agent submit @D/flow-0.yaml",
+    "driftless plan @D/flow-0.yaml",
+    "driftless run watch @R",
+    "driftless run logs @R",
+    "driftless task logs @R a",
+    "driftless telemetry gaps gw-0",
+    "driftless schedule create @D/flow-2.yaml --replace",
+    "driftless schedule backfill nightly --from 2026-01-01 --to 2026-01-02",
+    "driftless journal verify",
+    "driftless journal export",
+    "driftless support-bundle @D/coordinator.bundle",
+    "driftless-agent logs @R a",
+    "driftless-agent answer @1 ask yes",
+    "driftless-agent pause @2",
+    "driftless-agent resume @2",
+    "driftless-agent cancel @2",
+    "driftless-agent retry @F a",
+    "driftless run cancel @3",
+    "driftless-agent schedule create @D/daily.yaml",
+    "driftless-agent schedule backfill daily --from 2026-01-01 --to 2026-01-02",
+    "driftless-agent schedule resume daily",
+    "driftless-agent schedule delete daily",
+    "driftless-agent journal verify",
+    "driftless-agent journal export",
+    "driftless-agent sync status",
+    "driftless-agent sync pause",
+    "driftless-agent sync resume",
+    "driftless-agent support-bundle @D/agent.bundle",
+    "driftless schedule delete nightly",
+    "driftless run forget @R",
+];
+
+/// Commands that print no JSON, and why.
+const NO_JSON: [(&str, &str); 3] = [
+    ("driftless completion", "a script for a shell"),
+    ("driftless task output", "the content of a file"),
+    ("driftless-agent run", "it prints nothing but its log"),
 ];
 
 /// Fields whose keys are data, not names.
 const MAPS: &[&str] = &["values", "labels", "tasks", "scheduler", "custom", "inputs"];
+
+/// Fields of which only their kind is published: entries of the logs, which are as many kinds.
+const OPAQUE: &[&str] = &["entry"];
 
 /// All paths of a value with their types.
 fn shape(at: &str, value: &Value, found: &mut BTreeMap<String, BTreeSet<&'static str>>) {
@@ -350,6 +425,7 @@ fn shape(at: &str, value: &Value, found: &mut BTreeMap<String, BTreeSet<&'static
     };
     found.entry(at.to_owned()).or_default().insert(kind);
     match value {
+        _ if OPAQUE.iter().any(|name| at.ends_with(name)) => {}
         Value::Array(items) => items
             .iter()
             .for_each(|item| shape(&format!("{at}[]"), item, found)),
@@ -421,64 +497,215 @@ fn a_shape_is_the_same_as_far_as_it_is_known() {
     assert!(!is_same_shape(full, &format!("{full}\n.d number")));
 }
 
-#[test]
-fn what_json_prints_has_the_shape_that_was_published() {
-    let (fleet, [run, asking]) = furnished();
-    let token = fleet.json(&["token", "list"])[0]["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let mut files = BTreeMap::new();
-    let (all, mut left) = (leaves(), leaves());
-    for line in SHAPES {
-        let mut words = line.split(' ').map(|word| {
-            let word = word
-                .replace("@R", &run)
-                .replace("@T", &token)
-                .replace("@Q", &asking);
-            word.replace("@D", &fleet.base().display().to_string())
+/// What was seen of the commands' JSON.
+struct Seen {
+    /// Golden files by their names.
+    files: BTreeMap<String, String>,
+    /// All commands, and those of which nothing was seen.
+    all: BTreeSet<String>,
+    left: BTreeSet<String>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        let all = leaves();
+        Self {
+            files: BTreeMap::new(),
+            left: all.clone(),
+            all,
+        }
+    }
+
+    /// Runs a command of a fleet, in which `@D` and other marks stand for what is there.
+    fn run(&mut self, fleet: &Fleet, marks: &[(&str, &str)], line: &str) {
+        let base = fleet.base().display().to_string();
+        let marks = [marks, &[("@D", base.as_str())]].concat();
+        let words = line.split(' ').map(|word| {
+            let put = |word: String, (mark, is): &(&str, &str)| word.replace(mark, is);
+            marks.iter().fold(word.to_owned(), put)
         });
-        let (name, args) = (words.next().unwrap(), words.collect::<Vec<_>>());
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let done = if name == AGENT {
-            fleet.agent_cli(0, &args)
-        } else {
-            fleet.cli(&args)
+        let words: Vec<String> = words.collect();
+        let args: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+        let done = match words[0].as_str() {
+            AGENT => fleet.agent_cli(0, &args),
+            _ => fleet.cli(&args),
         };
+        let ends_well =
+            done.status.success() || line.ends_with(" doctor") || line.ends_with(" check");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(ends_well, "{line}: {said}");
         let text = String::from_utf8(done.stdout).expect("JSON is text");
+        self.put(line, text.lines());
+    }
+
+    /// Takes the shape of the lines that a command printed.
+    fn put<'a>(&mut self, line: &str, printed: impl Iterator<Item = &'a str>) {
         let mut found = BTreeMap::new();
-        for one in text.lines() {
+        for one in printed {
             let value: Value =
                 serde_json::from_str(one).unwrap_or_else(|_| panic!("{line}: {one}"));
             shape("", &value, &mut found);
         }
-        let ends_well =
-            done.status.success() || line.ends_with(" doctor") || line.ends_with(" check");
-        assert!(
-            ends_well,
-            "{line}: {}",
-            String::from_utf8_lossy(&done.stderr)
-        );
+        assert!(!found.is_empty(), "{line} printed nothing");
         let mut file = format!("$ {line} --json\n");
         for (path, kinds) in found {
+            let path = if path.is_empty() { "." } else { &path };
             let kinds: Vec<_> = kinds.into_iter().collect();
-            let _ = writeln!(
-                file,
-                "{} {}",
-                if path.is_empty() { "." } else { &path },
-                kinds.join(" or ")
-            );
+            let _ = writeln!(file, "{path} {}", kinds.join(" or "));
         }
-        let mut named = all
-            .iter()
-            .filter(|leaf| format!("{line} ").starts_with(&format!("{leaf} ")));
-        let leaf = named
-            .next()
-            .unwrap_or_else(|| panic!("{line} is no command"));
-        files.insert(format!("{}.txt", leaf.replace(' ', "-")), file);
-        left.remove(leaf);
+        let is = |leaf: &&String| format!("{line} ").starts_with(&format!("{leaf} "));
+        let leaf = self.all.iter().find(is);
+        let leaf = leaf.unwrap_or_else(|| panic!("{line} is no command"));
+        self.files
+            .insert(format!("{}.txt", leaf.replace(' ', "-")), file);
+        self.left.remove(leaf);
     }
-    let left: String = left.into_iter().map(|leaf| format!("{leaf}\n")).collect();
-    files.insert("0-not-tried.txt".to_owned(), left);
-    compare("json", &files, is_same_shape);
+}
+
+const DAILY: &str = "\
+name: daily
+schedule: {every: 1d}
+tasks:
+  a: {command: ['true']}
+";
+const FAILING: &str = "\
+name: failing
+defaults: {retry: {max_attempts: 1}}
+tasks:
+  a: {command: ['false']}
+";
+
+/// Commands of a fleet that is well.
+fn see_a_fleet(seen: &mut Seen) {
+    let (mut fleet, [run, asking]) = furnished();
+    // what was not measured meanwhile is a gap
+    fleet.stop_agent(0);
+    fleet.start_agent(0);
+    fleet.wait_online(0);
+    fleet.wait("a gap", || fleet.json(&["telemetry", "gaps", "gw-0"]).pop());
+    let further = [ASKING, ASKING, ASKING].map(|spec| fleet.submit(spec));
+    for one in &further {
+        let _ = fleet.wait_task(one, "ask", "blocked");
+    }
+    let failed = fleet.submit(FAILING);
+    let _ = fleet.wait_run(&failed, "failed");
+    fs::write(fleet.base().join("daily.yaml"), DAILY).expect("a file");
+    let token = fleet.json(&["token", "list"])[0]["id"].clone();
+    let marks = [
+        ("@R", run.as_str()),
+        ("@Q", asking.as_str()),
+        ("@T", token.as_str().expect("an id")),
+        ("@1", further[0].as_str()),
+        ("@2", further[1].as_str()),
+        ("@3", further[2].as_str()),
+        ("@F", failed.as_str()),
+    ];
+    for line in SHAPES {
+        seen.run(&fleet, &marks, line);
+    }
+}
+
+/// Runs on one of two gateways until there is the mark `go`, and elsewhere when that one is silent.
+const MOVES: &str = "\
+name: moves
+tasks:
+  a:
+    disconnect: {lost_after: 1s, replace: true}
+    side_effects: idempotent
+    shell: while [ ! -e @M/go ]; do sleep 0.05; done
+";
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(done.is_ok_and(|status| status.success()));
+}
+
+/// Commands for what goes wrong, and for what stands still.
+fn see_a_fleet_in_trouble(seen: &mut Seen) {
+    let mut fleet = Fleet::start(&[&[], &[]]);
+    let run = fleet.submit(MOVES);
+    let _ = fleet.wait_task(&run, "a", "running");
+    let first = usize::from(fleet.task(&run, "a")["node"] == "gw-1");
+    fleet.cut(first);
+    fleet.wait("the task to move", || {
+        (fleet.task(&run, "a")["node"] == format!("gw-{}", 1 - first)).then_some(())
+    });
+    fleet.put_mark("go", "");
+    let _ = fleet.wait_run(&run, "succeeded");
+    fleet.join(first);
+    fleet.wait("the conflict", || fleet.json(&["conflicts", "list"]).pop());
+    seen.run(&fleet, &[], "driftless conflicts list");
+    let path = fleet.base().join("two.backup").display().to_string();
+    let _ = fleet.json(&["backup", "create", &path]);
+
+    fleet.stop_agent(0);
+    fleet.stop_agent(1);
+    fleet.stop_coordinator();
+    for line in [
+        "driftless store check",
+        "driftless store compact",
+        "driftless-agent store check",
+        "driftless-agent store compact",
+    ] {
+        seen.run(&fleet, &[], line);
+    }
+    let copied = fleet.base().join("copied");
+    copy(fleet.agent_data(0), &copied);
+    fs::rename(fleet.data(), fleet.base().join("lost")).expect("a directory");
+    seen.run(&fleet, &[], "driftless backup restore @D/two.backup");
+    fleet.start_coordinator();
+    // the restored coordinator waits for both
+    seen.run(&fleet, &[], "driftless node gone gw-1");
+    seen.run(&fleet, &[], "driftless node forget gw-1");
+    fleet.start_agent(0);
+    fleet.wait_online(0);
+    let twin = fleet.clone_agent("twin", &copied);
+    fleet.wait("the quarantine", || {
+        let waits = fleet.json(&["waits", "list"]).into_iter();
+        let is = |w: &Value| w["command"].to_string().contains("node release");
+        waits.filter(is).last()
+    });
+    drop(twin);
+    seen.run(&fleet, &[], "driftless node release gw-0");
+}
+
+/// A coordinator that runs in the foreground says where it is.
+fn see_serve(seen: &mut Seen) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = program("driftless");
+    let nowhere = "127.0.0.1:0";
+    command.args(["serve", "--json", "--listen", nowhere, "--api", nowhere]);
+    let mut child = command.arg("--data").arg(dir.path().join("c")).spawn();
+    let child = child.as_mut().expect("a built program can be started");
+    let mut line = String::new();
+    let out = child.stdout.take().expect("it is piped");
+    let read = BufReader::new(out).read_line(&mut line);
+    child.kill().expect("a child can be killed");
+    child.wait().expect("a child ends");
+    assert!(read.is_ok_and(|bytes| bytes > 0));
+    seen.put("driftless serve", line.lines());
+}
+
+#[test]
+fn what_json_prints_has_the_shape_that_was_published() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("its mode");
+    let mut demo = program("driftless");
+    demo.args(["demo", "--json"]).env("TMPDIR", dir.path());
+    let demo = demo.spawn().expect("a built program can be started");
+    let mut seen = Seen::new();
+    see_a_fleet(&mut seen);
+    see_a_fleet_in_trouble(&mut seen);
+    see_serve(&mut seen);
+    let demo = demo.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&demo.stdout);
+    seen.put("driftless demo", told.lines().last().into_iter());
+    for (command, _) in NO_JSON {
+        assert!(seen.left.remove(command), "{command} printed some");
+    }
+    assert!(seen.left.is_empty(), "not tried: {:?}", seen.left);
+    let none = NO_JSON.map(|(command, why)| format!("{command}: {why}\n"));
+    let none = format!("These print no JSON:\n{}", none.concat());
+    seen.files.insert("0-not-tried.txt".to_owned(), none);
+    compare("json", &seen.files, is_same_shape);
 }

@@ -138,6 +138,12 @@ fn what_nodes_and_schedules_wait_for_is_listed_with_its_age_and_what_ends_it() {
         fleet.agent_json(0, &["waits"]).is_empty(),
         "that ends by itself"
     );
+    assert!(fleet.agent_cli(0, &["sync", "resume"]).status.success());
+    fleet.wait_online(0);
+    fleet.wait("the end of that pause", || {
+        let node = fleet.json(&["node", "get", "gw-0"]).remove(0);
+        node["sync_paused"].is_null().then_some(())
+    });
     assert!(fleet.agent_cli(0, &["sync", "pause"]).status.success());
     let _ = listed_there(&fleet, "lets nothing be sent", begun);
     let silent = listed(&fleet, "lets it send nothing", begun);

@@ -218,15 +218,25 @@ impl<S: Store> Engine<S> {
         })
     }
 
-    /// Records what an operator asked for with what became of it.
-    pub(super) fn audit(&mut self, draft: Option<Audited>, answer: &Result<Reply, Refused>) {
+    /// Records what an operator asked for with what became of it. A request that is `repeated` was
+    /// answered by what it did the first time.
+    pub(super) fn audit(
+        &mut self,
+        draft: Option<Audited>,
+        answer: &Result<Reply, Refused>,
+        repeated: bool,
+    ) {
         let Some(mut entry) = draft else { return };
+        if repeated {
+            entry = entry.repeated();
+        }
         if let Ok(Reply::Submitted(run)) = answer {
             entry.about = run.to_string();
         }
         entry.refused = answer.as_ref().err().map(ToString::to_string);
+        let done = entry.refused.is_none() && !repeated;
         let entry = entry.bounded();
-        if entry.refused.is_none() {
+        if done {
             self.tell(What::Action(entry.clone()));
         }
         self.record.audited.push(entry);

@@ -57,6 +57,7 @@ impl<S: Store> Engine<S> {
             by.clone_from(token);
         }
         let draft = self.draft(&caller, &request);
+        let mut repeated = false;
         let (event, answer) = match request {
             Request::Submit {
                 run,
@@ -68,7 +69,14 @@ impl<S: Store> Engine<S> {
                     Some(key) => event_id("submit", key.as_bytes()),
                     None => event_id("run", &run.0),
                 };
-                (Some(event), self.submit(run, &workflow, by, event)?)
+                let answer = match self.submitted_before(&event)? {
+                    Some(first) => {
+                        repeated = true;
+                        Ok(Reply::Submitted(first))
+                    }
+                    None => self.submit(run, &workflow, by, event)?,
+                };
+                (Some(event), answer)
             }
             Request::Enrol {
                 token,
@@ -98,7 +106,7 @@ impl<S: Store> Engine<S> {
                 (Some(event), answer)
             }
         };
-        self.audit(draft, &answer);
+        self.audit(draft, &answer, repeated);
         let reply = answer.unwrap_or_else(Reply::Refused);
         self.answers.push(Answer { id, event, reply });
         Ok(())
@@ -119,6 +127,23 @@ impl<S: Store> Engine<S> {
         self.asked.push(event);
     }
 
+    /// The run that answered this submission when it was sent before.
+    fn submitted_before(&mut self, event: &EventId) -> Result<Option<RunId>, StoreError> {
+        let pending = self
+            .effects
+            .iter()
+            .find(|(_, fx)| fx.events.contains(event))
+            .map(|(id, _)| *id);
+        let known = match pending {
+            Some(known) => Some(known),
+            None => self.store.event(event)?.map(|(known, _)| known),
+        };
+        Ok(match known {
+            Some(AggregateId::Run(first)) => Some(first),
+            _ => None,
+        })
+    }
+
     fn submit(
         &mut self,
         id: RunId,
@@ -127,18 +152,6 @@ impl<S: Store> Engine<S> {
         event: EventId,
     ) -> Result<Answered, StoreError> {
         let aggregate = AggregateId::Run(id);
-        let pending = self
-            .effects
-            .iter()
-            .find(|(_, fx)| fx.events.contains(&event))
-            .map(|(id, _)| *id);
-        let known = match pending {
-            Some(known) => Some(known),
-            None => self.store.event(&event)?.map(|(known, _)| known),
-        };
-        if let Some(AggregateId::Run(first)) = known {
-            return Ok(Ok(Reply::Submitted(first)));
-        }
         if self.runs.contains_key(&id) {
             return Ok(Err(Refused::State(format!("run {id} exists already"))));
         }
@@ -213,8 +226,8 @@ impl<S: Store> Engine<S> {
                 let done = self.release_quarantine(node, &by);
                 (AggregateId::Node(node), done)
             }
-            Request::Drain { node, on, by: _ } => {
-                (AggregateId::Node(node), self.drain_node(node, on))
+            Request::Drain { node, on, by } => {
+                (AggregateId::Node(node), self.drain_node(node, on, &by))
             }
             Request::ChangeNode { node, change, by } => {
                 let done = self.change_node(node, change, &by);

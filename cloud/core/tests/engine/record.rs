@@ -1,10 +1,11 @@
 //! Events and the audit record: with the commit of what they tell, without gap, through failures.
 
-use crate::common::{Env, all_done, task};
+use crate::common::{Env, all_done, task, workflow};
 use cloud_core::access::{Caller, Role};
 use cloud_core::event::{Refused, Reply, Request};
 use cloud_core::memory::Fail;
 use cloud_core::view::{Audited, Event};
+use shared::ids::RunId;
 use shared::time::{Span, Unix};
 
 fn events(env: &mut Env, after: Option<u64>) -> Vec<Event> {
@@ -75,6 +76,32 @@ fn a_run_is_told_from_its_submission_to_its_end() {
         .find(|e| e.what.as_deref() == Some("submit"))
         .unwrap();
     assert_eq!(action.about, Some(run.to_string()));
+}
+
+#[test]
+fn a_submission_that_is_sent_again_is_not_told_as_a_second_one() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let workflow = shared::codec::pack(&workflow(vec![task("a", &[])])).0;
+    let runs = [RunId([5; 16]), RunId([6; 16])];
+    for run in runs {
+        let reply = env.ask(Request::Submit {
+            run,
+            workflow: workflow.clone(),
+            by: "ann".to_owned(),
+            idempotency_key: Some("monthly".to_owned()),
+        });
+        assert_eq!(reply, Reply::Submitted(runs[0]));
+    }
+    let mut entries = audit(&mut env);
+    entries.retain(|e| e.what == "submit");
+    let details: Vec<&str> = entries.iter().map(|e| e.detail.as_str()).collect();
+    let again = "monthly; sent again: nothing more was done";
+    assert_eq!(details, ["monthly", again], "{entries:?}");
+    assert!(entries.iter().all(|e| e.about == runs[0].to_string()));
+    let told = events(&mut env, None);
+    let actions = told.iter().filter(|e| e.what.as_deref() == Some("submit"));
+    assert_eq!(actions.count(), 1);
 }
 
 #[test]

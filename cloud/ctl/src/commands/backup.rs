@@ -10,7 +10,7 @@ use clap::Subcommand;
 use cloud::api::types::{BACKUP_ID, Backup, Placed};
 use cloud::backup::{self, BackupError, Found, Placing, Progress, Summary};
 use serde_json::json;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(crate) enum Command {
 Examples:
   driftless backup create /backup/monday.backup
   driftless backup create monday.backup --api coordinator:4480
-  driftless backup create monday.backup --data /var/lib/driftless    also when it is stopped
+  driftless backup create monday.backup --data /var/lib/driftless/coordinator    also when it is stopped
 
 It holds the state, the files that the state names, and the authority's keys: guard it like them. It is
 consistent, is written beside PATH, read once whole, synced and then named PATH. Once a running
@@ -44,7 +44,7 @@ The store is made in a temporary directory (TMPDIR), which needs room for it.")]
     /// Make a data directory from a backup.
     #[command(after_help = "\
 Examples:
-  driftless backup restore /backup/monday.backup --data /var/lib/driftless
+  driftless backup restore /backup/monday.backup --data /var/lib/driftless/coordinator
   driftless backup restore monday.backup --data new --accept gw-7     gw-7 will not come back
 
 The directory must be new or empty. The next `serve` on it begins a new generation: open tokens are void,
@@ -95,6 +95,7 @@ pub(super) fn run(command: &Command, global: &Global, out: &mut Output) -> Resul
 fn failure(path: &Path, error: &BackupError) -> Failure {
     let code = match error {
         BackupError::NoNode(_) => Code::NotFound,
+        BackupError::Io(_, error) if error.kind() == ErrorKind::NotFound => Code::NotFound,
         BackupError::NotEmpty { .. } | BackupError::OtherAuthority { .. } => Code::Refused,
         BackupError::Io(..) | BackupError::Store(_) | BackupError::Stopping => Code::Failed,
         _ => Code::Refused,

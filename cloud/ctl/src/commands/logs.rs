@@ -202,11 +202,21 @@ struct Silence {
 impl Silence {
     fn begins(&mut self, out: &Output, failure: &Failure, from: u64) {
         if !std::mem::replace(&mut self.told, true) {
-            let age = self.heard.map_or_else(
-                || "nothing was read yet".to_owned(),
-                |at| format!("what is shown, {from} bytes, was read {}", ago(at, now())),
-            );
+            let age = match (self.heard, from) {
+                (None, _) => "nothing was read yet".to_owned(),
+                (Some(at), 0) => format!("what is shown was read {}", ago(at, now())),
+                (Some(at), _) => {
+                    format!("what is shown, {from} bytes, was read {}", ago(at, now()))
+                }
+            };
             out.say(&format!("{}; {age}; waiting for it", failure.what));
+        }
+    }
+
+    /// Something was read: `from` bytes then, and `to` now.
+    fn read(&mut self, from: u64, to: u64) {
+        if to > from {
+            self.heard = Some(now());
         }
     }
 
@@ -244,6 +254,7 @@ pub(super) fn task(
     }
     let mut silence = Silence::default();
     loop {
+        let before = tail.next;
         // what stands before the log is read: whatever was written until then is in it
         let found = client.get::<Task>(&path(name)).and_then(|task| {
             let mut show = |tail: &Tail, at: u64, line: &[u8]| write(out, tail, false, at, line);
@@ -258,6 +269,7 @@ pub(super) fn task(
                 read => read.map(|_| (task, None)),
             }
         });
+        silence.read(before, tail.next);
         let (task, silent) = match found {
             Ok(found) => found,
             Err(failure) if failure.code == Code::Unreachable => {
@@ -312,6 +324,7 @@ fn ended(tail: &Tail, task: &Task) -> bool {
 /// What `run logs` has read.
 #[derive(Default)]
 struct Reading {
+    follow: bool,
     tails: BTreeMap<(String, Which, &'static str), Tail>,
     silences: BTreeMap<String, Silence>,
 }
@@ -323,7 +336,10 @@ pub(super) fn run(
     follow: bool,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let mut reading = Reading::default();
+    let mut reading = Reading {
+        follow,
+        ..Reading::default()
+    };
     loop {
         let place = format!("/runs/{}", escape(run));
         let pass = client.get::<Run>(&place).and_then(|seen| {
@@ -375,9 +391,14 @@ impl Reading {
                 }
                 let mut show = |tail: &Tail, at: u64, line: &[u8]| write(out, tail, true, at, line);
                 let silence = self.silences.entry(node.clone()).or_default();
-                match tail.drain(client, None, &mut show) {
+                let before = tail.next;
+                let drained = tail.drain(client, None, &mut show);
+                silence.read(before, tail.next);
+                match drained {
                     Err(failure) if failure.code == Code::Unreachable => {
-                        silence.begins(out, &failure, tail.next);
+                        if self.follow {
+                            silence.begins(out, &failure, tail.next);
+                        }
                         silent.insert(node.clone());
                         why = Some(failure);
                     }

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 Examples:
   driftless serve
   driftless serve --config /etc/driftless/coordinator.toml
-  driftless serve --data /var/lib/driftless --listen 0.0.0.0:4433 --api 127.0.0.1:4480
+  driftless serve --data /var/lib/driftless/coordinator --listen 0.0.0.0:4433 --api 127.0.0.1:4480
 
 The data directory holds the state, the keys and the files; it is made if it does not exist, and only
 one coordinator uses it at a time. Without --data: DRIFTLESS_DATA, else what the configuration says, else
