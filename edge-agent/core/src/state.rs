@@ -248,14 +248,7 @@ impl State {
                 slice, workflow, ..
             } => self.submitted(*slice, workflow, touch),
             Body::CancelledHere { run, by, .. } => self.cancel(*run, by, touch),
-            Body::PausedHere { run, on, .. } => {
-                if let Some(held) = self.runs.get_mut(run) {
-                    held.paused_here = *on;
-                    let since = &mut held.paused_since[0];
-                    *since = on.then(|| since.unwrap_or(fact.at.wall));
-                    self.pause_changed(*run, touch);
-                }
-            }
+            Body::PausedHere { run, on, .. } => self.pause_here(*run, *on, fact.at.wall, touch),
             Body::Answered {
                 slice,
                 task,
@@ -605,6 +598,15 @@ impl State {
             slice.cancel_ask = true;
             touch.rows.insert(Row::Slice(*at));
             touch.slices.insert(*at);
+        }
+    }
+
+    fn pause_here(&mut self, run: RunId, on: bool, at: Unix, touch: &mut Touch) {
+        if let Some(held) = self.runs.get_mut(&run) {
+            held.paused_here = on;
+            let since = &mut held.paused_since[0];
+            *since = on.then(|| since.unwrap_or(at));
+            self.pause_changed(run, touch);
         }
     }
 

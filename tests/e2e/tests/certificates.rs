@@ -103,6 +103,12 @@ fn a_certificate_beyond_the_grace_period_is_good_for_nothing() {
     );
     logged(&fleet, "coordinator", "the certificate expired at");
     fleet.wait_node(0, "offline");
+    // a person must let it join again
+    let waits = fleet.json(&["waits", "list"]);
+    let wait = waits.iter().find(|wait| wait["node"] == "gw-0");
+    let wait = wait.expect("it is listed");
+    assert_eq!(wait["command"], "driftless token create --replace gw-0");
+    assert_eq!(wait["since"].as_i64(), Some(last + 1000), "{wait}");
 }
 
 #[test]

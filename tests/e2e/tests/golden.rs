@@ -103,8 +103,8 @@ fn every_help_is_as_it_was_published() {
 #[test]
 fn the_page_of_commands_names_every_flag() {
     let page = include_str!("../../../docs/cli.md");
-    let mut words = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
-    let known: BTreeSet<&str> = words.by_ref().collect();
+    let words = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
+    let known: BTreeSet<&str> = words.collect();
     for name in ["driftless", AGENT] {
         for (path, text) in all_helps(name) {
             let flags =
@@ -661,9 +661,9 @@ fn see_a_fleet_in_trouble(seen: &mut Seen) {
     fleet.wait_online(0);
     let twin = fleet.clone_agent("twin", &copied);
     fleet.wait("the quarantine", || {
-        let waits = fleet.json(&["waits", "list"]).into_iter();
+        let waits = fleet.json(&["waits", "list"]);
         let is = |w: &Value| w["command"].to_string().contains("node release");
-        waits.filter(is).last()
+        waits.into_iter().find(is)
     });
     drop(twin);
     seen.run(&fleet, &[], "driftless node release gw-0");
@@ -699,7 +699,7 @@ fn what_json_prints_has_the_shape_that_was_published() {
     see_serve(&mut seen);
     let demo = demo.wait_with_output().expect("it ends");
     let told = String::from_utf8_lossy(&demo.stdout);
-    seen.put("driftless demo", told.lines().last().into_iter());
+    seen.put("driftless demo", told.lines().next_back().into_iter());
     for (command, _) in NO_JSON {
         assert!(seen.left.remove(command), "{command} printed some");
     }

@@ -79,9 +79,11 @@ tasks:
     let plan = || fleet.json(&["plan", &file]).remove(0);
     let said = plan();
     let task = |plan: &serde_json::Value, id: &str| {
-        let tasks = plan["tasks"].as_array().expect("a list").iter();
-        let found = tasks.filter(|task| task["task"] == id).cloned();
-        found.last().expect("listed")
+        let mut tasks = plan["tasks"].as_array().expect("a list").iter();
+        tasks
+            .find(|task| task["task"] == id)
+            .cloned()
+            .expect("listed")
     };
     assert_eq!(task(&said, "long")["takes_ms"], 300_000);
     assert_eq!(task(&said, "long")["takes_by"], "estimate");

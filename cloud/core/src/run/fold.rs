@@ -172,16 +172,7 @@ impl Run {
                 Ok(())
             }
             Body::PausedHere { on, by, .. } => {
-                match on {
-                    true => {
-                        self.head.paused_at.insert(log.node, by.clone());
-                        self.head.paused_since.entry(log.node).or_insert(wall);
-                    }
-                    false => {
-                        self.head.paused_at.remove(&log.node);
-                        self.head.paused_since.remove(&log.node);
-                    }
-                }
+                self.paused_there(log.node, on.then_some(by), wall);
                 Ok(())
             }
             Body::Reset { slices, .. } => self.reset(at, log, slices, wall, turned, fx),
@@ -200,6 +191,18 @@ impl Run {
             | Body::SyncPaused { .. }
             | Body::SyncResumed { .. } => Ok(()),
         }
+    }
+
+    /// A person set a gateway's pause mark, or took it away.
+    fn paused_there(&mut self, node: NodeId, by: Option<&String>, at: Unix) {
+        let head = &mut self.head;
+        let Some(by) = by else {
+            head.paused_at.remove(&node);
+            head.paused_since.remove(&node);
+            return;
+        };
+        head.paused_at.insert(node, by.clone());
+        head.paused_since.entry(node).or_insert(at);
     }
 
     /// Whether facts of `log` about `slice` count.

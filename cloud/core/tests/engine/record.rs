@@ -33,7 +33,7 @@ fn numbered(events: &[Event]) {
     assert_eq!(numbers, expected);
 }
 
-fn pause(env: &mut Env, run: shared::ids::RunId, on: bool) -> Reply {
+fn pause(env: &mut Env, run: RunId, on: bool) -> Reply {
     let by = "ann".to_owned();
     env.ask(Request::Pause { run, on, by })
 }
@@ -168,7 +168,7 @@ fn each_action_is_audited_with_its_result_and_the_proven_name() {
         from: "192.0.2.7:4711".to_owned(),
     };
     assert_eq!(pause(&mut env, run, true), Reply::Done);
-    let unknown = shared::ids::RunId([9; 16]);
+    let unknown = RunId([9; 16]);
     assert!(matches!(pause(&mut env, unknown, true), Reply::Refused(_)));
     let entries = audit(&mut env);
     let [done, refused] = &entries[before..] else {
