@@ -12,12 +12,14 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 usage() {
     cat <<'TEXT'
 Installs Driftless on this machine, upgrades it, or removes it. Run it as root. Doing it again changes
-nothing that is right already; a configuration that is there is never overwritten.
+nothing that is right already, and restarts nothing then; a configuration that is there is never
+overwritten.
 
   install.sh coordinator [options]     the coordinator, on the server
   install.sh agent [options]           the agent, on a gateway
   install.sh remove [coordinator|agent] [--purge]
-                                       programs and units; --purge also data, configuration and users
+                                       programs and units; --purge also data, configuration and users,
+                                       but for backups below the coordinator's directory
 
 Options of both:
   --from DIR             where the built programs are; else beside this script, else target/release
@@ -56,10 +58,12 @@ usage_error() { fail "$1 (install.sh --help shows all options)" 2; }
 act() {
     if [ "$dry" = yes ]; then say "would run: $*"; else "$@"; fi
 }
+# Says what was done.
+did() { [ "$dry" = yes ] || say "$*"; }
 
 # --- the command line ---------------------------------------------------------------------------
 
-role='' what='' from='' root='' start=yes dry=no purge=no
+role='' what='' from='' root='' start=yes dry=no purge=no changed=no
 listen='' api='' backup_dir='' name='' coordinators='' token_file='' authority='' labels=''
 
 need() { [ $# -ge 2 ] && [ -n "$2" ] || usage_error "$1 needs a value"; }
@@ -91,7 +95,7 @@ parse() {
             --root) root=$2 ;;
             --listen) plain "$1" "$2"; listen=$2 ;;
             --api) plain "$1" "$2"; api=$2 ;;
-            --backup-dir) plain "$1" "$2"; backup_dir=$2 ;;
+            --backup-dir) take_backup_dir "$2" ;;
             --name) plain "$1" "$2"; name=$2 ;;
             --coordinator) plain "$1" "$2"; coordinators=$(add "$coordinators" "\"$2\"") ;;
             --token-file) token_file=$2 ;;
@@ -108,6 +112,19 @@ take_word() {
     elif [ "$role" = remove ] && [ -z "$what" ] && [ "$1" != remove ]; then what=$1
     else usage_error "'$1' is one word too many"
     fi
+}
+
+# The unit shuts most of the file system to the coordinator.
+take_backup_dir() {
+    plain --backup-dir "$1"
+    case $1 in
+        *[\ \[\]]* | */../* | */..) usage_error "--backup-dir: '$1' cannot be written into a unit" ;;
+        /home | /home/* | /root | /root[/]* | /run/user/* | /tmp | /tmp/* | /var/tmp | /var/tmp/*)
+            usage_error "--backup-dir: the service sees nothing of $1; take a directory of its own, as \
+/var/lib/driftless/backups or /srv/driftless" ;;
+        /*) backup_dir=$1 ;;
+        *) usage_error "--backup-dir: write it from / on and not '$1'" ;;
+    esac
 }
 
 take_label() {
@@ -176,14 +193,15 @@ file() { # FROM PATH MODE
     # aside and renamed: a program that runs, or a power cut, never meets half a file
     act install -m "$3" "$1" "$root$2.new"
     act mv -f "$root$2.new" "$root$2"
-    say "installed $2"
+    changed=yes
+    did "installed $2"
 }
 
 install_program() {
     target=$root$BIN/$program
     if [ -f "$target" ] && ! cmp -s "$built" "$target"; then
         act cp -p "$target" "$target.previous"
-        say "kept the program of before as $BIN/$program.previous"
+        did "kept the program of before as $BIN/$program.previous"
     fi
     file "$built" "$BIN/$program" 0755
 }
@@ -196,9 +214,11 @@ make_user() {
     if command -v useradd >/dev/null; then
         act useradd --system --user-group --no-create-home --home-dir "$state" --shell "$shell" "$user"
     else
-        act adduser -S -D -H -h "$state" -s "$shell" "$user"
+        # BusyBox makes no group of its own for a user
+        grep -q "^$user:" /etc/group || act addgroup -S "$user"
+        act adduser -S -D -H -h "$state" -s "$shell" -G "$user" "$user"
     fi
-    say "made the user $user"
+    did "made the user $user"
 }
 
 set_key() { # FILE KEY VALUE: sets a key of the published configuration
@@ -207,9 +227,18 @@ set_key() { # FILE KEY VALUE: sets a key of the published configuration
     mv -f "$1.set" "$1"
 }
 
-install_configuration() {
+# A new program is put in place only if it takes the configuration that is there.
+check_configuration() {
     config=$ETC/$role.toml
+    [ -f "$root$config" ] || return 0
+    "$built" config check --config "$root$config" >/dev/null ||
+        fail "$config has mistakes (above), and nothing was changed: mend them, then do this again"
+}
+
+install_configuration() {
+    before=$changed
     file "$here/$role.toml" "$SHARE/$role.toml" 0644
+    changed=$before # nobody reads the example
     directory "$ETC" 0755 root
     if [ -f "$root$config" ]; then
         [ -z "$listen$api$backup_dir$name$coordinators$labels" ] ||
@@ -228,10 +257,19 @@ install_configuration() {
         file "$draft" "$config" 0644
         rm -f "$draft"
     fi
-    if [ -f "$root$config" ]; then
-        "$built" config check --config "$root$config" >/dev/null ||
-            fail "$config has mistakes (above): mend them, then do this again"
-    fi
+}
+
+# A directory outside the coordinator's own is opened to the service by a drop-in.
+install_backup_dir() {
+    [ -n "$backup_dir" ] || return 0
+    # the service's user may have put a link there, and root would follow it
+    [ ! -L "$root$backup_dir" ] || fail "$backup_dir is a link: name the directory that it leads to"
+    directory "$backup_dir" 0700 "$user"
+    case $backup_dir in "$state"/*) return ;; esac
+    draft=$(mktemp)
+    printf '[Service]\nReadWritePaths=-%s\n' "$backup_dir" >"$draft"
+    file "$draft" "$UNITS/$unit.service.d/backups.conf" 0644
+    rm -f "$draft"
 }
 
 read_token() {
@@ -253,16 +291,35 @@ read_token() {
     esac
 }
 
+enrolled() { [ -f "$root$state/pki/node.crt" ]; }
+
+# A configuration that is kept must name the token, or nobody would ever use and remove it.
+check_joining() {
+    [ -n "$token$coordinators" ] && [ -f "$root$ETC/agent.toml" ] || return 0
+    ! enrolled || return 0
+    for key in coordinator token_file; do
+        grep -q "^$key = " "$root$ETC/agent.toml" || fail "$ETC/agent.toml is kept as it is and has \
+no $key. For this gateway to join, write into it
+  coordinator = [${coordinators:-\"HOST:PORT\"}]
+  token_file = \"$state/token\"
+and do this again"
+    done
+}
+
 install_token() {
     [ -n "$token" ] || return 0
-    if [ -f "$root$state/identity.json" ]; then
+    if enrolled; then
         say "this gateway is enrolled already; the token is not used"
         return
     fi
     if [ "$dry" = yes ]; then say "would write the token to $state/token"; return; fi
-    (umask 077 && printf '%s\n' "$token" >"$root$state/token")
-    [ -n "$root" ] || chown "$user:$user" "$state/token"
-    say "put the token into $state/token: the first start enrols with it and removes it"
+    # Tasks may write into $state: it is made beside it and renamed, which follows no link of theirs.
+    draft=$(mktemp "$root$(dirname "$state")/token.XXXXXX")
+    printf '%s\n' "$token" >"$draft"
+    [ -n "$root" ] || chown "$user:$user" "$draft"
+    mv -fT "$draft" "$root$state/token" || { rm -f "$draft"; fail "the token cannot be written"; }
+    changed=yes
+    say "put the token into $state/token: the next start enrols with it and removes it"
 }
 
 has_systemd() { [ -d /run/systemd/system ] && command -v systemctl >/dev/null; }
@@ -277,9 +334,13 @@ start_service() {
     fi
     act systemctl daemon-reload
     act systemctl enable --quiet "$unit"
+    if [ "$changed" = no ] && systemctl is-active --quiet "$unit"; then
+        say "$unit runs, and nothing was changed (systemctl restart $unit takes a changed configuration over)"
+        return
+    fi
     # waits until it says that it is ready
     act systemctl restart "$unit" || fail "$unit does not start: journalctl -u $unit says why"
-    say "$unit runs"
+    did "$unit runs"
 }
 
 next_step() {
@@ -297,10 +358,12 @@ install_role() {
     if [ "$role" = agent ] && [ -z "$name" ] && [ ! -f "$root$ETC/agent.toml" ]; then
         usage_error "the agent needs --name"
     fi
+    check_configuration
+    [ "$role" = coordinator ] || check_joining
     make_user
     install_program
     directory "$state" "$mode" "$user"
-    [ -z "$backup_dir" ] || directory "$backup_dir" 0700 "$user"
+    install_backup_dir
     install_configuration
     [ "$role" = coordinator ] || install_token
     file "$here/systemd/$unit.service" "$UNITS/$unit.service" 0644
@@ -315,13 +378,14 @@ remove_role() {
     if [ -z "$root" ] && has_systemd && [ -f "$UNITS/$unit.service" ]; then
         act systemctl disable --quiet --now "$unit"
     fi
-    for path in "$UNITS/$unit.service" "$BIN/$program" "$BIN/$program.previous" "$SHARE/$1.toml"; do
+    for path in "$UNITS/$unit.service" "$UNITS/$unit.service.d/backups.conf" "$BIN/$program" "$BIN/$program.previous" "$SHARE/$1.toml"; do
         if [ -e "$root$path" ]; then
             act rm -f "$root$path"
-            say "removed $path"
+            did "removed $path"
         fi
     done
     act_quietly rmdir "$root$SHARE"
+    act_quietly rmdir "$root$UNITS/$unit.service.d"
     if [ -z "$root" ] && has_systemd; then act systemctl daemon-reload; fi
     if [ "$purge" = yes ]; then purge_role "$1"; else keep_role "$1"; fi
 }
@@ -336,19 +400,31 @@ keep_role() {
     done
 }
 
+# Backups are what a purge by mistake is mended with: they stay, as root's.
+purge_state() {
+    backups=$root$state/backups
+    if [ -L "$backups" ] || [ -z "$(ls -A "$backups" 2>/dev/null)" ]; then
+        act rm -rf "$root$state"
+        did "removed $state"
+        return
+    fi
+    act find "$root$state" -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf {} +
+    [ -n "$root" ] || act chown -hR 0:0 "$state"
+    did "removed what was in $state, but for $state/backups: it holds backups with the fleet's keys"
+}
+
 purge_role() {
-    for path in "$state" "$ETC/$1.toml"; do
-        if [ -e "$root$path" ]; then
-            act rm -rf "$root$path"
-            say "removed $path"
-        fi
-    done
+    if [ -e "$root$state" ]; then purge_state; fi
+    if [ -e "$root$ETC/$1.toml" ]; then
+        act rm -f "$root$ETC/$1.toml"
+        did "removed $ETC/$1.toml"
+    fi
     act_quietly rmdir "$root$ETC"
     if [ -z "$root" ] && id "$user" >/dev/null 2>&1; then
         deleter=userdel
         command -v userdel >/dev/null || deleter=deluser
         if act "$deleter" "$user"; then
-            say "removed the user $user"
+            did "removed the user $user"
         else
             fail "the user $user stays: end its processes, then $deleter $user"
         fi

@@ -27,7 +27,9 @@ pub use clock::{Clock, WRITTEN, believable};
 pub use files::FilesError;
 pub use hex::HexError;
 pub use identity::{Caller, Fingerprint, NameError, Peer, Refusal, Role, Subject, check_name};
-pub use node::{Certified, Credential, Enrolled, NodeKey, NodeKeyError, Times, kept_certificate};
+pub use node::{
+    Certified, Credential, Enrolled, NodeKey, NodeKeyError, Times, first_id, kept_certificate,
+};
 pub use seal::SealKey;
 pub use tls::{
     ALPN, ALPN_CERTIFICATE, ClientTls, Holder, SERVER_NAME, TlsError, Trusted, Verdict,

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
-use shared::ids::NodeId;
+use shared::ids::{Hash, NodeId};
 use shared::time::Unix;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -182,6 +182,16 @@ fn key_error(error: rcgen::Error) -> NodeKeyError {
     NodeKeyError::Key(error.to_string())
 }
 
+/// The id of a node that enrols with this key (SHA-256 of the public key, DER) for the first time:
+/// the first 16 bytes of the content hash of `driftless node 1` and the key.
+#[must_use]
+pub fn first_id(key: &[u8; 32]) -> NodeId {
+    let digest = Hash::of(&[b"driftless node 1".as_slice(), key].concat());
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest.0[..16]);
+    NodeId(id)
+}
+
 impl NodeKey {
     /// The key in `dir`, made if there is none.
     ///
@@ -226,6 +236,13 @@ impl NodeKey {
             .map_err(key_error)?
             .der()
             .to_vec())
+    }
+
+    /// The id of the node that enrols with this key for the first time ([`first_id`]). A gateway
+    /// that works alone bears it already, so that it stays the same node when it joins a fleet.
+    #[must_use]
+    pub fn first_id(&self) -> NodeId {
+        first_id(&sha256(&[&self.0.subject_public_key_info()]))
     }
 
     /// Judges what the coordinator issued: for this key, for a node, by the authority with this

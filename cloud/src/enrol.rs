@@ -10,7 +10,7 @@ use cloud_core::event::{Refused, Reply, Request};
 use link::enrol::{EnrolAsk, EnrolRefusal, EnrolReply, EnrolRequest};
 use link::{Connection, LinkError};
 use shared::codec;
-use shared::ids::{Hash, NodeId};
+use shared::ids::NodeId;
 use shared::state::NodeState;
 use shared::time::{Span, Unix};
 use std::collections::BTreeSet;
@@ -193,7 +193,7 @@ async fn repeated(
         return Ok(node);
     }
     // used before it was remembered by whom: then the node's id was made of its key
-    let node = id_of(key);
+    let node = certs::first_id(key);
     if let Reply::Node(known) = ask(
         app,
         Request::Node {
@@ -212,21 +212,13 @@ async fn repeated(
     })
 }
 
-/// The id of a node that enrols with this key for the first time.
-fn id_of(key: &[u8; 32]) -> NodeId {
-    let digest = Hash::of(&[b"driftless node 1".as_slice(), key].concat());
-    let mut id = [0; 16];
-    id.copy_from_slice(&digest.0[..16]);
-    NodeId(id)
-}
-
 /// Uses the token up and makes (or replaces) the node.
 async fn commit(
     app: &Arc<App>,
     request: &EnrolRequest,
     certificate: Certificate,
 ) -> Result<NodeId, EnrolRefusal> {
-    let derived = id_of(&certificate.key);
+    let derived = certs::first_id(&certificate.key);
     let replaced = ask(
         app,
         Request::Node {

@@ -473,8 +473,18 @@ fn start_engine(
     Ok((handle, thread, snapshots))
 }
 
+/// So long what is here of a file waits for the rest of it; looked at when the coordinator starts.
+const STOPPED: Duration = Duration::from_secs(24 * 3600);
+
 /// The engine learns at every start what is in the file store.
 async fn tell_files(engine: &Handle, files: &Dir) -> Result<(), ServeError> {
+    let dropped = files.drop_parts(STOPPED, |_| false)?;
+    if !dropped.is_empty() {
+        tracing::info!(
+            files = dropped.len(),
+            "removed parts of files that were not sent on"
+        );
+    }
     for (hash, size) in files.list()? {
         let told = engine.tell(Input::FileStored { hash, size }).await;
         told.map_err(|stopping| ServeError::Engine(stopping.to_string()))?;

@@ -223,7 +223,6 @@ enum Command {
     Schedule(schedule_commands::Command),
     /// Write what this gateway knows of itself into a file without secrets, for whoever helps.
     SupportBundle(support::SupportArgs),
-    /// Read the journal of a stopped agent.
     /// Show and pause what goes to the coordinator.
     #[command(subcommand)]
     Sync(sync_commands::Command),

@@ -223,6 +223,14 @@ pub enum AskError {
         /// What failed.
         source: io::Error,
     },
+    /// Its socket is for its owner and root.
+    #[error("{dir} is another user's ({source}): run this as root, or as the user of the agent")]
+    NotAllowed {
+        /// The data directory.
+        dir: String,
+        /// What failed.
+        source: io::Error,
+    },
     /// The conversation broke off.
     #[error("the agent on {dir} did not answer: {source}")]
     Broken {
@@ -244,7 +252,7 @@ impl Client {
     /// Connects to the agent that runs on `dir`.
     ///
     /// # Errors
-    /// [`AskError::NotRunning`].
+    /// [`AskError::NotRunning`], or [`AskError::NotAllowed`].
     pub fn connect(dir: &Path) -> Result<Self, AskError> {
         let name = dir.display().to_string();
         let stream = connect_short(&dir.join("agent.sock"))
@@ -252,9 +260,12 @@ impl Client {
                 stream.set_read_timeout(Some(Duration::from_secs(60)))?;
                 Ok(stream)
             })
-            .map_err(|source| AskError::NotRunning {
-                dir: name.clone(),
-                source,
+            .map_err(|source| {
+                let dir = name.clone();
+                match source.kind() {
+                    io::ErrorKind::PermissionDenied => AskError::NotAllowed { dir, source },
+                    _ => AskError::NotRunning { dir, source },
+                }
             })?;
         Ok(Self {
             dir: name,

@@ -25,6 +25,7 @@ mod memory;
 mod metrics;
 pub mod reading;
 pub mod renewing;
+mod room;
 pub mod run;
 mod schedule;
 mod schedule_commands;

@@ -3,7 +3,7 @@
 
 use crate::looping::Message;
 use crate::mailbox::Handle;
-use crate::renewing::Renewing;
+use crate::renewing::{LOOK_AGAIN, Renewing};
 use crate::telemetry::Telemetry;
 use certs::{Enrolled, Holder, NodeKey, Token};
 use contents::{Dir as FileDir, FilesError};
@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
 
 /// What the loop asks of the link.
 #[derive(Debug)]
@@ -112,14 +113,15 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 /// Enrols by `token` with the first of `coordinators` that answers, keeps what it issued in `pki`,
-/// and returns the identity that it gave.
+/// and returns the identity that it gave. A node that is somebody already (`known`) keeps nothing
+/// that makes it another one.
 ///
 /// # Errors
 /// What to tell a person.
 pub fn enrol(
     coordinators: &[String],
     token: &str,
-    name: &str,
+    (name, known): (&str, Option<NodeId>),
     labels: &BTreeMap<String, String>,
     pki: &Path,
 ) -> Result<NodeId, String> {
@@ -142,6 +144,15 @@ pub fn enrol(
         }
         Err(failures.join("; "))
     })?;
+    if let (EnrolReply::Enrolled { node, .. } | EnrolReply::Certified { node, .. }, Some(known)) =
+        (&reply, known)
+        && *node != known
+    {
+        return Err(format!(
+            "the token makes this gateway node {node}, and its data directory is that of node \
+             {known}: start it on an empty data directory, or take a token for this node"
+        ));
+    }
     match reply {
         EnrolReply::Refused(refusal) => Err(refusal.to_string()),
         EnrolReply::Enrolled { issued, now, .. } => key
@@ -230,7 +241,7 @@ struct Session {
 struct Link {
     options: Arc<LinkOptions>,
     handle: Handle,
-    endpoint: SharedEndpoint,
+    sockets: Sockets,
     /// Which of the coordinator's addresses is tried first.
     turn: Arc<AtomicUsize>,
     session: Option<Session>,
@@ -239,9 +250,50 @@ struct Link {
     may_dial: bool,
 }
 
-/// The socket of all dials (a NAT keeps its mapping), and whether it speaks IPv4. Made by the first
-/// dial.
-type SharedEndpoint = Arc<std::sync::Mutex<Option<(bool, Endpoint)>>>;
+/// The sockets of all dials, one of each family of addresses (a NAT keeps its mapping), made by the
+/// first dial to such an address.
+#[derive(Debug, Clone, Default)]
+struct Sockets(Arc<std::sync::Mutex<Families>>);
+
+#[derive(Debug, Default)]
+struct Families {
+    v4: Option<Endpoint>,
+    v6: Option<Endpoint>,
+}
+
+impl Sockets {
+    fn families(&self) -> std::sync::MutexGuard<'_, Families> {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The socket of all dials to addresses of this family.
+    ///
+    /// # Errors
+    /// The machine has none, as without IPv6.
+    fn of(&self, address: SocketAddr, options: &LinkOptions) -> Result<Endpoint, String> {
+        let mut families = self.families();
+        let place = match address.is_ipv4() {
+            true => &mut families.v4,
+            false => &mut families.v6,
+        };
+        if let Some(endpoint) = place {
+            return Ok(endpoint.clone());
+        }
+        let endpoint = Endpoint::client(address, &settings(options.idle_timeout))
+            .map_err(|error| text(&error))?;
+        *place = Some(endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// All that were made.
+    fn take(&self) -> Vec<Endpoint> {
+        let mut families = self.families();
+        let made = [families.v4.take(), families.v6.take()];
+        made.into_iter().flatten().collect()
+    }
+}
 
 impl Link {
     fn new(options: LinkOptions, handle: Handle) -> Self {
@@ -249,7 +301,7 @@ impl Link {
             renewing: Renewing::new(&options.pki),
             options: Arc::new(options),
             handle,
-            endpoint: SharedEndpoint::default(),
+            sockets: Sockets::default(),
             turn: Arc::default(),
             session: None,
             may_dial: false,
@@ -257,47 +309,57 @@ impl Link {
     }
 
     async fn serve(mut self, mut commands: UnboundedReceiver<LinkCommand>) {
+        let may_renew = !self.options.coordinators.is_empty();
+        // Files are read to judge it: not for every message.
+        let mut look = Instant::now();
         loop {
-            let wait = self.renewing.wait();
             let command = tokio::select! {
                 command = commands.recv() => command,
-                () = pause(wait), if self.may_dial && !self.options.coordinators.is_empty() => {
-                    if self.renewing.wait().is_none() {
-                        self.renew();
-                    }
+                () = sleep_until(look), if self.may_dial && may_renew => {
+                    look = Instant::now() + self.look_at_certificate();
                     continue;
                 }
             };
             let Some(command) = command else { break };
             match command {
-                LinkCommand::Dial { session } => self.dial(session),
+                LinkCommand::Dial { session } => {
+                    self.dial(session);
+                    look = Instant::now();
+                }
                 LinkCommand::Send { session, message } => self.send(session, *message),
                 LinkCommand::Hangup { session } => self.hangup(session),
                 LinkCommand::Fetch { hash, size } => self.fetch(hash, size),
                 LinkCommand::Upload { hash } => self.upload(hash),
-                LinkCommand::MayDial(may) => self.may_dial = may,
+                LinkCommand::MayDial(may) => {
+                    self.may_dial = may;
+                    look = Instant::now();
+                }
             }
         }
-        let endpoint = self
-            .endpoint
-            .lock()
-            .ok()
-            .and_then(|mut endpoint| endpoint.take());
-        if let Some((_, endpoint)) = endpoint {
+        for endpoint in self.sockets.take() {
             // The coordinator shall know at once; a silent one must not hold the stop up.
             let close = endpoint.close(Close::Done, "the agent stops");
             let _ = tokio::time::timeout(Duration::from_millis(500), close).await;
         }
     }
 
+    /// Renews the certificate if that is due. How long until it is to be judged again.
+    fn look_at_certificate(&self) -> Duration {
+        if self.renewing.wait().is_none() {
+            self.renew();
+        }
+        // At the latest behind the renewal that was begun just now.
+        self.renewing.wait().unwrap_or(LOOK_AGAIN)
+    }
+
     /// Renews the certificate beside the session, if it is due.
     fn renew(&self) {
-        let (options, endpoint) = (self.options.clone(), self.endpoint.clone());
+        let (options, sockets) = (self.options.clone(), self.sockets.clone());
         let Some(turn) = self.renewing.begin() else {
             return;
         };
         tokio::spawn(async move {
-            let at = places(&options, &endpoint).await;
+            let at = places(&options, &sockets).await;
             // A failure was logged, and is tried again after a pause.
             let _ = turn.renew(at).await;
         });
@@ -314,7 +376,7 @@ impl Link {
             options: self.options.clone(),
             handle: self.handle.clone(),
             connection: connection.clone(),
-            endpoint: self.endpoint.clone(),
+            sockets: self.sockets.clone(),
             turn: self.turn.clone(),
             renewing: self.renewing.clone(),
             from,
@@ -416,45 +478,31 @@ fn tell(handle: &Handle, event: Event) {
     handle.tell(Message::Event(event));
 }
 
-/// The end of `wait`; none is over already.
-async fn pause(wait: Option<Duration>) {
-    tokio::time::sleep(wait.unwrap_or_default()).await;
-}
-
-/// Everywhere that the coordinator may be, with the socket to reach it.
+/// Everywhere that the coordinator may be, with the socket to reach it. What cannot be reached at
+/// all, as an address of a family that this machine lacks, keeps nobody from the others.
 async fn places(
     options: &LinkOptions,
-    shared: &SharedEndpoint,
+    sockets: &Sockets,
 ) -> Result<Vec<(Endpoint, SocketAddr)>, String> {
     let (mut places, mut failures) = (Vec::new(), Vec::new());
     for coordinator in &options.coordinators {
-        match resolve(coordinator).await {
-            Ok(found) => places.extend(found),
-            Err(why) => failures.push(why),
+        let found = match resolve(coordinator).await {
+            Ok(found) => found,
+            Err(why) => {
+                failures.push(why);
+                continue;
+            }
+        };
+        for address in found {
+            match sockets.of(address, options) {
+                Ok(endpoint) => places.push((endpoint, address)),
+                Err(why) => failures.push(format!("{address}: {why}")),
+            }
         }
     }
-    if places.is_empty() {
-        return Err(failures.join("; "));
-    }
-    let place = |address| Ok((socket(options, shared, address)?, address));
-    places.into_iter().map(place).collect()
-}
-
-/// The socket of all dials, for an address of this kind.
-fn socket(
-    options: &LinkOptions,
-    shared: &SharedEndpoint,
-    address: SocketAddr,
-) -> Result<Endpoint, String> {
-    let mut shared = shared.lock().map_err(|error| error.to_string())?;
-    match &*shared {
-        Some((v4, endpoint)) if *v4 == address.is_ipv4() => Ok(endpoint.clone()),
-        _ => {
-            let endpoint = Endpoint::client(address, &settings(options.idle_timeout))
-                .map_err(|error| text(&error))?;
-            *shared = Some((address.is_ipv4(), endpoint.clone()));
-            Ok(endpoint)
-        }
+    match places.is_empty() {
+        true => Err(failures.join("; ")),
+        false => Ok(places),
     }
 }
 
@@ -464,7 +512,7 @@ struct Talk {
     options: Arc<LinkOptions>,
     handle: Handle,
     connection: Arc<tokio::sync::OnceCell<Connection>>,
-    endpoint: SharedEndpoint,
+    sockets: Sockets,
     turn: Arc<AtomicUsize>,
     renewing: Renewing,
     from: UnboundedReceiver<Up>,
@@ -523,7 +571,7 @@ impl Talk {
     }
 
     async fn connect_at(&self, address: SocketAddr) -> Result<Connection, String> {
-        let endpoint = socket(&self.options, &self.endpoint, address)?;
+        let endpoint = self.sockets.of(address, &self.options)?;
         if self.renewing.only_renewable()
             && let Some(turn) = self.renewing.begin()
         {

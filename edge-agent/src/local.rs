@@ -21,6 +21,8 @@ use std::time::{Duration, SystemTime};
 
 /// Conversations at once; a further one is closed.
 const CONVERSATIONS: usize = 16;
+/// Pause after a connection that the system could not give.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Largest packed workflow that is taken.
 const SUBMIT_BYTES: u64 = shared::limits::ENTRY_BYTES as u64;
 /// Largest file that is taken.
@@ -62,7 +64,12 @@ pub fn serve(data: &Path, handle: Handle, files: FileDir, telemetry: Telemetry) 
 
 fn accept(listener: &UnixListener, service: &Service) {
     let open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming().filter_map(Result::ok) {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else {
+            // No descriptor is left, and none comes by asking at once.
+            std::thread::sleep(PAUSE);
+            continue;
+        };
         if open.fetch_add(1, Ordering::Relaxed) >= CONVERSATIONS {
             open.fetch_sub(1, Ordering::Relaxed);
             continue;

@@ -10,6 +10,7 @@ use crate::linking::LinkCommand;
 use crate::mailbox::{Handle, Next};
 use crate::memory::Rest;
 use crate::reading::{self, Found, Look};
+use crate::room::{ROOM_FOR_FILES, free_room, is_to_thin};
 use crate::schedule;
 use crate::service::{self, Watchdog};
 use crate::sweep::Sweep;
@@ -21,7 +22,7 @@ use edge_exec as exec;
 use shared::config::scheduler::Scheduler;
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, Hash, RunId, ScheduleId};
-use shared::time::{Mono, Now, Span, Stamp};
+use shared::time::{Now, Span, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
@@ -42,8 +43,6 @@ const ENOUGH: usize = 8;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// Pause after a commit that failed, so that a broken disk is not asked in a tight loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
-/// Free bytes that a start needs, beside what the store needs.
-const ROOM_FOR_FILES: u64 = 8 * 1024 * 1024;
 
 /// A question that is answered from committed state.
 #[derive(Debug, Clone)]
@@ -251,6 +250,8 @@ pub struct Loop<S: Store> {
     telemetry: Telemetry,
     /// Whether the last measurement left no room for more work.
     scarce: bool,
+    /// Whether telemetry was told to give up room.
+    thinned: bool,
     watchdog: Watchdog,
 }
 
@@ -330,6 +331,7 @@ impl<S: Store + Send + 'static> Loop<S> {
             rest: Rest::new(),
             telemetry,
             scarce: false,
+            thinned: false,
             watchdog: Watchdog::of_environment(),
         }
     }
@@ -377,13 +379,17 @@ impl<S: Store + Send + 'static> Loop<S> {
         if events.is_empty() {
             events.push(Event::Wake);
         }
-        self.release_signalled(&mut events);
-        self.measure_room(&mut events);
-        if self.hands.ending.is_none() {
-            self.decide(events);
-            self.answer_asked();
-            self.sweep();
-            self.rest.turn(!self.hands.alive.is_empty());
+        match self.hands.ending {
+            None => {
+                self.release_signalled(&mut events);
+                self.measure_room(&mut events);
+                self.decide(events);
+                self.answer_asked();
+                self.sweep();
+                self.rest.turn(!self.hands.alive.is_empty());
+            }
+            Some(Ending::Stopped) => self.decide_last(events),
+            Some(_) => {}
         }
         self.watchdog.turned(|| self.driver.agent().headline());
     }
@@ -402,8 +408,37 @@ impl<S: Store + Send + 'static> Loop<S> {
         }
     }
 
+    /// Decides on what came with the wish to stop, or behind it, and starts nothing more.
+    fn decide_last(&mut self, events: Vec<Event>) {
+        self.driver.close();
+        self.decide(events);
+    }
+
+    /// Records all ends that are known: what has an end is not run again by the next start.
+    fn record_the_last(&mut self) {
+        loop {
+            let messages = self.mailbox.take(GROUP);
+            if messages.is_empty() {
+                break;
+            }
+            let mut events = Vec::new();
+            for message in messages {
+                self.take(message, &mut events);
+            }
+            self.decide_last(events);
+        }
+        let Self { driver, hands, .. } = self;
+        let flushed = driver.flush(clock::now(), &mut |action| hands.act(action));
+        if let Err(why) = flushed {
+            tracing::error!(%why, "the last ends could not be recorded: those tasks run again");
+        }
+    }
+
     /// Ends what runs. Why the loop ended.
     fn wind_down(&mut self) -> Ending {
+        if matches!(self.hands.ending, Some(Ending::Stopped)) {
+            self.record_the_last();
+        }
         let ending = self.hands.ending.take().unwrap_or(Ending::Stopped);
         if !matches!(ending, Ending::NewIncarnation(_)) {
             service::stopping();
@@ -443,10 +478,9 @@ impl<S: Store + Send + 'static> Loop<S> {
 
     fn patience(&self) -> Duration {
         let now = clock::now().mono;
-        let wake = self
-            .driver
-            .next_wakeup()
-            .map_or(LONGEST, |at| until(now, at));
+        let wake = self.driver.next_wakeup().map_or(LONGEST, |at| {
+            Duration::from_nanos(at.0.saturating_sub(now.0))
+        });
         let signal = self
             .signalled
             .iter()
@@ -556,13 +590,16 @@ impl<S: Store + Send + 'static> Loop<S> {
         let Some(mut free) = free_room(&self.data) else {
             return;
         };
-        let mut scarce = !self.driver.agent().is_enough(free, wanted);
-        if scarce != self.scarce {
+        let agent = self.driver.agent();
+        let enough = |free| agent.is_enough(free, wanted);
+        let thin = is_to_thin(self.thinned, free, self.telemetry.quota(), enough);
+        if thin != self.thinned {
             // Telemetry is thinned before any work waits or an outcome is refused.
-            self.telemetry.scarce(scarce);
+            self.telemetry.scarce(thin);
+            self.thinned = thin;
             free = free_room(&self.data).unwrap_or(free);
-            scarce = !self.driver.agent().is_enough(free, wanted);
         }
+        let scarce = !self.driver.agent().is_enough(free, wanted);
         if scarce != self.scarce || Instant::now() >= self.room_due {
             self.room_due = Instant::now() + ROOM_INTERVAL;
             self.scarce = scarce;
@@ -706,7 +743,9 @@ impl Hands {
                     let _ = to.send(answer);
                 }
             }
-            Action::NewIncarnation { why } => self.ending = Some(Ending::NewIncarnation(why)),
+            Action::NewIncarnation { why } => {
+                self.ending.get_or_insert(Ending::NewIncarnation(why));
+            }
             Action::Dial { session } => self.tell_link(LinkCommand::Dial { session }),
             Action::Send { session, message } => {
                 self.tell_link(LinkCommand::Send {
@@ -756,14 +795,4 @@ pub const CLEAN_STOP: &str = ".clean-stop";
 #[must_use]
 pub fn take_clean_stop(data: &Path) -> bool {
     std::fs::remove_file(data.join("work").join(CLEAN_STOP)).is_ok()
-}
-
-/// Bytes that may be written to the file system of `data`.
-fn free_room(data: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(data).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-fn until(now: Mono, at: Mono) -> Duration {
-    Duration::from_nanos(at.0.saturating_sub(now.0))
 }

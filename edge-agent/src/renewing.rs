@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Longest time until it is judged again whether the certificate is due.
 const LOOK: Duration = Duration::from_secs(600);
 /// Shortest such time, and shortest pause after a renewal that failed.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Longest pause after a renewal that failed.
 const PAUSE: Span = Span::secs(3600);
 /// A clock that is off by so much is told.
@@ -41,6 +41,8 @@ struct State {
     busy: bool,
     /// The clock was told to be off.
     told: bool,
+    /// It was told that there is no certificate.
+    lacks: bool,
 }
 
 /// The node's certificate and the time that it is judged by.
@@ -128,10 +130,10 @@ impl Renewing {
         self.state().expired || known.is_some_and(|known| known.until < self.now())
     }
 
-    /// How long until it is to be judged whether a renewal is due; none for now.
+    /// How long until it is to be judged whether a renewal is due; none for now. Without a
+    /// certificate there is nothing to renew: somebody may put it back.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
-        let known = certs::kept_certificate(&self.pki)?;
         let (pause, busy, expired) = {
             let state = self.state();
             (state.pause, state.busy, state.expired)
@@ -139,6 +141,17 @@ impl Renewing {
         if busy {
             return Some(LOOK_AGAIN);
         }
+        let known = certs::kept_certificate(&self.pki);
+        let lacked = std::mem::replace(&mut self.state().lacks, known.is_none());
+        let Some(known) = known else {
+            if !lacked {
+                let pki = self.pki.display();
+                tracing::error!(%pki, "no certificate can be read there, so the coordinator cannot \
+                    be reached; local work goes on. Put it back, see to its owner and mode, or \
+                    enrol anew");
+            }
+            return Some(LOOK);
+        };
         let due = Times::read(&self.pki).renew_at(&known);
         let left = if expired {
             0
@@ -257,4 +270,22 @@ impl Drop for Turn {
 /// An error with what caused it.
 fn text(error: &dyn std::error::Error) -> String {
     crate::linking::text(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_certificate_nothing_is_renewed_and_it_is_looked_for_now_and_then() {
+        let pki = tempfile::tempdir().unwrap();
+        let renewing = Renewing::new(pki.path());
+        assert_eq!(renewing.wait(), Some(LOOK), "nothing is there");
+        std::fs::write(pki.path().join("node.crt"), b"no certificate").unwrap();
+        assert_eq!(renewing.wait(), Some(LOOK), "what is there cannot be read");
+        let turn = renewing.begin();
+        assert_eq!(renewing.wait(), Some(LOOK_AGAIN), "one is under way");
+        drop(turn);
+        assert_eq!(renewing.wait(), Some(LOOK));
+    }
 }

@@ -383,7 +383,7 @@ fn identify(
 ) -> Result<(Identity, bool), StartError> {
     begin::resume(data)?;
     if let Some(identity) = data.identity()? {
-        let identity = known(data, settings, identity)?;
+        let identity = known(data, settings, identity, token)?;
         if !data.store_is_cut() {
             return Ok((identity, false));
         }
@@ -400,8 +400,8 @@ fn identify(
     };
     let random = || data::random().map_err(|error| other("no random numbers")(&error));
     let node = match settings.coordinators.is_empty() {
-        true => NodeId(random()?),
-        false => enrol(data, settings, name, token)?,
+        true => own_id(data)?,
+        false => enrol(data, settings, &settings.coordinators, (name, None), token)?,
     };
     let identity = Identity::new(
         node,
@@ -415,11 +415,19 @@ fn identify(
     Ok((identity, true))
 }
 
+/// The id of a gateway that works alone: the one that it will have in a fleet.
+fn own_id(data: &DataDir) -> Result<NodeId, StartError> {
+    let key = certs::NodeKey::open_or_create(&data.pki())
+        .map_err(|error| StartError::Other(linking::text(&error)))?;
+    Ok(key.first_id())
+}
+
 /// The identity of an earlier start, with what the configuration says now.
 fn known(
     data: &DataDir,
     settings: &Settings,
     mut identity: Identity,
+    token: Option<&str>,
 ) -> Result<Identity, StartError> {
     if let Some(name) = settings
         .name
@@ -431,8 +439,14 @@ fn known(
             "this data directory belongs to {known}; leave --name away, or give {name} its own with --data"
         )));
     }
-    drop_token(settings);
     let wanted = &settings.coordinators;
+    if certs::kept_certificate(&data.pki()).is_some() {
+        drop_token(settings);
+    } else if let Err(why) = join(data, settings, &identity, token) {
+        // Who reaches nobody, or is refused, works on as before; the token stays.
+        tracing::error!(%why, "this gateway does not join the fleet; the next start tries again");
+        return Ok(identity);
+    }
     let moved = !wanted.is_empty() && *wanted != identity.coordinators();
     if moved || (!settings.labels.is_empty() && settings.labels != identity.labels) {
         if moved {
@@ -447,11 +461,43 @@ fn known(
     Ok(identity)
 }
 
+/// Enrols a gateway that has an identity and no certificate, if it is to have a coordinator: one
+/// that worked alone, or one whose certificate was lost and that has a token again. It stays the
+/// node that it is, with all its work.
+fn join(
+    data: &DataDir,
+    settings: &Settings,
+    identity: &Identity,
+    token: Option<&str>,
+) -> Result<(), StartError> {
+    let (wanted, known) = (settings.coordinators.clone(), identity.coordinators());
+    let alone = known.is_empty();
+    let to = if wanted.is_empty() { known } else { wanted };
+    let file = settings.token_file.as_ref();
+    let has_token = token.is_some() || file.is_some_and(|file| file.exists());
+    if to.is_empty() || !alone && !has_token {
+        return Ok(());
+    }
+    if alone && own_id(data)? != identity.node() {
+        return Err(StartError::Usage(format!(
+            "it began to work alone with a version whose gateways cannot join with what they have; \
+             move {} aside, and it enrols as a new node",
+            data.path().display()
+        )));
+    }
+    let node = Some(identity.node());
+    enrol(data, settings, &to, (&identity.name, node), token)?;
+    drop_token(settings);
+    tracing::info!(name = identity.name, "this gateway has joined the fleet");
+    Ok(())
+}
+
 /// Enrols with the first coordinator's address that answers.
 fn enrol(
     data: &DataDir,
     settings: &Settings,
-    name: &str,
+    coordinators: &[String],
+    (name, known): (&str, Option<NodeId>),
     token: Option<&str>,
 ) -> Result<NodeId, StartError> {
     let kept = || linking::kept(&data.pki(), name);
@@ -477,15 +523,10 @@ fn enrol(
             });
         }
     };
-    linking::enrol(
-        &settings.coordinators,
-        &token,
-        name,
-        &settings.labels,
-        &data.pki(),
-    )
-    .or_else(|why| kept().ok_or(why))
-    .map_err(StartError::Other)
+    let labels = &settings.labels;
+    linking::enrol(coordinators, &token, (name, known), labels, &data.pki())
+        .or_else(|why| kept().ok_or(why))
+        .map_err(StartError::Other)
 }
 
 /// The token is used up: its file goes. One that cannot be removed is of no use to anybody.

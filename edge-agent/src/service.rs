@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 /// What a stop may take beyond the grace of the tasks.
 const STOP_MARGIN: Duration = Duration::from_secs(15);
+/// How often the service manager is asked for more time to stop, and for how much, µs.
+const EXTEND: Duration = Duration::from_secs(10);
+const EXTENSION_USEC: u32 = 30_000_000;
 
 /// Tells the service manager that the loop turns, as often as it wants to hear it.
 #[derive(Debug)]
@@ -62,7 +65,16 @@ pub(crate) fn stopping() {
 /// taken for a crash by the next start.
 pub(crate) fn bound_the_stop(grace: Duration) {
     let watch = move || {
-        std::thread::sleep(grace + STOP_MARGIN);
+        let end = Instant::now() + grace + STOP_MARGIN;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            // However short the unit's own limit is (`TimeoutStopSec=`).
+            tell(&[NotifyState::ExtendTimeoutUsec(EXTENSION_USEC)]);
+            std::thread::sleep(left.min(EXTEND));
+        }
         tracing::error!("the stop takes too long; leaving at once");
         std::process::abort();
     };

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// What came within this time may be about to be named: by a submission, or by a task's end.
 const YOUNG: Duration = Duration::from_secs(3600);
+/// So long a transfer that stopped may go on where it was.
+const STOPPED: Duration = Duration::from_secs(24 * 3600);
 
 /// Sweeps the content store now and then.
 #[derive(Debug)]
@@ -45,6 +47,14 @@ impl Sweep {
                 return gone;
             }
         };
+        match self.files.drop_parts(STOPPED, |hash| named.contains(&hash)) {
+            Ok(parts) if parts.is_empty() => {}
+            Ok(parts) => tracing::info!(
+                files = parts.len(),
+                "removed parts of files that nobody names"
+            ),
+            Err(error) => tracing::warn!(%error, "a part of a file that nobody names stays"),
+        }
         let unnamed = found.into_iter().filter(|(hash, _)| !named.contains(hash));
         for (hash, _) in unnamed {
             let path = self.files.find(hash).map(|(path, _)| path);

@@ -81,6 +81,7 @@ enum Command {
 pub struct Telemetry {
     to: Sender<Command>,
     facts: Arc<AtomicU64>,
+    quota: u64,
 }
 
 /// Starts the thread. A ring that cannot be opened is no reason not to work.
@@ -91,6 +92,7 @@ pub fn start(options: Options, to_loop: Handle) -> io::Result<(Telemetry, JoinHa
     let (to, from) = channel();
     let facts = Arc::new(AtomicU64::new(0));
     let known = facts.clone();
+    let quota = options.limits.quota;
     let keep = move || match open(&options) {
         Ok(ring) => Keeper::new(ring, options, known, to_loop).run(&from),
         Err(error) => tracing::error!(%error, "telemetry is off"),
@@ -98,7 +100,7 @@ pub fn start(options: Options, to_loop: Handle) -> io::Result<(Telemetry, JoinHa
     let thread = std::thread::Builder::new()
         .name("telemetry".into())
         .spawn(keep)?;
-    Ok((Telemetry { to, facts }, thread))
+    Ok((Telemetry { to, facts, quota }, thread))
 }
 
 fn open(options: &Options) -> Result<Ring<Files>, String> {
@@ -112,6 +114,12 @@ impl Telemetry {
     fn tell(&self, command: Command) {
         // The thread ends after everybody who tells it something.
         let _ = self.to.send(command);
+    }
+
+    /// Bytes that it may take of the disk.
+    #[must_use]
+    pub fn quota(&self) -> u64 {
+        self.quota
     }
 
     /// The number of this boot is known: measuring begins.

@@ -26,6 +26,8 @@ const END_BYTES: usize = 512;
 const OUTPUT_BYTES: usize = 64;
 /// Milliseconds over which the beginning of tasks is measured at least.
 const MOMENT_MS: u64 = 10;
+/// A wall clock that moved so much against the boot clock was set.
+const CLOCK_STEP: Span = Span::secs(1);
 /// With so much left nobody counts.
 const PLENTY: u64 = 1 << 30;
 
@@ -185,7 +187,7 @@ impl Agent {
 
     /// Starts tasks while something fits. Whether anything was decided.
     pub(crate) fn admit(&mut self, fx: &mut Effects) -> bool {
-        if self.ready.len() == 0 {
+        if self.closing || self.ready.len() == 0 {
             return false;
         }
         if !self.has_room() {
@@ -360,6 +362,39 @@ impl Agent {
             queue: turn != Turn::Now,
             behind: turn.behind(),
         })
+    }
+
+    /// Deadlines are times of the wall clock and wait on the boot clock: where the one was set
+    /// against the other, they wait anew.
+    pub(crate) fn follow_wall_clock(&mut self) {
+        let passed = i64::try_from((self.now.mono - self.deadlines_at.mono).0).unwrap_or(i64::MAX);
+        let expected = self.deadlines_at.wall.0.saturating_add(passed);
+        if self.clock_trusted && self.now.wall.0.abs_diff(expected) >= CLOCK_STEP.0 {
+            self.arm_deadlines();
+        }
+    }
+
+    /// Puts the deadlines of all tasks on the boot clock.
+    pub(crate) fn arm_deadlines(&mut self) {
+        self.deadlines_at = self.now;
+        let is_deadline = |timer: &Timer| matches!(timer, Timer::Deadline(_));
+        self.timers.retain(|(_, timer)| !is_deadline(timer));
+        let mut waiting = Vec::new();
+        for (at, slice) in &self.state.slices {
+            for pos in 0..slice.slots.len() as u32 {
+                let open = match slice.slot(pos).state {
+                    TaskState::Running | TaskState::Ready | TaskState::Retrying => true,
+                    TaskState::Blocked => slice.question(pos).is_some_and(|(_, asked)| asked),
+                    _ => false,
+                };
+                if open && slice.task(pos).deadline.is_some() {
+                    waiting.push(TaskKey { slice: *at, pos });
+                }
+            }
+        }
+        for task in waiting {
+            self.arm_deadline(task);
+        }
     }
 
     pub(crate) fn arm_deadline(&mut self, key: TaskKey) {

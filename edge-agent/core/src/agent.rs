@@ -104,7 +104,11 @@ pub struct Agent {
     pub(crate) now: Now,
     pub(crate) boot: BootId,
     pub(crate) clock_trusted: bool,
+    /// Wall clock and boot clock when deadlines were put on the boot clock.
+    pub(crate) deadlines_at: Now,
     pub(crate) booted: bool,
+    /// The process is about to end: nothing more is started.
+    pub(crate) closing: bool,
     pub(crate) rng: Rng,
     pub(crate) ready: Ready,
     pub(crate) attempts: BTreeMap<AttemptRef, Att>,
@@ -139,7 +143,9 @@ impl Agent {
             now: Now::default(),
             boot: BootId::default(),
             clock_trusted: false,
+            deadlines_at: Now::default(),
             booted: false,
+            closing: false,
             rng: Rng::default(),
             ready: Ready::default(),
             attempts: BTreeMap::new(),
@@ -209,6 +215,7 @@ impl Agent {
             Event::Clock { trusted } => self.on_clock(trusted),
             Event::Pressure(reading) => self.on_pressure(reading),
         }
+        self.follow_wall_clock();
         self.settle(fx);
     }
 

@@ -2,6 +2,7 @@
 //! then hands out the actions. The same loop runs in the agent and in the simulator.
 
 use crate::agent::{Agent, Effects, Entry, Post};
+use crate::ages::{self, Ages};
 use crate::event::{Action, Config, Event, ProcessEnd};
 use crate::link::{self, Link, Phase};
 use crate::pressure::HoldLimits;
@@ -52,10 +53,7 @@ pub struct Driver<S: Store> {
     linger: Option<Mono>,
     snapshot_due: Option<Mono>,
     snapshot: (u64, u64),
-    /// When the logs had which length, to prune by age.
-    ages: VecDeque<(Mono, u64, u64)>,
-    /// The last fact and the last directive that are older than the window.
-    aged: (u64, u64),
+    ages: Ages,
     unrecorded: Vec<ProcessEnd>,
     /// A session of the core before this one.
     orphan: Option<u64>,
@@ -68,6 +66,7 @@ struct Opened {
     facts: Head,
     directives: Head,
     snapshot: (u64, u64),
+    ages: Ages,
 }
 
 impl<S: Store> Driver<S> {
@@ -88,8 +87,7 @@ impl<S: Store> Driver<S> {
             linger: None,
             snapshot_due: None,
             snapshot: opened.snapshot,
-            ages: VecDeque::new(),
-            aged: (0, 0),
+            ages: opened.ages,
             unrecorded: Vec::new(),
             orphan: None,
             failures: 0,
@@ -108,8 +106,10 @@ impl<S: Store> Driver<S> {
         events: Vec<Event>,
         act: &mut dyn FnMut(Action),
     ) -> Result<(), DriverError> {
+        // First of all: also the ends behind one whose turn fails are not heard again.
+        let prepare = |event| self.prepare(event, act);
+        let events: Vec<_> = events.into_iter().map(prepare).collect();
         for event in events {
-            let event = self.prepare(event, act);
             if let Event::Room { free, .. } = event {
                 self.store.note_room(free);
             }
@@ -121,6 +121,7 @@ impl<S: Store> Driver<S> {
             self.agent.step(now, event, known, &mut self.fx);
         }
         self.agent.tick(now, &mut self.fx);
+        self.ages.begin(now.mono);
         self.check();
         self.fx.before.drain(..).for_each(&mut *act);
         if self.must_commit(now) {
@@ -135,6 +136,20 @@ impl<S: Store> Driver<S> {
         }
         self.plan_snapshot(now);
         self.pump(act)
+    }
+
+    /// The process is about to end: from now on nothing is started any more.
+    pub fn close(&mut self) {
+        self.agent.closing = true;
+    }
+
+    /// Makes durable what was decided and waits for company, and acts on it.
+    ///
+    /// # Errors
+    /// As of [`Self::run`].
+    pub fn flush(&mut self, now: Now, act: &mut dyn FnMut(Action)) -> Result<(), DriverError> {
+        self.fx.hurry = true;
+        self.run(now, Vec::new(), act)
     }
 
     /// When [`Self::run`] wants to be called again without another event.
@@ -166,7 +181,7 @@ impl<S: Store> Driver<S> {
 
     /// Files that are no longer here.
     pub fn files_gone(&mut self, gone: &BTreeSet<Hash>) {
-        self.agent.files.here.retain(|hash| !gone.contains(hash));
+        self.agent.files.gone(gone);
     }
 
     /// The store.
@@ -307,13 +322,9 @@ impl<S: Store> Driver<S> {
         }
         commit.rows = rows;
         commit.snapshot = Some(after);
-        self.ages.push_back((now.mono, after.0, after.1));
-        let old = |age: &(Mono, u64, u64)| now.mono - age.0 >= self.config.fact_window;
-        while let Some((_, facts, directives)) = self.ages.front().copied().filter(old) {
-            self.aged = (facts, directives);
-            self.ages.pop_front();
-        }
-        let (facts, directives) = self.aged;
+        let (facts, directives) = self.ages.note(now.mono, after, self.config.fact_window);
+        let ages = codec::encode(&self.ages);
+        commit.marks.push((ages::MARK.to_owned(), ages));
         if facts + directives > 0 {
             let last = facts.min(self.unneeded());
             commit.prune_facts = (last >= self.agent.link.facts_first).then_some(last);
@@ -347,9 +358,12 @@ impl<S: Store> Driver<S> {
     }
 
     fn plan_snapshot(&mut self, now: Now) {
-        if self.snapshot_due.is_none() && !self.agent.dirty.is_empty() {
-            self.snapshot_due = Some(now.mono + self.config.snapshot_interval);
-        }
+        let pause = match self.agent.dirty.is_empty() {
+            true => self.ages.beat(self.config.fact_window),
+            false => Some(self.config.snapshot_interval),
+        };
+        let due = pause.map(|pause| now.mono + pause);
+        self.snapshot_due = self.snapshot_due.into_iter().chain(due).min();
     }
 
     fn act_after(&mut self, act: &mut dyn FnMut(Action)) -> Result<(), DriverError> {
@@ -452,12 +466,15 @@ impl<S: Store> Driver<S> {
         let room = if full { Some((0, 1)) } else { self.agent.room };
         let keep_runs = self.agent.keep_runs;
         let hold = std::mem::take(&mut self.agent.hold);
+        let closing = self.agent.closing;
         self.agent = opened.agent;
+        self.agent.closing = closing;
         self.agent.keep_runs = keep_runs;
         self.agent.hold = hold;
         self.agent.room = room;
         (self.facts, self.directives) = (opened.facts, opened.directives);
         self.snapshot = opened.snapshot;
+        self.ages = opened.ages;
         self.fx = Effects::default();
         (self.linger, self.snapshot_due) = (None, None);
         DriverError::Rebuilt(error)
@@ -537,6 +554,7 @@ fn load<S: Store>(store: &mut S, config: &Config) -> Result<Opened, StoreError> 
     agent.commit_room = store.room_needed(BYTES_PER_COMMIT);
     let (facts, directives) = (loaded.facts, loaded.directives);
     Ok(Opened {
+        ages: mark(&loaded.marks, ages::MARK)?.unwrap_or_default(),
         agent,
         facts,
         directives,

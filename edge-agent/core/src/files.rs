@@ -6,6 +6,7 @@ use crate::event::Action;
 use crate::state::{SliceKey, TaskKey};
 use shared::explain::{DecisionKind, Reason};
 use shared::ids::{Hash, TaskIdx};
+use shared::state::TaskState;
 use shared::time::{Mono, Span};
 use shared::workflow::Source;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -86,6 +87,12 @@ impl Files {
         if !known {
             self.uploads.push_back((hash, size));
         }
+    }
+
+    /// Files that are no longer here.
+    pub(crate) fn gone(&mut self, gone: &BTreeSet<Hash>) {
+        self.here.retain(|hash| !gone.contains(hash));
+        self.uploaded.retain(|hash| !gone.contains(hash));
     }
 
     /// Outputs that wait to be brought to the coordinator.
@@ -324,6 +331,25 @@ impl Agent {
             self.files.uploads.push_front(upload);
         }
         self.pump_uploads(fx);
+    }
+
+    /// A coordinator whose store went back may lack what it had: everything that is to be there is
+    /// brought again (what it holds it does not take twice), before a slice that owes it is given
+    /// up.
+    pub(crate) fn bring_again(&mut self, fx: &mut Effects) {
+        self.files.uploaded.clear();
+        self.check
+            .extend(std::mem::take(&mut self.files.owed).into_keys());
+        self.state.wake_makers();
+        let mut made = Vec::new();
+        for (at, slice) in &self.state.slices {
+            let done = |pos: &u32| slice.slot(*pos).state == TaskState::Succeeded;
+            let tasks = (0..slice.slots.len() as u32).filter(done);
+            made.extend(tasks.map(|pos| TaskKey { slice: *at, pos }));
+        }
+        for task in made {
+            self.outputs_made(task, fx);
+        }
     }
 
     pub(crate) fn on_uploaded(&mut self, hash: Hash, fx: &mut Effects) {

@@ -6,6 +6,7 @@
 
 mod admit;
 pub mod agent;
+mod ages;
 mod asking;
 mod attempt;
 mod audit;

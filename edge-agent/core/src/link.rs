@@ -318,6 +318,7 @@ impl Agent {
         self.link.flying.clear();
         self.link.acked = there.number;
         self.link.sent = there.number;
+        let went_back = welcome.want_inventory || welcome.generation > self.link.generation;
         if welcome.generation > self.link.generation {
             self.link.generation = welcome.generation;
             fx.marks
@@ -335,6 +336,9 @@ impl Agent {
         }
         self.ask_for_directives(session, welcome.directives, fx);
         self.restart_uploads(fx);
+        if went_back {
+            self.bring_again(fx);
+        }
     }
 
     fn ask_for_directives(&mut self, session: u64, there: Head, fx: &mut Effects) {

@@ -13,7 +13,7 @@ use shared::log::{Batch, Direction, Head, PackedBatch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What becomes of the next commit.
+/// What fails next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fail {
     /// There is no room: surely not done.
@@ -23,6 +23,8 @@ pub enum Fail {
         /// Whether it was done.
         done: bool,
     },
+    /// Not a commit fails but the next look at a fact's hash, and the handle with it.
+    Read,
 }
 
 #[derive(Clone, Debug)]
@@ -79,7 +81,7 @@ impl Disk {
         Self(Arc::new(Mutex::new(self.contents().clone())))
     }
 
-    /// Makes the next commit fail.
+    /// Makes the next commit (or look) fail.
     pub fn fail_next(&self, fail: Fail) {
         self.contents().fail = Some(fail);
     }
@@ -224,8 +226,8 @@ impl Store for MemStore {
         if disk.broken {
             return Err(StoreError::Failed("the handle failed before".to_owned()));
         }
-        match disk.fail.take() {
-            None => disk.apply(commit),
+        match disk.fail.take_if(|fail| *fail != Fail::Read) {
+            None | Some(Fail::Read) => disk.apply(commit),
             Some(Fail::Full) => return Err(StoreError::Full("told to be full".to_owned())),
             Some(Fail::Unknown { done }) => {
                 if done {
@@ -277,7 +279,12 @@ impl Store for MemStore {
     }
 
     fn fact_hash(&mut self, number: u64) -> Result<Option<Head>, StoreError> {
-        Ok(self.disk.contents().head_at(number))
+        let mut disk = self.disk.contents();
+        if disk.fail.take_if(|fail| *fail == Fail::Read).is_some() {
+            disk.broken = true;
+            return Err(StoreError::Failed("told not to read".to_owned()));
+        }
+        Ok(disk.head_at(number))
     }
 
     fn each_fact(

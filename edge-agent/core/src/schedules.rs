@@ -71,6 +71,7 @@ impl Agent {
             self.clock_trusted = trusted;
             self.look_at_schedules();
             self.arm_sync_end();
+            self.arm_deadlines();
         }
     }
 
@@ -82,7 +83,8 @@ impl Agent {
         }
     }
 
-    fn clock_known(&self) -> bool {
+    /// Whether the time is known, by this machine's clock or by the coordinator's.
+    pub(crate) fn clock_known(&self) -> bool {
         self.clock_trusted || self.schedules.heard.is_some()
     }
 

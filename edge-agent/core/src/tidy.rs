@@ -34,9 +34,6 @@ impl Agent {
 
     pub(crate) fn tidy_due(&mut self, fx: &mut Effects) {
         self.tidy_soon();
-        if !self.clock_trusted {
-            return;
-        }
         let many = self.beyond_kept();
         let awake = self.state.slices.values().filter(|slice| quiet(slice));
         let awake = awake.map(|slice| (slice.id, last_change(slice)));
@@ -75,8 +72,8 @@ impl Agent {
         if self.config.has_coordinator && self.files.backlog() > 0 {
             return false;
         }
-        let age = last.map_or(0, |last| self.now.wall.0.saturating_sub(last.0));
-        let old = u64::try_from(age).unwrap_or(0) >= self.keep_runs.0;
+        let age = last.map_or(0, |last| self.calendar_now().0.saturating_sub(last.0));
+        let old = self.clock_known() && u64::try_from(age).unwrap_or(0) >= self.keep_runs.0;
         local && (old || many.contains(&run))
     }
 

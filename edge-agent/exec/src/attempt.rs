@@ -32,6 +32,8 @@ use wait4::Wait4;
 /// The beginning of what is over sooner is not told apart from its end: each message costs the
 /// agent CPU that short tasks need.
 const TOLD_AFTER: Duration = Duration::from_millis(5);
+/// What a pipe can hold at most: Linux's `pipe-max-size` unless root raised it.
+const PIPE_BYTES: usize = 1 << 20;
 
 /// What all attempts share.
 #[derive(Debug)]
@@ -476,9 +478,10 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Reads what is left in the pipes; nobody writes any more.
+    /// Reads what is left in the pipes. A process that escaped may go on writing: no more is read
+    /// than pipes can hold.
     fn drain(&mut self, bench: &mut Bench) {
-        loop {
+        for _ in 0..(2 * PIPE_BYTES).div_ceil(bench.buffer.len()) {
             let mut fds = [
                 PollFd::new(&self.out, PollFlags::IN),
                 PollFd::new(&self.err, PollFlags::IN),

@@ -2,13 +2,17 @@
 //! for each attempt and one for the node.
 
 use crate::model::Error;
-use shared::ids::{AttemptRef, RunId};
+use shared::ids::{AttemptRef, Epoch, RunId, SliceRef, TaskIdx};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+/// What a file takes at least, however little stands in it: a block, and room for its name. So the
+/// quota bounds the number of files as well.
+const BLOCK: u64 = 4096;
 
 /// Which output of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,31 +55,72 @@ pub(crate) struct Logs {
 /// Logs of attempts that ended, oldest first.
 #[derive(Debug, Default)]
 struct Closed {
-    files: VecDeque<(PathBuf, u64)>,
+    files: VecDeque<Log>,
+    /// Room that they take.
     bytes: u64,
+}
+
+/// One closed file; its path is made of it.
+#[derive(Debug, Clone, Copy)]
+struct Log {
+    attempt: AttemptRef,
+    stream: Stream,
+    len: u64,
+}
+
+impl Log {
+    /// The log at a path that [`log_path`] made.
+    fn at(path: &Path, len: u64) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let task = path.parent()?;
+        let run = task.parent()?.file_name()?.to_str()?;
+        let (name, ending) = name.rsplit_once('.')?;
+        let (epoch, number) = name.split_once('.')?;
+        let slice = SliceRef {
+            run: run.parse().ok()?,
+            slice: 0,
+            epoch: Epoch(epoch.parse().ok()?),
+        };
+        Some(Self {
+            attempt: AttemptRef {
+                slice,
+                task: TaskIdx(task.file_name()?.to_str()?.parse().ok()?),
+                number: number.parse().ok()?,
+            },
+            stream: match ending {
+                "out" => Stream::Out,
+                "err" => Stream::Err,
+                _ => return None,
+            },
+            len,
+        })
+    }
+
+    /// What it takes of the disk: a block at least.
+    fn room(&self) -> u64 {
+        self.len.max(BLOCK)
+    }
 }
 
 impl Logs {
     /// Takes stock of the logs that are there.
     pub(crate) fn open(data: &Path, per_attempt: u64, per_node: u64) -> Result<Self, Error> {
         let dir = data.join("logs");
-        let mut found: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
+        let mut found: Vec<(SystemTime, Log)> = Vec::new();
         for run in entries(&dir) {
             for task in entries(&run) {
                 for file in entries(&task) {
-                    if let Ok(meta) = fs::symlink_metadata(&file) {
-                        let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                        found.push((modified, file, meta.len()));
-                    }
+                    let Ok(meta) = fs::symlink_metadata(&file) else {
+                        continue;
+                    };
+                    let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                    found.extend(Log::at(&file, meta.len()).map(|log| (modified, log)));
                 }
             }
         }
-        found.sort();
-        let bytes = found.iter().map(|(_, _, len)| len).sum();
-        let files = found
-            .into_iter()
-            .map(|(_, path, len)| (path, len))
-            .collect();
+        found.sort_by_key(|(modified, _)| *modified);
+        let bytes = found.iter().map(|(_, log)| log.room()).sum();
+        let files = found.into_iter().map(|(_, log)| log).collect();
         let closed = Mutex::new(Closed { files, bytes });
         Ok(Self {
             data: data.to_owned(),
@@ -90,10 +135,10 @@ impl Logs {
         let dir = run_dir(&self.data, run);
         let mut closed = self.lock();
         let Closed { files, bytes } = &mut *closed;
-        files.retain(|(path, len)| {
-            let keep = !path.starts_with(&dir);
+        files.retain(|log| {
+            let keep = log.attempt.slice.run != *run;
             if !keep {
-                *bytes = bytes.saturating_sub(*len);
+                *bytes = bytes.saturating_sub(log.room());
             }
             keep
         });
@@ -111,17 +156,18 @@ impl Logs {
 
     /// Notes a finished log and removes the oldest ones above the node's quota: files and bytes
     /// removed.
-    fn closed(&self, path: PathBuf, len: u64) -> (u64, u64) {
+    fn closed(&self, log: Log) -> (u64, u64) {
         let mut closed = self.lock();
-        closed.files.push_back((path, len));
-        closed.bytes += len;
+        closed.files.push_back(log);
+        closed.bytes += log.room();
         let mut removed = (0, 0);
         while closed.bytes > self.per_node {
-            let Some((path, len)) = closed.files.pop_front() else {
+            let Some(log) = closed.files.pop_front() else {
                 break;
             };
-            closed.bytes = closed.bytes.saturating_sub(len);
-            removed = (removed.0 + 1, removed.1 + len);
+            closed.bytes = closed.bytes.saturating_sub(log.room());
+            removed = (removed.0 + 1, removed.1 + log.len);
+            let path = log_path(&self.data, &log.attempt, log.stream);
             let _ = fs::remove_file(&path);
             // gone too once they are empty
             let _ = path.parent().map(fs::remove_dir);
@@ -217,7 +263,11 @@ impl<'a> Capture<'a> {
                     sink.written += line.len() as u64;
                 }
             }
-            let (files, bytes) = self.logs.closed(path, sink.written);
+            let (files, bytes) = self.logs.closed(Log {
+                attempt: self.attempt,
+                stream,
+                len: sink.written,
+            });
             captured.evicted.0 += files;
             captured.evicted.1 += bytes;
         }
@@ -240,4 +290,55 @@ fn create(path: &Path) -> Option<File> {
         })
         .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "cannot make a log"))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(run: u8, number: u32) -> AttemptRef {
+        AttemptRef {
+            slice: SliceRef {
+                run: RunId([run; 16]),
+                slice: 3,
+                epoch: Epoch(2),
+            },
+            task: TaskIdx(7),
+            number,
+        }
+    }
+
+    fn write(logs: &Logs, attempt: AttemptRef, text: &[u8]) -> (u64, u64) {
+        let mut capture = Capture::new(logs, attempt);
+        capture.write(Stream::Err, text);
+        capture.finish().evicted
+    }
+
+    #[test]
+    fn small_logs_count_as_the_room_that_they_take() {
+        let data = tempfile::tempdir().unwrap();
+        let open = || Logs::open(data.path(), 1 << 20, 10 * BLOCK).unwrap();
+        let there = |n: &u32| log_path(data.path(), &attempt(1, *n), Stream::Err).exists();
+        let count = || (1..=11).filter(there).count();
+        let logs = open();
+        for n in 1..=10 {
+            assert_eq!(write(&logs, attempt(1, n), b"x"), (0, 0));
+        }
+        assert_eq!(write(&logs, attempt(1, 11), b"x"), (1, 1));
+        assert!(!there(&1) && there(&2) && count() == 10);
+        drop(logs);
+        // a later process counts the same
+        let logs = open();
+        assert_eq!(
+            write(&logs, attempt(2, 1), &[b'x'; 3 * BLOCK as usize]),
+            (3, 3)
+        );
+        assert_eq!(count(), 7);
+        logs.forget(&RunId([1; 16]));
+        assert_eq!(count(), 0);
+        assert_eq!(
+            write(&logs, attempt(3, 1), &[b'x'; 7 * BLOCK as usize]),
+            (0, 0)
+        );
+    }
 }

@@ -19,6 +19,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 const PART: &str = "part";
 const BLOCK: usize = 256 * 1024;
@@ -219,6 +220,44 @@ impl Dir {
         })?;
         found.sort();
         Ok(found)
+    }
+
+    /// Removes what is here of files whose transfers stopped more than `age` ago, but for those
+    /// that are `wanted`: whose they were. One that comes after all begins anew.
+    ///
+    /// # Errors
+    /// [`FilesError::Io`]
+    pub fn drop_parts(
+        &self,
+        age: Duration,
+        wanted: impl Fn(Hash) -> bool,
+    ) -> Result<Vec<Hash>, FilesError> {
+        let mut found = Vec::new();
+        self.walk(|hash, _, part| {
+            if part && !wanted(hash) {
+                found.push(hash);
+            }
+        })?;
+        let mut dropped = Vec::new();
+        for hash in found {
+            let path = self.at(hash).with_extension(PART);
+            let mut state = self.state();
+            let meta = fs::metadata(&path).ok();
+            let is_old = |meta: &fs::Metadata| {
+                let stopped = meta.modified().ok()?;
+                SystemTime::now().duration_since(stopped).ok()
+            };
+            let Some(meta) = meta.filter(|meta| is_old(meta).is_some_and(|old| old >= age)) else {
+                continue;
+            };
+            if state.writing.contains(&hash) {
+                continue;
+            }
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            state.used = state.used.saturating_sub(meta.len());
+            dropped.push(hash);
+        }
+        Ok(dropped)
     }
 
     /// Makes the directory that `path` lies in, durably.
@@ -585,6 +624,21 @@ mod tests {
 
         let dir = Dir::open(home.path(), 1500).unwrap();
         assert_eq!(dir.used(), 400, "counted again at the start");
+        let day = Duration::from_secs(86_400);
+        let drop = |age, wanted: bool| dir.drop_parts(age, |_| wanted).unwrap();
+        assert!(drop(day, false).is_empty() && drop(Duration::ZERO, true).is_empty());
+        let writer = begin(&dir, hash, 1000);
+        assert!(
+            drop(Duration::ZERO, false).is_empty(),
+            "it is being written"
+        );
+        std::mem::drop(writer);
+        let other = Hash::of(b"other");
+        begin(&dir, other, 500).append(&[7; 300]).unwrap();
+        assert_eq!(dir.used(), 700);
+        let dropped = dir.drop_parts(Duration::ZERO, |wanted| wanted == hash);
+        assert_eq!(dropped.unwrap(), [other]);
+        assert_eq!((dir.used(), dir.partial(other)), (400, 0));
         let mut writer = begin(&dir, hash, 1000);
         assert_eq!(writer.offset(), 400);
         assert!(matches!(

@@ -216,6 +216,11 @@ fn an_image_is_prepared_without_being_root() {
         "{}",
         stdout(&dry)
     );
+    let told = stdout(&dry);
+    assert!(
+        !told.contains("installed") && !told.contains("kept"),
+        "nothing is said to be done: {told}"
+    );
     assert!(!image.path().join("usr").exists(), "nothing is done");
     let done = agent("beef0123", &[]);
     assert!(done.status.success(), "{}", stderr(&done));
@@ -260,6 +265,14 @@ fn wrong_command_lines_say_what_to_do_and_do_nothing() {
             "--token-file needs --coordinator",
         ),
         (&["coordinator", "--purge"], "--purge belongs to 'remove'"),
+        (
+            &["coordinator", "--backup-dir", "backups"],
+            "write it from / on",
+        ),
+        (
+            &["coordinator", "--backup-dir", "/home/backups"],
+            "the service sees nothing of /home/backups",
+        ),
         (&["coordinator", "agent"], "one word too many"),
         (&["install"], "'install' is not known"),
     ] {
@@ -277,4 +290,139 @@ fn wrong_command_lines_say_what_to_do_and_do_nothing() {
         stderr(&refused)
     );
     assert!(!image.path().join("etc/driftless/coordinator.toml").exists());
+}
+
+/// A program that is named like a real one and refuses every configuration, as a later version may.
+fn refusing(path: &Path) {
+    fs::write(path, "#!/bin/sh\necho 'error: no such key' >&2; exit 2\n")
+        .expect("it can be written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it can be written");
+}
+
+#[test]
+fn a_program_that_refuses_the_configuration_is_not_put_in_place() {
+    let image = tempfile::tempdir().unwrap();
+    let root = image.path().display().to_string();
+    let done = install(&["agent", "--name", "gw-7", "--root", &root]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let program = image.path().join("usr/local/bin/driftless-agent");
+    let before = fs::read(&program).unwrap();
+    let new = tempfile::tempdir().unwrap();
+    refusing(&new.path().join("driftless-agent"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/install.sh");
+    let mut upgrade = Command::new("sh");
+    upgrade
+        .arg(script)
+        .args(["agent", "--root", &root, "--from"]);
+    let refused = output(upgrade.arg(new.path()));
+    let told = stderr(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("nothing was changed"), "{told}");
+    assert!(fs::read(&program).unwrap() == before);
+}
+
+#[test]
+fn a_gateway_that_works_alone_is_told_how_to_join() {
+    let image = tempfile::tempdir().unwrap();
+    let root = image.path().display().to_string();
+    let done = install(&["agent", "--name", "gw-7", "--root", &root]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let state = image.path().join("var/lib/driftless-agent");
+    fs::write(state.join("identity.json"), "{}").unwrap();
+    let file = image.path().join("token-of-people");
+    fs::write(&file, token("beef0123")).unwrap();
+    let file = file.display().to_string();
+    let coordinator = ["--coordinator", "a.example:4433"];
+    let joins = [
+        &["agent", "--root", &root, "--token-file", &file],
+        &coordinator[..],
+    ]
+    .concat();
+    let refused = install(&joins);
+    let told = stderr(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    let lines = [
+        "coordinator = [\"a.example:4433\"]\n",
+        "token_file = \"/var/lib/driftless-agent/token\"\n",
+    ];
+    for line in lines {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let config = image.path().join("etc/driftless/agent.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{}{text}", lines.concat())).unwrap();
+    let done = install(&joins);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(state.join("token").exists(), "it works alone so far");
+    fs::remove_file(state.join("token")).unwrap();
+    fs::create_dir(state.join("pki")).unwrap();
+    fs::write(state.join("pki/node.crt"), "").unwrap();
+    let told = stdout(&install(&joins));
+    assert!(told.contains("enrolled already"), "{told}");
+    assert!(!state.join("token").exists());
+}
+
+#[test]
+fn backups_have_a_directory_that_the_service_may_write_and_outlive_a_purge() {
+    let image = tempfile::tempdir().unwrap();
+    let root = image.path().display().to_string();
+    let coordinator = |dir: &str| install(&["coordinator", "--root", &root, "--backup-dir", dir]);
+    let own = coordinator("/var/lib/driftless/backups");
+    assert!(own.status.success(), "{}", stderr(&own));
+    let dropin = "etc/systemd/system/driftless-coordinator.service.d/backups.conf";
+    let dropin = image.path().join(dropin);
+    assert!(!dropin.exists(), "the unit allows that one");
+    let other = coordinator("/srv/driftless");
+    assert!(other.status.success(), "{}", stderr(&other));
+    assert_eq!(
+        fs::read_to_string(&dropin).unwrap(),
+        "[Service]\nReadWritePaths=-/srv/driftless\n"
+    );
+    let state = image.path().join("var/lib/driftless");
+    fs::remove_dir(state.join("backups")).unwrap();
+    std::os::unix::fs::symlink("/etc", state.join("backups")).unwrap();
+    let linked = coordinator("/var/lib/driftless/backups");
+    assert!(stderr(&linked).contains("is a link"), "{}", stderr(&linked));
+    fs::remove_file(state.join("backups")).unwrap();
+    fs::create_dir_all(state.join("backups")).unwrap();
+    fs::create_dir_all(state.join("coordinator")).unwrap();
+    fs::write(state.join("backups/one.backup"), "all").unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/install.sh");
+    let mut purge = Command::new("sh");
+    purge
+        .arg(script)
+        .args(["remove", "coordinator", "--purge", "--root", &root]);
+    let purged = output(&mut purge);
+    let told = stdout(&purged);
+    assert!(purged.status.success(), "{}", stderr(&purged));
+    assert!(
+        told.contains("but for /var/lib/driftless/backups"),
+        "{told}"
+    );
+    assert!(state.join("backups/one.backup").exists() && !state.join("coordinator").exists());
+    assert!(!dropin.exists() && !image.path().join("etc/driftless/coordinator.toml").exists());
+}
+
+#[test]
+fn root_follows_no_link_that_a_task_planted_for_the_token() {
+    let Some(sandbox) = installed() else {
+        return;
+    };
+    let victim = sandbox.path("etc/victim");
+    fs::write(&victim, "precious").unwrap();
+    let config = sandbox.path("etc/driftless/agent.toml");
+    let lines =
+        "coordinator = [\"a.example:4433\"]\ntoken_file = \"/var/lib/driftless-agent/token\"\n";
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{lines}{text}")).unwrap();
+    let place = sandbox.path("var/lib/driftless-agent/token");
+    std::os::unix::fs::symlink("/etc/victim", &place).unwrap();
+    fs::write(sandbox.path("tmp/token"), token("beef0123")).unwrap();
+    let _ = sandbox.succeeds(&[AGENT, &["--token-file", "/tmp/token"]].concat());
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert_eq!(sandbox.owner_and_mode("etc/victim").0, 0);
+    assert!(fs::symlink_metadata(&place).unwrap().is_file());
+    let owner = sandbox.uid("driftless-agent").unwrap();
+    let place = "var/lib/driftless-agent/token";
+    assert_eq!(sandbox.owner_and_mode(place), (owner, 0o600));
 }

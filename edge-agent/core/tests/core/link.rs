@@ -378,3 +378,40 @@ fn only_so_many_bytes_of_facts_are_under_way_and_acknowledgements_make_room() {
     let all = batches(&env);
     assert_eq!(all.last().unwrap().number, env.facts().len() as u64);
 }
+
+/// What reached the coordinator behind its backup is not there any more once that is restored.
+#[test]
+fn a_coordinator_whose_store_went_back_gets_the_files_again() {
+    let mut env = Env::new();
+    let one = workflow(vec![task("a", &[])]);
+    env.assigned(assign(slice(0, 1), &one, &[0]));
+    env.end("a", 0);
+    env.pass(Span(10));
+    let hash = file(100).hash;
+    let uploads = |env: &Env| {
+        let upload =
+            |action: &&Action| matches!(action, Action::Upload { hash: h, .. } if *h == hash);
+        env.actions.iter().filter(upload).count()
+    };
+    assert_eq!(uploads(&env), 1);
+    env.event(Event::Uploaded { hash });
+    env.pass(Span::secs(20));
+    let again = |env: &mut Env, change: &dyn Fn(&mut shared::wire::Welcome)| {
+        let (session, why) = (env.session.unwrap(), String::new());
+        env.event(Event::Unlinked { session, why });
+        env.pass(Span::secs(60));
+        let facts = env.driver.heads().0;
+        env.join_as(facts, change);
+    };
+    again(&mut env, &|_| {});
+    assert_eq!(uploads(&env), 1, "it is there");
+    again(&mut env, &|welcome| welcome.want_inventory = true);
+    assert_eq!(uploads(&env), 2, "nobody knows whether it still is");
+    env.tell(vec![Wish::Release { slice: slice(0, 1) }]);
+    assert_eq!(env.states(), "a=succeeded", "the only copy is here");
+    env.event(Event::Uploaded { hash });
+    env.pass(Span(10));
+    assert_eq!(env.states(), "");
+    again(&mut env, &|welcome| welcome.generation.0 += 1);
+    assert_eq!(uploads(&env), 2, "it went with its slice");
+}

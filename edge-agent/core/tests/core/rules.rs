@@ -3,16 +3,16 @@
 use crate::env::*;
 use edge_core::driver::DriverError;
 use edge_core::event::{Action, Event, Local, LocalReply};
-use edge_core::memory::Fail;
+use edge_core::memory::{Disk, Fail};
 use shared::directive::Body as Wish;
 use shared::explain::Reason;
 use shared::fact::{Body, Outcome};
-use shared::ids::TaskIdx;
+use shared::ids::{Generation, TaskIdx};
 use shared::log::{Direction, Head};
 use shared::state::TaskState;
-use shared::time::Span;
-use shared::wire::{Refusal, Refuse, Up};
-use shared::workflow::{OnExhausted, Resources, SideEffects, TriggerRule, When};
+use shared::time::{Span, Unix};
+use shared::wire::{Ack, Down, Refusal, Refuse, Up};
+use shared::workflow::{OnExhausted, Resources, SideEffects, TriggerRule, When, Workflow};
 
 fn origin() -> Head {
     Head::origin(NODE, LIFE, Direction::Up)
@@ -26,7 +26,7 @@ pub(crate) fn ends(env: &Env) -> Vec<(Outcome, Reason)> {
     env.facts().into_iter().filter_map(end).collect()
 }
 
-fn chain() -> shared::workflow::Workflow {
+fn chain() -> Workflow {
     workflow(vec![task("a", &[]), task("b", &[0]), task("c", &[1])])
 }
 
@@ -169,7 +169,7 @@ fn a_timeout_stops_and_the_retry_waits_for_the_confirmed_end() {
 fn a_deadline_ends_what_runs_and_what_waits() {
     let mut env = Env::new();
     let mut a = task("a", &[]);
-    a.deadline = Some(shared::time::Unix(env.now.wall.0 + 5000));
+    a.deadline = Some(Unix(env.now.wall.0 + 5000));
     env.submit(&workflow(vec![a]));
     let (attempt, at) = (env.held[0].attempt, env.stamp());
     env.event(Event::Began { attempt, at });
@@ -621,7 +621,7 @@ fn a_refusal_pauses_the_dialling_and_not_the_work() {
     };
     env.event(Event::Heard {
         session,
-        message: shared::wire::Down::Refuse(refuse),
+        message: Down::Refuse(refuse),
     });
     env.pass(Span::secs(299));
     assert_eq!(env.session, None);
@@ -705,10 +705,95 @@ fn a_message_of_an_old_session_is_ignored() {
         why: String::new(),
     });
     env.actions.clear();
-    let message = shared::wire::Down::Ping { nonce: 1 };
+    let message = Down::Ping { nonce: 1 };
     env.event(Event::Heard {
         session: old,
         message,
     });
     assert!(env.sent().is_empty());
+}
+
+fn with_deadline(deadline: Unix) -> Workflow {
+    let mut one = task("a", &[]);
+    one.deadline = Some(deadline);
+    workflow(vec![one])
+}
+
+#[test]
+fn a_deadline_counts_from_when_the_clock_becomes_right() {
+    let mut env = Env::on(Disk::new(NODE, LIFE), config());
+    let noon = env.now.wall;
+    env.now.wall = Unix(0);
+    let Event::Boot(mut boot) = env.boot_event(false) else {
+        unreachable!()
+    };
+    boot.clock_trusted = false;
+    env.event(Event::Boot(boot));
+    env.submit(&with_deadline(Unix(noon.0 + 60_000)));
+    env.pass(Span::secs(300));
+    assert_eq!(env.stopped(), 0, "nobody knows what time it is");
+    env.now.wall = noon;
+    env.event(Event::Clock { trusted: true });
+    env.pass(Span::secs(59));
+    assert_eq!(env.stopped(), 0);
+    env.pass(Span::secs(2));
+    assert_eq!(env.stopped(), 1);
+}
+
+#[test]
+fn a_deadline_follows_a_clock_that_is_set() {
+    let mut env = Env::new();
+    let hour = 3_600_000;
+    env.submit(&with_deadline(Unix(env.now.wall.0 + 2 * hour)));
+    env.now.wall.0 += hour;
+    env.event(Event::Wake);
+    env.pass(Span(3_590_000));
+    assert_eq!(env.stopped(), 0);
+    env.now.wall.0 -= hour;
+    env.event(Event::Wake);
+    env.pass(Span(3_600_000));
+    assert_eq!(env.stopped(), 0, "it was set back");
+    env.pass(Span(20_000));
+    assert_eq!(env.stopped(), 1);
+}
+
+/// A look at the store fails in the middle of a group: the executor tells no end twice.
+#[test]
+fn an_end_behind_a_look_that_fails_is_not_lost() {
+    let mut env = Env::new();
+    let mut once = task("once", &[]);
+    once.side_effects = SideEffects::AtMostOnce;
+    env.assigned(assign(slice(0, 1), &workflow(vec![once]), &[0]));
+    let (head, session) = (env.driver.heads().0, env.session.unwrap());
+    let launch = env.held.remove(0);
+    let end = env.process_end(launch.attempt, 0, vec![file(100)]);
+    let ack = Ack {
+        generation: Generation(5),
+        head,
+        seal: [0; 32],
+        safe: 0,
+    };
+    let message = Down::Ack(ack);
+    env.disk.fail_next(Fail::Read);
+    let group = vec![Event::Heard { session, message }, Event::Ended(end)];
+    assert!(env.run(group).is_err());
+    env.start(false);
+    env.pass(Span(10));
+    assert_eq!(env.states(), "once=succeeded");
+}
+
+#[test]
+fn an_agent_that_is_about_to_stop_records_ends_and_starts_nothing() {
+    let mut env = Env::new();
+    let tasks = (0..20).map(|n| task(&format!("t{n}"), &[])).collect();
+    env.submit(&workflow(tasks));
+    let held = env.held.len();
+    env.driver.close();
+    env.end("t0", 0);
+    assert_eq!(env.held.len(), held - 1, "nothing takes its place");
+    let flushed = env.driver.flush(env.now, &mut |_| {});
+    assert!(flushed.is_ok() && !env.driver.has_uncommitted());
+    env.crash();
+    assert_eq!(ends(&env)[0].0, Outcome::Succeeded);
+    assert_eq!(env.held.len(), held, "the next start goes on");
 }

@@ -414,3 +414,19 @@ fn a_rule_that_fires_too_often_is_braked() {
     env.pass(Span::secs(40));
     assert!(fired(&env).len() <= 20);
 }
+
+/// Without a clock of its own, and without a coordinator's, runs would pile up until no schedule
+/// fires any more.
+#[test]
+fn runs_of_a_schedule_are_bounded_without_a_trusted_clock() {
+    let mut env = made(rules(Catchup::None, Overlap::Forbid));
+    env.event(Event::Clock { trusted: false });
+    for _ in 0..400 {
+        env.pass(Span::secs(60));
+        if !env.held.is_empty() {
+            env.end("a", 0);
+        }
+    }
+    let runs = env.driver.agent().state().runs.len();
+    assert!((200..=270).contains(&runs), "{runs} runs are kept");
+}

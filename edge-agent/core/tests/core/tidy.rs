@@ -116,3 +116,32 @@ fn a_run_with_a_lost_task_waits_for_a_person() {
     env.pass(Span(3 * DAY.0));
     assert_eq!(env.states(), "once=lost");
 }
+
+/// Vehicles and shops are switched off every day: no process there ever gets as old as the window.
+#[test]
+fn a_gateway_that_is_switched_off_often_forgets_old_facts_as_well() {
+    let mut env = alone();
+    let mut first = Vec::new();
+    for day in 1..=8 {
+        run_one(&mut env, RunId([day; 16]));
+        env.pass(Span::secs(1200));
+        first.push(env.disk.facts()[0].0);
+        env.power_cut();
+    }
+    assert_eq!(first[..2], [1, 1], "the window is an hour");
+    assert!(first[7] > first[4] && first[4] > 1, "{first:?}");
+    env.check_replay();
+    let states = ["a=succeeded"; 8].join(" ");
+    assert_eq!(env.states(), states, "what they say is in the snapshot");
+}
+
+#[test]
+fn where_nothing_changes_nothing_is_written_once_all_is_old() {
+    let mut env = alone();
+    run_one(&mut env, RUN);
+    env.pass(Span::secs(3700));
+    assert!(env.disk.facts().is_empty(), "old facts go without new ones");
+    let commits = env.disk.commits();
+    env.pass(Span::secs(3600));
+    assert_eq!(env.disk.commits(), commits);
+}
