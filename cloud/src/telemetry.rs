@@ -1,13 +1,17 @@
 //! Telemetry at the coordinator: one thread keeps a file for each node, outside the store, and
 //! answers from it. Sessions hand pieces over and never wait for a disk.
 
+mod queue;
+
 use crate::clock;
 use crate::host::ToSession;
 use cloud_core::event::Conn;
 use cloud_core::telemetry::{Book, Journal, JournalError, Keep, Missing, Newest, Refused};
+use queue::{Receiver, Sender, Taken, queue};
 use shared::ids::{Incarnation, NodeId};
 use shared::telemetry::query::{Answer, Collector, Query};
 use shared::telemetry::{Content, Report};
+use shared::time::Unix;
 use shared::wire::Down;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,15 +19,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// Bytes that wait for the thread; what comes on top is not taken, and sent again by its agent.
-const QUEUE_BYTES: usize = 16 << 20;
-/// What a piece or a question counts for itself.
-const QUESTION_BYTES: usize = 512;
 /// Longest time until a piece is durable and acknowledged.
 const SYNC: Duration = Duration::from_secs(20);
 /// The same where an agent waits for it: others that come at the same time share a sync.
@@ -47,6 +45,8 @@ enum Command {
         node: NodeId,
         conn: Conn,
         report: Box<Report>,
+        /// When it came.
+        at: Unix,
     },
     End {
         node: NodeId,
@@ -59,26 +59,7 @@ enum Command {
 
 /// The way to the thread.
 #[derive(Debug, Clone)]
-pub(crate) struct Telemetry {
-    to: Sender<Command>,
-    /// Bytes that wait.
-    waiting: Arc<AtomicUsize>,
-}
-
-impl Command {
-    /// What it counts in the queue. Of the beginning and the end of a session there are only as
-    /// many as connections.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Begin { .. } | Self::End { .. } => 0,
-            Self::Piece { report, .. } => match &report.piece.content {
-                Content::Block(packed) => QUESTION_BYTES + packed.len(),
-                Content::Gap(_) => QUESTION_BYTES,
-            },
-            Self::Newest(..) | Self::Missing(..) | Self::Query(..) => QUESTION_BYTES,
-        }
-    }
-}
+pub(crate) struct Telemetry(Arc<Sender>);
 
 /// Starts the thread; the files lie in `dir`.
 ///
@@ -86,8 +67,7 @@ impl Command {
 /// When the directory or the thread cannot be made.
 pub(crate) fn start(dir: PathBuf, keep: Keep) -> io::Result<Telemetry> {
     fs::create_dir_all(&dir)?;
-    let (to, from) = channel();
-    let waiting = Arc::new(AtomicUsize::new(0));
+    let (to, from) = queue();
     let keeper = Keeper {
         file_system: file_system(&dir)?,
         dir,
@@ -95,12 +75,11 @@ pub(crate) fn start(dir: PathBuf, keep: Keep) -> io::Result<Telemetry> {
         books: BTreeMap::new(),
         sessions: BTreeMap::new(),
         due: Instant::now() + SYNC,
-        waiting: waiting.clone(),
     };
     std::thread::Builder::new()
         .name("telemetry".into())
         .spawn(move || keeper.run(&from))?;
-    Ok(Telemetry { to, waiting })
+    Ok(Telemetry(Arc::new(to)))
 }
 
 /// What syncs the file system of `dir`, and tells of every failure since it was opened.
@@ -119,18 +98,6 @@ fn file_system(dir: &Path) -> io::Result<Option<File>> {
 }
 
 impl Telemetry {
-    /// Whether there is room for it.
-    fn tell(&self, command: Command) -> bool {
-        let bytes = command.bytes();
-        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        if bytes > 0 && before >= QUEUE_BYTES {
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
-            return false;
-        }
-        // The thread ends after everybody who tells it something.
-        self.to.send(command).is_ok()
-    }
-
     /// A session was welcomed that sends telemetry: it is told what is here.
     pub(crate) fn begin(
         &self,
@@ -139,7 +106,7 @@ impl Telemetry {
         conn: Conn,
         to: mpsc::WeakSender<ToSession>,
     ) {
-        self.tell(Command::Begin {
+        self.0.tell(Command::Begin {
             node,
             incarnation,
             conn,
@@ -149,15 +116,20 @@ impl Telemetry {
 
     /// A piece of a session.
     pub(crate) fn piece(&self, node: NodeId, conn: Conn, report: Report) {
-        let report = Box::new(report);
-        if !self.tell(Command::Piece { node, conn, report }) {
+        let (report, at) = (Box::new(report), clock::wall());
+        if !self.0.tell(Command::Piece {
+            node,
+            conn,
+            report,
+            at,
+        }) {
             tracing::debug!("telemetry comes faster than it can be written");
         }
     }
 
     /// A session is over.
     pub(crate) fn end(&self, node: NodeId, conn: Conn) {
-        self.tell(Command::End { node, conn });
+        self.0.tell(Command::End { node, conn });
     }
 
     async fn ask<T>(
@@ -166,7 +138,7 @@ impl Telemetry {
     ) -> Result<T, String> {
         let (reply, answer) = oneshot::channel();
         let busy = || "telemetry cannot be read just now: ask again".to_owned();
-        if !self.tell(command(reply)) {
+        if !self.0.tell(command(reply)) {
             return Err(busy());
         }
         answer.await.map_err(|_| busy())?
@@ -204,18 +176,13 @@ struct Keeper {
     sessions: BTreeMap<NodeId, Session>,
     /// When to sync next.
     due: Instant,
-    /// Bytes that wait.
-    waiting: Arc<AtomicUsize>,
 }
 
 impl Keeper {
-    fn run(mut self, from: &Receiver<Command>) {
-        loop {
-            let left = self.due.saturating_duration_since(Instant::now());
-            match from.recv_timeout(left) {
-                Ok(command) => self.obey(command),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+    fn run(mut self, from: &Receiver) {
+        while let Taken::Commands(commands) = from.take(self.due) {
+            for command in commands {
+                self.obey(command);
             }
             if Instant::now() >= self.due {
                 self.due = Instant::now() + SYNC;
@@ -226,7 +193,6 @@ impl Keeper {
     }
 
     fn obey(&mut self, command: Command) {
-        self.waiting.fetch_sub(command.bytes(), Ordering::Relaxed);
         // Whoever asked may be gone.
         match command {
             Command::Begin {
@@ -242,7 +208,12 @@ impl Keeper {
                     to,
                 },
             ),
-            Command::Piece { node, conn, report } => self.piece(node, conn, *report),
+            Command::Piece {
+                node,
+                conn,
+                report,
+                at,
+            } => self.piece(node, conn, *report, at),
             Command::End { node, conn } => {
                 if self.sessions.get(&node).is_some_and(|s| s.conn == conn) {
                     self.sessions.remove(&node);
@@ -285,13 +256,13 @@ impl Keeper {
             .ok_or_else(|| "no such telemetry".to_owned())
     }
 
-    fn piece(&mut self, node: NodeId, conn: Conn, report: Report) {
+    fn piece(&mut self, node: NodeId, conn: Conn, report: Report, at: Unix) {
         let session = self.sessions.get(&node).filter(|s| s.conn == conn);
         if session.is_none_or(|s| s.incarnation != report.incarnation) {
             return;
         }
         let taken = match self.book(node) {
-            Ok(book) => book.take(report, clock::wall()).map(|()| book.is_urgent()),
+            Ok(book) => book.take(report, at).map(|()| book.is_urgent()),
             Err(error) => Err(Refused::Journal(JournalError(error))),
         };
         match taken {

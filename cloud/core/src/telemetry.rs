@@ -161,7 +161,7 @@ impl<J: Journal> Book<J> {
                     incarnation,
                     received,
                     piece,
-                }) => book.learn(incarnation, received, &piece),
+                }) => book.learn(incarnation, received, &piece, None),
                 // A frame of a later version that is whole: kept, not understood.
                 Err(_) => {}
             }
@@ -179,7 +179,14 @@ impl<J: Journal> Book<J> {
         self.newest = newest;
     }
 
-    fn learn(&mut self, incarnation: Incarnation, received: Unix, piece: &Piece) {
+    /// `block` is what the piece holds, where that was read already.
+    fn learn(
+        &mut self,
+        incarnation: Incarnation,
+        received: Unix,
+        piece: &Piece,
+        block: Option<Block>,
+    ) {
         self.oldest = Some(self.oldest.map_or(received, |oldest| oldest.min(received)));
         let is_last = self
             .lines
@@ -199,28 +206,12 @@ impl<J: Journal> Book<J> {
                 line.held.insert(piece.range);
                 let newer = self.newest.as_ref().is_none_or(|n| n.at < piece.range.upto);
                 if newer || !is_last {
-                    self.see(received, packed);
+                    let block = block.or_else(|| Block::unpack(packed).ok());
+                    self.newest = block
+                        .and_then(|block| newest(received, block))
+                        .or(self.newest.take());
                 }
             }
-        }
-    }
-
-    fn see(&mut self, received: Unix, packed: &[u8]) {
-        let Ok(block) = Block::unpack(packed) else {
-            return;
-        };
-        if let Some(point) = block.points.last() {
-            let cells = block.keys.iter().cloned().zip(&point.cells);
-            self.newest = Some(Newest {
-                at: block.range().upto,
-                boot_id: block.boot_id,
-                wall: point.wall,
-                received,
-                fact: point.fact,
-                values: cells
-                    .filter_map(|(key, cell)| Some((key, cell.mean()?)))
-                    .collect(),
-            });
         }
     }
 
@@ -248,7 +239,7 @@ impl<J: Journal> Book<J> {
     /// [`Refused`]: nothing was changed.
     pub fn take(&mut self, report: Report, now: Unix) -> Result<(), Refused> {
         let Report { incarnation, piece } = report;
-        check(&piece)?;
+        let block = check(&piece)?;
         let found = self.lines.iter().find(|(known, _)| *known == incarnation);
         if let Some((_, line)) = found {
             if line.known.covers(&piece.range) {
@@ -269,7 +260,7 @@ impl<J: Journal> Book<J> {
         self.end += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
         self.owed = true;
-        self.learn(incarnation, now, &piece);
+        self.learn(incarnation, now, &piece, block);
         Ok(())
     }
 
@@ -402,7 +393,25 @@ fn cut(ranges: Vec<Range>, out: Range) -> Vec<Range> {
         .collect()
 }
 
-fn check(piece: &Piece) -> Result<(), Refused> {
+/// The last point of a block.
+fn newest(received: Unix, block: Block) -> Option<Newest> {
+    let (at, boot_id) = (block.range().upto, block.boot_id);
+    let point = block.points.last()?;
+    let cells = block.keys.into_iter().zip(&point.cells);
+    Some(Newest {
+        at,
+        boot_id,
+        wall: point.wall,
+        received,
+        fact: point.fact,
+        values: cells
+            .filter_map(|(key, cell)| Some((key, cell.mean()?)))
+            .collect(),
+    })
+}
+
+/// What a piece holds, if it is points.
+fn check(piece: &Piece) -> Result<Option<Block>, Refused> {
     let bad = |what: &str| Err(Refused::Malformed(what.to_owned()));
     if piece.range.is_empty() {
         return bad("a piece without time");
@@ -415,8 +424,9 @@ fn check(piece: &Piece) -> Result<(), Refused> {
         if block.range() != piece.range {
             return bad("a piece whose points are not those of its range");
         }
+        return Ok(Some(block));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A copy of what is known, for the head of a new file.

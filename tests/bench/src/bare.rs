@@ -164,23 +164,28 @@ impl Clients {
     }
 
     /// Each client sends a message of `message` bytes every `every`, the clients spread over it,
-    /// and awaits an answer of `answer` bytes, `times` times.
+    /// and awaits an answer of `answer` bytes to three of four, for `long` in all.
     pub(crate) fn talk(
         self,
         runtime: &Runtime,
         (message, answer): (usize, usize),
         every: Duration,
-        times: u32,
+        long: Duration,
     ) -> Result<Self> {
         let count = self.streams.len() as u32;
         runtime.block_on(async {
-            let mut talks = JoinSet::new();
+            let (mut talks, begin) = (JoinSet::new(), Instant::now());
             for (n, mut client) in self.streams.into_iter().enumerate() {
                 talks.spawn(async move {
-                    let begin = Instant::now() + every * n as u32 / count;
-                    for time in 0..times {
-                        tokio::time::sleep_until(begin + every * time).await;
+                    let mut due = begin + every * n as u32 / count;
+                    for turn in n.. {
+                        tokio::time::sleep_until(due.min(begin + long)).await;
+                        if due >= begin + long {
+                            break;
+                        }
+                        let answer = if turn % 4 == 3 { 0 } else { answer };
                         client.ask(message, answer).await?;
+                        due += every;
                     }
                     anyhow::Ok(client)
                 });

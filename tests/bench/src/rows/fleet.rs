@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// An agent's telemetry goes up so often while the link is good.
 const EVERY: Duration = Duration::from_secs(15);
+/// How long the agents are watched: the coordinator acknowledges telemetry so often, three times
+/// for four reports.
+const WATCHED: Duration = Duration::from_secs(20);
 /// Until what a start needed is given back.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -22,7 +25,7 @@ const SETTLE: Duration = Duration::from_secs(10);
 struct Cost {
     /// Bytes of the whole process before and after the agents came.
     memory: (f64, f64),
-    /// CPU seconds while each reported once.
+    /// CPU seconds while it was watched.
     cpu: f64,
 }
 
@@ -39,7 +42,7 @@ fn connected(place: &Place, agents: usize) -> Result<Vec<Figure>> {
     let (ours, bare) = costs(place, agents)?;
     let an_agent = |cost: &Cost| (cost.memory.1 - cost.memory.0) / agents as f64 / 1024.0;
     let name = |what: &str| format!("{agents} agents, {what}");
-    let permille = |cost: &Cost| cost.cpu / EVERY.as_secs_f64() * 1000.0;
+    let permille = |cost: &Cost| cost.cpu / WATCHED.as_secs_f64() * 1000.0;
     let (cpu, bare_cpu) = (permille(&ours), permille(&bare));
     let compared = (cpu, bare_cpu, cpu / bare_cpu);
     let mut figures = vec![
@@ -90,14 +93,15 @@ fn costs(place: &Place, agents: usize) -> Result<(Cost, Cost)> {
     std::thread::sleep(SETTLE);
     let before = ours.pss()?;
     let sessions = swarm.connect_slowly(&coordinator)?;
+    let long = EVERY + WATCHED;
     let (mut cpu, mut after) = ([0.0; 2], [0.0; 2]);
     std::thread::scope(|scope| {
-        // The first time brings everybody to where it stays; the second one is watched.
-        let sessions = scope.spawn(|| swarm.report(sessions, EVERY, 2));
-        let clients = scope.spawn(|| clients.talk(&runtime, (REPORT, ANSWER), EVERY, 2));
+        // The first reports bring everybody to where it stays.
+        let sessions = scope.spawn(|| swarm.report(sessions, EVERY, long));
+        let clients = scope.spawn(|| clients.talk(&runtime, (REPORT, ANSWER), EVERY, long));
         std::thread::sleep(EVERY);
         let since = [ours.cpu()?, bare.cpu()?];
-        std::thread::sleep(EVERY);
+        std::thread::sleep(WATCHED);
         let until = [ours.cpu()?, bare.cpu()?];
         cpu = [until[0] - since[0], until[1] - since[1]];
         after = [ours.pss()?, bare.pss()?];
