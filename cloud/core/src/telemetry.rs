@@ -207,9 +207,9 @@ impl<J: Journal> Book<J> {
                 let newer = self.newest.as_ref().is_none_or(|n| n.at < piece.range.upto);
                 if newer || !is_last {
                     let block = block.or_else(|| Block::unpack(packed).ok());
-                    self.newest = block
-                        .and_then(|block| newest(received, block))
-                        .or(self.newest.take());
+                    if let Some(newest) = block.and_then(|block| newest(received, block)) {
+                        self.newest = Some(newest);
+                    }
                 }
             }
         }
