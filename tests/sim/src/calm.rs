@@ -44,6 +44,10 @@ impl World {
             self.revive(m);
         }
         self.revive_cloud();
+        if !self.plan.schedules.is_empty() {
+            // slots go on for a while without faults
+            self.run_until(self.t + 15 * MIN);
+        }
         for n in 0..self.plan.runs.len() {
             self.go_on(n);
         }
@@ -100,9 +104,8 @@ impl World {
     /// after another.
     fn bound(&self) -> Time {
         let work: Time = self
-            .plan
-            .runs
-            .iter()
+            .flows
+            .values()
             .flat_map(|run| run.habits.iter().zip(&run.workflow.tasks))
             .map(|(habit, task)| {
                 let longest = task.timeout.map_or(2 * habit.length, |limit| limit.nanos());
@@ -123,6 +126,7 @@ impl World {
             }
             self.ask_who_waits();
             (0..self.machines.len()).for_each(|m| self.speak(m));
+            self.end_schedules();
             let restless = convergence::restless(self);
             quiet = if restless.is_empty() { quiet + 1 } else { 0 };
             if quiet >= 2 && self.at_rest(false) {
@@ -252,7 +256,8 @@ impl World {
         // what was measured comes behind the facts, and is acknowledged within a minute
         self.run_until(self.t + 5 * MIN);
         crate::check::measured::at_rest(self);
-        let runs: Vec<RunId> = self.people.submitted.iter().copied().collect();
+        let fired = crate::check::scheduled::at_rest(self);
+        let runs: Vec<RunId> = self.people.submitted.iter().copied().chain(fired).collect();
         for run in runs {
             if !self.violations.is_empty() {
                 return;

@@ -13,7 +13,7 @@ use crate::truth::CloudTruth;
 use crate::world::{Ev, World};
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Input, Output};
-use shared::ids::Hash;
+use shared::ids::{Hash, ScheduleId};
 use shared::time::Span;
 use std::collections::BTreeMap;
 
@@ -52,6 +52,10 @@ pub struct Cloud {
     pub wake_at: Option<Time>,
     /// The file store.
     pub files: BTreeMap<Hash, u64>,
+    /// When its process started.
+    pub since: Time,
+    /// Slots that should have been decided: since when, behind which one, by schedule.
+    pub undecided: BTreeMap<ScheduleId, (Time, i64)>,
     /// So many reasons not to answer dials.
     pub deaf: u32,
     /// The disk is full.
@@ -105,6 +109,8 @@ impl Cloud {
             free_at: 0,
             wake_at: None,
             files: BTreeMap::new(),
+            since: 0,
+            undecided: BTreeMap::new(),
             deaf: 0,
             full: false,
             doom: None,
@@ -172,6 +178,7 @@ impl World {
                 self.cloud.step_at = None;
                 self.cloud.wake_at = None;
                 self.cloud.free_at = self.t;
+                self.cloud.since = self.t;
                 self.reset_old_sessions();
                 self.tell_files();
                 self.tell_cloud(Input::Wake);

@@ -63,6 +63,8 @@ impl World {
         };
         let boot = self.boot_event(m, BTreeSet::new());
         let machine = &mut self.machines[m];
+        self.lives[machine.life].sure_from = machine.clocks.trusted.then_some(self.t);
+        machine.since = self.t;
         machine.agent = Some(Agent {
             driver,
             handle,
@@ -350,6 +352,7 @@ impl World {
     }
 
     fn read_note(&mut self, m: usize, note: EdgeNote) {
+        self.learn_fired(m, &note);
         let life = self.machines[m].life;
         let truth = &mut self.lives[life];
         let before = truth.facts.len();
@@ -388,6 +391,25 @@ impl World {
         };
         self.note_facts(m, before);
         self.fail_all(Lane::Node(m), wrongs);
+    }
+
+    /// What runs that were fired do is known before their facts are folded.
+    fn learn_fired(&mut self, m: usize, note: &EdgeNote) {
+        let EdgeNote::Commit { facts, .. } = note else {
+            return;
+        };
+        if self.people.schedules.is_empty() {
+            return;
+        }
+        for bytes in facts {
+            let fact = shared::fact::Fact::decode(0, bytes).ok();
+            if let Some(shared::fact::Body::Fired {
+                schedule, slice, ..
+            }) = fact.map(|fact| fact.body)
+            {
+                self.fired(schedule, slice.run, Some(m));
+            }
+        }
     }
 
     /// New facts get into the index of commit ends and into the timeline.

@@ -150,6 +150,28 @@ kinds! {
     LimitReached = "limit_reached",
     /// A task ended because too many of its matrix had failed.
     TooManyFailed = "too_many_failed",
+    /// A gateway fired a slot in time.
+    SlotFired = "slot_fired",
+    /// A gateway fired a slot while its link was cut.
+    SlotFiredOffline = "slot_fired_offline",
+    /// A gateway caught a slot up.
+    SlotCaughtUp = "slot_caught_up",
+    /// A gateway ran a schedule once because a person wanted that.
+    SlotTriggered = "slot_triggered",
+    /// A gateway ran a past slot because a person wanted that.
+    SlotFilled = "slot_filled",
+    /// Slots of a gateway were missed, and told to be.
+    SlotMissed = "slot_missed",
+    /// A slot did not fire because the run before it was open.
+    SlotOverlapped = "slot_overlapped",
+    /// A slot did not fire because it had fired before.
+    SlotFiredBefore = "slot_fired_before",
+    /// A gateway's clock went back behind slots that had fired.
+    SlotsSetBack = "slots_set_back",
+    /// The coordinator fired a slot.
+    CoordinatorFired = "coordinator_fired",
+    /// A schedule got another owner.
+    ScheduleMoved = "schedule_moved",
 }
 
 impl Kind {

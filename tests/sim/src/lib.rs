@@ -23,6 +23,8 @@ pub mod queue;
 pub mod report;
 pub mod rng;
 pub mod runner;
+pub mod schedule;
+pub mod slots;
 pub mod strike;
 pub mod tap;
 pub mod trace;

@@ -9,7 +9,7 @@ use crate::workload::Deed;
 use cloud_core::certificate::Certificate;
 use edge_core::driver::Driver;
 use edge_core::event::{Config, Event, Launch};
-use shared::ids::{AttemptRef, BootId, Hash, Incarnation, NodeId};
+use shared::ids::{AttemptRef, BootId, Hash, Incarnation, NodeId, ScheduleId};
 use shared::time::{Mono, Now, Span, Stamp, Unix};
 use shared::wire::LogId;
 use shared::workflow::Resources;
@@ -190,6 +190,10 @@ pub struct Machine {
     pub unknown_fact: bool,
     /// Since when tasks could start and none did.
     pub idle_since: Option<Time>,
+    /// When its agent started.
+    pub since: Time,
+    /// Slots that should have been decided: since when, behind which one, by schedule.
+    pub undecided: BTreeMap<ScheduleId, (Time, i64)>,
     /// Since when its link should no longer be paused.
     pub overdue_since: Option<Time>,
     /// The link has been cut since before it booted.

@@ -2,12 +2,13 @@
 //! logs. It shares no code with the cores; where it disagrees with one of them, one of the two is
 //! wrong.
 
+use crate::slots::{OpenRun, Slots};
 use crate::workload::PlannedRun;
 use shared::approval::Answer;
 use shared::config::scheduler::Scheduler;
 use shared::directive::{Body as Wanted, Directive, Upstream};
 use shared::fact::{Body, Fact, Outcome, OutputFile};
-use shared::ids::{AttemptRef, Hash, RunId, SliceRef, TaskIdx};
+use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use shared::workflow::{Source, TriggerRule, Workflow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +82,8 @@ pub struct Model {
     pub directives: u64,
     /// What it was told last to hold where specifications say nothing.
     pub settings: Scheduler,
+    /// Its schedules.
+    pub slots: Slots,
     waiting: BTreeMap<u64, Wanted>,
     /// What slices may run of matrices, as told and not given back: how many, and whether none
     /// begin any more.
@@ -123,7 +126,15 @@ impl Model {
                 let share = (limit.share, limit.stop);
                 self.shares.insert((limit.slice, limit.matrix), share);
             }
-            Wanted::Reset { .. } | Wanted::Answer { .. } | Wanted::Schedule { .. } => {}
+            Wanted::Schedule {
+                schedule,
+                epoch,
+                what,
+                ..
+            } => self
+                .slots
+                .order(*schedule, epoch.0, what, directive.at, false),
+            Wanted::Reset { .. } | Wanted::Answer { .. } => {}
         }
     }
 
@@ -186,6 +197,30 @@ impl Model {
                 }
             }
             Body::Submitted { slice, .. } => self.submitted(*slice, flows),
+            Body::Fired {
+                schedule, slice, ..
+            } => {
+                let open = self.open_runs(*schedule);
+                self.slots.fired(&fact.body, fact.at.wall, &open)?;
+                self.submitted(*slice, flows);
+            }
+            Body::SlotsSkipped {
+                schedule,
+                epoch,
+                skipped,
+            } => {
+                let (id, open) = ((*schedule, epoch.0), self.open_runs(*schedule));
+                return self.slots.skipped(id, skipped, fact.at.wall, &open);
+            }
+            Body::ScheduleAsked { schedule, what, .. } => {
+                let held = self.slots.held.get(schedule);
+                let epoch = held.map_or(0, |held| held.epoch);
+                self.slots
+                    .order(*schedule, epoch, what, fact.at.wall, true);
+            }
+            Body::SliceDone { slice } if self.slots.runs.contains_key(&slice.run) => {
+                self.slots.done.insert(slice.run);
+            }
             Body::Limited {
                 slice,
                 matrix,
@@ -297,6 +332,26 @@ impl Model {
             _ => true,
         });
         self.slices.insert((slice.run, slice.slice), model);
+    }
+
+    /// The runs of a schedule that are not over, or of which that was not said yet.
+    fn open_runs(&self, id: ScheduleId) -> Vec<OpenRun> {
+        let runs = self.slots.runs.iter().filter(|(_, run)| run.0 == id);
+        let open = runs.filter_map(|(run, _)| {
+            let model = self.slices.get(&(*run, 0))?;
+            let over = model.tasks.values().all(|task| task.state.is_final());
+            let said = self.slots.done.contains(run);
+            let cancelled = self.runs.get(run).is_some_and(|marks| marks.cancelled);
+            let open = !model.released && !(over && said);
+            open.then_some(OpenRun { over, cancelled })
+        });
+        open.collect()
+    }
+
+    /// Whether a run of a schedule is not over here.
+    #[must_use]
+    pub fn has_open_run(&self, id: ScheduleId) -> bool {
+        !self.open_runs(id).is_empty()
     }
 
     fn submitted(&mut self, slice: SliceRef, flows: &Flows) {

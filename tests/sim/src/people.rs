@@ -42,6 +42,8 @@ pub enum Purpose {
     View,
     /// What is left on a drained node.
     Left,
+    /// A schedule, or something of it.
+    Schedule(usize),
 }
 
 /// A request that is not answered.
@@ -78,6 +80,10 @@ pub enum Deed {
     PauseSync(usize, Option<Span>),
     /// Let it send again.
     ResumeSync(usize),
+    /// Make schedule number so.
+    Schedule(usize),
+    /// Ask something of it.
+    AskSchedule(usize, crate::schedule::Act),
 }
 
 /// Requests under way.
@@ -107,6 +113,12 @@ pub struct People {
     pub cancelled: std::collections::BTreeSet<RunId>,
     /// Tasks that a person let run again.
     pub resumed: std::collections::BTreeSet<(RunId, shared::ids::TaskIdx)>,
+    /// Schedules that somebody made, or wanted to: their number in the plan.
+    pub schedules: BTreeMap<shared::ids::ScheduleId, usize>,
+    /// Runs of schedules.
+    pub fired: std::collections::BTreeSet<RunId>,
+    /// Schedules that somebody took away.
+    pub unscheduled: std::collections::BTreeSet<usize>,
     /// What people keep off nodes, as far as they were told that it holds.
     pub closed: crate::operate::Closed,
 }
@@ -154,6 +166,8 @@ impl World {
             full: false,
             unknown_fact: false,
             idle_since: None,
+            since: 0,
+            undecided: BTreeMap::new(),
             overdue_since: None,
             cold: false,
             hello: None,
@@ -278,6 +292,7 @@ impl World {
             }
             (Purpose::Questions, Reply::Waits(waits)) => self.answer_there(&waits),
             (Purpose::Left, Reply::NodeWork(work)) => crate::check::placed::on_left(self, &work),
+            (Purpose::Schedule(n), reply) => self.schedule_answered(n, &reply),
             (Purpose::Watch, reply) => crate::check::on_view(self, &reply),
             (Purpose::View, reply) => {
                 crate::check::on_view(self, &reply);
@@ -347,6 +362,7 @@ impl World {
             deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Operate(n)));
         }
         deeds.extend(self.plan_silence());
+        deeds.extend(self.plan_schedules());
         for (at, deed) in deeds {
             let position = self.people.deeds.len();
             self.people.deeds.push(deed);
@@ -384,6 +400,8 @@ impl World {
             Deed::AnswerThere => self.ask(Request::Waits, Purpose::Questions),
             Deed::Configure(n) => self.configure(n),
             Deed::Operate(n) => self.operate(n),
+            Deed::Schedule(n) => self.make_schedule(n, position),
+            Deed::AskSchedule(n, act) => self.ask_schedule(n, act),
             Deed::PauseSync(m, length) => {
                 self.happened(Kind::SyncPaused);
                 let by = "somebody here".to_owned();
@@ -528,7 +546,7 @@ impl World {
         self.ask_local(m, Some(id), what);
     }
 
-    fn ask_local(&mut self, m: usize, run: Option<RunId>, what: Local) {
+    pub(crate) fn ask_local(&mut self, m: usize, run: Option<RunId>, what: Local) {
         self.people.last += 1;
         let request = self.people.last;
         self.people.local.insert(request, (m, run));

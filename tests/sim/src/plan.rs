@@ -208,6 +208,8 @@ pub struct Plan {
     pub net: NetPlan,
     /// The runs.
     pub runs: Vec<PlannedRun>,
+    /// The schedules.
+    pub schedules: Vec<crate::schedule::PlannedSchedule>,
     /// The faults, by time.
     pub faults: Vec<Planned>,
     /// The disks lie about syncs so often of a thousand (negative control).
@@ -272,6 +274,7 @@ impl Plan {
             calm_at: SAFETY,
             net,
             runs: workload::draw(&root, scope),
+            schedules: crate::schedule::draw(&root, scope),
             faults,
             lying_disk: 0,
             planted: None,

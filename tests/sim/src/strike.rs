@@ -11,6 +11,7 @@ use crate::trace::Lane;
 use crate::world::{Ev, World};
 use cloud_core::event::{Conn, Input};
 use cloud_core::store::{AggregateId, Entry, Transaction};
+use edge_core::event::Event;
 use edge_core::store::Commit;
 use shared::ids::Incarnation;
 use shared::time::Stamp;
@@ -112,6 +113,7 @@ impl World {
 
     fn untrust(&mut self, m: usize) {
         self.happened(Kind::ClockUntrusted);
+        self.unsure(m, None);
         let clocks = &mut self.machines[m].clocks;
         clocks.trusted = false;
         // without a battery the clock begins at the build's date
@@ -126,6 +128,19 @@ impl World {
             },
         });
         self.queue.at(by, Ev::Strike(self.plan.faults.len() - 1));
+    }
+
+    /// The time service set the clock, and tells so.
+    fn clock_is_set(&mut self, m: usize) {
+        self.unsure(m, Some(self.t + 10 * SEC));
+        self.tell(m, Event::Clock { trusted: true });
+    }
+
+    /// From when on the clock of facts is the one that slots go by.
+    fn unsure(&mut self, m: usize, from: Option<Time>) {
+        if let Some(life) = self.lives.get_mut(self.machines[m].life) {
+            life.sure_from = from;
+        }
     }
 
     fn doom(&mut self, m: usize, doom: Doom) {
@@ -167,6 +182,9 @@ impl World {
         if by == i64::MAX {
             clocks.off = 0;
             clocks.trusted = true;
+            if let Some(m) = node {
+                self.clock_is_set(m);
+            }
             return;
         }
         clocks.off = (clocks.off + by).clamp(-(500 * 86_400_000), 500 * 86_400_000);
@@ -382,6 +400,8 @@ impl World {
             full: false,
             unknown_fact: false,
             idle_since: None,
+            since: 0,
+            undecided: std::collections::BTreeMap::new(),
             overdue_since: None,
             cold: false,
             hello: None,

@@ -4,10 +4,12 @@
 use crate::model::{Flows, Model};
 use crate::queue::Time;
 use crate::tap::Ended;
+use cloud_core::fleet::Fleet;
+use cloud_core::schedule::Schedule;
 use cloud_core::store::{AggregateId, Transaction};
 use shared::directive::{Body as Wanted, Directive};
 use shared::fact::{Body as Said, Fact};
-use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
+use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, TaskIdx};
 use shared::log::{Direction, Head};
 use shared::time::Span;
 use shared::wire::LogId;
@@ -61,6 +63,8 @@ pub struct EdgeTruth {
     pub emptied: bool,
     /// A person let nothing be sent: since when that is durable, for how long.
     pub silent: Option<(Time, Option<Span>)>,
+    /// From when on the wall clock of its facts is the one that its schedules go by; none: not.
+    pub sure_from: Option<Time>,
 }
 
 /// What a commit did to the truth that it must not.
@@ -99,6 +103,7 @@ impl EdgeTruth {
             branched: false,
             emptied: false,
             silent: None,
+            sure_from: None,
         }
     }
 
@@ -137,6 +142,7 @@ impl EdgeTruth {
         flows: &Flows,
     ) -> Vec<Wrong> {
         let mut out = Vec::new();
+        self.model.slots.sure = self.sure_from.is_some_and(|from| from <= at);
         self.directives.extend(directives);
         let count = facts.len();
         for (position, bytes) in facts.into_iter().enumerate() {
@@ -150,7 +156,10 @@ impl EdgeTruth {
             if let Some(fact) = &fact
                 && let Err(text) = self.fold(head.number, fact, flows)
             {
-                out.push(wrong("explained", format!("fact {}: {text}", head.number)));
+                let about_slots =
+                    matches!(fact.body, Said::Fired { .. } | Said::SlotsSkipped { .. });
+                let invariant = if about_slots { "scheduled" } else { "explained" };
+                out.push(wrong(invariant, format!("fact {}: {text}", head.number)));
             }
             self.facts.push(FactRow {
                 bytes,
@@ -271,6 +280,12 @@ pub struct CloudTruth {
     pub promised: BTreeSet<RunId>,
     /// Last acknowledgement sent, by log.
     pub acked: BTreeMap<LogId, u64>,
+    /// Old runs stand still after a restore.
+    pub held: bool,
+    /// The schedules.
+    pub schedules: BTreeMap<ScheduleId, Schedule>,
+    /// What became of the slots that the coordinator fires.
+    pub slots: crate::check::scheduled::Fires,
     /// What is durable of the record.
     pub record: crate::check::recorded::Recorded,
 }
@@ -300,6 +315,13 @@ impl CloudTruth {
         }
         self.versions.insert(tx.aggregate, tx.expected + 1);
         out.extend(self.record.apply(tx));
+        if tx.aggregate == AggregateId::Fleet {
+            let fleet = shared::codec::decode_extended::<Fleet>(&tx.head);
+            self.held = fleet.is_ok_and(|fleet| fleet.hold.is_some());
+        }
+        if let AggregateId::Schedule(id) = tx.aggregate {
+            out.extend(self.schedule(id, tx));
+        }
         for segment in &tx.facts {
             out.extend(self.segment(segment));
         }
@@ -311,6 +333,14 @@ impl CloudTruth {
             out.extend(self.entry(*log, entry));
         }
         out
+    }
+
+    fn schedule(&mut self, id: ScheduleId, tx: &Transaction) -> Vec<Wrong> {
+        let Ok(new) = shared::codec::decode_extended::<Schedule>(&tx.head) else {
+            return vec![wrong("scheduled", format!("{id} cannot be read"))];
+        };
+        let old = self.schedules.insert(id, new.clone()).unwrap_or_default();
+        self.slots.apply(id, (&old, &new), tx)
     }
 
     fn segment(&mut self, segment: &cloud_core::store::Segment) -> Option<Wrong> {

@@ -4,6 +4,7 @@ use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::{Rng, fnv, mix};
 use shared::approval::{ANSWER_FILE, Approval};
 use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
+use shared::schedule::Schedule;
 use shared::time::{Span, Unix};
 use shared::workflow::{
     Action, Disconnect, FORMAT, Input, Matrix, OnExhausted, Output, Placement, Resources, Retry,
@@ -213,16 +214,8 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
     reduce(&mut tasks);
     rank(&mut tasks, &habits);
     let matrices = matrices(&mut rng.fork("matrix", 0), &mut tasks);
-    let workflow = Workflow {
-        format: FORMAT,
-        name: format!("flow-{n}"),
-        description: String::new(),
-        labels: BTreeMap::new(),
-        params: BTreeMap::new(),
-        tasks,
-        matrices,
-        schedule: None,
-    };
+    let mut workflow = workflow(&format!("flow-{n}"), tasks, None);
+    workflow.matrices = matrices;
     let (packed, _) = shared::codec::pack(&workflow);
     let cancel = (scope.people && rng.chance(120)).then(|| at + rng.log_range(SEC, HOUR));
     let pause = (scope.people && rng.chance(150))
@@ -239,6 +232,45 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
         pause,
         retry,
     }
+}
+
+/// A workflow of these tasks.
+#[must_use]
+pub(crate) fn workflow(name: &str, tasks: Vec<Task>, schedule: Option<Schedule>) -> Workflow {
+    Workflow {
+        format: FORMAT,
+        name: name.to_owned(),
+        description: String::new(),
+        labels: BTreeMap::new(),
+        params: BTreeMap::new(),
+        tasks,
+        matrices: Vec::new(),
+        schedule,
+    }
+}
+
+/// A few tasks that say nothing of where they run, ask nobody and take `longest` at most.
+#[must_use]
+pub(crate) fn small(
+    rng: &mut Rng,
+    scope: Scope,
+    size: usize,
+    longest: Time,
+) -> (Vec<Task>, Vec<Habit>) {
+    let people = false;
+    let mut shape = Shape::draw(rng, Scope { people, ..scope }, true, size);
+    shape.longest = longest;
+    let mut tasks = Vec::with_capacity(size);
+    let mut habits = Vec::with_capacity(size);
+    for position in 0..size {
+        let habit = shape.habit(rng);
+        let task = shape.task(rng, position, &tasks, &habit);
+        habits.push(habit);
+        tasks.push(task);
+    }
+    reduce(&mut tasks);
+    rank(&mut tasks, &habits);
+    (tasks, habits)
 }
 
 /// What the tasks of one run have in common.

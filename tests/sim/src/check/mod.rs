@@ -16,6 +16,7 @@ pub mod no_offline_mode;
 pub mod one_owner;
 pub mod placed;
 pub mod recorded;
+pub mod scheduled;
 pub mod silent;
 
 use crate::fault::Kind;
@@ -46,6 +47,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("placed", placed::DEFINITION),
     ("silent", silent::DEFINITION),
     ("limits", limits::DEFINITION),
+    ("scheduled", scheduled::DEFINITION),
 ];
 
 /// Once a minute.
@@ -53,6 +55,7 @@ pub fn look(world: &mut World) {
     no_offline_mode::look(world);
     bounded::look(world);
     silent::look(world);
+    scheduled::look(world);
     let minute = world.t / MIN;
     if minute.is_multiple_of(7) {
         explained::look(world);
@@ -90,6 +93,7 @@ pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
     world.machines[m].idle_since = None;
     bounded::on_edge_commit(world, m, before);
     count_answers(world, m, before);
+    scheduled::count(world, m, before);
 }
 
 fn count_answers(world: &mut World, m: usize, before: usize) {
@@ -113,4 +117,5 @@ fn count_answers(world: &mut World, m: usize, before: usize) {
 pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     applied_once_in_order::on_cloud_commit(world, transactions);
     placed::on_cloud_commit(world, transactions);
+    scheduled::on_cloud_commit(world, transactions);
 }
