@@ -268,16 +268,22 @@ impl State {
             return;
         };
         let old = self.schedules.remove(&id);
-        let progress = match &old {
+        let (progress, triggers) = match &old {
             // By its new rule nothing was missed before it came.
-            Some(old) if old.epoch == epoch => Progress {
-                cursor: at.max(old.progress.cursor),
-                ..old.progress.clone()
-            },
-            _ => Progress {
-                cursor: *after,
-                ..Progress::default()
-            },
+            Some(old) if old.epoch == epoch => {
+                let progress = Progress {
+                    cursor: at.max(old.progress.cursor),
+                    ..old.progress.clone()
+                };
+                (progress, old.triggers.clone())
+            }
+            _ => {
+                let progress = Progress {
+                    cursor: *after,
+                    ..Progress::default()
+                };
+                (progress, VecDeque::new())
+            }
         };
         let held = Scheduled {
             name: workflow.name.clone(),
@@ -290,7 +296,7 @@ impl State {
             paused_there: *paused,
             paused_here: old.as_ref().and_then(|old| old.paused_here.clone()),
             progress,
-            triggers: VecDeque::new(),
+            triggers,
             paused_since: old.as_ref().and_then(|old| old.paused_since),
         };
         self.schedules.insert(id, held);

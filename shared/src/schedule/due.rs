@@ -73,13 +73,24 @@ impl Progress {
 
     /// Takes up slots that do not fire.
     pub fn skip(&mut self, skipped: Skipped) {
-        if skipped.reason == Reason::ClockSetBack {
-            self.cursor = skipped.to;
-        } else {
-            self.cursor = skipped.to.max(self.cursor);
+        let refilled = self.refills(&skipped);
+        match &mut self.backfill {
+            _ if skipped.reason == Reason::ClockSetBack => self.cursor = skipped.to,
+            Some((after, _)) if refilled => *after = skipped.to,
+            _ => self.cursor = skipped.to.max(self.cursor),
+        }
+        if skipped.reason != Reason::ClockSetBack {
             self.counts.1 += u64::from(skipped.count);
         }
         self.skipped = Some(skipped);
+    }
+
+    /// Whether it is a past slot that a person wants and that cannot fire, as one that became a
+    /// run before the firings that are remembered: the backfill goes on behind it.
+    fn refills(&self, skipped: &Skipped) -> bool {
+        let wanted =
+            |(after, upto): (Unix, Unix)| after < skipped.to && skipped.to <= upto.min(self.cursor);
+        self.backfill.is_some_and(wanted)
     }
 
     /// Whether a slot fired already, as far as is remembered.
@@ -188,11 +199,12 @@ impl Question<'_> {
     }
 
     fn skip(&self, to: Unix, reason: Reason) -> Look {
-        let slots = self.calendar.newest(self.progress.cursor, to, SLOTS);
+        let cursor = self.progress.cursor;
+        let count = self.calendar.newest(cursor, to, SLOTS).len();
         Look::Skip(Skipped {
-            from: slots.first().copied().unwrap_or(to),
+            from: self.calendar.next(cursor).unwrap_or(to),
             to,
-            count: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+            count: u32::try_from(count).unwrap_or(u32::MAX),
             reason,
         })
     }

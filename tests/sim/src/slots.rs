@@ -393,10 +393,7 @@ impl Held {
         let slot = skipped.to.0;
         match &mut self.backfill {
             Some((after, upto))
-                if skipped.reason == Reason::FiredBefore
-                    && slot <= self.cursor
-                    && *after < slot
-                    && slot <= *upto =>
+                if slot <= self.cursor && *after < slot && slot <= *upto =>
             {
                 *after = slot;
                 skipped.from == skipped.to && skipped.count == 1

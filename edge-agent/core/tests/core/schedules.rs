@@ -278,6 +278,38 @@ fn people_pause_trigger_fill_and_drop() {
 }
 
 #[test]
+fn a_run_that_a_person_wants_is_still_wanted_of_the_next_revision() {
+    let schedule = rules(Catchup::Latest, Overlap::Allow);
+    let mut env = made(schedule.clone());
+    pass_to(&mut env, T - MINUTE / 2);
+    ask(&mut env, Order::Pause(true));
+    let at = env.now.wall;
+    ask(&mut env, Order::Trigger(at));
+    let order = set(&flow(schedule), 2, at);
+    assert_eq!(ask(&mut env, order), LocalReply::Done);
+    assert!(fired(&env).is_empty());
+    ask(&mut env, Order::Pause(false));
+    assert_eq!(fired(&env).len(), 1);
+    env.check_replay();
+}
+
+/// The agent asked for the same slot again and again, and never ended its step.
+#[test]
+fn a_backfill_passes_slots_whose_firings_are_forgotten_and_whose_runs_are_here() {
+    let mut env = made(rules(Catchup::None, Overlap::Allow));
+    pass_to(&mut env, T + 140 * MINUTE);
+    while !env.held.is_empty() {
+        env.end("a", 0);
+    }
+    let before = fired(&env).len();
+    let (from, to) = (Unix(T), Unix(T + 3 * MINUTE));
+    assert_eq!(ask(&mut env, Order::Backfill(from, to)), LocalReply::Done);
+    assert_eq!(fired(&env).len(), before);
+    assert_eq!(skipped(&env), [Reason::FiredBefore; 4]);
+    env.check_replay();
+}
+
+#[test]
 fn bad_orders_are_refused_and_change_nothing() {
     let mut env = made(rules(Catchup::None, Overlap::Forbid));
     let before = env.facts().len();

@@ -171,6 +171,38 @@ fn past_slots_that_a_person_wants_run_one_after_another() {
     );
 }
 
+/// A backfill over a slot whose firing was forgotten and whose run is still here asked for it again
+/// and again: the owner did nothing else any more.
+#[test]
+fn a_backfill_goes_on_behind_a_slot_that_became_a_run_long_ago() {
+    let mut world = World::new(Catchup::None, 1, Overlap::Allow);
+    world.progress.cursor = Unix(T + 10 * MINUTE);
+    world.progress.backfill = Some((Unix(T + MINUTE), Unix(T + 3 * MINUTE)));
+    let now = T + 10 * MINUTE + 1;
+    let slot = Unix(T + 2 * MINUTE);
+    assert_eq!(world.look(now), Look::Fire(slot, Cause::Backfill));
+    world.progress.skip(Skipped {
+        from: slot,
+        to: slot,
+        count: 1,
+        reason: Reason::FiredBefore,
+    });
+    assert_eq!(world.progress.cursor, Unix(T + 10 * MINUTE));
+    assert_eq!(world.run(now), (vec![3], vec![]));
+}
+
+/// Of more than 1,000 missed slots only the newest were told, although all had passed.
+#[test]
+fn skipped_slots_are_told_from_the_first_one_on() {
+    let world = World::new(Catchup::Latest, 1, Overlap::Forbid);
+    let Look::Skip(skipped) = world.look(T + 5000 * MINUTE) else {
+        panic!("missed slots are skipped first");
+    };
+    assert_eq!(skipped.from, Unix(T + MINUTE));
+    assert_eq!(skipped.to, Unix(T + 4999 * MINUTE));
+    assert_eq!(skipped.count, SLOTS as u32);
+}
+
 #[test]
 fn jitter_puts_a_slot_off_and_loses_none() {
     let mut world = World::new(Catchup::None, 1, Overlap::Allow);
