@@ -197,30 +197,6 @@ impl Model {
                 }
             }
             Body::Submitted { slice, .. } => self.submitted(*slice, flows),
-            Body::Fired {
-                schedule, slice, ..
-            } => {
-                let open = self.open_runs(*schedule);
-                self.slots.fired(&fact.body, fact.at.wall, &open)?;
-                self.submitted(*slice, flows);
-            }
-            Body::SlotsSkipped {
-                schedule,
-                epoch,
-                skipped,
-            } => {
-                let (id, open) = ((*schedule, epoch.0), self.open_runs(*schedule));
-                return self.slots.skipped(id, skipped, fact.at.wall, &open);
-            }
-            Body::ScheduleAsked { schedule, what, .. } => {
-                let held = self.slots.held.get(schedule);
-                let epoch = held.map_or(0, |held| held.epoch);
-                self.slots
-                    .order(*schedule, epoch, what, fact.at.wall, true);
-            }
-            Body::SliceDone { slice } if self.slots.runs.contains_key(&slice.run) => {
-                self.slots.done.insert(slice.run);
-            }
             Body::Limited {
                 slice,
                 matrix,
@@ -233,6 +209,38 @@ impl Model {
             }
             Body::CancelledHere { run, .. } => self.marks(*run).cancelled = true,
             Body::PausedHere { run, on, .. } => self.marks(*run).paused_here = *on,
+            _ => return self.about_slots(fact, flows),
+        }
+        Ok(())
+    }
+
+    /// Folds a fact about a schedule.
+    fn about_slots(&mut self, fact: &Fact, flows: &Flows) -> Result<(), String> {
+        match &fact.body {
+            Body::Fired {
+                schedule, slice, ..
+            } => {
+                let open = self.open_runs(*schedule);
+                let judged = self.slots.fired(&fact.body, fact.at.wall, &open);
+                self.submitted(*slice, flows);
+                return judged;
+            }
+            Body::SlotsSkipped {
+                schedule,
+                epoch,
+                skipped,
+            } => {
+                let (id, open) = ((*schedule, epoch.0), self.open_runs(*schedule));
+                return self.slots.skipped(id, skipped, fact.at.wall, &open);
+            }
+            Body::ScheduleAsked { schedule, what, .. } => {
+                let held = self.slots.held.get(schedule);
+                let epoch = held.map_or(0, |held| held.epoch);
+                self.slots.order(*schedule, epoch, what, fact.at.wall, true);
+            }
+            Body::SliceDone { slice } if self.slots.runs.contains_key(&slice.run) => {
+                self.slots.done.insert(slice.run);
+            }
             _ => {}
         }
         Ok(())
@@ -342,7 +350,7 @@ impl Model {
             let over = model.tasks.values().all(|task| task.state.is_final());
             let said = self.slots.done.contains(run);
             let cancelled = self.runs.get(run).is_some_and(|marks| marks.cancelled);
-            let open = !model.released && !(over && said);
+            let open = !(model.released || over && said);
             open.then_some(OpenRun { over, cancelled })
         });
         open.collect()

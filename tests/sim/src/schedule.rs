@@ -144,7 +144,11 @@ fn rules(rng: &mut Rng, quick: bool) -> Schedule {
             .chance(300)
             .then(|| Span::secs(rng.log_range(120, 4 * 3600))),
         overlap,
-        jitter: Span(if rng.chance(300) { rng.below(80_000) } else { 0 }),
+        jitter: Span(if rng.chance(300) {
+            rng.below(80_000)
+        } else {
+            0
+        }),
     }
 }
 
@@ -275,8 +279,14 @@ impl World {
             }
             Made::There(_) => {
                 let known = &self.cloud.truth.schedules;
-                known.iter().any(|(id, known)| named(id) && known.revision > 0)
-                    || self.people.asks.values().any(|ask| ask.purpose == Purpose::Schedule(n))
+                known
+                    .iter()
+                    .any(|(id, known)| named(id) && known.revision > 0)
+                    || self
+                        .people
+                        .asks
+                        .values()
+                        .any(|ask| ask.purpose == Purpose::Schedule(n))
             }
         }
     }
@@ -312,7 +322,11 @@ impl World {
         let now = self.cloud.clocks.now(self.t).wall;
         let ask = match act {
             Act::Revise | Act::Move(_) => {
-                let to = if let Act::Move(to) = act { Some(to) } else { node };
+                let to = if let Act::Move(to) = act {
+                    Some(to)
+                } else {
+                    node
+                };
                 let request = Request::CreateSchedule {
                     name,
                     workflow: self.plan.schedules[n].packed((self.t % 3) as u32),

@@ -154,7 +154,11 @@ impl Held {
     }
 
     fn fired_lately(&self, slot: i64) -> bool {
-        self.fired.iter().rev().take(REMEMBERED).any(|at| *at == slot)
+        self.fired
+            .iter()
+            .rev()
+            .take(REMEMBERED)
+            .any(|at| *at == slot)
     }
 }
 
@@ -274,7 +278,9 @@ impl Slots {
         let (slot, sure) = (slot.0, self.sure);
         let again = self.runs.insert(slice.run, (*schedule, slot)).is_some();
         let Some(held) = self.held.get_mut(schedule) else {
-            return Err(format!("slot {slot} of {schedule} fired, which is not here"));
+            return Err(format!(
+                "slot {slot} of {schedule} fired, which is not here"
+            ));
         };
         let what = format!("slot {slot} of {schedule} ({})", cause.text());
         if (held.epoch, held.revision) != (epoch.0, *revision) {
@@ -392,9 +398,7 @@ impl Held {
     fn refills(&mut self, skipped: &Skipped) -> bool {
         let slot = skipped.to.0;
         match &mut self.backfill {
-            Some((after, upto))
-                if slot <= self.cursor && *after < slot && slot <= *upto =>
-            {
+            Some((after, upto)) if slot <= self.cursor && *after < slot && slot <= *upto => {
                 *after = slot;
                 skipped.from == skipped.to && skipped.count == 1
             }
@@ -456,7 +460,9 @@ mod tests {
 
     #[test]
     fn the_slots_of_the_planned_rules_are_those_of_the_calendar() {
-        let crons = CRONS.iter().map(|row| (Rule::Cron(row.0.to_owned()), row.1));
+        let crons = CRONS
+            .iter()
+            .map(|row| (Rule::Cron(row.0.to_owned()), row.1));
         let every = (Rule::Every(Span::secs(420)), "UTC");
         for (rule, zone) in crons.chain([every]) {
             let (rules, calendar) = rules(rule, zone);

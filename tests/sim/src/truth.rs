@@ -158,7 +158,11 @@ impl EdgeTruth {
             {
                 let about_slots =
                     matches!(fact.body, Said::Fired { .. } | Said::SlotsSkipped { .. });
-                let invariant = if about_slots { "scheduled" } else { "explained" };
+                let invariant = if about_slots {
+                    "scheduled"
+                } else {
+                    "explained"
+                };
                 out.push(wrong(invariant, format!("fact {}: {text}", head.number)));
             }
             self.facts.push(FactRow {

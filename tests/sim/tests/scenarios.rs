@@ -175,3 +175,17 @@ fn disks_that_lie_about_syncs_are_noticed() {
     let found = noticed(Layer::Disk, |plan| plan.lying_disk = 950);
     assert_eq!(found, Some("acknowledged_is_durable"));
 }
+
+/// A person wanted past slots to run of which one had fired more than 128 firings before: its
+/// firing was forgotten, its run was still there. The agent asked for it for ever in one step.
+#[test]
+fn a_backfill_over_slots_that_fired_long_ago_comes_to_its_end() {
+    passes(242, Layer::Cores);
+}
+
+/// A clock jumped by weeks: of the slots that were missed only the newest thousand were told, as if
+/// none had been before them.
+#[test]
+fn missed_slots_are_told_from_the_first_one_on() {
+    passes(101, Layer::Cores);
+}

@@ -49,7 +49,9 @@ impl Fires {
     ) -> Vec<Wrong> {
         for (name, value) in &tx.rows {
             let revision = u32::from_str_radix(name.get(1..).unwrap_or_default(), 16);
-            let packed = value.as_ref().and_then(|bytes| shared::codec::unpack(bytes).ok());
+            let packed = value
+                .as_ref()
+                .and_then(|bytes| shared::codec::unpack(bytes).ok());
             let rules = packed.and_then(|(workflow, _)| Rules::of(workflow.schedule.as_ref()?));
             if let (Ok(revision), Some(rules)) = (revision, rules) {
                 self.rules.insert((id, revision), rules);
@@ -65,11 +67,19 @@ impl Fires {
         let broken = self.fires(id, new, old, &rules);
         let broken = broken.or_else(|| account(old, new, &rules));
         let text = broken.map(|why| format!("the coordinator's {}: {why}", new.name));
-        text.map(|text| wrong("scheduled", text)).into_iter().collect()
+        text.map(|text| wrong("scheduled", text))
+            .into_iter()
+            .collect()
     }
 
     /// New firings.
-    fn fires(&mut self, id: ScheduleId, new: &Schedule, old: &Schedule, rules: &Rules) -> Option<String> {
+    fn fires(
+        &mut self,
+        id: ScheduleId,
+        new: &Schedule,
+        old: &Schedule,
+        rules: &Rules,
+    ) -> Option<String> {
         let fresh = (new.progress.counts.0 - old.progress.counts.0) as usize;
         let known = new.progress.fired.len();
         let mut broken = None;
@@ -97,7 +107,10 @@ impl Fires {
 /// Every slot that was passed fired or was skipped.
 fn account(old: &Schedule, new: &Schedule, rules: &Rules) -> Option<String> {
     let set_back = |one: &Schedule| {
-        one.progress.skipped.as_ref().is_some_and(|skipped| skipped.reason == Reason::ClockSetBack)
+        one.progress
+            .skipped
+            .as_ref()
+            .is_some_and(|skipped| skipped.reason == Reason::ClockSetBack)
     };
     let moved = old.revision != new.revision
         || old.paused != new.paused
@@ -209,7 +222,10 @@ fn look_at(world: &mut World, m: usize) {
     let (after, overdue) = again(&before, &late, world.t);
     world.machines[m].undecided = after;
     if let Some((id, cursor)) = overdue {
-        let text = format!("gw-{} decides no slot of {id} behind {cursor}, now {now}", m + 1);
+        let text = format!(
+            "gw-{} decides no slot of {id} behind {cursor}, now {now}",
+            m + 1
+        );
         world.fail("scheduled", text);
     }
 }
@@ -251,7 +267,8 @@ fn look_there(world: &mut World) {
     let truth = &cloud.truth;
     let late = |id: &ScheduleId, one: &Schedule| {
         let rules = truth.slots.rules.get(&(*id, one.revision))?;
-        let fires = one.owner == Owner::Coordinator && one.paused.is_none() && one.dropped.is_none();
+        let fires =
+            one.owner == Owner::Coordinator && one.paused.is_none() && one.dropped.is_none();
         // with these an open run may be waited for
         let waits = rules.overlap == Overlap::Forbid && rules.all;
         let cursor = one.progress.cursor.0;
