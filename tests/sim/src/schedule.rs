@@ -69,11 +69,11 @@ pub enum Act {
     Delete,
 }
 
-/// The schedules of a seed: every other seed has some.
+/// The schedules of a seed: one in three has some.
 #[must_use]
 pub fn draw(rng: &Rng, scope: Scope) -> Vec<PlannedSchedule> {
     let mut rng = rng.fork("schedules", 0);
-    let count = if rng.chance(500) { rng.range(1, 3) } else { 0 };
+    let count = if rng.chance(370) { rng.range(1, 3) } else { 0 };
     (0..count)
         .map(|n| one(&mut rng.fork("schedule", n), scope, n))
         .collect()
