@@ -4,7 +4,7 @@
 use crate::authority::{Authority, AuthorityError, make, serving};
 use crate::files::{self, FilesError};
 use crate::node::Credential;
-use crate::tls::{TlsError, provider, tls_error};
+use crate::tls::{Holder, TlsError, provider, tls_error};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -38,21 +38,30 @@ pub enum ApiTlsError {
     Authority(#[from] AuthorityError),
 }
 
-/// Settings of an API that shows a certificate of the fleet's authority for `names` (host names and
+/// A new key and a certificate of the fleet's authority for an API under `names` (host names and
 /// addresses), valid for `validity` from `now`; each start takes a new one.
 ///
 /// # Errors
 /// [`ApiTlsError::Authority`] for a name that no certificate can have.
-pub fn api_server(
+pub fn api_credential(
     authority: &Authority,
     names: &[String],
     now: Unix,
     validity: Span,
-) -> Result<Arc<ServerConfig>, ApiTlsError> {
+) -> Result<Credential, ApiTlsError> {
     let (params, key) = serving(names, now, validity)?;
     let made = params.signed_by(&key, authority.issuer()).map_err(make)?;
     let chain = vec![made.der().clone(), authority.certificate().clone()];
-    Ok(settings(&Credential::new(chain, key.serialize_der()))?)
+    Ok(Credential::new(chain, key.serialize_der()))
+}
+
+/// Settings of an API that shows what `holder` has at that moment ([`api_credential`]).
+///
+/// # Errors
+/// [`ApiTlsError::Tls`].
+pub fn api_server(holder: &Holder) -> Result<Arc<ServerConfig>, ApiTlsError> {
+    let builder = builder()?.with_no_client_auth();
+    Ok(http(builder.with_cert_resolver(Arc::new(holder.clone()))))
 }
 
 /// Settings of an API that shows the certificate chain in `cert` with the key in `key`, both PEM.
@@ -101,17 +110,6 @@ fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier
         .map_err(tls_error("choose TLS 1.3"))
 }
 
-fn settings(credential: &Credential) -> Result<Arc<ServerConfig>, TlsError> {
-    let certified = credential
-        .certified()
-        .map_err(tls_error("use the private key"))?;
-    let single = rustls::sign::SingleCertAndKey::from(certified);
-    let config = builder()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(single));
-    Ok(http(config))
-}
-
 fn http(mut config: ServerConfig) -> Arc<ServerConfig> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(config)
@@ -127,9 +125,10 @@ mod tests {
     fn the_authority_makes_one_for_names_and_addresses() {
         let authority = Authority::ephemeral().unwrap();
         let names = ["localhost", "127.0.0.1", "::1", "edge.example"].map(str::to_owned);
-        api_server(&authority, &names, Unix(0), YEAR).unwrap();
+        let made = api_credential(&authority, &names, Unix(0), YEAR).unwrap();
+        api_server(&Holder::new(&made).unwrap()).unwrap();
         let odd = ["no name\u{e9}".to_owned()];
-        assert!(api_server(&authority, &odd, Unix(0), YEAR).is_err());
+        assert!(api_credential(&authority, &odd, Unix(0), YEAR).is_err());
     }
 
     #[test]

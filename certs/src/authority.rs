@@ -9,6 +9,7 @@ use crate::clock::NOT_BEFORE_YEAR;
 use crate::files::{self, FilesError};
 use crate::identity::{Fingerprint, NameError, Refusal, Role, check_name, sha256};
 use crate::node::Credential;
+use crate::rotation::{self, NEXT_CERT};
 use crate::seal::SealKey;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
@@ -25,8 +26,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const KEY: &str = "authority.key";
-const CERT: &str = "authority.crt";
+pub(crate) const KEY: &str = "authority.key";
+pub(crate) const CERT: &str = "authority.crt";
 const SEAL: &str = "seal.key";
 const RESET: &str = "reset.key";
 const TOKEN: &str = "token.key";
@@ -65,6 +66,9 @@ pub enum AuthorityError {
     /// A node asks for a name that nodes cannot have.
     #[error("the node's name is refused")]
     Name(#[from] NameError),
+    /// There is a next authority already.
+    #[error("the fleet changes its authority already")]
+    Changing,
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Make(String),
@@ -131,38 +135,43 @@ impl Authority {
     /// [`AuthorityError`]; an authority that lacks a part is never made anew.
     pub fn open_or_create(dir: &Path) -> Result<Self, AuthorityError> {
         files::make_dir(dir)?;
-        let existing = files::read(dir, CERT, false)?;
-        let create = existing.is_none();
+        rotation::complete(dir)?;
+        let create = files::read(dir, CERT, false)?.is_none();
+        if create && files::read(dir, NEXT_CERT, false)?.is_some() {
+            return Err(AuthorityError::Missing(dir.join(CERT)));
+        }
+        Self::open(dir, create)
+    }
+
+    /// The authority in `dir`, for those who only look: nothing is made, and nothing completed.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn look(dir: &Path) -> Result<Self, AuthorityError> {
+        Self::open(dir, false)
+    }
+
+    fn open(dir: &Path, create: bool) -> Result<Self, AuthorityError> {
         let seal = secret::<32>(dir, SEAL, create)?;
         let transport = TransportKeys {
             reset: secret(dir, RESET, create)?,
             token: secret(dir, TOKEN, create)?,
         };
-        let key = match files::read(dir, KEY, true)? {
-            Some(pem) => std::str::from_utf8(&pem)
-                .ok()
-                .and_then(|pem| KeyPair::from_pem(pem).ok())
-                .ok_or_else(|| AuthorityError::Damaged(dir.join(KEY)))?,
-            None if create => {
-                let key = KeyPair::generate_for(&PKCS_ED25519).map_err(make)?;
-                files::write(dir, KEY, key.serialize_pem().as_bytes())?;
-                key
+        let (certificate, key) = match create {
+            true => {
+                let key = read_key(dir, KEY)?.map_or_else(|| new_key(dir, KEY), Ok)?;
+                (new_certificate(dir, CERT, &key)?, key)
             }
-            None => return Err(AuthorityError::Missing(dir.join(KEY))),
-        };
-        let certificate = match existing {
-            Some(pem) => CertificateDer::from_pem_slice(&pem)
-                .map_err(|_| AuthorityError::Damaged(dir.join(CERT)))?,
-            None => {
-                let made = own_certificate(&key)?;
-                files::write(dir, CERT, made.pem().as_bytes())?;
-                made.der().clone()
+            false => {
+                let missing = |name: &str| AuthorityError::Missing(dir.join(name));
+                let certificate = read_certificate(dir, CERT)?.ok_or_else(|| missing(CERT))?;
+                let key = read_key(dir, KEY)?.ok_or_else(|| missing(KEY))?;
+                match certifies(&certificate, &key) {
+                    true => (certificate, key),
+                    false => rotation::halfway(dir, certificate)?,
+                }
             }
         };
-        if !certifies(&certificate, &key) {
-            let (key, cert) = (dir.join(KEY), dir.join(CERT));
-            return Err(AuthorityError::Mismatch { key, cert });
-        }
         Self::assemble(certificate, key, SealKey::new(&seal), transport)
     }
 
@@ -181,7 +190,7 @@ impl Authority {
         )
     }
 
-    fn assemble(
+    pub(crate) fn assemble(
         certificate: CertificateDer<'static>,
         key: KeyPair,
         seal: SealKey,
@@ -291,7 +300,7 @@ impl Authority {
     /// Whether this authority issued `certificate`; not whether it is valid now.
     #[must_use]
     pub fn issued(&self, certificate: &CertificateDer<'_>) -> bool {
-        issued_by(certificate, &self.certificate).is_ok()
+        is_issued_by(certificate, &self.certificate)
     }
 
     #[cfg(test)]
@@ -394,10 +403,59 @@ fn own_certificate(key: &KeyPair) -> Result<rcgen::Certificate, AuthorityError> 
     params.self_signed(key).map_err(make)
 }
 
-fn certifies(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
+/// The private key in `dir/name`; none if there is no such file.
+pub(crate) fn read_key(dir: &Path, name: &str) -> Result<Option<KeyPair>, AuthorityError> {
+    let Some(pem) = files::read(dir, name, true)? else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(&pem).ok();
+    let key = text.and_then(|pem| KeyPair::from_pem(pem).ok());
+    key.map(Some)
+        .ok_or_else(|| AuthorityError::Damaged(dir.join(name)))
+}
+
+/// The certificate in `dir/name`; none if there is no such file.
+pub(crate) fn read_certificate(
+    dir: &Path,
+    name: &str,
+) -> Result<Option<CertificateDer<'static>>, AuthorityError> {
+    let Some(pem) = files::read(dir, name, false)? else {
+        return Ok(None);
+    };
+    let certificate = CertificateDer::from_pem_slice(&pem);
+    certificate
+        .map(Some)
+        .map_err(|_| AuthorityError::Damaged(dir.join(name)))
+}
+
+/// A new key, kept as `dir/name`.
+pub(crate) fn new_key(dir: &Path, name: &str) -> Result<KeyPair, AuthorityError> {
+    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(make)?;
+    files::write(dir, name, key.serialize_pem().as_bytes())?;
+    Ok(key)
+}
+
+/// A certificate of an authority with this key, kept as `dir/name`.
+pub(crate) fn new_certificate(
+    dir: &Path,
+    name: &str,
+    key: &KeyPair,
+) -> Result<CertificateDer<'static>, AuthorityError> {
+    let made = own_certificate(key)?;
+    files::write(dir, name, made.pem().as_bytes())?;
+    Ok(made.der().clone())
+}
+
+pub(crate) fn certifies(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
     use x509_parser::prelude::{FromDer, X509Certificate};
     X509Certificate::from_der(certificate)
         .is_ok_and(|(_, cert)| cert.public_key().raw == key.subject_public_key_info())
+}
+
+/// Whether the authority with this certificate issued the other one; not whether it is valid now.
+#[must_use]
+pub fn is_issued_by(certificate: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
+    issued_by(certificate, authority).is_ok()
 }
 
 /// Whether `authority` signed `certificate`; not whether it is valid now.

@@ -77,6 +77,17 @@ pub(crate) fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), FilesErr
         .and_then(|()| file.sync_all())
         .map_err(io_error("write", &aside))?;
     std::fs::rename(&aside, &path).map_err(io_error("rename to", &path))?;
+    sync(dir)
+}
+
+/// Gives `dir/from` the name `to`, durably and in place of what was there.
+pub(crate) fn rename(dir: &Path, from: &str, to: &str) -> Result<(), FilesError> {
+    let to = dir.join(to);
+    std::fs::rename(dir.join(from), &to).map_err(io_error("rename to", &to))?;
+    sync(dir)
+}
+
+fn sync(dir: &Path) -> Result<(), FilesError> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
         .map_err(io_error("sync directory", dir))

@@ -87,7 +87,8 @@ pub enum Refusal {
     /// The authority that the token names is not among the certificates presented.
     #[error(
         "no certificate presented has the fingerprint {wanted} that the token names: another \
-         coordinator answers at this address, or the token is of another fleet"
+         coordinator answers at this address, the token is of another fleet, or the fleet has \
+         changed its authority since the token was made"
     )]
     WrongFingerprint {
         /// The fingerprint in the token.

@@ -15,14 +15,15 @@ mod files;
 mod hex;
 mod identity;
 mod node;
+mod rotation;
 mod seal;
 mod tls;
 mod token;
 mod verify;
 
 pub use access::AccessToken;
-pub use api::{ApiTlsError, api_server, api_server_of_files};
-pub use authority::{Authority, AuthorityError, Issued, TransportKeys, valid_until};
+pub use api::{ApiTlsError, api_credential, api_server, api_server_of_files};
+pub use authority::{Authority, AuthorityError, Issued, TransportKeys, is_issued_by, valid_until};
 pub use clock::{Clock, WRITTEN, believable};
 pub use files::FilesError;
 pub use hex::HexError;
@@ -30,6 +31,7 @@ pub use identity::{Caller, Fingerprint, NameError, Peer, Refusal, Role, Subject,
 pub use node::{
     Certified, Credential, Enrolled, NodeKey, NodeKeyError, Times, first_id, kept_certificate,
 };
+pub use rotation::pem;
 pub use seal::SealKey;
 pub use tls::{
     ALPN, ALPN_CERTIFICATE, ClientTls, Holder, SERVER_NAME, TlsError, Trusted, Verdict,

@@ -395,7 +395,7 @@ fn authorities(dir: &Path) -> Result<Vec<CertificateDer<'static>>, NodeKeyError>
     }
 }
 
-fn bundle(authorities: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn bundle(authorities: &[&[u8]]) -> Vec<u8> {
     authorities.iter().flat_map(|der| pem_text(der)).collect()
 }
 

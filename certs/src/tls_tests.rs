@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::authority::leaf;
-use crate::clock::WRITTEN;
+use crate::clock::{WRITTEN, believable};
 use crate::identity::{Caller, Peer, Role};
 use crate::verify::Worded;
 use crate::{Authority, NodeKey, Token};
@@ -283,4 +283,58 @@ fn an_expired_coordinator_is_refused_and_a_clock_that_lost_its_battery_is_not_be
         matches!(outcome, Outcome::Done(Peer::Node(_))),
         "{outcome:?}"
     );
+}
+
+/// Both authorities of a fleet that changes them are good for both sides, whatever an agent's own
+/// clock says; afterwards the one before is good for nothing.
+#[test]
+fn two_authorities_are_trusted_by_any_clock_until_one_is_given_up() {
+    let (old, next) = (
+        Authority::ephemeral().unwrap(),
+        Authority::ephemeral().unwrap(),
+    );
+    let year = Span::secs(365 * 86_400);
+    let now = later(Span::secs(100 * 86_400));
+    let both: Vec<_> = [&next, &old].map(|one| one.certificate().clone()).into();
+    let dial = |shown: &Authority, trusted: &[&Authority], client: ClientTls| {
+        let shown = coordinator(shown, Span(10 * year.0));
+        let server = server(&trusting(trusted), &shown, at(now), year).unwrap();
+        shake(server, client, now)
+    };
+    // a battery that is empty, a right clock, one that is far ahead
+    for wall in [Unix(0), now, Unix(i64::MAX / 2)] {
+        let believed = believable(wall, WRITTEN);
+        let client =
+            |own: &Authority, life| session_client(&both, &node(own, life), at(believed)).unwrap();
+        for own in [&old, &next] {
+            let outcome = dial(&old, &[&old, &next], client(own, year));
+            assert!(
+                matches!(outcome, Outcome::Done(Peer::Node(_))),
+                "{outcome:?}"
+            );
+            // it expired while its node was away, and may be renewed
+            let outcome = dial(&old, &[&old, &next], client(own, DAY));
+            assert!(
+                matches!(outcome, Outcome::Done(Peer::Expired(_))),
+                "{outcome:?}"
+            );
+        }
+        let outcome = dial(&next, &[&next], client(&next, year));
+        assert!(
+            matches!(outcome, Outcome::Done(Peer::Node(_))),
+            "{outcome:?}"
+        );
+        let outcome = dial(&next, &[&next], client(&old, year));
+        assert!(
+            matches!(outcome, Outcome::Server(Refusal::Foreign)),
+            "{outcome:?}"
+        );
+        let trusts_old = [old.certificate().clone()];
+        let away = session_client(&trusts_old, &node(&old, year), at(believed)).unwrap();
+        let outcome = dial(&next, &[&next], away);
+        assert!(
+            matches!(outcome, Outcome::Client(Refusal::Foreign)),
+            "{outcome:?}"
+        );
+    }
 }

@@ -3,12 +3,13 @@
 use crate::api::backup::Streamed;
 use crate::api::door::Door;
 use crate::api::health::Answered;
+use crate::authorities::Authorities;
 use crate::enrol::Lives;
 use crate::host::Handle;
 use crate::revoked::Revocations;
 use crate::sessions::Sessions;
 use crate::telemetry::Telemetry;
-use certs::{Authority, Clock};
+use certs::Clock;
 use cloud_store::snapshot::Snapshots;
 use contents::Dir;
 use shared::time::Unix;
@@ -28,10 +29,8 @@ pub(crate) struct App {
     pub(crate) snapshots: Snapshots,
     /// Backups that wait to be counted.
     pub(crate) streamed: Streamed,
-    /// Where the authority's files are.
-    pub(crate) authority_dir: PathBuf,
     /// Who issues certificates.
-    pub(crate) authority: Authority,
+    pub(crate) authorities: Authorities,
     /// How long certificates are good.
     pub(crate) lives: Lives,
     /// Whom the store must not let in again after it went back.

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::clock;
 use crate::host::unexpected;
 use crate::revoked;
+use crate::sessions;
 use certs::{Admission, Authority, Caller, Certified, Fingerprint, TokenRecord, TokenRefusal};
 use cloud_core::certificate::Certificate;
 use cloud_core::event::{Refused, Reply, Request};
@@ -88,7 +89,10 @@ async fn enrol(
     }
     let key = Authority::request_key(&request.request)
         .map_err(|error| EnrolRefusal::Request(error.to_string()))?;
+    let known = app.authorities.known();
     let wish = Wish {
+        by: &known.present,
+        others: known.others(&known.present),
         name: &request.name,
         request: &request.request,
         now: app.clock.now(),
@@ -98,7 +102,7 @@ async fn enrol(
             UNRENEWED
         },
     };
-    let certificate = wish.certificate(app, key);
+    let certificate = wish.certificate(key);
     let node = match admit(app, &request, &key).await? {
         Some(node) => {
             certify(app, node, certificate).await?;
@@ -106,7 +110,7 @@ async fn enrol(
         }
         None => commit(app, &request, certificate).await?,
     };
-    let reply = match wish.sign(app, node)? {
+    let reply = match wish.sign(node)? {
         certified if renews => EnrolReply::Certified { node, certified },
         Certified { issued, now, .. } => EnrolReply::Enrolled { node, issued, now },
     };
@@ -115,6 +119,10 @@ async fn enrol(
 
 /// What is asked to be signed.
 struct Wish<'a> {
+    /// The authority that signs.
+    by: &'a Authority,
+    /// The others that the node shall trust.
+    others: Vec<Vec<u8>>,
     name: &'a str,
     request: &'a [u8],
     now: Unix,
@@ -123,23 +131,23 @@ struct Wish<'a> {
 
 impl Wish<'_> {
     /// As it will be remembered.
-    fn certificate(&self, app: &App, key: [u8; 32]) -> Certificate {
+    fn certificate(&self, key: [u8; 32]) -> Certificate {
         Certificate {
             key,
             until: certs::valid_until(self.now, self.life),
-            authority: app.authority.fingerprint().0,
+            authority: self.by.fingerprint().0,
         }
     }
 
     /// The certificate, once it is committed that `node` may have it.
-    fn sign(&self, app: &App, node: NodeId) -> Result<Certified, EnrolRefusal> {
-        let issued = app
-            .authority
+    fn sign(&self, node: NodeId) -> Result<Certified, EnrolRefusal> {
+        let issued = self
+            .by
             .node(self.request, node, self.name, self.now, self.life);
         let issued = issued.map_err(|error| EnrolRefusal::Request(error.to_string()))?;
         Ok(Certified {
             issued,
-            others: Vec::new(),
+            others: self.others.clone(),
             now: self.now,
         })
     }
@@ -308,10 +316,15 @@ pub(crate) async fn renew(
         Err(refusal) => tracing::warn!(name, %from, %refusal, "renewal refused"),
     }
     let node = caller.id;
+    let issued = reply.is_ok();
     let reply = reply.map(|certified| EnrolReply::Certified { node, certified });
     answer
         .answer(&reply.unwrap_or_else(EnrolReply::Refused))
-        .await
+        .await?;
+    if issued {
+        tokio::spawn(sessions::shall_show(app.clone(), node));
+    }
+    Ok(())
 }
 
 async fn renewed(app: &App, caller: &Caller, request: &[u8]) -> Result<Certified, EnrolRefusal> {
@@ -321,14 +334,17 @@ async fn renewed(app: &App, caller: &Caller, request: &[u8]) -> Result<Certified
         let text = "a renewal keeps its key, and the request is for another one";
         return Err(EnrolRefusal::Request(text.into()));
     }
+    let known = app.authorities.known();
     let wish = Wish {
+        by: known.renewing(),
+        others: known.others(known.renewing()),
         name: &caller.name,
         request,
         now: app.clock.now(),
         life: app.lives.certificate,
     };
-    certify(app, caller.id, wish.certificate(app, key)).await?;
-    wish.sign(app, caller.id)
+    certify(app, caller.id, wish.certificate(key)).await?;
+    wish.sign(caller.id)
 }
 
 /// How often certificates are looked through.

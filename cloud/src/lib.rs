@@ -7,6 +7,7 @@
 
 pub mod api;
 mod app;
+mod authorities;
 pub mod backup;
 mod caller;
 mod clock;

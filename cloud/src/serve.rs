@@ -5,6 +5,7 @@ use crate::api::door::{Door, Tries};
 use crate::api::health::Answered;
 use crate::api::{self, server};
 use crate::app::App;
+use crate::authorities::{Authorities, ExchangeError, Known, Shown};
 use crate::backup::Periodic;
 use crate::clock;
 use crate::data::{DataDir, DataError};
@@ -15,9 +16,7 @@ use crate::revoked::{self, Revocations};
 use crate::service;
 use crate::sessions::{self, Sessions};
 use crate::telemetry;
-use certs::{
-    AccessToken, ApiTlsError, Authority, AuthorityError, Clock, Holder, TlsError, Trusted,
-};
+use certs::{AccessToken, ApiTlsError, Authority, AuthorityError, Clock, TlsError};
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Input};
 use cloud_core::record;
@@ -41,8 +40,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
 
-/// Validity of the coordinator's certificate; each start makes a new one.
-const COORDINATOR_VALIDITY: Span = Span::secs(10 * 365 * 86_400);
 /// Facts that are folded in a turn that brings new ones.
 const FOLD_FACTS: usize = 1000;
 /// Decisions that are kept of a run.
@@ -230,7 +227,7 @@ pub async fn serve(
         api: app.api,
         guarded: token.is_some(),
         data: data.path().display().to_string(),
-        authority: app.authority.fingerprint().to_string(),
+        authority: app.authorities.known().present.fingerprint().to_string(),
     });
     parts.run(stop).await
 }
@@ -253,7 +250,7 @@ struct Parts {
 impl Parts {
     async fn open(options: &Options) -> Result<Self, ServeError> {
         let data = DataDir::open(&options.data)?;
-        let authority = Authority::open_or_create(&data.authority())?;
+        let known = authorities(&data)?;
         let files = Dir::open(&data.files(), options.file_budget)?;
         let clock = Clock::new(clock::wall);
         let lives = Lives {
@@ -261,22 +258,29 @@ impl Parts {
             grace: options.renewal_grace,
         };
         let revocations = Revocations::open(&data.authority()).map_err(ServeError::Revocations)?;
-        let endpoint = listen(options.listen, &authority, &clock, lives.grace)?;
         let at_api = |source| ServeError::Api {
             address: options.api,
             source,
         };
         let listener = TcpListener::bind(options.api).await.map_err(at_api)?;
         let api = listener.local_addr().map_err(at_api)?;
+        let guarded = guarded(api, &options.access);
+        let own = options.access.files.is_none() && guarded;
+        let names = own.then(|| names(api, &options.access));
+        let shown = Shown::of(&known, names, clock.now()).map_err(shown_error)?;
+        let endpoint = listen(options.listen, &known, &shown, (&clock, lives.grace))?;
         let at_listen = |source| ServeError::Listen {
             address: options.listen,
             source,
         };
         let listen = endpoint.address().map_err(at_listen)?;
-        let (tls, door) = guard(&authority, api, &options.access)?;
+        let (tls, door) = match guarded {
+            true => guard(&shown, &options.access)?,
+            false => (None, Door::Open),
+        };
         let telemetry = telemetry::start(data.telemetry(), cloud_core::telemetry::Keep::default())
             .map_err(ServeError::Telemetry)?;
-        let (engine, thread, snapshots) = start_engine(&data, options, &authority, &files)?;
+        let (engine, thread, snapshots) = start_engine(&data, options, &known.present, &files)?;
         tell_files(&engine, &files).await?;
         let (stopping, stop_seen) = watch::channel(false);
         let app = Arc::new(App {
@@ -284,8 +288,7 @@ impl Parts {
             files,
             snapshots,
             streamed: Streamed::default(),
-            authority_dir: data.authority(),
-            authority,
+            authorities: Authorities::new(&data.authority(), known, shown, clock.clone()),
             lives,
             revocations,
             clock,
@@ -360,39 +363,66 @@ impl Parts {
     }
 }
 
-/// Who may use the API, and the settings of its TLS if it has some.
-fn guard(
-    authority: &Authority,
-    api: SocketAddr,
-    access: &Guarded,
-) -> Result<(Option<Arc<ServerConfig>>, Door), ServeError> {
-    if api.ip().is_loopback() && !access.tls && access.files.is_none() {
-        return Ok((None, Door::Open));
+fn shown_error(error: ExchangeError) -> ServeError {
+    match error {
+        ExchangeError::Authority(error) => error.into(),
+        ExchangeError::Tls(error) => error.into(),
+        ExchangeError::Api(error) => error.into(),
+        other => ServeError::Engine(other.to_string()),
     }
-    let tls = match &access.files {
-        Some((cert, key)) => certs::api_server_of_files(cert, key)?,
-        None => {
-            let mut names = access.names.clone();
-            let host = rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned();
-            let local = [
-                "localhost".to_owned(),
-                "127.0.0.1".to_owned(),
-                "::1".to_owned(),
-                host,
-            ];
-            names.extend(local.into_iter().filter(|name| !name.is_empty()));
-            names.push(api.ip().to_string());
-            certs::api_server(authority, &names, clock::wall(), COORDINATOR_VALIDITY)?
-        }
+}
+
+/// The authority in the directory, and the one that is to follow it.
+fn authorities(data: &DataDir) -> Result<Known, ServeError> {
+    let dir = data.authority();
+    let present = Authority::open_or_create(&dir)?;
+    let next = present.next(&dir)?.map(Arc::new);
+    if let Some(next) = &next {
+        let (present, next) = (present.fingerprint(), next.fingerprint());
+        tracing::warn!(%present, %next, "the fleet changes its authority: \
+            `driftless authority rotate status`");
+    }
+    Ok(Known {
+        present: Arc::new(present),
+        next,
+    })
+}
+
+/// Whether the API asks for TLS and tokens.
+fn guarded(api: SocketAddr, access: &Guarded) -> bool {
+    !api.ip().is_loopback() || access.tls || access.files.is_some()
+}
+
+/// The names and addresses under which the API is reached.
+fn names(api: SocketAddr, access: &Guarded) -> Vec<String> {
+    let mut names = access.names.clone();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let local = [
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+        host,
+    ];
+    names.extend(local.into_iter().filter(|name| !name.is_empty()));
+    names.push(api.ip().to_string());
+    names
+}
+
+/// The settings of the API's TLS, and who may use it.
+fn guard(shown: &Shown, access: &Guarded) -> Result<(Option<Arc<ServerConfig>>, Door), ServeError> {
+    let tls = match (&access.files, &shown.api) {
+        (Some((cert, key)), _) => Some(certs::api_server_of_files(cert, key)?),
+        (None, Some((holder, _))) => Some(certs::api_server(holder)?),
+        (None, None) => None,
     };
     let door = Door::Guarded {
         local: AccessToken::create(),
         tries: Tries::default(),
     };
-    Ok((Some(tls), door))
+    Ok((tls, door))
 }
 
 /// The API as commands on this machine dial it.
@@ -410,21 +440,14 @@ fn dialled(api: SocketAddr, guarded: bool, access: &Guarded) -> String {
 
 fn listen(
     address: SocketAddr,
-    authority: &Authority,
-    clock: &Clock,
-    grace: Span,
+    known: &Known,
+    shown: &Shown,
+    (clock, grace): (&Clock, Span),
 ) -> Result<Endpoint, ServeError> {
-    let credential = authority.coordinator(clock.now(), COORDINATOR_VALIDITY)?;
-    let holder = Holder::new(&credential)?;
-    let trusted = Trusted::new(&[authority.certificate().clone()])?;
-    let tls = certs::server(&trusted, &holder, clock.clone(), grace)?;
-    Endpoint::server(
-        address,
-        tls,
-        authority.transport(),
-        &Settings::coordinator(),
-    )
-    .map_err(|source| ServeError::Listen { address, source })
+    let tls = certs::server(&shown.trusted, &shown.link, clock.clone(), grace)?;
+    let keys = known.present.transport();
+    Endpoint::server(address, tls, keys, &Settings::coordinator())
+        .map_err(|source| ServeError::Listen { address, source })
 }
 
 fn start_engine(

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::clock;
 use crate::enrol;
 use crate::host::{SESSION_QUEUE, ToSession};
-use certs::{Caller, Peer};
+use certs::{Caller, Fingerprint, Peer};
 use cloud_core::certificate::Certificate;
 use cloud_core::event::{Conn, Input};
 use cloud_core::offered::Offered;
@@ -16,7 +16,8 @@ use link::frame::{FrameError, Kind};
 use link::session::{CoordinatorRx, CoordinatorTx};
 use link::{Close, Connection, Endpoint, Handshake, LinkError};
 use shared::ids::{Incarnation, NodeId};
-use shared::wire::{Down, TELEMETRY, Up};
+use shared::time::Span;
+use shared::wire::{Down, RENEW, TELEMETRY, Up};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,16 +30,31 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Connections at once; more are turned away.
 const CONNECTIONS: usize = 20_000;
 
+/// From the answer to a renewal until its node shall dial with what it got.
+const KEPT: Duration = Duration::from_secs(1);
+/// Time for the renewal of one of many nodes that are asked at once.
+const RENEWAL: Span = Span(20);
+
+/// A session that was welcomed.
+#[derive(Debug, Clone)]
+struct Live {
+    conn: Conn,
+    connection: Connection,
+    /// Whose certificate it was made with.
+    issuer: Fingerprint,
+    /// Its program renews when it is asked to.
+    renews: bool,
+    to: mpsc::WeakSender<ToSession>,
+}
+
 /// The live sessions by node. An entry goes only with the connection that made it.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<BTreeMap<NodeId, (Conn, Connection)>>);
+pub(crate) struct Sessions(Mutex<BTreeMap<NodeId, Live>>);
 
 impl Sessions {
     /// The connection of a node that was welcomed.
     pub(crate) fn get(&self, node: NodeId) -> Option<Connection> {
-        self.lock()
-            .get(&node)
-            .map(|(_, connection)| connection.clone())
+        self.lock().get(&node).map(|live| live.connection.clone())
     }
 
     /// Nodes that were welcomed and are still here.
@@ -46,19 +62,76 @@ impl Sessions {
         self.lock().len()
     }
 
-    fn insert(&self, node: NodeId, conn: Conn, connection: Connection) {
-        self.lock().insert(node, (conn, connection));
+    fn insert(&self, node: NodeId, live: Live) {
+        self.lock().insert(node, live);
+    }
+
+    /// Of one node.
+    fn live(&self, node: NodeId) -> Option<Live> {
+        self.lock().get(&node).cloned()
+    }
+
+    /// Of all nodes.
+    fn all(&self) -> Vec<Live> {
+        self.lock().values().cloned().collect()
     }
 
     fn remove(&self, node: NodeId, conn: Conn) {
         let mut sessions = self.lock();
-        if sessions.get(&node).is_some_and(|(known, _)| *known == conn) {
+        if sessions.get(&node).is_some_and(|live| live.conn == conn) {
             sessions.remove(&node);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, (Conn, Connection)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Live>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A node was issued a new certificate. If it is of another authority than the one that its session
+/// was made with, it shall dial with it: only a handshake proves that it has it.
+pub(crate) async fn shall_show(app: Arc<App>, node: NodeId) {
+    tokio::time::sleep(KEPT).await;
+    let wanted = app.authorities.known().renewing().fingerprint();
+    if let Some(live) = app.sessions.live(node).filter(|live| live.issuer != wanted) {
+        let why =
+            "dial again with the certificate that was renewed: the fleet changes its authority";
+        live.connection.close(Close::Done, why);
+    }
+}
+
+/// How long nodes may wait before they renew so that not all do at once.
+fn within(app: &App) -> Span {
+    Span(RENEWAL.0 * app.sessions.count() as u64)
+}
+
+/// Asks all nodes that are here, and whose programs understand it, to renew their certificates.
+pub(crate) async fn ask_all_to_renew(app: Arc<App>) {
+    let within = within(&app);
+    for live in app.sessions.all() {
+        let to = live.to.upgrade().filter(|_| live.renews);
+        if let Some(to) = to {
+            let message = ToSession::Send(Box::new(Down::Renew { within }));
+            // one that ends, or is too slow for it, is asked at its next welcome
+            let _ = tokio::time::timeout(FAREWELL, to.send(message)).await;
+        }
+    }
+}
+
+/// Ends the sessions that were made with a certificate which is not trusted any more.
+pub(crate) fn close_untrusted(app: &App) {
+    let known = app.authorities.known();
+    let trusted: Vec<Fingerprint> = known
+        .certificates()
+        .iter()
+        .map(|c| Fingerprint::of(c))
+        .collect();
+    for live in app.sessions.all() {
+        if !trusted.contains(&live.issuer) {
+            let why =
+                "the fleet has changed its authority, and this certificate is of the one before";
+            live.connection.close(Close::Refused, why);
+        }
     }
 }
 
@@ -124,11 +197,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Result<(), LinkError> {
-    let certificate = Certificate {
-        key: caller.key,
-        until: caller.until,
-        authority: app.authority.fingerprint().0,
-    };
+    let (certificate, issuer) = shown(app, &connection, &caller)?;
     let (node, name) = (caller.id, caller.name);
     let opened = tokio::time::timeout(HELLO, async {
         let (tx, mut rx) = connection.accept_session().await?;
@@ -166,6 +235,7 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         node,
         number,
         connection: &connection,
+        issuer,
         welcomed: Some((welcomed, mine.0, mine.1)),
     };
     let why = tokio::select! {
@@ -188,6 +258,26 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
     // When the engine has stopped nobody needs to know.
     let _ = app.engine.tell(Input::Gone { conn, why }).await;
     Ok(())
+}
+
+/// The certificate that a node showed, and whose it is. One of an authority that was given up since
+/// the handshake ends the connection.
+fn shown(
+    app: &App,
+    connection: &Connection,
+    caller: &Caller,
+) -> Result<(Certificate, Fingerprint), LinkError> {
+    let Some(issuer) = app.authorities.known().issuer(&caller.certificate) else {
+        let why = "the authority of this certificate is not trusted any more";
+        connection.close(Close::Refused, why);
+        return Err(LinkError::Ended);
+    };
+    let certificate = Certificate {
+        key: caller.key,
+        until: caller.until,
+        authority: issuer.0,
+    };
+    Ok((certificate, issuer))
 }
 
 /// A message as the engine takes it.
@@ -262,6 +352,8 @@ struct Sender<'a> {
     /// The number that the agent gave the session.
     number: u64,
     connection: &'a Connection,
+    /// Whose certificate the node showed.
+    issuer: Fingerprint,
     welcomed: Option<Welcomed>,
 }
 
@@ -284,6 +376,9 @@ impl Sender<'_> {
                     tx.send(&message).await?;
                     if let Down::Welcome(welcome) = *message {
                         self.welcome(welcome.features);
+                        if let Some(message) = self.asks(welcome.features) {
+                            tx.send(&message).await?;
+                        }
                     }
                 }
                 ToSession::Close(why) => {
@@ -301,6 +396,14 @@ impl Sender<'_> {
         Ok(())
     }
 
+    /// What a node is told whose certificate is of the authority that is to go.
+    fn asks(&self, features: u64) -> Option<Down> {
+        let wanted = self.app.authorities.known().renewing().fingerprint();
+        let asks = features & RENEW != 0 && self.issuer != wanted;
+        let within = within(self.app);
+        asks.then_some(Down::Renew { within })
+    }
+
     /// From now on messages may be large, and files may move.
     fn welcome(&mut self, features: u64) {
         let Some((welcomed, incarnation, to)) = self.welcomed.take() else {
@@ -308,12 +411,17 @@ impl Sender<'_> {
         };
         if features & TELEMETRY != 0 {
             let telemetry = &self.app.telemetry;
-            telemetry.begin(self.node, incarnation, self.conn, to);
+            telemetry.begin(self.node, incarnation, self.conn, to.clone());
         }
         let _ = welcomed.send(()); // the receiving side may have ended
-        self.app
-            .sessions
-            .insert(self.node, self.conn, self.connection.clone());
+        let live = Live {
+            conn: self.conn,
+            connection: self.connection.clone(),
+            issuer: self.issuer,
+            renews: features & RENEW != 0,
+            to,
+        };
+        self.app.sessions.insert(self.node, live);
         let from = self.connection.address();
         tracing::info!(node = %self.node, session = self.number, conn = self.conn.0, %from,
             "a session began");

@@ -5,7 +5,7 @@ use crate::looping::Message;
 use crate::mailbox::Handle;
 use crate::renewing::{LOOK_AGAIN, Renewing};
 use crate::telemetry::Telemetry;
-use certs::{Enrolled, Holder, NodeKey, Token};
+use certs::{Enrolled, Holder, NodeKey, Refusal, Token};
 use contents::{Dir as FileDir, FilesError};
 use edge_core::event::Event;
 use link::bulk::{self, BulkError};
@@ -90,6 +90,10 @@ fn settings(idle: Duration) -> Settings {
         ..Settings::agent()
     }
 }
+
+/// Within so much time agents that see the new authority at work stop trusting the one before: all
+/// may see it at once.
+const DROP_OTHERS: Span = Span::secs(5);
 
 /// Addresses that one name is tried at, at most.
 const ADDRESSES: usize = 4;
@@ -315,6 +319,10 @@ impl Link {
         loop {
             let command = tokio::select! {
                 command = commands.recv() => command,
+                () = self.renewing.asked() => {
+                    look = Instant::now();
+                    continue;
+                }
                 () = sleep_until(look), if self.may_dial && may_renew => {
                     look = Instant::now() + self.look_at_certificate();
                     continue;
@@ -474,6 +482,19 @@ pub(crate) fn text(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// Why there is no link, for people.
+pub(crate) fn not_linked(error: &LinkError) -> String {
+    let text = text(error);
+    match error {
+        LinkError::Untrusted(Refusal::Foreign) => format!(
+            "{text}; another coordinator answers there, or the fleet changed its authority while \
+             this node was away: then enrol it anew with a token of `driftless token create \
+             --replace NAME`"
+        ),
+        _ => text,
+    }
+}
+
 fn tell(handle: &Handle, event: Event) {
     handle.tell(Message::Event(event));
 }
@@ -587,10 +608,16 @@ impl Talk {
         let holder = Holder::new(&enrolled.credential).map_err(|error| text(&error))?;
         let tls = certs::session_client(&enrolled.authorities, &holder, self.renewing.clock())
             .map_err(|error| text(&error))?;
-        endpoint
-            .dial(address, tls)
-            .await
-            .map_err(|error| text(&error))
+        let connection = endpoint.dial(address, tls).await;
+        let connection = connection.map_err(|error| not_linked(&error))?;
+        if let [own, _, ..] = &enrolled.authorities[..]
+            && connection.peer_is_of(own)
+        {
+            // The coordinator is of the new authority: the one before is trusted no longer than
+            // until the next renewal.
+            self.renewing.ask(DROP_OTHERS);
+        }
+        Ok(connection)
     }
 
     async fn talk(&mut self, connection: Connection) -> String {
@@ -617,15 +644,15 @@ impl Talk {
         let (pieces, to_send) = unbounded_channel();
         let mut pieces = Some(pieces);
         let (handle, session) = (self.handle.clone(), self.number);
-        let turn = &self.turn;
+        let (turn, renewing) = (&self.turn, self.renewing.clone());
         let mut welcome = false;
-        let renewing = self.renewing.clone();
         let receive = async {
             loop {
                 match rx.recv().await {
                     Ok(Down::Telemetry(receipt)) => {
                         self.options.telemetry.received(session, receipt);
                     }
+                    Ok(Down::Renew { within }) => renewing.ask(within),
                     Ok(message) => {
                         if let Down::Welcome(told) = &message {
                             let takes = told.features & wire::TELEMETRY != 0;

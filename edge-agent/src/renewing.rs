@@ -6,13 +6,14 @@
 
 use crate::clock;
 use certs::{Certified, Clock, Enrolled, Holder, NodeKey, Subject, Times, believable};
+use link::Endpoint;
 use link::enrol::{EnrolAsk, EnrolReply};
-use link::{Endpoint, LinkError};
 use shared::time::{Mono, Span, Unix};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Longest time until it is judged again whether the certificate is due.
 const LOOK: Duration = Duration::from_secs(600);
@@ -37,6 +38,8 @@ struct State {
     pause: Option<Mono>,
     /// The coordinator said that it takes the certificate for expired.
     expired: bool,
+    /// To be renewed then, although it is good for longer: the fleet changes its authority.
+    asked: Option<Mono>,
     /// A renewal is under way.
     busy: bool,
     /// The clock was told to be off.
@@ -50,6 +53,7 @@ struct State {
 pub struct Renewing {
     pki: PathBuf,
     state: Arc<Mutex<State>>,
+    sooner: Arc<Notify>,
 }
 
 impl Renewing {
@@ -59,6 +63,7 @@ impl Renewing {
         Self {
             pki: pki.to_owned(),
             state: Arc::default(),
+            sooner: Arc::default(),
         }
     }
 
@@ -130,13 +135,34 @@ impl Renewing {
         self.state().expired || known.is_some_and(|known| known.until < self.now())
     }
 
+    /// It is to be renewed at a moment of the time `within` from now, which is drawn here: all
+    /// nodes are asked at once. Asked again before that, the earlier moment stands.
+    pub fn ask(&self, within: Span) {
+        let mut draw = [0; 8];
+        // where nothing can be drawn it is the end of that time
+        let drawn = crate::data::random().unwrap_or([u8::MAX; 16]);
+        draw.copy_from_slice(&drawn[..8]);
+        let part = (u128::from(u64::from_le_bytes(draw)) * u128::from(within.0)) >> 64;
+        let at = clock::now().mono + Span(part as u64);
+        let mut state = self.state();
+        state.asked = Some(state.asked.map_or(at, |before| before.min(at)));
+        drop(state);
+        tracing::info!(%within, "the fleet changes its authority: the certificate is to be renewed");
+        self.sooner.notify_one();
+    }
+
+    /// Waits until it was asked for: what [`Self::wait`] said holds no longer.
+    pub async fn asked(&self) {
+        self.sooner.notified().await;
+    }
+
     /// How long until it is to be judged whether a renewal is due; none for now. Without a
     /// certificate there is nothing to renew: somebody may put it back.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
-        let (pause, busy, expired) = {
+        let (pause, busy, expired, asked) = {
             let state = self.state();
-            (state.pause, state.busy, state.expired)
+            (state.pause, state.busy, state.expired, state.asked)
         };
         if busy {
             return Some(LOOK_AGAIN);
@@ -159,8 +185,9 @@ impl Renewing {
             due.0.saturating_sub(self.now().0)
         };
         let mono = clock::now().mono;
-        let pause = pause.map_or(0, |until| until.0.saturating_sub(mono.0) / 1_000_000);
-        let left = Duration::from_millis((left.max(0) as u64).max(pause));
+        let until = |at: Mono| at.0.saturating_sub(mono.0) / 1_000_000;
+        let left = (left.max(0) as u64).min(asked.map_or(u64::MAX, until));
+        let left = Duration::from_millis(left.max(pause.map_or(0, until)));
         (!left.is_zero()).then(|| left.clamp(LOOK_AGAIN, LOOK))
     }
 
@@ -201,7 +228,7 @@ impl Renewing {
                 let days = until.0.saturating_sub(self.now().0) / 86_400_000;
                 tracing::info!(until = until.0, days, "the certificate was renewed");
                 let mut state = self.state();
-                (state.expired, state.pause) = (false, None);
+                (state.expired, state.pause, state.asked) = (false, None, None);
                 Ok(())
             }
             Err(why) => {
@@ -231,7 +258,10 @@ impl Renewing {
             let connection = endpoint.dial(to, tls).await?;
             connection.enrol(&EnrolAsk::Renew { request }).await
         };
-        match asked.await.map_err(|error: LinkError| text(&error))? {
+        match asked
+            .await
+            .map_err(|error| crate::linking::not_linked(&error))?
+        {
             EnrolReply::Certified { certified, .. } => self.keep(&key, &certified),
             EnrolReply::Refused(refusal) => Err(refusal.to_string()),
             EnrolReply::Enrolled { .. } => Err("the answer does not fit a renewal".to_owned()),
@@ -275,6 +305,50 @@ fn text(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use certs::Authority;
+    use shared::ids::NodeId;
+
+    const LIFE: Span = Span::secs(90 * 86_400);
+
+    /// A certificate that is good for long, in a directory of its own.
+    fn enrolled() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let key = NodeKey::open_or_create(dir.path()).unwrap();
+        let authority = Authority::ephemeral().unwrap();
+        let (request, now) = (key.request().unwrap(), clock::now().wall);
+        let issued = authority.node(&request, NodeId([1; 16]), "gw-7", now, LIFE);
+        let trusted = authority.fingerprint();
+        key.keep(dir.path(), &issued.unwrap(), trusted, now)
+            .unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_renewal_that_is_asked_for_is_due_within_its_time_and_paused_when_it_fails() {
+        let dir = enrolled();
+        let renewing = Renewing::new(dir.path());
+        assert_eq!(renewing.wait(), Some(LOOK), "it is good for long");
+        renewing.ask(Span::secs(30));
+        let drawn = renewing.wait();
+        assert!(drawn <= Some(Duration::from_secs(30)), "{drawn:?}");
+        renewing.ask(Span(0));
+        assert_eq!(renewing.wait(), None, "at once");
+        renewing.ask(Span::secs(30));
+        assert_eq!(renewing.wait(), None, "the earlier moment stands");
+        renewing.failed(certs::kept_certificate(dir.path()).as_ref());
+        assert!(renewing.wait() > Some(Duration::from_secs(60)));
+    }
+
+    /// Whoever waits for the next look learns of it, also when it was asked for just before.
+    #[test]
+    fn who_waits_is_woken() {
+        let dir = enrolled();
+        let renewing = Renewing::new(dir.path());
+        renewing.ask(Span(0));
+        let runtime = crate::linking::runtime().unwrap();
+        let woken = async { tokio::time::timeout(Duration::from_secs(60), renewing.asked()).await };
+        assert!(runtime.block_on(woken).is_ok());
+    }
 
     #[test]
     fn without_a_certificate_nothing_is_renewed_and_it_is_looked_for_now_and_then() {

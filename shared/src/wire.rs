@@ -35,8 +35,11 @@ pub const LIMITS: u64 = 32;
 /// Feature: the agent reads workflows of format 2. Others get them in format 1, as far as that can
 /// say what they need ([`crate::workflow::Workflow::for_first_release`]).
 pub const WORKFLOW_2: u64 = 64;
+/// Feature: the agent renews its certificate when it is asked to ([`Down::Renew`]).
+pub const RENEW: u64 = 128;
 /// Features of this build, one bit each; what both have is used.
-pub const FEATURES: u64 = PACKED | TELEMETRY | BACKUPS | CONFIGURE | RETRY | LIMITS | WORKFLOW_2;
+pub const FEATURES: u64 =
+    PACKED | TELEMETRY | BACKUPS | CONFIGURE | RETRY | LIMITS | WORKFLOW_2 | RENEW;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -110,6 +113,12 @@ pub enum Down {
     DirectiveSeal(DirectiveSeal),
     /// 8: all telemetry that is durable here; only where both sides have [`TELEMETRY`].
     Telemetry(Receipt),
+    /// 9: the certificate is to be renewed although it is good for long, since the fleet changes
+    /// its authority; only where both sides have [`RENEW`].
+    Renew {
+        /// At a moment of this time that the agent draws, so that not all ask at once.
+        within: Span,
+    },
 }
 
 /// A head of a node's directive log under the coordinator's seal. The agent keeps the newest one

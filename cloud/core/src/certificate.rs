@@ -19,7 +19,8 @@ pub struct Certificate {
     pub key: [u8; 32],
     /// End of its validity.
     pub until: Unix,
-    /// SHA-256 of the certificate of the authority that issued it.
+    /// SHA-256 of the certificate of the authority that issued the one which the node showed last;
+    /// of the first one that it was issued, until it shows it.
     pub authority: [u8; 32],
 }
 

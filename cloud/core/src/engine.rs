@@ -6,6 +6,7 @@
 //! store says.
 
 mod assign;
+mod authority;
 mod backups;
 mod certificates;
 mod drain;

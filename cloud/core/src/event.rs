@@ -442,6 +442,20 @@ pub enum Request {
         /// `codec::pack` of it.
         workflow: Vec<u8>,
     },
+    /// Which nodes carry certificates of this authority.
+    Carriers {
+        /// SHA-256 of its certificate.
+        authority: [u8; 32],
+    },
+    /// The fleet's authority is about to be exchanged: a step of it.
+    Exchange {
+        /// Which.
+        step: Exchange,
+        /// SHA-256 of the next authority's certificate; at the beginning there is none yet.
+        authority: [u8; 32],
+        /// Who.
+        by: String,
+    },
 }
 
 /// What can be asked of a schedule.
@@ -561,6 +575,27 @@ pub enum Reply {
     SyncStatus(Box<view::SyncStatus>),
     /// Where tasks would be placed.
     Plan(Box<view::Plan>),
+    /// Which nodes carry certificates of an authority.
+    Carriers(Box<view::Carriers>),
+    /// The next authority may take the place of the present one.
+    Exchanged {
+        /// Names of the nodes that are left behind.
+        left: Vec<String>,
+        /// How many enrolment tokens became void.
+        void: u64,
+    },
+}
+
+/// A step of the exchange of the fleet's authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exchange {
+    /// The next one is made.
+    Begin,
+    /// It takes the place of the present one.
+    Finish {
+        /// Although nodes are left behind.
+        force: bool,
+    },
 }
 
 /// Why a request was not honoured.

@@ -251,6 +251,19 @@ impl Fleet {
         Ok(Reply::Done)
     }
 
+    /// Makes all open tokens void, and says how many they were.
+    pub fn void_tokens(&mut self, why: &str, now: Unix) -> u64 {
+        let ids: Vec<String> = self.tokens.keys().cloned().collect();
+        let open = ids.iter().filter(|id| self.token(id, now).is_ok());
+        let open: Vec<&String> = open.collect();
+        for id in &open {
+            if let Some(token) = self.tokens.get_mut(*id) {
+                token.void = Some(why.to_owned());
+            }
+        }
+        open.len() as u64
+    }
+
     /// All tokens, those that expire last first.
     #[must_use]
     pub fn view_tokens(&self, now: Unix) -> Vec<view::Token> {

@@ -277,10 +277,42 @@ pub struct Certificate {
     pub until: Unix,
     /// SHA-256 of its public key, in hexadecimal digits.
     pub key: String,
-    /// Fingerprint of the authority that issued it.
+    /// Fingerprint of the authority that issued the one which it showed last.
     pub authority: String,
     /// Keys of the node that are revoked.
     pub revoked_keys: u64,
+}
+
+/// Which nodes carry a certificate of one authority.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Carriers {
+    /// Nodes that are enrolled.
+    pub nodes: u64,
+    /// Those that carry one.
+    pub carry: u64,
+    /// The others, by name.
+    pub left: Vec<Left>,
+}
+
+/// A node that does not carry a certificate of the authority that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Its name.
+    pub node: String,
+    /// Its id.
+    pub id: NodeId,
+    /// Its state's text.
+    pub state: String,
+    /// When it was heard last, by the coordinator's wall clock.
+    pub heard: Option<Unix>,
+    /// Fingerprint of the authority of the certificate that it showed last; absent until it is
+    /// heard.
+    pub authority: Option<String>,
+    /// End of that certificate.
+    pub until: Option<Unix>,
+    /// Its program renews its certificate when it is asked to; an older one after two thirds of its
+    /// life.
+    pub asked: bool,
 }
 
 /// What holds for a node, a label or the fleet where specifications say nothing.

@@ -2,9 +2,9 @@
 //! stand beside what it does, in `commands`.
 
 use crate::commands::{
-    access, answer, audit, backup, cert, completion, config, conflicts, doctor, events, journal,
-    man, node, plan, run, schedule, serve, spec, store, submit, support, task, telemetry, token,
-    waits,
+    access, answer, audit, authority, backup, cert, completion, config, conflicts, doctor, events,
+    journal, man, node, plan, run, schedule, serve, spec, store, submit, support, task, telemetry,
+    token, waits,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -103,6 +103,9 @@ pub(crate) enum Command {
     /// See the certificates.
     #[command(subcommand)]
     Cert(cert::Command),
+    /// See the fleet's authority, and exchange it.
+    #[command(subcommand)]
+    Authority(authority::Command),
     /// Make, see and change schedules.
     #[command(subcommand)]
     Schedule(schedule::Command),
@@ -200,6 +203,9 @@ mod tests {
             "driftless answer 4f release yes --input batch=7",
             "driftless doctor --json",
             "driftless cert list --expiring-within 30d",
+            "driftless authority show --pem",
+            "driftless authority rotate status --json",
+            "driftless authority rotate finish --force",
             "driftless run retry 4f --failed",
             "driftless run retry 4f --from train",
             "driftless run forget 4f",

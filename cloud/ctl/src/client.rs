@@ -276,7 +276,7 @@ impl Client {
             true => {
                 "the API's certificate must come from a file in --ca (or DRIFTLESS_CA), and name \
                  this host: authority/authority.crt in the coordinator's data directory is the \
-                 fleet's"
+                 fleet's; where the fleet has changed its authority, copy it anew"
             }
             false => {
                 "does `driftless serve` run there? name another with --api HOST:PORT or --data DIR"

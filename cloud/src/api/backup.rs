@@ -79,14 +79,16 @@ impl Write for Answer {
 /// [`BackupError`].
 pub(crate) fn of_running<W: Write>(app: &App, out: W) -> Result<(W, Written), BackupError> {
     let snapshot = app.snapshots.take()?;
+    let still = app.authorities.still();
     let source = Source {
         snapshot: &snapshot,
         files: &app.files,
-        authority: &app.authority_dir,
-        fingerprint: app.authority.fingerprint().to_string(),
+        authority: app.authorities.dir(),
+        fingerprint: app.authorities.known().present.fingerprint().to_string(),
+        still: Some(still),
         at: crate::clock::wall(),
     };
-    backup::write(&source, out, &mut |_| {})
+    backup::write(source, out, &mut |_| {})
 }
 
 /// GET /backup

@@ -1,6 +1,7 @@
 //! Whether the coordinator lives and can work, and its figures for Prometheus.
 
 use super::Shared;
+use super::authority;
 use super::error::ApiError;
 use super::types::{Health, Readiness};
 use crate::app::App;
@@ -9,7 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
 use cloud_core::event::{Reply, Request};
-use cloud_core::view::Figures;
+use cloud_core::view::{Carriers, Figures};
 use shared::figures::{MEDIA_TYPE, Page};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -71,7 +72,8 @@ pub(super) async fn metrics(State(app): Shared) -> Result<Response, ApiError> {
     let figures = turn(&app)
         .await
         .map_err(|why| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
-    let text = page(&app, &figures);
+    let carriers = authority::carriers(&app).await?;
+    let text = page(&app, &figures, &carriers);
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], text).into_response())
 }
 
@@ -94,9 +96,11 @@ driftless_coordinator_files_bytes gauge Bytes of the file store.
 driftless_coordinator_files_budget_bytes gauge Most bytes of the file store.
 driftless_coordinator_store_bytes gauge Bytes of the state's file.
 driftless_coordinator_access_tokens gauge Access tokens.
+driftless_coordinator_authority_changing gauge 1 while the fleet changes its authority.
+driftless_coordinator_authority_nodes_left gauge Nodes whose certificate is not of the authority that counts.
 driftless_api_answers_total counter Answers of the API, by class of their status.";
 
-fn page(app: &App, figures: &Figures) -> String {
+fn page(app: &App, figures: &Figures, carriers: &Carriers) -> String {
     let mut page = Page::new(CATALOGUE);
     let version = [(env!("CARGO_PKG_VERSION"), 1)];
     page.each("driftless_build_info", "version", version);
@@ -128,6 +132,9 @@ fn page(app: &App, figures: &Figures) -> String {
         std::fs::metadata(&app.store).map_or(0, |meta| meta.len()),
     );
     one("access_tokens", app.engine.access().borrow().len() as u64);
+    let changing = app.authorities.known().next.is_some();
+    one("authority_changing", changing.into());
+    one("authority_nodes_left", carriers.left.len() as u64);
     let classes = app.answered.0.iter().enumerate().skip(1);
     let classes = classes.map(|(class, n)| (format!("{class}xx"), n.load(Ordering::Relaxed)));
     page.each("driftless_api_answers_total", "code", classes);

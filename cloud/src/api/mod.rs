@@ -5,6 +5,7 @@
 //! and changes nothing; no route is without the least role that it needs.
 
 mod access;
+mod authority;
 pub(crate) mod backup;
 pub(crate) mod door;
 mod error;
@@ -91,6 +92,9 @@ fn v1() -> Routes {
         .get("/tokens", Admin, tokens::list)
         .post("/tokens", Admin, tokens::create)
         .post("/tokens/{token}/revoke", Admin, tokens::revoke)
+        .get("/authority", Viewer, authority::get)
+        .post("/authority/begin", Admin, authority::begin)
+        .post("/authority/finish", Admin, authority::finish)
         .get("/waits", Viewer, nodes::waits)
         .get("/backup", Admin, backup::stream)
         .get("/backup/newest", Viewer, backup::newest)

@@ -1,5 +1,6 @@
 //! Nodes, and what waits for a person.
 
+use super::authority;
 use super::error::{ApiError, Asked, Body};
 use super::lists::lines;
 use super::types::Ask;
@@ -107,6 +108,7 @@ pub(super) async fn waits(
     match app.engine.ask(Request::Waits).await? {
         Reply::Waits(mut waits) => {
             waits.extend(shut_out(&app).await?);
+            waits.extend(authority::waits(&app).await?);
             waits.sort_by_key(|wait| wait.since.0);
             Ok(lines(waits))
         }

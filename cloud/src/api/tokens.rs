@@ -41,7 +41,7 @@ pub(super) async fn create(
         return Err(ApiError::malformed(what));
     }
     let expires = Unix(clock::wall().0.saturating_add(life.0 as i64));
-    let fingerprint = app.authority.fingerprint();
+    let fingerprint = app.authorities.known().present.fingerprint();
     let (token, record) = certs::Token::create(fingerprint, expires, name.clone(), replace);
     let id = record.id.to_string();
     let request = Request::AddToken {

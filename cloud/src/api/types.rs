@@ -60,6 +60,44 @@ pub struct Token {
     pub listen: String,
 }
 
+/// The fleet's authority, and how far its exchange is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// Fingerprint of the one that the coordinator shows.
+    pub authority: String,
+    /// End of its certificate.
+    pub until: Option<Unix>,
+    /// Fingerprint of the one that is to take its place; absent where none is.
+    pub next: Option<String>,
+    /// Since when there is one.
+    pub since: Option<Unix>,
+    /// What the newest finished backup has was read then.
+    pub backup: Option<Unix>,
+    /// Nodes that are enrolled.
+    pub nodes: u64,
+    /// Those that carry a certificate of the next authority, or, where there is none, of this one.
+    pub carry: u64,
+    /// The others.
+    pub left: Vec<view::Left>,
+    /// In the answer to its end: enrolment tokens that became void with it.
+    #[serde(default)]
+    pub void_tokens: u64,
+    /// Certificates of both, PEM: what clients of the API trust.
+    pub certificates: String,
+}
+
+/// To let the next authority take the place of the present one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finish {
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+    /// Although nodes are left behind, which must be enrolled anew then.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// For whom a setting holds: one node, those with a label (`KEY=VALUE`), or the fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeQuery {

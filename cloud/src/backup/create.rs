@@ -11,6 +11,7 @@ use shared::time::Unix;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::MutexGuard;
 
 /// Where a backup comes from.
 #[derive(Debug)]
@@ -23,6 +24,9 @@ pub struct Source<'a> {
     pub authority: &'a Path,
     /// The authority's fingerprint.
     pub fingerprint: String,
+    /// Keeps the authority's files as they are until they are read, so that one moment's keys and
+    /// certificates come into the backup.
+    pub still: Option<MutexGuard<'a, ()>>,
     /// Now.
     pub at: Unix,
 }
@@ -43,7 +47,7 @@ pub struct Written {
 /// # Errors
 /// [`BackupError`]; what was written is worth nothing then.
 pub fn write<W: Write>(
-    source: &Source<'_>,
+    mut source: Source<'_>,
     out: W,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(W, Written), BackupError> {
@@ -54,6 +58,7 @@ pub fn write<W: Write>(
     };
     let mut to = Writer::new(out, head)?;
     authority(source.authority, source.authority, &mut to)?;
+    drop(source.still.take());
     let contents = rows(source.snapshot, &mut to, progress)?;
     let mut summary = Summary {
         generation: contents.generation,

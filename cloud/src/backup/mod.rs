@@ -124,9 +124,10 @@ pub fn of_stopped(
         files: &files,
         authority: &data.authority(),
         fingerprint: authority.fingerprint().to_string(),
+        still: None,
         at: crate::clock::wall(),
     };
-    let (_, written) = write(&source, placing.file(), progress)?;
+    let (_, written) = write(source, placing.file(), progress)?;
     placing.finish()?;
     Ok(written)
 }

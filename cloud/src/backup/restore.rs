@@ -307,7 +307,7 @@ fn refuse_used(dir: &Path, authority: &str) -> Result<(), BackupError> {
     };
     let dir = dir.to_owned();
     if dir.join("authority").join("authority.crt").exists()
-        && let Ok(there) = Authority::open_or_create(&dir.join("authority"))
+        && let Ok(there) = Authority::look(&dir.join("authority"))
         && there.fingerprint().to_string() != authority
     {
         let there = there.fingerprint().to_string();

@@ -20,7 +20,7 @@ use shared::workflow::Resources;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     Clock::new(|| {
         let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -30,7 +30,7 @@ fn clock() -> Clock {
 }
 
 /// Runs an agent's side of a test.
-fn agent<F: Future>(work: F) -> F::Output {
+pub(crate) fn agent<F: Future>(work: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -38,7 +38,7 @@ fn agent<F: Future>(work: F) -> F::Output {
     runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("in time") })
 }
 
-fn token(coordinator: &Coordinator, body: &str) -> Token {
+pub(crate) fn token(coordinator: &Coordinator, body: &str) -> Token {
     let (status, made) = coordinator.post("/tokens", body);
     assert_eq!(status, 201, "{made}");
     assert!(made["expires"].is_i64(), "{made}");
@@ -51,6 +51,21 @@ async fn enrol(
     key: &NodeKey,
     name: &str,
 ) -> Result<Enrolled, EnrolRefusal> {
+    match ask_to_enrol(coordinator, token, key, name).await {
+        EnrolReply::Enrolled { issued, .. } => Ok(key.accept(&issued, token.authority).unwrap()),
+        EnrolReply::Certified { certified, .. } => {
+            Ok(key.accept(&certified.issued, token.authority).unwrap())
+        }
+        EnrolReply::Refused(refusal) => Err(refusal),
+    }
+}
+
+pub(crate) async fn ask_to_enrol(
+    coordinator: &Coordinator,
+    token: &Token,
+    key: &NodeKey,
+    name: &str,
+) -> EnrolReply {
     let address = coordinator.ready.listen;
     let endpoint = Endpoint::client(address, &Settings::agent()).unwrap();
     let tls = certs::enrol_client(token.authority, clock()).unwrap();
@@ -62,13 +77,7 @@ async fn enrol(
         request: key.request().unwrap(),
         labels: BTreeMap::from([("site".into(), "plant-3".into())]),
     });
-    match connection.enrol(&ask).await.unwrap() {
-        EnrolReply::Enrolled { issued, .. } => Ok(key.accept(&issued, token.authority).unwrap()),
-        EnrolReply::Certified { certified, .. } => {
-            Ok(key.accept(&certified.issued, token.authority).unwrap())
-        }
-        EnrolReply::Refused(refusal) => Err(refusal),
-    }
+    connection.enrol(&ask).await.unwrap()
 }
 
 #[test]
@@ -116,10 +125,10 @@ fn a_token_enrols_one_node_once() {
 }
 
 /// An enrolled agent with a welcomed session.
-struct Agent {
-    connection: Connection,
+pub(crate) struct Agent {
+    pub(crate) connection: Connection,
     tx: AgentTx,
-    rx: AgentRx,
+    pub(crate) rx: AgentRx,
     facts: Head,
     directives: Head,
     endpoint: Endpoint,
@@ -171,13 +180,24 @@ async fn dial(coordinator: &Coordinator, node: &Enrolled) -> (Endpoint, Connecti
 
 impl Agent {
     async fn welcome(coordinator: &Coordinator, node: &Enrolled) -> Self {
+        Self::welcome_with(coordinator, node, 0).await
+    }
+
+    /// One whose program has these features.
+    pub(crate) async fn welcome_with(
+        coordinator: &Coordinator,
+        node: &Enrolled,
+        features: u64,
+    ) -> Self {
         let (endpoint, connection) = dial(coordinator, node).await;
         let (mut tx, mut rx) = connection.open_session().await.unwrap();
         let origin = |direction| Head::origin(node.id, Incarnation([1; 16]), direction);
         let (facts, directives) = (origin(Direction::Up), origin(Direction::Down));
-        tx.send(&Up::Hello(Box::new(hello(node, facts, directives))))
-            .await
-            .unwrap();
+        let hello = Hello {
+            features,
+            ..hello(node, facts, directives)
+        };
+        tx.send(&Up::Hello(Box::new(hello))).await.unwrap();
         let secret = match rx.recv().await.unwrap() {
             Down::Welcome(welcome) => welcome.secret,
             other => panic!("{other:?}"),

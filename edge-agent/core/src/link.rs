@@ -269,8 +269,8 @@ impl Agent {
                 self.link.flying.clear();
                 self.link.sent = from.saturating_sub(1);
             }
-            // The shell hands it to the ring.
-            Down::Telemetry(_) => {}
+            // The shell hands the one to the ring, and keeps the certificate by the other.
+            Down::Telemetry(_) | Down::Renew { .. } => {}
             Down::DirectiveSeal(seal) => {
                 self.link.seal_ahead = Some(seal);
                 self.keep_seal(fx);

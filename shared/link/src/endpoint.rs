@@ -301,6 +301,15 @@ impl Connection {
         spoken.as_deref() == Some(certs::ALPN_CERTIFICATE)
     }
 
+    /// Whether `authority` issued the certificate that the peer showed.
+    #[must_use]
+    pub fn peer_is_of(&self, authority: &CertificateDer<'_>) -> bool {
+        let shown = self.quic.peer_identity();
+        let shown = shown.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let leaf = shown.as_ref().and_then(|chain| chain.first());
+        leaf.is_some_and(|leaf| certs::is_issued_by(leaf, authority))
+    }
+
     /// Where the peer is now; it may move.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -102,6 +102,8 @@ const RIGHTS: &[(&[&str], &[&str])] = &[
     (&["schedule", "delete", "none"], &["operator", "admin"]),
     (&["access", "list"], &["admin"]),
     (&["audit", "list"], &["admin"]),
+    (&["authority", "show"], &["viewer", "operator", "admin"]),
+    (&["authority", "rotate", "begin"], &["admin"]),
     (&["token", "create"], &["admin"]),
     (&["config", "set", "max_retries", "4"], &["admin"]),
 ];

@@ -222,6 +222,7 @@ const MISTAKES: &[&str] = &[
     "driftless node get nobody --data @C",
     "driftless node forget nobody --data @C",
     "driftless token revoke ffff --data @C",
+    "driftless authority rotate finish --data @C",
     "driftless access revoke nobody --data @C",
     "driftless access create --role viewer --name ann --data @C",
     "driftless schedule get none --data @C",
@@ -312,6 +313,7 @@ const SHAPES: &[&str] = &[
     "driftless access list",
     "driftless access revoke bob",
     "driftless audit list",
+    "driftless authority show",
     "driftless backup create @D/one.backup",
     "driftless backup status",
     "driftless backup verify @D/one.backup",
@@ -398,6 +400,9 @@ const SHAPES: &[&str] = &[
     "driftless-agent support-bundle @D/agent.bundle",
     "driftless schedule delete nightly",
     "driftless run forget @R",
+    "driftless authority rotate begin",
+    "driftless authority rotate status",
+    "driftless authority rotate finish --force",
 ];
 
 /// Commands that print no JSON, and why.

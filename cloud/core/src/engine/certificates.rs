@@ -72,6 +72,9 @@ impl<S: Store> Engine<S> {
                 (fleet, self.fleet.add_token(&id, token, at))
             }
             Request::RevokeToken { id, by } => (fleet, self.fleet.revoke_token(&id, &by, at)),
+            Request::Exchange {
+                step, authority, ..
+            } => (fleet, self.exchange(step, &authority)),
             Request::Certify { node, certificate } => {
                 (AggregateId::Node(node), self.certify(node, certificate))
             }
@@ -89,13 +92,18 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// A certificate is about to be issued.
+    /// A certificate is about to be issued. Whether it arrives is not known: until the node shows
+    /// it, the authority of the one before counts as the one that it carries.
     pub(super) fn certify(&mut self, id: NodeId, certificate: Certificate) -> Answered {
         let Some(node) = self.nodes.get_mut(&id) else {
             return Err(no_node(&id.to_string()));
         };
         node.may_renew(certificate.key).map_err(Refused::State)?;
-        node.certificate = Some(certificate);
+        let before = node.certificate.map(|known| known.authority);
+        node.certificate = Some(Certificate {
+            authority: before.unwrap_or(certificate.authority),
+            ..certificate
+        });
         self.effects.entry(AggregateId::Node(id)).or_default();
         Ok(Reply::Done)
     }

@@ -217,6 +217,7 @@ impl<S: Store> Engine<S> {
             admit @ (Request::AddToken { .. }
             | Request::RevokeToken { .. }
             | Request::Certify { .. }
+            | Request::Exchange { .. }
             | Request::Revoke { .. }) => self.write_admission(admit),
             Request::AcceptGone { node, by: _ } => (fleet, self.accept_gone(node)),
             Request::ForgetNode { node, by } => {
@@ -438,6 +439,9 @@ impl<S: Store> Engine<S> {
             Request::Figures => Ok(Reply::Figures(Box::new(self.figures()))),
             Request::Events { after, limit } => return self.read_events(after, limit),
             Request::Audit { after, limit } => Ok(self.read_audit(after, limit)?),
+            Request::Carriers { authority } => {
+                Ok(Reply::Carriers(Box::new(self.carriers(&authority))))
+            }
             Request::Backup => {
                 let newest = self.fleet.backup.as_ref();
                 Ok(Reply::Backup(newest.map(|b| (b.at, b.place.clone()))))

@@ -1,6 +1,6 @@
 //! Requests that change something, as the audit record has them, and who asks.
 
-use super::Request;
+use super::{Exchange, Request};
 use crate::settings;
 use shared::ids::{NodeId, RunId};
 
@@ -60,6 +60,7 @@ impl Request {
                 | Self::NextSlots { .. }
                 | Self::EnrolledBefore { .. }
                 | Self::Tokens
+                | Self::Carriers { .. }
                 | Self::Backup
                 | Self::Settings { .. }
                 | Self::Conflicts { .. }
@@ -142,6 +143,17 @@ impl Request {
                 ..of("token create", About::Name(id), None)
             },
             Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
+            Self::Exchange { step, by, .. } => {
+                let (what, detail) = match step {
+                    Exchange::Begin => ("authority rotate begin", ""),
+                    Exchange::Finish { force: false } => ("authority rotate finish", ""),
+                    Exchange::Finish { force: true } => ("authority rotate finish", "forced"),
+                };
+                Action {
+                    detail: detail.to_owned(),
+                    ..of(what, About::Name("authority"), Some(by))
+                }
+            }
             Self::AddAccess { name, role, by, .. } => Action {
                 detail: role.text().to_owned(),
                 ..of("access create", About::Name(name), Some(by))
@@ -169,6 +181,7 @@ impl Request {
             | Self::Answer { .. } => return self.action_on_run(),
             Self::AddToken { .. }
             | Self::RevokeToken { .. }
+            | Self::Exchange { .. }
             | Self::AddAccess { .. }
             | Self::RevokeAccess { .. }
             | Self::Configure { .. }
@@ -183,6 +196,7 @@ impl Request {
             | Self::Certify { .. }
             | Self::Revoke { .. }
             | Self::Tokens
+            | Self::Carriers { .. }
             | Self::GetToken { .. }
             | Self::Runs { .. }
             | Self::Run { .. }
@@ -226,6 +240,7 @@ impl Request {
             | Self::Retry { by, .. }
             | Self::AddAccess { by, .. }
             | Self::RevokeToken { by, .. }
+            | Self::Exchange { by, .. }
             | Self::CreateSchedule { by, .. }
             | Self::AskSchedule { by, .. }
             | Self::RevokeAccess { by, .. } => Some(by),
@@ -235,6 +250,7 @@ impl Request {
             | Self::Certify { .. }
             | Self::Revoke { .. }
             | Self::Tokens
+            | Self::Carriers { .. }
             | Self::GetToken { .. }
             | Self::Runs { .. }
             | Self::Run { .. }

@@ -121,6 +121,8 @@ pub(crate) struct Agent {
     sealing: Option<DirectiveSeal>,
     /// Of its certificate.
     pub(crate) key: u8,
+    /// The authority of its certificate.
+    pub(crate) issuer: u8,
 }
 
 /// A certificate of this key; that of a later key is younger.
@@ -399,6 +401,7 @@ impl Env {
             name: name.to_owned(),
             incarnation,
             key: 1,
+            issuer: 1,
             succeeds: None,
             session: 0,
             conn: Conn(0),
@@ -459,7 +462,10 @@ impl Env {
             conn,
             node: agent.node,
             name: agent.name.clone(),
-            certificate: certificate(agent.key),
+            certificate: Certificate {
+                authority: [agent.issuer; 32],
+                ..certificate(agent.key)
+            },
             hello: Box::new(hello),
             secret,
         });

@@ -9,6 +9,7 @@ mod balance;
 mod bounds;
 mod common;
 mod details;
+mod exchange;
 mod forgetting;
 mod limits;
 mod logs;

@@ -8,8 +8,8 @@ use crate::output::Output;
 use crate::target::data_dir;
 use crate::text::{now, rough};
 use certs::{Authority, WRITTEN};
-use cloud::api::types::Health;
-use cloud_core::view::{Node, Wait};
+use cloud::api::types::{self, Health};
+use cloud_core::view::{Left, Node, Wait};
 use shared::finding::{Finding, Judgement, worst};
 use shared::state::NodeState;
 use shared::time::{Span, Unix};
@@ -140,8 +140,9 @@ fn authority(dir: &Path) -> Finding {
             "restore it from a backup; a first `serve` makes it",
         );
     }
-    match Authority::open_or_create(dir) {
-        Ok(authority) => judge_authority(&authority, now()),
+    let looked = Authority::look(dir);
+    match looked.and_then(|present| present.next(dir).map(|next| (present, next))) {
+        Ok((present, _)) => judge_authority(&present, now()),
         Err(error) => {
             let text = crate::exit::chain(&error);
             Finding::error(
@@ -165,7 +166,7 @@ fn judge_authority(authority: &Authority, now: Unix) -> Finding {
         true => Finding::warning(
             "authority",
             text,
-            "nodes must be enrolled under a new one by then",
+            "exchange it while nodes can renew: `driftless authority rotate begin`",
         ),
         false => Finding::ok("authority", text),
     }
@@ -205,16 +206,21 @@ fn fleet(client: &Client) -> Result<Vec<Finding>, Failure> {
         waits.push(wait);
         Ok(true)
     })?;
+    let authority = client.get("/authority")?;
     Ok(vec![
         judge_nodes(&nodes),
         judge_certificates(&nodes, now()),
+        judge_exchange(&authority),
         judge_waits(&waits, now()),
     ])
 }
 
 /// Names of nodes, the first few.
 fn names<'n>(nodes: impl Iterator<Item = &'n Node>) -> String {
-    let mut names: Vec<&str> = nodes.map(|node| node.name.as_str()).collect();
+    first_of(nodes.map(|node| node.name.as_str()).collect())
+}
+
+fn first_of(mut names: Vec<&str>) -> String {
     let more = names.len().saturating_sub(5);
     names.truncate(5);
     match more {
@@ -256,6 +262,40 @@ fn judge_certificates(nodes: &[Node], now: Unix) -> Finding {
     let mend =
         "let these nodes reach the coordinator: they renew by themselves; `driftless cert list`";
     Finding::warning(NAME, text, mend)
+}
+
+fn judge_exchange(authority: &types::Authority) -> Finding {
+    const NAME: &str = "exchange";
+    // one that was not heard since it was enrolled is not known to carry another
+    let counts = |left: &&Left| authority.next.is_some() || left.authority.is_some();
+    let left = authority.left.iter().filter(counts);
+    let left: Vec<&str> = left.map(|left| &*left.node).collect();
+    let (carry, nodes) = (authority.carry, authority.nodes);
+    let text = format!("{carry} of {nodes} nodes carry a certificate of");
+    match (&authority.next, left.is_empty()) {
+        (None, true) => Finding::ok(NAME, format!("{text} the authority")),
+        (None, false) => Finding::warning(
+            NAME,
+            format!("{text} the authority; not {}", first_of(left)),
+            "a node whose certificate is of one that was given up is enrolled anew: \
+             `driftless token create --replace NAME`",
+        ),
+        (Some(_), _) if authority.backup < authority.since => Finding::warning(
+            NAME,
+            format!("{text} the next authority, which is in no backup"),
+            "`driftless backup create PATH`: without it the fleet would have to be enrolled anew",
+        ),
+        (Some(_), true) => Finding::warning(
+            NAME,
+            format!("{text} the next authority"),
+            "end it: `driftless authority rotate finish`",
+        ),
+        (Some(_), false) => Finding::warning(
+            NAME,
+            format!("{text} the next authority; not {}", first_of(left)),
+            "`driftless authority rotate status` shows what each waits for",
+        ),
+    }
 }
 
 fn judge_waits(waits: &[Wait], now: Unix) -> Finding {

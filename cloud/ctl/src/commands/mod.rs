@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod answer;
 pub(crate) mod audit;
+pub(crate) mod authority;
 pub(crate) mod backup;
 pub(crate) mod cert;
 pub(crate) mod completion;
@@ -53,6 +54,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Task(command) => task::run(command, global, out),
         Command::Node(command) => node::run(command, global, out),
         Command::Cert(command) => cert::run(command, global, out),
+        Command::Authority(command) => authority::run(command, global, out),
         Command::Doctor => doctor::run(global, out),
         Command::SupportBundle(args) => support::run(&args, global, out),
         Command::Answer(command) => answer::run(command, global, out),

@@ -17,6 +17,8 @@ mod bounds;
 mod common;
 #[path = "../../../core/tests/engine/details.rs"]
 mod details;
+#[path = "../../../core/tests/engine/exchange.rs"]
+mod exchange;
 #[path = "../../../core/tests/engine/forgetting.rs"]
 mod forgetting;
 #[path = "../../../core/tests/engine/limits.rs"]

@@ -415,3 +415,18 @@ fn a_coordinator_whose_store_went_back_gets_the_files_again() {
     again(&mut env, &|welcome| welcome.generation.0 += 1);
     assert_eq!(uploads(&env), 2, "it went with its slice");
 }
+
+/// The certificate is the shell's business: the core goes on as if nothing was said.
+#[test]
+fn a_session_goes_on_when_a_renewal_is_asked_for() {
+    let mut env = Env::new();
+    env.assigned(assign(slice(0, 1), &two(), &[0, 1]));
+    env.actions.clear();
+    let within = Span::secs(5);
+    env.hear(Down::Renew { within });
+    assert!(env.actions.is_empty(), "{:?}", env.actions);
+    env.hear(Down::Ping { nonce: 7 });
+    assert!(env.sent().contains(&&Up::Pong { nonce: 7 }));
+    env.end("a", 0);
+    assert!(env.sent().iter().any(|up| up.facts().is_some()));
+}
