@@ -1,5 +1,6 @@
 //! What the parts of a running coordinator share.
 
+use crate::admission::Admission;
 use crate::api::backup::Streamed;
 use crate::api::door::Door;
 use crate::api::health::Answered;
@@ -53,6 +54,8 @@ pub(crate) struct App {
     pub(crate) answered: Answered,
     /// Who may use the API.
     pub(crate) door: Door,
+    /// How many agents that call are looked after at once.
+    pub(crate) admission: Admission,
     /// The live sessions.
     pub(crate) sessions: Sessions,
     /// What nodes measured of themselves.

@@ -5,6 +5,7 @@
 //! comes from outside, moves bytes and keeps bounds. One coordinator has a data directory at a
 //! time.
 
+mod admission;
 pub mod api;
 mod app;
 mod authorities;
@@ -21,6 +22,7 @@ mod service;
 mod sessions;
 mod telemetry;
 
+pub use admission::HELLOS_AT_ONCE;
 pub use data::{DataDir, DataError};
 pub use enrol::{CERTIFICATE_LIFE, RENEWAL_GRACE};
 pub use serve::{Guarded, Options, Ready, ServeError, serve, stop_signal};

@@ -1,5 +1,6 @@
 //! From start to stop: opens everything in order, says when it is ready, and ends within a bound.
 
+use crate::admission::Admission;
 use crate::api::backup::Streamed;
 use crate::api::door::{Door, Tries};
 use crate::api::health::Answered;
@@ -72,6 +73,8 @@ pub struct Options {
     pub backup: Option<Periodic>,
     /// What holds for all nodes where neither specifications nor people say anything.
     pub scheduler: Scheduler,
+    /// Hellos of agents that are judged at once; who calls beyond them is told when to call again.
+    pub hellos_at_once: usize,
 }
 
 /// How the API is guarded: on loopback by nothing unless asked for, elsewhere always by TLS and
@@ -300,6 +303,7 @@ impl Parts {
             metrics_open: options.access.metrics_open,
             answered: Answered::default(),
             door,
+            admission: Admission::of(options.hellos_at_once),
             sessions: Sessions::default(),
             telemetry,
             stopping: stop_seen,
@@ -329,6 +333,15 @@ impl Parts {
             stopping,
             backup,
         } = self;
+        let (room, wanted) = endpoint.receive_buffer();
+        if room < wanted {
+            tracing::info!(
+                room,
+                wanted,
+                "the system gives the agents' socket less room than a large fleet that calls at \
+                 once fills: raise net.core.rmem_max"
+            );
+        }
         let backups = backup.map(|periodic| tokio::spawn(periodic::run(app.clone(), periodic)));
         let accepting = tokio::spawn(sessions::accept(app.clone(), endpoint.clone()));
         let warning = tokio::spawn(enrol::warn_of_expiry(app.clone()));

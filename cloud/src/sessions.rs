@@ -21,7 +21,7 @@ use shared::wire::{Down, RENEW, TELEMETRY, Up};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 
 /// How long a connection may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
@@ -140,6 +140,7 @@ pub(crate) async fn accept(app: Arc<App>, endpoint: Endpoint) {
     while let Some(handshake) = endpoint.accept().await {
         if endpoint.connections() > CONNECTIONS {
             tracing::warn!(from = %handshake.address(), "turned away: too many connections");
+            app.admission.counts.refused();
             handshake.refuse();
             continue;
         }
@@ -149,7 +150,15 @@ pub(crate) async fn accept(app: Arc<App>, endpoint: Endpoint) {
 
 async fn serve(app: Arc<App>, handshake: Handshake) {
     let from = handshake.address();
-    let (peer, connection) = match handshake.finish(&app.clock).await {
+    let admission = &app.admission;
+    let made = admission.handshake(|| handshake.finish(&app.clock)).await;
+    let Some(made) = made else {
+        tracing::warn!(%from, "turned away: too many handshakes wait");
+        admission.counts.refused();
+        return;
+    };
+    admission.counts.ended(made.is_ok());
+    let (peer, connection) = match made {
         Ok(known) => known,
         Err(error) => {
             tracing::info!(%from, error = %chain(&error), "a handshake failed");
@@ -212,6 +221,10 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         );
         return Err(LinkError::Ended);
     };
+    let place = match app.admission.enter(node) {
+        Ok(place) => place,
+        Err(later) => return tell_later(&connection, tx, &later).await,
+    };
     let (conn, number) = (Conn(app.next_connection()), hello.session);
     let (to, from) = mpsc::channel(SESSION_QUEUE);
     let mine = (hello.incarnation, to.downgrade());
@@ -237,6 +250,7 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         connection: &connection,
         issuer,
         welcomed: Some((welcomed, mine.0, mine.1)),
+        place: Some(place),
     };
     let why = tokio::select! {
         ended = up => ended,
@@ -278,6 +292,19 @@ fn shown(
         authority: issuer.0,
     };
     Ok((certificate, issuer))
+}
+
+/// Says when to call again.
+async fn tell_later(
+    connection: &Connection,
+    mut tx: CoordinatorTx,
+    later: &Down,
+) -> Result<(), LinkError> {
+    tx.send(later).await?;
+    // An agent that does not take its last message is closed all the same.
+    let _ = tokio::time::timeout(FAREWELL, tx.finish()).await;
+    connection.close(Close::Refused, "too many agents call at once");
+    Ok(())
 }
 
 /// A message as the engine takes it.
@@ -355,6 +382,8 @@ struct Sender<'a> {
     /// Whose certificate the node showed.
     issuer: Fingerprint,
     welcomed: Option<Welcomed>,
+    /// Its place at the door, until the hello is answered.
+    place: Option<SemaphorePermit<'a>>,
 }
 
 /// Who waits for the welcome, whose life it is, and the way back to its session.
@@ -373,6 +402,7 @@ impl Sender<'_> {
         while let Some(message) = from.recv().await {
             match message {
                 ToSession::Send(message) => {
+                    self.place = None;
                     tx.send(&message).await?;
                     if let Down::Welcome(welcome) = *message {
                         self.welcome(welcome.features);

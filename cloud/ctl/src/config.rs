@@ -103,6 +103,7 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
         certificate_life: settings.span("certificates.life"),
         renewal_grace: settings.span("certificates.grace"),
         scheduler: Scheduler::of(&settings),
+        hellos_at_once: cloud::HELLOS_AT_ONCE,
         file_budget: settings.number("files.budget").unwrap_or(u64::MAX),
         access: Guarded {
             tls: settings.switch("access.tls"),

@@ -86,6 +86,7 @@ driftless_coordinator_nodes gauge Nodes.
 driftless_coordinator_runs gauge Runs that are kept.
 driftless_coordinator_tasks gauge Tasks of those runs.
 driftless_coordinator_sessions gauge Live sessions of nodes.
+driftless_coordinator_calls_total counter Callers on the agents' port, by what became of them.
 driftless_coordinator_facts_behind gauge Facts that nodes have and that are not here.
 driftless_coordinator_directives_unconfirmed gauge Directives not confirmed.
 driftless_coordinator_facts_not_applied gauge Facts recorded and not applied.
@@ -135,6 +136,8 @@ fn page(app: &App, figures: &Figures, carriers: &Carriers) -> String {
     let changing = app.authorities.known().next.is_some();
     one("authority_changing", changing.into());
     one("authority_nodes_left", carriers.left.len() as u64);
+    let calls = app.admission.counts.each();
+    page.each("driftless_coordinator_calls_total", "end", calls);
     let classes = app.answered.0.iter().enumerate().skip(1);
     let classes = classes.map(|(class, n)| (format!("{class}xx"), n.load(Ordering::Relaxed)));
     page.each("driftless_api_answers_total", "code", classes);

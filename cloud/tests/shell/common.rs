@@ -39,6 +39,7 @@ pub(crate) fn options(data: &Path) -> Options {
         renewal_grace: cloud::RENEWAL_GRACE,
         backup: None,
         scheduler: shared::config::scheduler::Scheduler::default(),
+        hellos_at_once: cloud::HELLOS_AT_ONCE,
     }
 }
 

@@ -14,7 +14,7 @@ use shared::ids::{AttemptRef, BootId, Generation, Hash, Incarnation, RunId, Task
 use shared::log::{Batch, Direction, Head};
 use shared::spec::SentFiles;
 use shared::state::TaskState;
-use shared::time::{Now, Stamp, Unix};
+use shared::time::{Now, Span, Stamp, Unix};
 use shared::wire::{Down, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Up};
 use shared::workflow::Resources;
 use std::collections::BTreeMap;
@@ -558,4 +558,84 @@ fn a_session_of_the_first_release_is_served_in_its_own_words() {
     ] {
         assert!(told.contains(part), "{told}");
     }
+}
+
+/// A hello is judged for as long as another machine that speaks for the same node is asked whether
+/// it lives: who calls meanwhile finds no place, is told when to call again, and is welcome then.
+#[test]
+fn who_finds_no_place_is_told_when_to_call_again_and_is_welcome_then() {
+    let home = tempfile::tempdir().unwrap();
+    let mut options = options(&home.path().join("data"));
+    options.hellos_at_once = 1;
+    let coordinator = Coordinator::start_with(options);
+    agent(async {
+        let known = new_node(&coordinator, "gw-1").await;
+        let other = new_node(&coordinator, "gw-2").await;
+        let mut first = Agent::welcome(&coordinator, &known).await;
+        let (_held, judged) = dial(&coordinator, &known).await;
+        let (mut tx, mut rx) = judged.open_session().await.unwrap();
+        let again = hello(&known, first.facts, first.directives);
+        tx.send(&Up::Hello(Box::new(again))).await.unwrap();
+        let Down::Ping { nonce } = first.next().await else {
+            panic!("the one that lives is asked whether it lives")
+        };
+        let (_endpoint, connection) = dial(&coordinator, &other).await;
+        let (mut later, mut told) = connection.open_session().await.unwrap();
+        let origin = |direction| Head::origin(other.id, Incarnation([1; 16]), direction);
+        let new = hello(&other, origin(Direction::Up), origin(Direction::Down));
+        later.send(&Up::Hello(Box::new(new))).await.unwrap();
+        let Down::Refuse(refuse) = told.recv().await.unwrap() else {
+            panic!("there is no place")
+        };
+        assert_eq!(
+            (refuse.reason, refuse.retry_after),
+            (Refusal::Busy, Some(Span::secs(1)))
+        );
+        first.tx.send(&Up::Pong { nonce }).await.unwrap();
+        assert!(matches!(rx.recv().await.unwrap(), Down::Refuse(_)));
+        let second = Agent::welcome(&coordinator, &other).await;
+        second.endpoint.close(Close::Done, "bye").await;
+    });
+    assert_eq!(calls(&coordinator, "told_later"), 1);
+}
+
+/// What the figures say of callers that came to this end.
+fn calls(coordinator: &Coordinator, end: &str) -> u64 {
+    let url = format!("http://{}/metrics", coordinator.ready.api);
+    let page = ureq::get(&url).call().unwrap().body_mut().read_to_string();
+    let start = format!("driftless_coordinator_calls_total{{end=\"{end}\"}} ");
+    let page = page.unwrap();
+    let value = page.lines().find_map(|line| line.strip_prefix(&start));
+    value.expect(&start).parse().unwrap()
+}
+
+/// The figures tell handshakes that fail from those that are made.
+#[test]
+fn a_handshake_that_fails_is_counted_and_the_next_one_is_served() {
+    let coordinator = Coordinator::start();
+    agent(async {
+        let node = new_node(&coordinator, "gw-1").await;
+        let holder = Holder::new(&node.credential).unwrap();
+        // a fleet of another authority
+        let foreign = certs::Authority::ephemeral().unwrap();
+        let others = [foreign.certificate().clone()];
+        let tls = certs::session_client(&others, &holder, clock()).unwrap();
+        let address = coordinator.ready.listen;
+        let endpoint = Endpoint::client(address, &Settings::agent()).unwrap();
+        assert!(endpoint.dial(address, tls).await.is_err());
+        endpoint.close(Close::Done, "bye").await;
+        let agent = Agent::welcome(&coordinator, &node).await;
+        agent.endpoint.close(Close::Done, "bye").await;
+    });
+    assert_eq!(
+        (
+            calls(&coordinator, "failed"),
+            calls(&coordinator, "told_later")
+        ),
+        (1, 0)
+    );
+    assert!(
+        calls(&coordinator, "made") >= 2,
+        "one to enrol, one to work"
+    );
 }

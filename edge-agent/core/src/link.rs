@@ -128,24 +128,22 @@ impl Link {
 }
 
 impl Agent {
-    /// Dials after the usual pause (at once for the first time).
-    pub(crate) fn dial_soon(&mut self, failures: u32, fx: &mut Effects) {
+    /// Dials at once, as if nothing had failed before.
+    pub(crate) fn dial_now(&mut self, fx: &mut Effects) {
         self.link.phase = Phase::Offline;
-        self.link.failures = failures;
-        if !self.config.has_coordinator {
-            return;
-        }
-        if failures == 0 {
+        self.link.failures = 0;
+        if self.config.has_coordinator {
             self.redial_due(fx);
-            return;
         }
+    }
+
+    /// Full jitter ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015): any moment up
+    /// to a bound that doubles with each failure. All that one event cut off call again spread over
+    /// it, and one that is alone soon.
+    fn dial_jittered(&mut self, failures: u32) {
         let (low, high) = self.config.redial;
-        let top = low
-            .0
-            .saturating_mul(1 << failures.min(20))
-            .min(high.0)
-            .max(low.0);
-        let pause = low.0 + self.rng.up_to(top - low.0);
+        let top = low.0.saturating_mul(1 << failures.min(20));
+        let pause = self.rng.up_to(top.min(high.0).max(low.0));
         self.dial_after(Span(pause));
     }
 
@@ -187,14 +185,7 @@ impl Agent {
         self.link.trouble = Some(why.to_owned());
         let failures = self.link.failures.saturating_add(1);
         self.link.failures = failures;
-        let (low, high) = self.config.redial;
-        let top = low
-            .0
-            .saturating_mul(1 << failures.min(20))
-            .min(high.0)
-            .max(low.0);
-        let pause = low.0 + self.rng.up_to(top - low.0);
-        self.dial_after(Span(pause));
+        self.dial_jittered(failures);
     }
 
     pub(crate) fn hang_up(&mut self, session: u64, why: &str, fx: &mut Effects) {
@@ -396,8 +387,11 @@ impl Agent {
             }
             Refusal::OldSession => self.link.next = self.link.reserved,
             Refusal::Busy | Refusal::Malformed => {
-                if let Some(pause) = refuse.retry_after {
-                    self.dial_after(pause);
+                // those that were told at the same moment do not come back at the same one
+                if let Some(hint) = refuse.retry_after {
+                    let hint = hint.0.min(LONG.1.0);
+                    let pause = hint + self.rng.up_to(hint);
+                    self.dial_after(Span(pause));
                 }
             }
         }

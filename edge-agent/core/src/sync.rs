@@ -144,7 +144,7 @@ impl Agent {
         fx.after.push(Post::Act(Action::MayDial(may_dial)));
         self.link.last_words = None;
         match self.link.phase {
-            Phase::Offline if may_dial => self.dial_soon(0, fx),
+            Phase::Offline if may_dial => self.dial_now(fx),
             Phase::Offline => {}
             _ if may_dial => {}
             Phase::Dialing(session) | Phase::Greeting(session) => self.fall_silent(session, fx),

@@ -10,6 +10,7 @@ use quinn::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{hkdf, hmac};
+use rustix::net::sockopt;
 use rustls::pki_types::CertificateDer;
 use shared::time::Span;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -19,8 +20,12 @@ use tokio::sync::Semaphore;
 
 /// Streams that a peer may have open at once, of each direction: quinn reserves room for each.
 const STREAMS: u32 = 8;
-/// Connections whose handshake has not been looked at yet.
-const WAITING: usize = 1024;
+/// Connections whose handshake has not been looked at yet: a fleet that calls at once.
+const WAITING: usize = 8192;
+/// Bytes of datagrams that wait for the coordinator. The kernel counts about twice what it takes a
+/// datagram, and its usual 208 KiB hold some 90 first packets: of 500 agents that call at once
+/// most would wait for their own repetition.
+const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// Bytes of a connection id.
 const ID_BYTES: usize = 8;
 /// Longest handshake.
@@ -117,6 +122,8 @@ impl ConnectionIdGenerator for RandomIds {
 pub struct Endpoint {
     quic: quinn::Endpoint,
     transport: Arc<TransportConfig>,
+    /// Bytes that its socket holds until they are read.
+    room: usize,
 }
 
 fn endpoint(
@@ -127,13 +134,31 @@ fn endpoint(
 ) -> Result<Endpoint, LinkError> {
     let bind = |source| LinkError::Bind { address, source };
     let socket = UdpSocket::bind(address).map_err(bind)?;
+    if server.is_some() {
+        enlarge(&socket);
+    }
+    let room = sockopt::socket_recv_buffer_size(&socket).unwrap_or(0);
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &keys.reset);
     let mut config = EndpointConfig::new(Arc::new(reset));
     config.cid_generator(|| Box::new(RandomIds(SystemRandom::new())));
     let runtime = quinn::default_runtime()
         .ok_or_else(|| LinkError::Setup("an endpoint is made inside a tokio runtime".into()))?;
     let quic = quinn::Endpoint::new(config, server, socket, runtime).map_err(bind)?;
-    Ok(Endpoint { quic, transport })
+    Ok(Endpoint {
+        quic,
+        transport,
+        room,
+    })
+}
+
+/// Asks for [`RECEIVE_BUFFER`]: beyond the system's limit (`net.core.rmem_max` on Linux) where we
+/// may, up to it where not. Whatever is granted works; less makes storms slower.
+fn enlarge(socket: &UdpSocket) {
+    #[cfg(target_os = "linux")]
+    if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_ok() {
+        return;
+    }
+    let _ = sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER);
 }
 
 impl Endpoint {
@@ -184,6 +209,13 @@ impl Endpoint {
         self.quic
             .local_addr()
             .map_err(|error| LinkError::Setup(error.to_string()))
+    }
+
+    /// Bytes that the system grants its socket for datagrams that wait, and what was asked for at a
+    /// coordinator.
+    #[must_use]
+    pub fn receive_buffer(&self) -> (usize, usize) {
+        (self.room, RECEIVE_BUFFER)
     }
 
     /// Dials the coordinator at `address` with the settings of [`certs::enrol_client`],

@@ -77,6 +77,16 @@ impl Coordinator {
         Ok(token.to_owned())
     }
 
+    /// A counter with this label, as `/metrics` says.
+    pub(crate) fn counter(&self, name: &str, label: &str) -> Result<u64> {
+        let url = format!("http://{}/metrics", self.api);
+        let text = ureq::get(&url).call()?.body_mut().read_to_string()?;
+        let start = format!("{name}{{{label}}} ");
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&start));
+        Ok(value.with_context(|| format!("no {start}"))?.parse()?)
+    }
+
     /// The objects that the API lists at `path`.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<Value>> {
         let url = format!("http://{}/v1/{path}", self.api);

@@ -13,7 +13,7 @@ use shared::ids::{BootId, Generation, Incarnation};
 use shared::log::{Batch, Direction, Head};
 use shared::telemetry::{At, Block, Content, Key, Piece, Report, Sample};
 use shared::time::{Now, Stamp, Unix};
-use shared::wire::{Down, FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Up};
+use shared::wire::{Down, FEATURES, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refuse, Up};
 use shared::workflow::Resources;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -66,6 +66,13 @@ pub(crate) struct Session {
     last: At,
     /// The newest moment that the coordinator has made durable.
     durable: At,
+}
+
+/// What a call came to.
+enum Call {
+    Welcome(Box<(Connection, AgentTx, AgentRx)>),
+    /// Not before this pause.
+    Later(Duration),
 }
 
 /// What swarms run on.
@@ -285,8 +292,19 @@ impl Member {
             .context("it took too long")?
     }
 
-    /// Dials, says hello, and has one fact acknowledged.
+    /// Dials, says hello, and has one fact acknowledged. Who is told to call again does so, as
+    /// agents do.
     async fn work(&mut self, endpoint: &Endpoint, address: SocketAddr) -> Result<Session> {
+        let (connection, tx, rx) = loop {
+            match self.call(endpoint, address).await? {
+                Call::Welcome(session) => break *session,
+                Call::Later(pause) => tokio::time::sleep(pause).await,
+            }
+        };
+        self.tell(connection, tx, rx).await
+    }
+
+    async fn call(&mut self, endpoint: &Endpoint, address: SocketAddr) -> Result<Call> {
         let holder = Holder::new(&self.enrolled.credential)?;
         let tls = certs::session_client(&self.enrolled.authorities, &holder, Clock::new(wall))?;
         let connection = endpoint.dial(address, tls).await?;
@@ -295,8 +313,22 @@ impl Member {
         tx.send(&Up::Hello(Box::new(self.hello()))).await?;
         match rx.recv().await? {
             Down::Welcome(_) => rx.accepted(),
+            Down::Refuse(Refuse {
+                retry_after: Some(pause),
+                ..
+            }) => return Ok(Call::Later(Duration::from_millis(pause.0))),
             other => bail!("not welcome: {other:?}"),
         }
+        Ok(Call::Welcome(Box::new((connection, tx, rx))))
+    }
+
+    /// Has a fact acknowledged.
+    async fn tell(
+        &mut self,
+        connection: Connection,
+        mut tx: AgentTx,
+        mut rx: AgentRx,
+    ) -> Result<Session> {
         let batch = Batch::new(self.facts, vec![self.fact().encode()]);
         self.facts = batch.head();
         tx.send(&Up::Facts(batch)).await?;

@@ -13,10 +13,10 @@ use shared::fact::{Acknowledged, Body, Fact};
 use shared::ids::{Epoch, Generation, NodeId, RunId, SliceRef, TaskIdx};
 use shared::log::{Batch, Direction, Head, Offer};
 use shared::time::{Span, Unix};
-use shared::wire::{Down, Hello, PROTOCOL_MAX, Up, Welcome};
+use shared::wire::{Down, Hello, PROTOCOL_MAX, Refusal, Refuse, Up, Welcome};
 use shared::{codec, spec};
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::{Builder, Runtime};
 
 const DAY: Span = Span::secs(86_400);
@@ -354,4 +354,26 @@ fn a_replayed_session_is_not_believed() {
     played.say(&mut session, &Down::Directives(first));
     played.hear(&mut session, is_done(2));
     assert_eq!(gateway.mark("ran"), "2\n");
+}
+
+/// A coordinator on which a whole fleet calls says when to call again; left alone the agent would
+/// call again within a second.
+#[test]
+fn an_agent_that_is_told_when_to_call_again_calls_then() {
+    let mut played = Played::new();
+    let gateway = played.enrol();
+    let mut first = played.called();
+    let (told, pause) = (Instant::now(), Span::secs(3));
+    let later = Refuse {
+        reason: Refusal::Busy,
+        text: "too many agents call at once".to_owned(),
+        retry_after: Some(pause),
+    };
+    played.say(&mut first, &Down::Refuse(later));
+    let again = played.online();
+    assert!(told.elapsed() >= Duration::from_millis(pause.0));
+    assert!(again.hello.session > first.hello.session);
+    e2e::agent::wait_for("the link", || {
+        (gateway.json(&["status"]).remove(0)["link"] == "online").then_some(())
+    });
 }

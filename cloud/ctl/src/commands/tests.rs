@@ -119,6 +119,7 @@ fn serve(data: PathBuf) -> (Ready, oneshot::Sender<()>, JoinHandle<()>) {
         renewal_grace: cloud::RENEWAL_GRACE,
         backup: None,
         scheduler: shared::config::scheduler::Scheduler::default(),
+        hellos_at_once: cloud::HELLOS_AT_ONCE,
     };
     let (told, is_ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();

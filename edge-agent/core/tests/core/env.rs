@@ -159,6 +159,8 @@ pub(crate) struct Env {
     pub(crate) driver: Driver<MemStore>,
     pub(crate) now: Now,
     pub(crate) boot: BootId,
+    /// Of its random numbers.
+    pub(crate) seed: u64,
     /// Attempts that the executor holds, in the order they came.
     pub(crate) held: Vec<Launch>,
     /// Attempts whose directory exists.
@@ -193,6 +195,7 @@ impl Env {
                 wall: Unix(1_700_000_000_000),
             },
             boot: BootId([1; 16]),
+            seed: 42,
             held: Vec::new(),
             directories: BTreeSet::new(),
             actions: Vec::new(),
@@ -205,7 +208,7 @@ impl Env {
     pub(crate) fn boot_event(&self, clean: bool) -> Event {
         Event::Boot(Boot {
             boot: self.boot,
-            seed: 42,
+            seed: self.seed,
             directories: self.directories.clone(),
             alive: self.held.iter().map(|launch| launch.attempt).collect(),
             ended: Vec::new(),
@@ -357,8 +360,11 @@ impl Env {
         self.join_as(facts, |_| {});
     }
 
-    /// Joins the link with a welcome that is changed before.
+    /// Joins the link with a welcome that is changed before, once it dials.
     pub(crate) fn join_as(&mut self, facts: Head, change: impl FnOnce(&mut Welcome)) {
+        while self.driver.agent().status().link == "offline" {
+            self.pass(Span(100));
+        }
         let session = self.session.expect("it dials");
         self.event(Event::Linked { session });
         let mut welcome = Welcome {

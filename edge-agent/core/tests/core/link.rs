@@ -2,6 +2,7 @@
 
 use crate::env::*;
 use edge_core::event::{Action, Event, Local};
+use edge_core::memory::Disk;
 use shared::directive::Body as Wish;
 use shared::fact::{Body, Outcome};
 use shared::ids::{Hash, RunId};
@@ -9,7 +10,7 @@ use shared::limits::ENTRIES_PER_COMMIT;
 use shared::log::{Direction, Head};
 use shared::state::TaskState;
 use shared::time::Span;
-use shared::wire::{Down, Up};
+use shared::wire::{Down, Refusal, Refuse, Up};
 use shared::workflow::Workflow;
 
 fn origin() -> Head {
@@ -250,6 +251,89 @@ fn a_coordinator_that_does_not_answer_is_hung_up_and_dialled_again() {
         env.session.is_some_and(|next| next > session),
         "it dials again"
     );
+}
+
+/// Milliseconds until it dials again.
+fn until_it_dials(env: &mut Env) -> u64 {
+    let dials = |action: &Action| matches!(action, Action::Dial { .. });
+    let since = env.now.mono;
+    env.actions.clear();
+    while !env.actions.iter().any(dials) {
+        let next = env.driver.next_wakeup().expect("it dials again");
+        env.pass(next - env.now.mono);
+    }
+    (env.now.mono - since).0
+}
+
+/// What each of many gateways does after the same.
+fn fleet(after: impl Fn(&mut Env) -> u64) -> Vec<u64> {
+    let one = |seed| {
+        let mut env = Env::on(Disk::new(NODE, LIFE), config());
+        env.seed = seed;
+        env.start(false);
+        after(&mut env)
+    };
+    (0..200).map(one).collect()
+}
+
+/// At least a tenth of them lies in each quarter of the range.
+fn spread(pauses: &[u64], from: u64, to: u64) {
+    let range = from..=to;
+    assert!(pauses.iter().all(|p| range.contains(p)), "{pauses:?}");
+    for quarter in 0..4 {
+        let step = (to - from) / 4;
+        let part = from + quarter * step..=from + (quarter + 1) * step;
+        let inside = pauses.iter().filter(|p| part.contains(p)).count();
+        assert!(inside >= 20, "{inside} in {part:?}: {pauses:?}");
+    }
+}
+
+fn unlink(env: &mut Env) {
+    let (session, why) = (env.session.unwrap(), "cut".to_owned());
+    env.event(Event::Unlinked { session, why });
+}
+
+#[test]
+fn gateways_that_one_event_cut_off_dial_again_soon_at_different_moments() {
+    let (base, most) = (config().redial.0.0, config().redial.1.0);
+    let pauses = fleet(|env| {
+        env.join(origin());
+        unlink(env);
+        until_it_dials(env)
+    });
+    spread(&pauses, 0, 2 * base);
+    for failures in [3, 12] {
+        let pauses = fleet(|env| {
+            env.join(origin());
+            unlink(env);
+            for _ in 1..failures {
+                until_it_dials(env);
+                unlink(env);
+            }
+            until_it_dials(env)
+        });
+        spread(&pauses, 0, (base << failures).min(most));
+    }
+}
+
+#[test]
+fn a_hint_when_to_call_again_is_kept_and_does_not_bring_all_back_at_once() {
+    let told = |millis| {
+        fleet(|env| {
+            let session = env.session.unwrap();
+            env.event(Event::Linked { session });
+            env.hear(Down::Refuse(Refuse {
+                reason: Refusal::Busy,
+                text: "too many".to_owned(),
+                retry_after: Some(Span(millis)),
+            }));
+            until_it_dials(env)
+        })
+    };
+    spread(&told(3000), 3000, 6000);
+    // no coordinator keeps a gateway away for good by a slip
+    let long = told(u64::MAX);
+    assert!(long.iter().all(|p| *p <= 1_800_000), "{long:?}");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! 500 agents call at once after a restart of the coordinator: until each works again (welcomed,
-//! and its first fact acknowledged), beside the sum of what each takes alone.
+//! and its first fact acknowledged), beside the sum of what each takes alone. A handshake that fails
+//! at either side fails the row.
 
 use crate::cloud::Coordinator;
 use crate::figure::{Figure, Goal};
 use crate::place::Place;
 use crate::stats;
 use crate::swarm::Swarm;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::time::Instant;
 
 const AGENTS: usize = 500;
@@ -28,6 +29,7 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
         let since = Instant::now();
         let sessions = swarm.connect(&coordinator)?;
         let ours = since.elapsed().as_secs_f64();
+        no_handshake_failed(&coordinator)?;
         drop(sessions);
         let since = Instant::now();
         for n in 0..ALONE {
@@ -46,4 +48,13 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
         result,
         goal,
     )])
+}
+
+fn no_handshake_failed(coordinator: &Coordinator) -> Result<()> {
+    let calls = "driftless_coordinator_calls_total";
+    for end in ["failed", "refused"] {
+        let count = coordinator.counter(calls, &format!("end=\"{end}\""))?;
+        ensure!(count == 0, "{count} handshakes of the storm were {end}");
+    }
+    Ok(())
 }
