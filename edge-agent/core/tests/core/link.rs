@@ -289,7 +289,7 @@ fn spread(pauses: &[u64], from: u64, to: u64) {
 }
 
 fn unlink(env: &mut Env) {
-    let (session, why) = (env.session.unwrap(), "cut".to_owned());
+    let (session, why) = (env.session.expect("it dials"), "cut".to_owned());
     env.event(Event::Unlinked { session, why });
 }
 
