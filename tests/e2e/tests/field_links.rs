@@ -1,8 +1,6 @@
 //! What a link that breaks must not cost, with the real binaries: a transfer never starts again
 //! from zero, and a coordinator that restarted is noticed without waiting for an idle timeout.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
-
 use e2e::agent::Gateway;
 use e2e::fleet::{Fleet, HOLD};
 use relay::{Conditions, Direction};
