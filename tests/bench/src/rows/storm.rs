@@ -1,6 +1,6 @@
 //! 500 agents call at once after a restart of the coordinator: until each works again (welcomed,
-//! and its first fact acknowledged), beside the sum of what each takes alone. A handshake that fails
-//! at either side fails the row.
+//! and its first fact acknowledged), beside the sum of what each takes alone. A handshake that
+//! fails at either side fails the row.
 
 use crate::cloud::Coordinator;
 use crate::figure::{Figure, Goal};
