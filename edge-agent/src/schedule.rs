@@ -80,8 +80,9 @@ pub(crate) fn asked(
         ScheduleAsk::Resume => Order::Pause(false),
         ScheduleAsk::Trigger => Order::Trigger(agent.calendar_now()),
         ScheduleAsk::Backfill { from, to } => {
-            if let Some(calendar) = agent.calendar(view.id) {
-                shared::schedule::check_backfill(calendar, from, to)?;
+            let held = agent.state().schedules.get(&view.id);
+            if let (Some(calendar), Some(held)) = (agent.calendar(view.id), held) {
+                shared::schedule::check_backfill(calendar, &held.progress, from, to)?;
             }
             Order::Backfill(from, to)
         }

@@ -176,7 +176,12 @@ pub fn run_of(id: ScheduleId, epoch: Epoch, slot: Unix) -> RunId {
 ///
 /// # Errors
 /// Why not, for people.
-pub fn check_backfill(calendar: &Calendar, from: Unix, to: Unix) -> Result<(), String> {
+pub fn check_backfill(
+    calendar: &Calendar,
+    progress: &due::Progress,
+    from: Unix,
+    to: Unix,
+) -> Result<(), String> {
     if from > to {
         return Err("the backfill ends before it begins".to_owned());
     }
@@ -185,6 +190,27 @@ pub fn check_backfill(calendar: &Calendar, from: Unix, to: Unix) -> Result<(), S
         0 => Err("no slot lies between these instants".to_owned()),
         n if n > SLOTS => Err(format!(
             "more than {SLOTS} slots lie between these instants; ask for fewer at a time"
+        )),
+        _ => keeps_backfill(calendar, progress, from, to),
+    }
+}
+
+/// Whether a backfill that is under way loses no slot when this one takes its place.
+///
+/// # Errors
+/// Why it would, for people.
+pub fn keeps_backfill(
+    calendar: &Calendar,
+    progress: &due::Progress,
+    from: Unix,
+    to: Unix,
+) -> Result<(), String> {
+    match (progress.wanted(calendar), progress.backfill) {
+        (Some(slot), Some((_, upto))) if slot < from || to < upto => Err(format!(
+            "a backfill is under way, its slots from {} to {} are left: wait for it, or ask for \
+             these, too",
+            utc(slot),
+            utc(upto)
         )),
         _ => Ok(()),
     }

@@ -213,7 +213,7 @@ pub struct RunHead {
     pub forgiven: BTreeMap<TaskIdx, u32>,
     /// What the last of `conflicts` are about, newest last.
     pub abouts: VecDeque<About>,
-    /// Lives of nodes that were declared gone, or replaced, when it was over.
+    /// Lives of nodes that were declared gone, or replaced, since it named them.
     pub gone_logs: BTreeSet<LogId>,
     /// Slices whose numbers were drawn again after the store had gone back: to be given up by their
     /// nodes when the run is not held any more.

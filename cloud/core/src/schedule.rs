@@ -178,6 +178,14 @@ impl Schedule {
         })
     }
 
+    /// The order for what is left of a backfill.
+    #[must_use]
+    pub fn fill(&self) -> Option<Order> {
+        let calendar = self.template()?.calendar.as_ref()?;
+        let first = self.progress.wanted(calendar)?;
+        Some(Order::Backfill(first, self.progress.backfill?.1))
+    }
+
     /// Whether its owner has confirmed all that was asked.
     #[must_use]
     pub fn confirmed(&self) -> bool {

@@ -9,7 +9,7 @@ use shared::explain::Reason;
 use shared::fact::{Body, Fact};
 use shared::ids::{Epoch, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
 use shared::schedule::due::{Firing, Progress, Skipped};
-use shared::schedule::{Calendar, Order, SCHEDULES, Schedule, WORKFLOW_BYTES};
+use shared::schedule::{Calendar, Order, SCHEDULES, Schedule, WORKFLOW_BYTES, keeps_backfill};
 use shared::time::Unix;
 use shared::workflow::Workflow;
 use std::collections::VecDeque;
@@ -154,6 +154,10 @@ impl State {
         }
         let Order::Set { workflow, .. } = what else {
             let here = known.is_some_and(|known| known.epoch == epoch);
+            if let (true, Order::Backfill(from, to)) = (here, what) {
+                self.judge_backfill(id, *from, *to)
+                    .map_err(|text| (Reason::ImpossibleTransition, text))?;
+            }
             let text = "no such schedule is here".to_owned();
             let many = known.is_some_and(|known| known.triggers.len() >= TRIGGERS);
             return match (here, what) {
@@ -176,6 +180,15 @@ impl State {
             return Err((Reason::NoRoom, text));
         }
         Ok(())
+    }
+
+    fn judge_backfill(&self, id: ScheduleId, from: Unix, to: Unix) -> Result<(), String> {
+        let held = self.schedules.get(&id);
+        let rules = self.template(id).and_then(|t| t.schedule.as_ref());
+        match (held, rules.and_then(|rules| Calendar::new(rules).ok())) {
+            (Some(held), Some(calendar)) => keeps_backfill(&calendar, &held.progress, from, to),
+            _ => Ok(()),
+        }
     }
 
     /// Carries out what a directive asks; the answer is left open.

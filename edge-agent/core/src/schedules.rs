@@ -24,6 +24,10 @@ const BURST: usize = 10;
 const BRAKE: Span = Span::secs(60);
 /// Runs here, beyond which no schedule fires.
 const RUNS: usize = 5000;
+/// Decisions about one schedule in one step; what is left is decided after [`REST`].
+const DECISIONS: usize = 64;
+/// See [`DECISIONS`].
+const REST: i64 = 1000;
 
 /// What is derived from a schedule.
 #[derive(Debug)]
@@ -119,10 +123,17 @@ impl Agent {
             self.schedules.live.remove(&id);
             return;
         }
+        let mut decisions = 0;
         let (until, why) = loop {
             let Some(held) = self.state.schedules.get(&id) else {
                 return;
             };
+            if decisions == DECISIONS {
+                // each decision has it looked at again, in this very step
+                self.schedules.looks.remove(&id);
+                break (Some(Unix(self.calendar_now().0.saturating_add(REST))), None);
+            }
+            decisions += 1;
             if held.paused() {
                 break (None, Some(Reason::PausedByPerson));
             }

@@ -93,6 +93,21 @@ impl Progress {
         self.backfill.is_some_and(wanted)
     }
 
+    /// The next slot that a person wants and that did not fire, as far as is remembered. Slots that
+    /// still lie ahead are left to time.
+    #[must_use]
+    pub fn wanted(&self, calendar: &Calendar) -> Option<Unix> {
+        let (mut after, upto) = self.backfill?;
+        let upto = upto.min(self.cursor);
+        loop {
+            let slot = calendar.next(after).filter(|slot| *slot <= upto)?;
+            if !self.has_fired(slot) {
+                return Some(slot);
+            }
+            after = slot;
+        }
+    }
+
     /// Whether a slot fired already, as far as is remembered.
     #[must_use]
     pub fn has_fired(&self, slot: Unix) -> bool {
@@ -226,18 +241,11 @@ impl Question<'_> {
 
     /// No slot is due: time for one that a person wants, one run after another.
     fn fill(&self, until: Option<Unix>) -> Look {
-        let Some((mut after, upto)) = self.progress.backfill else {
-            return Look::Wait(until, None);
-        };
-        while let Some(slot) = self.calendar.next(after).filter(|slot| *slot <= upto) {
-            match self.progress.has_fired(slot) {
-                false if self.open > 0 => return Look::Wait(until, Some(Reason::RunOpen)),
-                false => return Look::Fire(slot, Cause::Backfill),
-                true => {}
-            }
-            after = slot;
+        match self.progress.wanted(self.calendar) {
+            Some(_) if self.open > 0 => Look::Wait(until, Some(Reason::RunOpen)),
+            Some(slot) => Look::Fire(slot, Cause::Backfill),
+            None => Look::Wait(until, None),
         }
-        Look::Wait(until, None)
     }
 }
 

@@ -171,7 +171,7 @@ impl View {
             last_skipped: progress.skipped.as_ref().map(Missed::from),
             backfill: progress
                 .backfill
-                .filter(|(after, upto)| next(*after).is_some_and(|slot| slot <= *upto)),
+                .filter(|_| calendar.is_some_and(|c| progress.wanted(c).is_some())),
         }
     }
 }

@@ -42,12 +42,19 @@ impl<S: Store> Engine<S> {
             }
             NodeChange::Label(set) => {
                 let mut all = node.set_labels.clone();
-                all.extend(set);
+                for (name, value) in set {
+                    match value.is_some() || node.labels.contains_key(&name) {
+                        true => all.insert(name, value),
+                        // it says no such label: there is nothing to hide
+                        false => all.remove(&name),
+                    };
+                }
                 if all.len() > LABELS {
                     let text = format!("a node has at most {LABELS} labels set by people");
                     return Err(Refused::NoRoom(text));
                 }
                 node.set_labels = all;
+                self.configure.insert(id);
             }
             NodeChange::Taint { add, remove } => {
                 let mut all = node.set_taints.clone();

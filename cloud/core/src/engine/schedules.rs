@@ -195,7 +195,8 @@ impl<S: Store> Engine<S> {
             return;
         };
         schedule.give(owner, generation);
-        if let Some(order) = schedule.set(schedule.progress.cursor) {
+        let orders = [schedule.set(schedule.progress.cursor), schedule.fill()];
+        for order in orders.into_iter().flatten() {
             schedule.ask(order, "the coordinator", fx);
         }
         self.slots_due = Some(self.now.mono);
@@ -260,7 +261,8 @@ impl<S: Store> Engine<S> {
             ScheduleAsk::Backfill { from, to } => {
                 let calendar = schedule.template().and_then(|t| t.calendar.as_ref());
                 if let Some(calendar) = calendar {
-                    check_backfill(calendar, from, to).map_err(Refused::State)?;
+                    check_backfill(calendar, &schedule.progress, from, to)
+                        .map_err(Refused::State)?;
                 }
                 schedule.progress.backfill = Some((Unix(from.0.saturating_sub(1)), to));
                 Order::Backfill(from, to)
@@ -292,11 +294,11 @@ impl<S: Store> Engine<S> {
                 }
             }
             Message::RepeatSchedule if schedule.origin.is_none() => {
-                let order = match schedule.dropped.is_some() || schedule.next.is_some() {
-                    true => Some(Order::Drop),
-                    false => schedule.set(schedule.progress.cursor),
+                let orders = match schedule.dropped.is_some() || schedule.next.is_some() {
+                    true => [Some(Order::Drop), None],
+                    false => [schedule.set(schedule.progress.cursor), schedule.fill()],
                 };
-                if let Some(order) = order {
+                for order in orders.into_iter().flatten() {
                     schedule.ask(order, "the coordinator", fx);
                 }
             }
@@ -416,10 +418,11 @@ impl<S: Store> Engine<S> {
         Some(question.look())
     }
 
-    /// Runs of a schedule that are not over, or not begun.
+    /// Runs of a schedule that are not over, or not begun. One that is not known and that nothing
+    /// is on its way to was forgotten.
     fn open_runs(&self, schedule: &Schedule) -> Vec<RunId> {
         let open = |run: &RunId| match self.runs.get(run) {
-            None => true,
+            None => self.inbox.contains_key(&AggregateId::Run(*run)),
             Some(known) => known.head.gone.is_none() && !known.head.state.is_final(),
         };
         let fired = schedule.progress.fired.iter().map(|firing| firing.run);

@@ -4,6 +4,7 @@
 use super::Engine;
 use super::requests::{Answered, no_node};
 use crate::event::{Refused, Reply, Request};
+use crate::node::Node;
 use crate::settings::{Scope, Settings};
 use crate::store::{AggregateId, Store};
 use crate::view;
@@ -24,7 +25,7 @@ impl<S: Store> Engine<S> {
             let Some(node) = self.nodes.get(&id) else {
                 continue;
             };
-            let merged = Settings::merged(&self.layers(Some(id), &node.labels));
+            let merged = Settings::merged(&self.layers(Some(id), &node.all_labels()));
             if !node.wants(merged) {
                 continue;
             }
@@ -82,8 +83,8 @@ impl<S: Store> Engine<S> {
                 self.layers(None, &label)
             }
             Scope::Node(id) => {
-                let labels = self.nodes.get(id).map_or(&none, |node| &node.labels);
-                self.layers(Some(*id), labels)
+                let labels = self.nodes.get(id).map(Node::all_labels);
+                self.layers(Some(*id), &labels.unwrap_or_default())
             }
         };
         let confirmed = match scope {

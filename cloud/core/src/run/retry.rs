@@ -181,7 +181,7 @@ impl Run {
     }
 
     /// Everything on an incarnation of a node is gone. Nobody reads what a run made that is over,
-    /// unless it is let run again.
+    /// unless it is let run again: parts of it that are done there are given up by nobody then.
     pub fn node_gone(
         &mut self,
         at: At<'_>,
@@ -190,9 +190,8 @@ impl Run {
         why: Reason,
         fx: &mut Effects,
     ) {
-        if self.head.state.is_final() {
-            self.head.gone_logs.insert(LogId { node, incarnation });
-        } else {
+        self.head.gone_logs.insert(LogId { node, incarnation });
+        if !self.head.state.is_final() {
             self.node_lost(at, node, incarnation, why, fx);
         }
     }

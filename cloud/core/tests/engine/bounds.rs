@@ -131,7 +131,7 @@ fn unknown(n: usize) -> SliceRef {
 }
 
 /// Runs known from one fact each, forgotten at the node's confirmation.
-fn forgotten(env: &mut Env, runs: std::ops::Range<usize>) {
+pub(crate) fn forgotten(env: &mut Env, runs: std::ops::Range<usize>) {
     let facts = runs.clone().map(|n| started(unknown(n), 0, 1));
     env.tell("gw-1", facts.collect());
     let forget = |n: usize| Input::Request {

@@ -340,3 +340,31 @@ fn a_part_that_is_done_before_it_is_given_up_is_still_waited_for() {
     env.tell("gw-1", vec![released(one)]);
     assert_eq!(env.agent("gw-1").assigns().len(), 2, "it is placed again");
 }
+
+#[test]
+fn a_part_that_was_done_on_a_node_that_is_gone_since_is_not_waited_for() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[]), on("gw-2", task("d", &[]))]);
+    let one = env.agent("gw-1").last_slice();
+    let fails = vec![
+        Body::Accepted { slice: one },
+        started(one, 0, 1),
+        ended(one, 0, 1, false),
+        Body::SliceDone { slice: one },
+    ];
+    env.tell("gw-1", fails);
+    env.join("gw-2");
+    env.hang_up("gw-1");
+    let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
+    assert_eq!(env.ask(Request::ForgetNode { node, by }), Reply::Done);
+    assert_eq!(env.run(run).state, "running");
+    let rest = env.agent("gw-2").assigns().pop().unwrap();
+    env.tell("gw-2", all_done(&rest));
+    assert_eq!(env.run(run).state, "failed");
+    assert_eq!(retry(&mut env, run, None), Reply::Done);
+    let again = env.agent("gw-2").assigns().pop().unwrap();
+    assert_eq!(again.tasks, [TaskIdx(0)], "{:?}", env.run(run).requests);
+    env.tell("gw-2", all_done(&again));
+    assert_eq!(env.run(run).state, "succeeded");
+}

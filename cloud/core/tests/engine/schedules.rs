@@ -1,6 +1,7 @@
 //! Schedules at the coordinator: its own, those of nodes, and those that were made at a gateway.
 
 use crate::common::{Env, all_done, on, task, workflow};
+use cloud_core::engine::TOMBSTONES;
 use cloud_core::event::{Refused, Reply, Request, ScheduleAsk};
 use shared::codec;
 use shared::directive::Body as Wanted;
@@ -356,4 +357,124 @@ fn bad_schedules_are_refused_and_change_nothing() {
         Reply::Refused(_)
     ));
     assert_eq!(env.ask(Request::Schedules), Reply::Schedules(Vec::new()));
+}
+
+fn fill(env: &mut Env, from: Unix, minutes: i64) -> Reply {
+    let to = Unix(from.0 + (minutes - 1) * 60_000);
+    ask(env, ScheduleAsk::Backfill { from, to })
+}
+
+#[test]
+fn a_backfill_goes_on_behind_runs_that_are_kept_but_not_remembered() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    create(
+        &mut env,
+        &flow(vec![task("a", &[])], Overlap::Forbid),
+        None,
+        false,
+    );
+    let first = to_next_slot(&mut env);
+    let mut seen = 0;
+    let mut end = |env: &mut Env| {
+        let assigns = env.agent("gw-1").assigns();
+        for assign in &assigns[seen..] {
+            env.tell("gw-1", all_done(assign));
+        }
+        seen = assigns.len();
+    };
+    end(&mut env);
+    for _ in 0..140 {
+        to_next_slot(&mut env);
+        end(&mut env);
+    }
+    assert_eq!(view(&mut env).fired, 141);
+    let before = Unix(first.0 - 2 * 60_000);
+    assert_eq!(fill(&mut env, before, 5), Reply::Scheduled(ID));
+    for _ in 0..10 {
+        env.pass(Span::secs(31));
+        end(&mut env);
+    }
+    let filled = view(&mut env);
+    assert_eq!((filled.skipped, filled.backfill), (3, None));
+    let past = filled.last.iter().filter(|fired| fired.slot < first);
+    assert_eq!(past.count(), 2);
+}
+
+#[test]
+fn runs_that_were_forgotten_long_ago_are_not_open() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let flow = flow(vec![task("a", &[])], Overlap::Forbid);
+    create(&mut env, &flow, None, false);
+    to_next_slot(&mut env);
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    env.tell("gw-1", all_done(&assign));
+    assert_eq!(
+        ask(&mut env, ScheduleAsk::Pause(true)),
+        Reply::Scheduled(ID)
+    );
+    let (run, by) = (assign.slice.run, "ann".to_owned());
+    env.ask(Request::ForgetRun { run, by });
+    let head = env.agent("gw-1").directives;
+    env.say("gw-1", shared::wire::Up::Applied(head));
+    crate::bounds::forgotten(&mut env, 0..TOMBSTONES / 2);
+    crate::bounds::forgotten(&mut env, TOMBSTONES / 2..TOMBSTONES + 1);
+    env.pass(Span(1));
+    assert_eq!(
+        ask(&mut env, ScheduleAsk::Pause(false)),
+        Reply::Scheduled(ID)
+    );
+    to_next_slot(&mut env);
+    let seen = view(&mut env);
+    assert_eq!(
+        (seen.fired, seen.skipped),
+        (2, 0),
+        "{:?}",
+        seen.last_skipped
+    );
+}
+
+#[test]
+fn a_second_backfill_takes_no_slot_away_from_the_first() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let flow = flow(vec![task("a", &[])], Overlap::Forbid);
+    create(&mut env, &flow, None, false);
+    let now = slot(&env).0;
+    let past = |minute: i64| Unix(now - minute * 60_000);
+    assert_eq!(fill(&mut env, past(9), 2), Reply::Scheduled(ID));
+    env.pass(Span(1));
+    let refused = fill(&mut env, past(5), 1);
+    let why = "a backfill is under way";
+    assert!(matches!(&refused, Reply::Refused(Refused::State(text)) if text.contains(why)));
+    for n in 0..2 {
+        let assign = env.agent("gw-1").assigns()[n].clone();
+        env.tell("gw-1", all_done(&assign));
+        env.pass(Span::secs(31));
+    }
+    assert_eq!(fill(&mut env, past(5), 1), Reply::Scheduled(ID));
+}
+
+#[test]
+fn what_is_left_of_a_backfill_goes_along_to_the_next_owner() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let flow = flow(vec![task("a", &[])], Overlap::Forbid);
+    create(&mut env, &flow, Some("gw-1"), false);
+    let from = Unix(slot(&env).0 - 9 * 60_000);
+    assert_eq!(fill(&mut env, from, 3), Reply::Scheduled(ID));
+    let (epoch, order, _) = ordered(&mut env, "gw-1");
+    let mut ran = fired(epoch, from).0;
+    if let Body::Fired { cause, .. } = &mut ran {
+        *cause = Cause::Backfill;
+    }
+    env.tell("gw-1", vec![done(epoch, order), ran]);
+    create(&mut env, &flow, Some("gw-2"), true);
+    let (epoch, order, _) = ordered(&mut env, "gw-1");
+    env.tell("gw-1", vec![done(epoch, order)]);
+    let left = Unix(from.0 + 60_000);
+    let what = ordered(&mut env, "gw-2").2;
+    assert_eq!(what, Order::Backfill(left, Unix(from.0 + 2 * 60_000)));
 }

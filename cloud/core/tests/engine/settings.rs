@@ -1,11 +1,13 @@
 //! Settings reach the nodes that they concern: at once, when they return, or after an upgrade.
 
 use crate::common::Env;
+use cloud_core::change::NodeChange;
 use cloud_core::event::{Reply, Request};
 use cloud_core::settings::Scope;
 use shared::config::scheduler::Scheduler;
 use shared::directive::Body;
 use shared::wire::FEATURES;
+use std::collections::BTreeMap;
 
 fn set(env: &mut Env, scope: Scope, name: &str, value: Option<&str>) -> Reply {
     env.ask(Request::Configure {
@@ -122,4 +124,57 @@ fn settings_survive_a_restart_and_wrong_ones_change_nothing() {
             .iter()
             .any(|one| one.value == "2" && one.from == "fleet")
     );
+}
+
+#[test]
+fn a_label_that_a_person_sets_or_takes_away_brings_its_settings() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    upgraded(&mut env, "gw-1");
+    let (key, value) = ("site".to_owned(), "plant-3".to_owned());
+    let scope = Scope::Label { key, value };
+    let done = set(&mut env, scope, "max_retries", Some("5"));
+    assert_eq!(done, Reply::Done);
+    let label = |env: &mut Env, name: &str, value: Option<&str>| {
+        let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
+        let set = BTreeMap::from([(name.to_owned(), value.map(str::to_owned))]);
+        let change = NodeChange::Label(set);
+        assert_eq!(
+            env.ask(Request::ChangeNode { node, change, by }),
+            Reply::Done
+        );
+        let from = env.node("gw-1").settings.settings.into_iter();
+        let from = from
+            .filter(|one| one.key == "max_retries")
+            .map(|one| one.from);
+        (
+            told(env, "gw-1").last().and_then(|s| s.max_retries),
+            from.last(),
+        )
+    };
+    let site = Some("label site=plant-3".to_owned());
+    assert_eq!(label(&mut env, "site", Some("plant-3")), (Some(5), site));
+    let (told, from) = label(&mut env, "site", Some("elsewhere"));
+    assert_eq!(told, None);
+    assert_ne!(from.as_deref(), Some("label site=plant-3"));
+}
+
+#[test]
+fn taking_away_a_label_that_is_not_there_keeps_nothing() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let node = env.agent("gw-1").node;
+    let label = |env: &mut Env, name: String, value: Option<&str>| {
+        let set = BTreeMap::from([(name, value.map(str::to_owned))]);
+        let (change, by) = (NodeChange::Label(set), "ann".to_owned());
+        env.ask(Request::ChangeNode { node, change, by })
+    };
+    for n in 0..300 {
+        assert_eq!(label(&mut env, format!("x{n}"), None), Reply::Done);
+    }
+    assert_eq!(label(&mut env, "a".to_owned(), Some("b")), Reply::Done);
+    assert_eq!(label(&mut env, "site".to_owned(), None), Reply::Done);
+    assert!(!env.node("gw-1").labels.contains_key("site"));
+    assert_eq!(label(&mut env, "a".to_owned(), None), Reply::Done);
+    assert!(!env.node("gw-1").labels.contains_key("a"));
 }

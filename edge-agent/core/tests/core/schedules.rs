@@ -462,3 +462,64 @@ fn runs_of_a_schedule_are_bounded_without_a_trusted_clock() {
     let runs = env.driver.agent().state().runs.len();
     assert!((200..=270).contains(&runs), "{runs} runs are kept");
 }
+
+#[test]
+fn a_backfill_passes_slots_whose_runs_are_kept_but_not_remembered() {
+    let mut env = made(rules(Catchup::None, Overlap::Allow));
+    pass_to(&mut env, T + 140 * MINUTE);
+    assert_eq!(fired(&env).len(), 141);
+    let (from, to) = (Unix(T - MINUTE), Unix(T + 3 * MINUTE));
+    assert_eq!(ask(&mut env, Order::Backfill(from, to)), LocalReply::Done);
+    assert_eq!(fired(&env)[141..], [-1], "the others fired before");
+    assert_eq!(skipped(&env), [Reason::FiredBefore; 4]);
+    env.end("a", 0);
+    let view = &env.driver.agent().schedule_views()[0];
+    assert_eq!((view.backfill, view.skipped), (None, 4));
+    env.check_replay();
+    pass_to(&mut env, T + 141 * MINUTE);
+    assert_eq!(fired(&env).last(), Some(&141), "it goes on in time");
+}
+
+#[test]
+fn a_backfill_of_what_does_not_fit_any_more_ends() {
+    let mut env = made(rules(Catchup::None, Overlap::Forbid));
+    pass_to(&mut env, T);
+    assert_eq!(ask(&mut env, Order::Pause(true)), LocalReply::Done);
+    pass_to(&mut env, T + 300 * MINUTE);
+    env.config.capacity.cpu_milli = 1;
+    env.power_cut();
+    let (from, to) = (Unix(T + MINUTE), Unix(T + 200 * MINUTE));
+    assert_eq!(ask(&mut env, Order::Backfill(from, to)), LocalReply::Done);
+    let few = |env: &mut Env| {
+        let before = skipped(env).len();
+        let reply = ask(env, Order::Pause(false));
+        assert_eq!(reply, LocalReply::Done);
+        skipped(env).len() - before
+    };
+    assert!((1..100).contains(&few(&mut env)), "a step is bounded");
+    env.pass(Span::secs(10));
+    assert_eq!(skipped(&env), vec![Reason::DoesNotFit; 200]);
+    assert_eq!(fired(&env), [0]);
+    env.check_replay();
+}
+
+#[test]
+fn a_second_backfill_takes_no_slot_away_from_the_first() {
+    let mut env = made(rules(Catchup::None, Overlap::Forbid));
+    let past = |minute: i64| Unix(T - minute * MINUTE);
+    let first = Order::Backfill(past(9), past(8));
+    assert_eq!(ask(&mut env, first), LocalReply::Done);
+    let second = Order::Backfill(past(5), past(5));
+    let refused = ask(&mut env, second.clone());
+    assert!(
+        matches!(&refused, LocalReply::Refused(why) if why.contains("under way")),
+        "{refused:?}"
+    );
+    env.end("a", 0);
+    env.event(Event::Wake);
+    env.end("a", 0);
+    env.event(Event::Wake);
+    assert_eq!(ask(&mut env, second), LocalReply::Done);
+    assert_eq!(fired(&env), [-9, -8, -5]);
+    env.check_replay();
+}

@@ -214,3 +214,62 @@ fn jitter_puts_a_slot_off_and_loses_none() {
     let wanted: Vec<i64> = (1..60).collect();
     assert_eq!(fired[..59], wanted);
 }
+
+/// An owner skips slots of a backfill whose runs it still knows, or which fit it no more.
+#[test]
+fn a_backfill_goes_on_behind_slots_that_are_skipped() {
+    let mut world = World::new(Catchup::None, 1, Overlap::Allow);
+    let day = 1440;
+    for minute in 1..=day {
+        world.run(T + minute * MINUTE);
+    }
+    world.progress.backfill = Some((Unix(T), Unix(T + 3 * MINUTE)));
+    let now = T + day * MINUTE + 1;
+    let mut skipped = Vec::new();
+    for _ in 0..10 {
+        let Look::Fire(slot, Cause::Backfill) = world.look(now) else {
+            break;
+        };
+        assert!(!world.progress.has_fired(slot), "it is not remembered");
+        skipped.push((slot.0 - T) / MINUTE);
+        world.progress.skip(Skipped {
+            from: slot,
+            to: slot,
+            count: 1,
+            reason: Reason::FiredBefore,
+        });
+    }
+    assert_eq!(skipped, [1, 2, 3]);
+    assert_eq!(world.progress.cursor, Unix(T + day * MINUTE));
+    let next = Unix(T + (day + 1) * MINUTE);
+    assert_eq!(world.look(now), Look::Wait(Some(next), None));
+}
+
+#[test]
+fn slots_of_a_backfill_that_lie_ahead_are_left_to_time() {
+    let mut world = World::new(Catchup::None, 1, Overlap::Allow);
+    world.progress.backfill = Some((Unix(T - 2 * MINUTE), Unix(T + 2 * MINUTE)));
+    assert_eq!(world.run(T + 1), (vec![-1, 0], vec![]));
+    assert_eq!(
+        world.run(T + 5 * MINUTE),
+        (vec![5, 1, 2], vec![Reason::SlotMissed])
+    );
+}
+
+#[test]
+fn a_backfill_gives_way_only_to_one_that_holds_all_that_is_left_of_it() {
+    let mut world = World::new(Catchup::None, 1, Overlap::Allow);
+    world.progress.cursor = Unix(T + 100 * MINUTE);
+    world.progress.backfill = Some((Unix(T), Unix(T + 9 * MINUTE)));
+    let calendar = Calendar::new(&world.schedule).expect("a rule");
+    let check = |world: &World, from: i64, to: i64| {
+        let (from, to) = (Unix(T + from * MINUTE), Unix(T + to * MINUTE));
+        crate::schedule::check_backfill(&calendar, &world.progress, from, to)
+    };
+    let why = check(&world, 20, 30).expect_err("nine slots are left");
+    assert!(why.contains("a backfill is under way"), "{why}");
+    assert!(check(&world, 2, 9).is_err() && check(&world, 1, 8).is_err());
+    assert_eq!(check(&world, 1, 30), Ok(()));
+    world.run(T + 100 * MINUTE);
+    assert_eq!(check(&world, 20, 30), Ok(()), "it is done");
+}
