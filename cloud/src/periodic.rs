@@ -2,7 +2,7 @@
 
 use crate::api::backup::{count, of_running};
 use crate::app::App;
-use crate::backup::{BackupError, Periodic, Placing, Written, newest, prune};
+use crate::backup::{BackupError, Periodic, Placing, Written, newest, prune, sweep};
 use crate::clock;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,16 +36,18 @@ async fn make(app: &Arc<App>, periodic: &Periodic) -> Result<PathBuf, BackupErro
     let (for_it, place) = (app.clone(), path.clone());
     let written = tokio::task::spawn_blocking(move || put(&for_it, &place)).await;
     let written = written.map_err(|_| BackupError::Stopping)??;
-    count(app, written, path.display().to_string()).await?;
-    prune(&periodic.dir, periodic.keep)
+    let counted = count(app, written, path.display().to_string()).await;
+    // it is whole and in its place, whatever the coordinator makes of it
+    prune(&periodic.dir, periodic.keep, &path)
         .map_err(|error| BackupError::Io("remove old backups", error))?;
-    Ok(path)
+    counted.map(|()| path)
 }
 
 fn put(app: &App, path: &std::path::Path) -> Result<Written, BackupError> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)
             .map_err(|error| BackupError::Io("make the directory of backups", error))?;
+        sweep(dir).map_err(|error| BackupError::Io("remove what was cut off", error))?;
     }
     let mut placing = Placing::begin(path)?;
     let (_, written) = of_running(app, placing.file())?;

@@ -6,10 +6,12 @@
 //! later line of the same key counts.
 
 use crate::app::App;
+use crate::clock;
 use certs::Fingerprint;
 use cloud_core::event::{Refused, Reply, Request};
 use serde::{Deserialize, Serialize};
 use shared::ids::NodeId;
+use shared::state::NodeState;
 use shared::time::Unix;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -106,6 +108,11 @@ impl Revocations {
         known.contains_key(&(node, Some(key.to_owned())))
     }
 
+    fn shuts_out(&self, node: NodeId, key: &Option<String>) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains_key(&(node, key.clone()))
+    }
+
     fn all(&self) -> Vec<Entry> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().cloned().collect()
@@ -121,14 +128,20 @@ fn fold(known: &mut Known, entry: Entry) {
     }
 }
 
-/// Keeps a revocation that the store has committed.
-pub(crate) async fn keep(app: &Arc<App>, entry: Entry) {
+/// Keeps a revocation that the store has committed, whoever waits for it goes away meanwhile or not.
+///
+/// # Errors
+/// Of the file system: a copy of the store from before would let the node in again. Also told to the
+/// log; the next start keeps it of a node that was declared gone.
+pub(crate) async fn keep(app: &Arc<App>, entry: Entry) -> io::Result<()> {
     let (app, name) = (app.clone(), entry.name.clone());
     let kept = tokio::task::spawn_blocking(move || app.revocations.keep(entry)).await;
-    if let Ok(Err(error)) = kept {
+    let kept = kept.unwrap_or_else(|ended| Err(io::Error::other(ended)));
+    if let Err(error) = &kept {
         tracing::error!(node = name, %error, "a revocation stands in the store alone: a copy of the \
             store from before would let the node in again");
     }
+    kept
 }
 
 /// A token let this key in: it is not revoked any more.
@@ -144,7 +157,33 @@ pub(crate) async fn let_in(app: &Arc<App>, node: NodeId, name: &str, key: [u8; 3
             gone: None,
             let_in: true,
         };
-        keep(app, entry).await;
+        // one that stays in the list shuts out a key that the store lets in: told to the log
+        let _ = keep(app, entry).await;
+    }
+}
+
+/// Keeps of nodes that were declared gone what the list lacks, since a disk was full or the process
+/// ended between the two.
+pub(crate) async fn complete(app: &Arc<App>) {
+    let Ok(Reply::Nodes(nodes)) = app.engine.ask(Request::Nodes).await else {
+        return;
+    };
+    for node in nodes {
+        let key = node.certificate.map(|known| known.key);
+        if node.state != NodeState::Forgotten.text() || app.revocations.shuts_out(node.id, &key) {
+            continue;
+        }
+        let entry = Entry {
+            node: node.id,
+            name: node.name,
+            key,
+            at: clock::wall(),
+            why: "the node was declared gone".to_owned(),
+            gone: Some("the coordinator, from its store".to_owned()),
+            let_in: false,
+        };
+        // told to the log
+        let _ = keep(app, entry).await;
     }
 }
 

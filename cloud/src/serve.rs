@@ -310,6 +310,7 @@ impl Parts {
             connections: AtomicU64::new(0),
         });
         revoked::apply(&app).await;
+        revoked::complete(&app).await;
         Ok(Self {
             data,
             app,

@@ -311,12 +311,16 @@ impl Keeper {
     }
 
     /// Tells a node's session what is durable; right behind a sync.
-    fn acknowledge(&self, node: NodeId) {
-        if let (Some(book), Some(session)) = (self.books.get(&node), self.sessions.get(&node)) {
+    fn acknowledge(&mut self, node: NodeId) {
+        if let (Some(book), Some(session)) = (self.books.get_mut(&node), self.sessions.get(&node)) {
             let receipt = book.receipt(session.incarnation);
             let message = ToSession::Send(Box::new(Down::Telemetry(receipt)));
-            // A session that is too slow for it gets the next one, or ends.
-            let _ = session.to.upgrade().map(|to| to.try_send(message));
+            let told = session.to.upgrade().map(|to| to.try_send(message));
+            // A session that is too slow for it is told again: before the first one its agent says
+            // nothing that another would answer.
+            if let Some(Err(mpsc::error::TrySendError::Full(_))) = told {
+                book.owe();
+            }
         }
     }
 }
@@ -405,5 +409,43 @@ impl Journal for NodeFile {
             self.sync_dir()
         };
         write().map_err(failed(&self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_receipt(told: &mut mpsc::Receiver<ToSession>) -> bool {
+        let message = told.try_recv();
+        matches!(&message, Ok(ToSession::Send(down)) if matches!(**down, Down::Telemetry(_)))
+    }
+
+    #[test]
+    fn a_session_that_was_too_slow_for_its_first_receipt_gets_it_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper {
+            file_system: None,
+            dir: dir.path().to_owned(),
+            keep: Keep::default(),
+            books: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            due: Instant::now(),
+            waiting: Arc::default(),
+        };
+        let (to, mut told) = mpsc::channel(1);
+        to.try_send(ToSession::Close("full".to_owned())).unwrap();
+        keeper.obey(Command::Begin {
+            node: NodeId([1; 16]),
+            incarnation: Incarnation([1; 16]),
+            conn: Conn(7),
+            to: to.downgrade(),
+        });
+        keeper.sync_all();
+        assert!(!is_receipt(&mut told), "there was no room");
+        keeper.sync_all();
+        assert!(is_receipt(&mut told));
+        keeper.sync_all();
+        assert!(!is_receipt(&mut told), "once is enough");
     }
 }

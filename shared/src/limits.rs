@@ -6,6 +6,9 @@ pub const ENTRIES_PER_COMMIT: usize = 1000;
 pub const BYTES_PER_COMMIT: usize = 256 * 1024;
 /// Bytes of one entry (an `assign` carries its workflow compressed).
 pub const ENTRY_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a packed workflow that is submitted to a coordinator: each slice's `assign` carries it,
+/// and more beside it.
+pub const SUBMISSION_BYTES: usize = ENTRY_BYTES / 2;
 /// Bytes of one frame on the wire, before it is read into memory.
 pub const FRAME_BYTES: usize = ENTRY_BYTES + 64 * 1024;
 /// Bytes of one frame before the peer's handshake was accepted.

@@ -351,6 +351,11 @@ pub enum Request {
         /// Who.
         by: String,
     },
+    /// Somebody is given a backup, with the keys of the fleet in it.
+    BackupTaken {
+        /// Which, for people.
+        number: String,
+    },
     /// A backup is durable in its place; what it holds is safe.
     BackupDone {
         /// When its content was read.
@@ -437,10 +442,10 @@ pub enum Request {
         /// Its name or id.
         name: String,
     },
-    /// Where the tasks of a workflow would be placed now.
-    Plan {
-        /// `codec::pack` of it.
-        workflow: Vec<u8>,
+    /// What a plan of where tasks would be placed now starts from.
+    Ground {
+        /// Name of the workflow.
+        workflow: String,
     },
     /// Which nodes carry certificates of this authority.
     Carriers {
@@ -574,7 +579,7 @@ pub enum Reply {
     /// How far a node's logs are across.
     SyncStatus(Box<view::SyncStatus>),
     /// Where tasks would be placed.
-    Plan(Box<view::Plan>),
+    Ground(Box<crate::plan::Ground>),
     /// Which nodes carry certificates of an authority.
     Carriers(Box<view::Carriers>),
     /// The next authority may take the place of the present one.

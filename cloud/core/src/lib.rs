@@ -17,6 +17,7 @@ pub mod keep;
 pub mod memory;
 pub mod node;
 pub mod offered;
+pub mod plan;
 pub mod record;
 pub mod run;
 pub mod schedule;

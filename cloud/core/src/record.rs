@@ -91,14 +91,20 @@ impl Audited {
         let refused = self.refused.iter_mut();
         let texts = [&mut self.who, &mut self.about, &mut self.detail];
         for text in texts.into_iter().chain(refused) {
-            if text.len() > TEXT {
-                let end = (0..=TEXT).rev().find(|at| text.is_char_boundary(*at));
-                text.truncate(end.unwrap_or(0));
-                text.push('…');
-            }
+            *text = bounded(std::mem::take(text));
         }
         self
     }
+}
+
+/// A text for people, cut off where it is too long.
+pub(crate) fn bounded(mut text: String) -> String {
+    if text.len() > TEXT {
+        let end = (0..=TEXT).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
 }
 
 /// What happened. Kinds are only appended.
@@ -280,6 +286,11 @@ impl Window {
     /// Number of the last entry.
     pub(crate) fn last(&self) -> u64 {
         self.last
+    }
+
+    /// When the newest row was told.
+    pub(crate) fn newest(&self) -> Option<Unix> {
+        self.rows.back().map(|row| row.at)
     }
 
     /// Number of the first entry that is still there.

@@ -39,7 +39,8 @@ impl Trust {
             count - count * rest / (2 * HALF_LIFE)
         };
         Self {
-            at: now.max(self.at),
+            // one that lies ahead was told by a clock that was wrong
+            at: now,
             ended: age(self.ended),
             failed: age(self.failed),
         }
@@ -88,6 +89,10 @@ mod tests {
             trust.ends(at(0), 1, 1);
         }
         assert!(trust.distrust(at(0)) < WORST);
+        trust.ends(at(10_000), 1, 1);
+        trust.ends(at(1), 1, 0);
+        assert_eq!(trust.aged(at(2)).at, at(2), "a clock that was ahead once");
+        assert!(trust.distrust(at(20)) == 0);
         let mut good = Trust::default();
         good.ends(at(0), 1, 0);
         assert_eq!(good.distrust(at(0)), 0);

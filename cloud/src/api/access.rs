@@ -1,11 +1,11 @@
 //! Access tokens, and the record of what was done with them.
 
 use super::Shared;
-use super::error::{ApiError, Asked, Body};
+use super::error::{ApiError, Asked, Body, Named};
 use super::lists::lines;
 use super::types::{Ask, GivenAccess, NewAccess, Revoked};
 use crate::clock;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use certs::AccessToken;
@@ -74,7 +74,7 @@ pub(super) async fn create(
 /// POST /access/{name}/revoke
 pub(super) async fn revoke(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Revoked>, ApiError> {
     let request = Request::RevokeAccess {

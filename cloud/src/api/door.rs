@@ -206,6 +206,17 @@ fn find(
     Ok((known.role, Some(name.clone())))
 }
 
+/// Whether the token of somebody who was let in is still good; for answers that go on for long.
+pub(super) fn stands(app: &App, caller: &Caller) -> bool {
+    let Some(name) = &caller.token else {
+        return true;
+    };
+    let good = app.engine.access();
+    let good = good.borrow();
+    let until = good.get(name).map(|known| known.expires);
+    until.is_some_and(|until| until.is_none_or(|until| until > clock::wall()))
+}
+
 /// Bad tries by address: each has so many, and gets them back with time.
 #[derive(Debug, Default)]
 pub(crate) struct Tries(Mutex<BTreeMap<IpAddr, (f64, Instant)>>);

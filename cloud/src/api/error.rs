@@ -3,7 +3,7 @@
 use super::types::Problem;
 use crate::host::{Stopping, unexpected};
 use axum::body::{Bytes, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
@@ -141,6 +141,23 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 fn too_large(limit: usize) -> ApiError {
     let what = format!("the body is cut off or has more than {limit} bytes");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, what)
+}
+
+/// The names in the path.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(names)) => Ok(Self(names)),
+            Err(error) => Err(ApiError::malformed(format!(
+                "the path cannot be read: {}",
+                error.body_text()
+            ))),
+        }
+    }
 }
 
 /// The query; unknown fields are refused.

@@ -1,16 +1,18 @@
 //! The stream of events: JSON lines from any number that is still kept on, as long as the reader
 //! wants.
 
-use super::Shared;
 use super::error::{ApiError, Asked};
 use super::lists::line;
 use super::types::{Beat, LINES};
 use super::watch::watch_permit;
+use super::{Shared, door};
 use crate::app::App;
+use crate::caller;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use cloud_core::access::Caller;
 use cloud_core::event::{Reply, Request};
 use serde::Deserialize;
 use std::convert::Infallible;
@@ -46,6 +48,7 @@ pub(super) async fn events(
         left: what.limit.unwrap_or(u64::MAX),
         follow: what.follow,
         changes: 0,
+        caller: caller::current(),
         _permit: permit,
     };
     // The first piece is read before anything is answered: a position that is not known is an
@@ -65,6 +68,8 @@ struct Reader {
     left: u64,
     follow: bool,
     changes: u64,
+    /// Whose token may be revoked, or expire, meanwhile.
+    caller: Caller,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -111,6 +116,9 @@ impl Reader {
             if piece.all && (!self.follow || self.left == 0 || !self.wait(&to).await) {
                 return;
             }
+            if !door::stands(&self.app, &self.caller) {
+                return;
+            }
             // One that fails while others are served was overtaken or is stopped: the reader asks
             // again and is told which.
             match self.read().await {
@@ -120,10 +128,14 @@ impl Reader {
         }
     }
 
-    /// Waits for a change; `false` if nobody listens any more or the coordinator stops.
+    /// Waits for a change; `false` if nobody listens any more, or may, or the coordinator stops.
     async fn wait(&self, to: &Lines) -> bool {
         let mut changes = self.app.engine.changes();
+        let mut access = self.app.engine.access();
         loop {
+            if !door::stands(&self.app, &self.caller) {
+                return false;
+            }
             if *changes.borrow_and_update() != self.changes {
                 return true;
             }
@@ -140,6 +152,7 @@ impl Reader {
                         }
                     }
                 },
+                Ok(()) = access.changed() => {}
                 () = to.closed() => return false,
                 () = self.app.stopped() => return false,
             }

@@ -1,11 +1,11 @@
 //! Files by content: sent along with submissions, written by tasks for other nodes.
 
 use super::Shared;
-use super::error::ApiError;
+use super::error::{ApiError, Named};
 use super::types::BYTES;
 use crate::app::App;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -59,7 +59,7 @@ async fn blocking<T: Send + 'static>(
 pub(super) async fn get(
     State(app): Shared,
     method: Method,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> Result<Response, ApiError> {
     let (hash, files) = (hash(&name)?, app.files.clone());
     let reader = blocking(move || files.open_read(hash, 0)).await?;
@@ -71,33 +71,43 @@ pub(super) async fn get(
         return Ok(headers.into_response());
     }
     let (to, from) = mpsc::channel(2);
-    tokio::task::spawn_blocking(move || send(reader, &to));
+    tokio::spawn(send(reader, to));
     Ok((headers, Body::from_stream(ReceiverStream::new(from))).into_response())
 }
 
-/// Reads the file into the answer until it ends or nobody listens.
-fn send(mut reader: Reader, to: &mpsc::Sender<io::Result<Bytes>>) {
+/// Reads the file into the answer until it ends or nobody listens. A thread is used for a block at a
+/// time: whoever takes the file slowly keeps none from others.
+async fn send(mut reader: Reader, to: mpsc::Sender<io::Result<Bytes>>) {
     loop {
-        let mut block = vec![0; BLOCK];
-        let read = match reader.read(&mut block) {
-            Ok(0) => return,
-            Ok(n) => {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut block = vec![0; BLOCK];
+            let read = reader.read(&mut block);
+            read.map(|n| {
                 block.truncate(n);
-                Ok(Bytes::from(block))
+                (reader, Bytes::from(block))
+            })
+        });
+        let (next, block) = match read.await {
+            Ok(Ok((_, block))) if block.is_empty() => return,
+            Ok(Ok((next, block))) => (next, block),
+            Ok(Err(error)) => {
+                // whoever listens sees that the answer breaks off
+                let _ = to.send(Err(io::Error::other(error))).await;
+                return;
             }
-            Err(error) => Err(io::Error::other(error)),
+            Err(_) => return,
         };
-        let failed = read.is_err();
-        if to.blocking_send(read).is_err() || failed {
+        if to.send(Ok(block)).await.is_err() {
             return;
         }
+        reader = next;
     }
 }
 
 /// PUT /files/{hash}
 pub(super) async fn put(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, ApiError> {

@@ -1,11 +1,11 @@
 //! Logs of tasks. They stay on their gateway: the coordinator asks for them while the gateway is
 //! connected.
 
-use super::error::{ApiError, Asked};
+use super::error::{ApiError, Asked, Named};
 use super::types::{ATTEMPT, BYTES, COMPLETE, NEXT};
 use super::{Shared, find, runs};
 use crate::app::App;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -30,7 +30,7 @@ pub(super) struct Which {
 /// GET /runs/{run}/tasks/{task}/logs
 pub(super) async fn logs(
     State(app): Shared,
-    Path((run, task)): Path<(String, String)>,
+    Named((run, task)): Named<(String, String)>,
     Asked(which): Asked<Which>,
 ) -> Result<Response, ApiError> {
     let stream = match which.stream.as_deref() {

@@ -43,7 +43,7 @@ use cloud_core::access::Role::{Admin, Operator, Viewer};
 use error::ApiError;
 pub use routes::Route;
 use routes::Routes;
-use shared::limits::ENTRY_BYTES;
+use shared::limits::SUBMISSION_BYTES;
 use std::sync::Arc;
 
 type Shared = State<Arc<App>>;
@@ -58,8 +58,8 @@ fn v1() -> Routes {
         .open("/healthz", health::healthz)
         .open("/openapi.json", openapi)
         .get("/runs", Viewer, runs::list)
-        .post_up_to(ENTRY_BYTES, "/runs", Operator, runs::submit)
-        .post_up_to(ENTRY_BYTES, "/plan", Viewer, plan::plan)
+        .post_up_to(SUBMISSION_BYTES, "/runs", Operator, runs::submit)
+        .post_up_to(SUBMISSION_BYTES, "/plan", Viewer, plan::plan)
         .get("/settings", Viewer, settings::get)
         .post("/settings", Admin, settings::change)
         .get("/runs/{run}", Viewer, runs::get)

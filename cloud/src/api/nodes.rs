@@ -1,14 +1,15 @@
 //! Nodes, and what waits for a person.
 
 use super::authority;
-use super::error::{ApiError, Asked, Body};
+use super::error::{ApiError, Asked, Body, Named};
 use super::lists::lines;
 use super::types::Ask;
 use super::{Shared, find};
 use crate::app::App;
 use crate::clock;
 use crate::revoked;
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{Json, Response};
 use cloud_core::event::{Reply, Request};
 use cloud_core::view::{Node, Wait};
@@ -28,7 +29,7 @@ pub(super) async fn list(State(app): Shared) -> Result<Response, ApiError> {
 /// GET /nodes/{node}
 pub(super) async fn get(
     State(app): Shared,
-    Path(node): Path<String>,
+    Named(node): Named<String>,
 ) -> Result<Json<Node>, ApiError> {
     find::node(&app, &node).await.map(Json)
 }
@@ -36,7 +37,7 @@ pub(super) async fn get(
 /// POST /nodes/{node}/forget
 pub(super) async fn forget(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Node>, ApiError> {
     let node = find::node(&app, &name).await?;
@@ -54,14 +55,21 @@ pub(super) async fn forget(
         gone: Some(by),
         let_in: false,
     };
-    revoked::keep(&app, entry).await;
+    revoked::keep(&app, entry).await.map_err(|error| {
+        let what = format!(
+            "node {name} is declared gone, but an older copy of the store would let it in again: \
+             the list of revocations cannot be written: {error}"
+        );
+        let hint = "mend that (is the disk full?) and repeat the command";
+        ApiError::new(StatusCode::INSUFFICIENT_STORAGE, what).hint(hint)
+    })?;
     Ok(forgotten)
 }
 
 /// POST /nodes/{node}/release
 pub(super) async fn release(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Node>, ApiError> {
     let node = find::node(&app, &name).await?;
@@ -72,7 +80,7 @@ pub(super) async fn release(
 /// POST /nodes/{node}/gone
 pub(super) async fn gone(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Node>, ApiError> {
     let node = find::node(&app, &name).await?;

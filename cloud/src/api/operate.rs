@@ -1,11 +1,11 @@
 //! What people do with nodes: keep work off them, empty them, label and taint them.
 
-use super::error::{ApiError, Body};
+use super::error::{ApiError, Body, Named};
 use super::nodes::changed;
 use super::types::{Ask, Labels, Taints};
 use super::{Shared, find};
 use crate::app::App;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Json;
 use cloud_core::change::NodeChange;
 use cloud_core::event::{Reply, Request};
@@ -28,7 +28,7 @@ async fn change(
 /// POST /nodes/{node}/cordon
 pub(super) async fn cordon(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Node>, ApiError> {
     change(&app, &name, by, NodeChange::Cordon).await
@@ -37,7 +37,7 @@ pub(super) async fn cordon(
 /// POST /nodes/{node}/uncordon
 pub(super) async fn uncordon(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Node>, ApiError> {
     change(&app, &name, by, NodeChange::Uncordon).await
@@ -46,7 +46,7 @@ pub(super) async fn uncordon(
 /// POST /nodes/{node}/drain
 pub(super) async fn drain(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Node>, ApiError> {
     let node = find::node(&app, &name).await?.id;
@@ -57,7 +57,7 @@ pub(super) async fn drain(
 /// POST /nodes/{node}/labels
 pub(super) async fn labels(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Labels { by, set }): Body<Labels>,
 ) -> Result<Json<Node>, ApiError> {
     for (label, value) in &set {
@@ -78,7 +78,7 @@ pub(super) async fn labels(
 /// POST /nodes/{node}/taints
 pub(super) async fn taints(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Taints { by, add, remove }): Body<Taints>,
 ) -> Result<Json<Node>, ApiError> {
     let parsed: Result<Vec<Taint>, _> = add.iter().map(|text| text.parse()).collect();
@@ -89,7 +89,7 @@ pub(super) async fn taints(
 /// GET /nodes/{node}/work
 pub(super) async fn work(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> Result<Json<NodeWork>, ApiError> {
     let name = find::node(&app, &name).await?.id.to_string();
     match app.engine.ask(Request::NodeWork { name }).await? {
@@ -101,7 +101,7 @@ pub(super) async fn work(
 /// GET /nodes/{node}/sync
 pub(super) async fn sync(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> Result<Json<SyncStatus>, ApiError> {
     let name = find::node(&app, &name).await?.id.to_string();
     match app.engine.ask(Request::SyncStatus { name }).await? {

@@ -1,10 +1,10 @@
 //! What people are asked for, and what they ask about a run that is over or went wrong.
 
-use super::error::{ApiError, Asked, Body};
+use super::error::{ApiError, Asked, Body, Named};
 use super::lists::lines;
 use super::types::{Ask, Forgetting, NewAnswer, NewRetry};
 use super::{Shared, find, runs};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{Json, Response};
 use cloud_core::event::{Refused, Reply, Request};
 use cloud_core::view::{Run, Task};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 /// POST /runs/{run}/tasks/{task}/answer
 pub(super) async fn answer(
     State(app): Shared,
-    Path((run, task)): Path<(String, String)>,
+    Named((run, task)): Named<(String, String)>,
     Body(NewAnswer { by, yes, input }): Body<NewAnswer>,
 ) -> Result<Json<Task>, ApiError> {
     let run = find::run(&app, &run).await?;
@@ -38,7 +38,7 @@ pub(super) async fn answer(
 /// POST /runs/{run}/retry
 pub(super) async fn retry(
     State(app): Shared,
-    Path(run): Path<String>,
+    Named(run): Named<String>,
     Body(NewRetry { by, from }): Body<NewRetry>,
 ) -> Result<Json<Run>, ApiError> {
     runs::bounded(&[("by", &by)])?;
@@ -56,7 +56,7 @@ pub(super) async fn retry(
 /// POST /runs/{run}/forget
 pub(super) async fn forget(
     State(app): Shared,
-    Path(run): Path<String>,
+    Named(run): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Forgetting>, ApiError> {
     runs::bounded(&[("by", &by)])?;

@@ -1,12 +1,12 @@
 //! Runs and their tasks.
 
-use super::error::{ApiError, Asked, Body, Raw};
+use super::error::{ApiError, Asked, Body, Named, Raw};
 use super::lists::lines;
 use super::types::{Ask, BYTES};
 use super::{Shared, find};
 use crate::app::App;
 use crate::clock;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
@@ -87,7 +87,7 @@ pub(super) async fn one(app: &App, run: RunId) -> Result<Run, ApiError> {
 /// GET /runs/{run}
 pub(super) async fn get(
     State(app): Shared,
-    Path(run): Path<String>,
+    Named(run): Named<String>,
 ) -> Result<Json<Run>, ApiError> {
     let run = find::run(&app, &run).await?;
     one(&app, run).await.map(Json)
@@ -187,7 +187,7 @@ async fn ask(app: &App, run: RunId, request: Request) -> Result<Json<Run>, ApiEr
 /// POST /runs/{run}/cancel
 pub(super) async fn cancel(
     State(app): Shared,
-    Path(run): Path<String>,
+    Named(run): Named<String>,
     Body(Ask { by, why }): Body<Ask>,
 ) -> Result<Json<Run>, ApiError> {
     bounded(&[("by", &by), ("why", &why)])?;
@@ -198,7 +198,7 @@ pub(super) async fn cancel(
 /// POST /runs/{run}/pause
 pub(super) async fn pause(
     State(app): Shared,
-    Path(run): Path<String>,
+    Named(run): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Run>, ApiError> {
     bounded(&[("by", &by)])?;
@@ -209,7 +209,7 @@ pub(super) async fn pause(
 /// POST /runs/{run}/resume
 pub(super) async fn resume(
     State(app): Shared,
-    Path(run): Path<String>,
+    Named(run): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Run>, ApiError> {
     bounded(&[("by", &by)])?;
@@ -220,7 +220,7 @@ pub(super) async fn resume(
 /// GET /runs/{run}/workflow
 pub(super) async fn workflow(
     State(app): Shared,
-    Path(run): Path<String>,
+    Named(run): Named<String>,
 ) -> Result<Response, ApiError> {
     let run = find::run(&app, &run).await?;
     match app.engine.ask(Request::Workflow { run }).await? {
@@ -232,7 +232,7 @@ pub(super) async fn workflow(
 /// GET /runs/{run}/tasks
 pub(super) async fn tasks(
     State(app): Shared,
-    Path(run): Path<String>,
+    Named(run): Named<String>,
     Asked(which): Asked<Which>,
 ) -> Result<Response, ApiError> {
     let state = state_of(
@@ -273,7 +273,7 @@ pub(super) async fn find_task(app: &App, run: &str, task: &str) -> Result<Task, 
 /// GET /runs/{run}/tasks/{task}
 pub(super) async fn task(
     State(app): Shared,
-    Path((run, task)): Path<(String, String)>,
+    Named((run, task)): Named<(String, String)>,
 ) -> Result<Json<Task>, ApiError> {
     find_task(&app, &run, &task).await.map(Json)
 }
@@ -281,7 +281,7 @@ pub(super) async fn task(
 /// GET /runs/{run}/tasks/{task}/explain
 pub(super) async fn explain(
     State(app): Shared,
-    Path((run, task)): Path<(String, String)>,
+    Named((run, task)): Named<(String, String)>,
 ) -> Result<Response, ApiError> {
     let run = find::run(&app, &run).await?;
     match app

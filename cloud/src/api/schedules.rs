@@ -1,13 +1,13 @@
 //! Schedules.
 
 use super::Shared;
-use super::error::{ApiError, Asked, Body, Raw};
+use super::error::{ApiError, Asked, Body, Named, Raw};
 use super::lists::lines;
 use super::runs::{bounded, check_sent};
 use super::types::{Ask, NewBackfill};
 use crate::app::App;
 use crate::clock;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use cloud_core::event::{Reply, Request, ScheduleAsk};
@@ -79,7 +79,7 @@ pub(super) async fn list(State(app): Shared) -> Result<Response, ApiError> {
 /// GET /schedules/{name}
 pub(super) async fn get(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> Result<Json<View>, ApiError> {
     one(&app, &name).await.map(Json)
 }
@@ -99,7 +99,7 @@ fn five() -> u32 {
 /// GET /schedules/{name}/next
 pub(super) async fn next(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Asked(Count { count }): Asked<Count>,
 ) -> Result<Response, ApiError> {
     match app.engine.ask(Request::NextSlots { name, count }).await? {
@@ -136,7 +136,7 @@ async fn ask(
 /// POST /schedules/{name}/pause
 pub(super) async fn pause(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<View>, ApiError> {
     ask(&app, name, ScheduleAsk::Pause(true), by).await
@@ -145,7 +145,7 @@ pub(super) async fn pause(
 /// POST /schedules/{name}/resume
 pub(super) async fn resume(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<View>, ApiError> {
     ask(&app, name, ScheduleAsk::Pause(false), by).await
@@ -154,7 +154,7 @@ pub(super) async fn resume(
 /// POST /schedules/{name}/trigger
 pub(super) async fn trigger(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<View>, ApiError> {
     ask(&app, name, ScheduleAsk::Trigger, by).await
@@ -163,7 +163,7 @@ pub(super) async fn trigger(
 /// POST /schedules/{name}/backfill
 pub(super) async fn backfill(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(NewBackfill { by, from, to }): Body<NewBackfill>,
 ) -> Result<Json<View>, ApiError> {
     ask(&app, name, ScheduleAsk::Backfill { from, to }, by).await
@@ -172,7 +172,7 @@ pub(super) async fn backfill(
 /// POST /schedules/{name}/delete
 pub(super) async fn delete(
     State(app): Shared,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<View>, ApiError> {
     ask(&app, name, ScheduleAsk::Delete, by).await

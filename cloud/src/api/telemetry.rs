@@ -1,10 +1,10 @@
 //! What nodes measured of themselves.
 
-use super::error::{ApiError, Asked};
+use super::error::{ApiError, Asked, Named};
 use super::lists::lines;
 use super::{Shared, find};
 use crate::clock;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{Json, Response};
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ fn unreadable(why: String) -> ApiError {
 /// GET /nodes/{node}/telemetry
 pub(super) async fn query(
     State(app): Shared,
-    Path(node): Path<String>,
+    Named(node): Named<String>,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Answer>, ApiError> {
     let node = find::node(&app, &node).await?;
@@ -67,7 +67,7 @@ pub(super) async fn query(
 /// GET /nodes/{node}/telemetry/gaps
 pub(super) async fn gaps(
     State(app): Shared,
-    Path(node): Path<String>,
+    Named(node): Named<String>,
 ) -> Result<Response, ApiError> {
     let node = find::node(&app, &node).await?;
     let missing = app.telemetry.missing(node.id).await;
@@ -92,7 +92,7 @@ pub struct Newest {
 /// GET /nodes/{node}/telemetry/newest: null if there is none.
 pub(super) async fn newest(
     State(app): Shared,
-    Path(node): Path<String>,
+    Named(node): Named<String>,
 ) -> Result<Json<Option<Newest>>, ApiError> {
     let node = find::node(&app, &node).await?;
     let newest = app.telemetry.newest(node.id).await.map_err(unreadable)?;

@@ -1,12 +1,12 @@
 //! The tokens that let nodes join.
 
 use super::Shared;
-use super::error::{ApiError, Body};
+use super::error::{ApiError, Body, Named};
 use super::lists::lines;
 use super::types::{Ask, NewToken, Token};
 use crate::app::App;
 use crate::clock;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use cloud_core::event::{Reply, Request};
@@ -100,7 +100,7 @@ async fn find(app: &App, text: &str) -> Result<view::Token, ApiError> {
 /// POST /tokens/{token}/revoke
 pub(super) async fn revoke(
     State(app): Shared,
-    Path(token): Path<String>,
+    Named(token): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<view::Token>, ApiError> {
     let id = find(&app, &token).await?.id;

@@ -16,8 +16,9 @@ use std::sync::MutexGuard;
 /// Where a backup comes from.
 #[derive(Debug)]
 pub struct Source<'a> {
-    /// A committed state.
-    pub snapshot: &'a Snapshot,
+    /// A committed state. It is let go as soon as it was read: contents are in no store, and while
+    /// one is held a store that failed cannot be opened again.
+    pub snapshot: Snapshot,
     /// The file store.
     pub files: &'a Dir,
     /// The authority's directory.
@@ -59,7 +60,8 @@ pub fn write<W: Write>(
     let mut to = Writer::new(out, head)?;
     authority(source.authority, source.authority, &mut to)?;
     drop(source.still.take());
-    let contents = rows(source.snapshot, &mut to, progress)?;
+    let contents = rows(&source.snapshot, &mut to, progress)?;
+    drop(source.snapshot);
     let mut summary = Summary {
         generation: contents.generation,
         nodes: contents.nodes.len() as u64,

@@ -11,7 +11,7 @@ mod restore;
 
 pub use create::{Source, Written, write};
 pub use format::{Head, Summary};
-pub use place::{Periodic, Placing, newest, prune};
+pub use place::{Periodic, Placing, newest, prune, sweep};
 pub use restore::{Found, check, restore, rows, verify};
 
 use crate::data::{DataDir, DataError};
@@ -89,8 +89,8 @@ pub enum BackupError {
         here: String,
     },
     /// A node that shall not be waited for is not in it.
-    #[error("no node {0} is in the backup; `backup verify` lists its nodes")]
-    NoNode(String),
+    #[error("no node {0} is in the backup, nothing was made; its nodes: {1}")]
+    NoNode(String, String),
     /// The store has no state to read yet.
     #[error("{} was never started: there is nothing to back up", .0.display())]
     Empty(PathBuf),
@@ -110,7 +110,7 @@ pub fn of_stopped(
     dir: &Path,
     path: &Path,
     progress: &mut dyn FnMut(Progress),
-) -> Result<Written, BackupError> {
+) -> Result<Found, BackupError> {
     if !dir.join("format").exists() {
         return Err(BackupError::Empty(dir.to_owned()));
     }
@@ -120,14 +120,13 @@ pub fn of_stopped(
     let store = cloud_store::snapshot::stopped(&data.store())?;
     let mut placing = Placing::begin(path)?;
     let source = Source {
-        snapshot: &store.snapshot,
+        snapshot: store.snapshot,
         files: &files,
         authority: &data.authority(),
         fingerprint: authority.fingerprint().to_string(),
         still: None,
         at: crate::clock::wall(),
     };
-    let (_, written) = write(source, placing.file(), progress)?;
-    placing.finish()?;
-    Ok(written)
+    write(source, placing.file(), progress)?;
+    placing.finish()
 }

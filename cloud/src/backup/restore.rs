@@ -13,6 +13,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
+/// Nodes that are named where one is not found.
+const NAMED: usize = 50;
+
 /// What was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -20,6 +23,8 @@ pub struct Found {
     pub head: Head,
     /// What it says at its end.
     pub summary: Summary,
+    /// Names of its nodes.
+    pub nodes: Vec<String>,
 }
 
 /// Where what is read goes.
@@ -28,6 +33,8 @@ trait Target {
     fn piece(&mut self, bytes: &[u8]) -> Result<(), BackupError>;
     fn end(&mut self) -> Result<(), BackupError>;
     fn row(&mut self, table: u8, key: Vec<u8>, value: Vec<u8>) -> Result<(), BackupError>;
+    /// What the rows held so far.
+    fn contents(&self) -> &Contents;
 }
 
 fn read_through(input: impl Read, target: &mut dyn Target) -> Result<Found, BackupError> {
@@ -38,16 +45,26 @@ fn read_through(input: impl Read, target: &mut dyn Target) -> Result<Found, Back
             Item::Piece(bytes) => target.piece(&bytes)?,
             Item::PartEnd(_) => target.end()?,
             Item::Row { table, key, value } => target.row(table, key, value)?,
-            Item::End { summary, .. } => return Ok(Found { head, summary }),
+            Item::End { summary, .. } => {
+                let nodes = target.contents().nodes.values();
+                let mut nodes: Vec<String> = nodes.map(|node| node.name.clone()).collect();
+                nodes.sort();
+                return Ok(Found {
+                    head,
+                    summary,
+                    nodes,
+                });
+            }
             Item::Head(_) | Item::RowsEnd { .. } => {}
         }
     }
 }
 
-/// Keeps nothing: the reader checks the hashes.
-struct Nothing;
+/// Keeps nothing but what there is: the reader checks the hashes.
+#[derive(Default)]
+struct Survey(Contents);
 
-impl Target for Nothing {
+impl Target for Survey {
     fn begin(&mut self, _: Kind, _: &str, _: u64) -> Result<(), BackupError> {
         Ok(())
     }
@@ -57,8 +74,11 @@ impl Target for Nothing {
     fn end(&mut self) -> Result<(), BackupError> {
         Ok(())
     }
-    fn row(&mut self, _: u8, _: Vec<u8>, _: Vec<u8>) -> Result<(), BackupError> {
-        Ok(())
+    fn row(&mut self, table: u8, key: Vec<u8>, value: Vec<u8>) -> Result<(), BackupError> {
+        Ok(self.0.note(table, &key, &value)?)
+    }
+    fn contents(&self) -> &Contents {
+        &self.0
     }
 }
 
@@ -71,7 +91,7 @@ fn open(path: &Path) -> Result<File, BackupError> {
 /// # Errors
 /// [`BackupError`].
 pub fn check(path: &Path) -> Result<Found, BackupError> {
-    read_through(open(path)?, &mut Nothing)
+    read_through(open(path)?, &mut Survey::default())
 }
 
 /// Gives the rows of the store in a backup, and checks their hash; what follows them is not read.
@@ -118,6 +138,9 @@ impl Target for StoreOnly {
     fn row(&mut self, table: u8, key: Vec<u8>, value: Vec<u8>) -> Result<(), BackupError> {
         self.contents.note(table, &key, &value)?;
         Ok(self.filling.row(table, key, value)?)
+    }
+    fn contents(&self) -> &Contents {
+        &self.contents
     }
 }
 
@@ -211,6 +234,10 @@ impl Target for Directory {
         self.contents.note(table, &key, &value)?;
         Ok(self.filling.row(table, key, value)?)
     }
+
+    fn contents(&self) -> &Contents {
+        &self.contents
+    }
 }
 
 fn unwritten(error: io::Error) -> BackupError {
@@ -244,7 +271,9 @@ fn secret(root: &Path, name: &str) -> Result<File, BackupError> {
 /// [`BackupError`]; a directory that was begun is refused by every start and by another restore.
 pub fn restore(path: &Path, dir: &Path, without: &[String]) -> Result<Found, BackupError> {
     // before anything is made: a backup that is not whole leaves no trace
-    let checked = check(path)?;
+    let mut survey = Survey::default();
+    let checked = read_through(open(path)?, &mut survey)?;
+    let without = nodes_named(&survey.0, without)?;
     refuse_used(dir, &checked.head.authority)?;
     let mut data = DataDir::open(dir)?;
     let mark = data.path().join(RESTORING);
@@ -261,7 +290,6 @@ pub fn restore(path: &Path, dir: &Path, without: &[String]) -> Result<Found, Bac
         open: None,
     };
     let found = read_through(open(path)?, &mut target)?;
-    let without = nodes_named(&target.contents, without)?;
     let why = format!(
         "restored at {} from the backup of {} (generation {})",
         clock::wall(),
@@ -289,8 +317,11 @@ fn nodes_named(contents: &Contents, names: &[String]) -> Result<Vec<NodeId>, Bac
     let find = |name: &String| {
         let mut nodes = contents.nodes.iter();
         let node = nodes.find(|(id, node)| node.name == *name || id.to_string() == *name);
-        node.map(|(id, _)| *id)
-            .ok_or_else(|| BackupError::NoNode(name.clone()))
+        node.map(|(id, _)| *id).ok_or_else(|| {
+            let all = contents.nodes.values().take(NAMED);
+            let all: Vec<&str> = all.map(|node| node.name.as_str()).collect();
+            BackupError::NoNode(name.clone(), all.join(", "))
+        })
     };
     names.iter().map(find).collect()
 }

@@ -84,6 +84,18 @@ impl Snapshots {
     }
 }
 
+/// Whether a store is to be closed, which waits for its snapshots.
+#[derive(Clone, Debug)]
+pub struct Closing(Arc<AtomicBool>);
+
+impl Closing {
+    /// Whether it is.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A committed state of the store.
 pub struct Snapshot {
     tx: ReadTransaction,
@@ -98,6 +110,13 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
+    /// Whether the store is to be closed. Whoever may wait for somebody else while a snapshot is
+    /// held looks at it meanwhile.
+    #[must_use]
+    pub fn closing(&self) -> Closing {
+        Closing(Arc::clone(&self.closing))
+    }
+
     /// Calls `each` with every row.
     ///
     /// # Errors

@@ -327,3 +327,42 @@ fn a_refusal_takes_the_body_that_comes_after_it_and_the_connection_goes_on() {
     let after = answer(&mut stream);
     assert!(after.starts_with("HTTP/1.1 200"), "{after}");
 }
+
+#[test]
+fn a_token_that_is_revoked_reads_no_more_events() {
+    use std::io::{BufRead, BufReader};
+    let home = tempfile::tempdir().unwrap();
+    let (_coordinator, client, admin) = guarded(home.path());
+    let viewer = client.token(&admin, Role::Viewer, None);
+    let request = client
+        .agent
+        .get(format!("{}/events?follow=true", client.base));
+    let request = request.header("authorization", format!("Bearer {viewer}"));
+    let answer = request.call().unwrap();
+    let mut lines = BufReader::new(answer.into_body().into_reader()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("began"));
+    let (ended, is_ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || ended.send(lines.filter_map(Result::ok).last()));
+    let revoke = "/access/viewer-0/revoke";
+    assert_eq!(client.send("POST", revoke, Some(&admin), "").0, 200);
+    let last = is_ended.recv_timeout(std::time::Duration::from_secs(5));
+    let last = last.expect("the stream ends with the token");
+    assert!(!last.unwrap_or_default().contains("access revoke"));
+}
+
+#[test]
+fn whoever_takes_a_backup_is_on_record() {
+    let home = tempfile::tempdir().unwrap();
+    let (_coordinator, client, admin) = guarded(home.path());
+    let mallory = client.token(&admin, Role::Admin, None);
+    let request = client.agent.get(format!("{}/backup", client.base));
+    let request = request.header("authorization", format!("Bearer {mallory}"));
+    assert_eq!(request.call().unwrap().status().as_u16(), 200);
+    let (_, text) = client.send("GET", "/audit", Some(&admin), "");
+    let last = text.as_str().unwrap().lines().last().unwrap();
+    let last: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(
+        (&last["what"], &last["who"]),
+        (&"backup read".into(), &"admin-0".into())
+    );
+}

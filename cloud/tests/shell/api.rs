@@ -5,6 +5,7 @@ use cloud::{DataError, ServeError};
 use shared::ids::Hash;
 use shared::spec::SentFiles;
 use std::net::{TcpListener, UdpSocket};
+use std::time::Duration;
 
 #[test]
 fn a_coordinator_says_where_it_is_and_takes_it_back() {
@@ -91,6 +92,8 @@ fn malformed_requests_get_their_own_errors() {
         ),
         ("GET", "/nodes/gw-7", b"", 404, "no node gw-7"),
         ("GET", "/files/abc", b"", 400, "names no file"),
+        ("POST", "/backup/abc", b"{}", 400, "the path cannot be read"),
+        ("GET", "/runs/%ff", b"", 400, "the path cannot be read"),
         ("POST", "/tokens", b"{", 400, "body"),
         ("POST", "/tokens", b"{\"nmae\":\"x\"}", 400, "nmae"),
         ("POST", "/tokens", b"{\"name\":\"a/b\"}", 400, "'/'"),
@@ -99,7 +102,14 @@ fn malformed_requests_get_their_own_errors() {
         ("POST", "/runs", b"garbage", 400, "workflow cannot be read"),
         ("POST", "/runs", b"", 400, "workflow cannot be read"),
         ("POST", "/tokens", &[b' '; 100_000], 413, "body"),
-        ("POST", "/runs", &vec![0; 9 << 20], 413, "body"),
+        ("POST", "/runs", &vec![0; (4 << 20) + 1], 413, "body"),
+        (
+            "POST",
+            "/runs",
+            &vec![0; 4 << 20],
+            400,
+            "workflow cannot be read",
+        ),
     ];
     for (method, path, body, status, said) in cases {
         let (found, problem) = coordinator.send(method, path, &[], body);
@@ -249,4 +259,52 @@ fn a_watch_tells_of_changes_until_the_coordinator_stops() {
     let ended = lines.all(|line| line.is_ok() || line.is_err());
     assert!(ended, "the watch ends with the coordinator");
     stopped.join().unwrap().unwrap();
+}
+
+/// A stop, like a store that failed and is opened again, waits for nobody who takes a backup slowly.
+#[test]
+fn a_backup_that_is_taken_slowly_keeps_nobody_waiting() {
+    use std::io::Read;
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(&dir.path().join("data"));
+    options.file_budget = 256 << 20;
+    let coordinator = Coordinator::start_with(options);
+    // what no compression makes small
+    let mut state = 1_u64;
+    let content: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state.to_le_bytes()
+    })
+    .take(8 << 20)
+    .flatten()
+    .collect();
+    let path = format!("/files/{}", Hash::of(&content));
+    assert_eq!(coordinator.send("PUT", &path, &[], &content).0, 201);
+    let answer = ureq::get(coordinator.url("/backup")).call().unwrap();
+    let mut reader = answer.into_body().into_reader();
+    let mut begun = vec![0; 1 << 20];
+    reader.read_exact(&mut begun).unwrap();
+    let start = std::time::Instant::now();
+    coordinator.stop().unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn a_restore_without_a_node_that_is_not_in_the_backup_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, path) = (dir.path().join("data"), dir.path().join("one.backup"));
+    Coordinator::start_with(options(&data)).stop().unwrap();
+    let made = cloud::backup::of_stopped(&data, &path, &mut |_| ()).unwrap();
+    assert_eq!(made.nodes, Vec::<String>::new());
+    let new = dir.path().join("new");
+    let refused = cloud::backup::restore(&path, &new, &["gw-9".to_owned()]).unwrap_err();
+    assert!(refused.to_string().contains("no node gw-9"), "{refused}");
+    assert!(!new.exists());
+    cloud::backup::restore(&path, &new, &[]).unwrap();
 }

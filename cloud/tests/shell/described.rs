@@ -115,6 +115,12 @@ fn judge(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<()
 
 /// Calls an operation and holds its answer against the description.
 fn call(coordinator: &Coordinator, document: &Value, one: &Call<'_>) -> (u16, Value) {
+    let (status, lines) = judged(coordinator, document, one);
+    (status, lines.into_iter().next().unwrap_or_default())
+}
+
+/// The same with all objects of the answer.
+fn judged(coordinator: &Coordinator, document: &Value, one: &Call<'_>) -> (u16, Vec<Value>) {
     let (method, template, path, body) = one;
     let operation = &document["paths"][*template][method.to_lowercase()];
     let base = coordinator.url("");
@@ -131,7 +137,7 @@ fn call(coordinator: &Coordinator, document: &Value, one: &Call<'_>) -> (u16, Va
             found.is_object(),
             "{method} {template}: {status} is not described"
         );
-        return (status, Value::Null);
+        return (status, Vec::new());
     };
     let (wanted, schema) = content.iter().next().unwrap();
     assert!(
@@ -139,7 +145,7 @@ fn call(coordinator: &Coordinator, document: &Value, one: &Call<'_>) -> (u16, Va
         "{method} {path}: {kind}, not {wanted}"
     );
     if !wanted.ends_with("json") {
-        return (status, Value::String(text));
+        return (status, vec![Value::String(text)]);
     }
     let lines: Vec<Value> = match wanted.as_str() {
         "application/json" => vec![serde_json::from_str(&text).unwrap()],
@@ -153,15 +159,15 @@ fn call(coordinator: &Coordinator, document: &Value, one: &Call<'_>) -> (u16, Va
             panic!("{method} {path} ({status}): {why}");
         }
     }
-    (status, lines.into_iter().next().unwrap_or_default())
+    (status, lines)
 }
 
 /// Method, path as it is described, path, body.
 type Call<'a> = (&'a str, &'a str, String, Vec<u8>);
 
 /// Every operation: method, path as it is described, what fills its names or follows it, the body,
-/// and whether it is honoured here, where no node has joined. `@run`, `@token` and `@file` stand
-/// for what was made.
+/// and whether it is honoured here. `@run`, `@token` and `@file` stand for what was made; the node
+/// gw-1 has joined, and the schedule `nightly` is there.
 const CALLS: &[(&str, &str, &str, &str, bool)] = &[
     ("GET", "/v1/runs", "", "", true),
     ("GET", "/v1/runs/{run}", "@run", "", true),
@@ -195,49 +201,54 @@ const CALLS: &[(&str, &str, &str, &str, bool)] = &[
         false,
     ),
     ("GET", "/v1/nodes", "", "", true),
-    ("GET", "/v1/nodes/{node}", "gw-1", "", false),
-    ("POST", "/v1/nodes/{node}/forget", "gw-1", "", false),
-    ("POST", "/v1/nodes/{node}/release", "gw-1", "", false),
-    ("POST", "/v1/nodes/{node}/gone", "gw-1", "", false),
-    ("POST", "/v1/nodes/{node}/cordon", "gw-1", "", false),
-    ("POST", "/v1/nodes/{node}/uncordon", "gw-1", "", false),
-    ("POST", "/v1/nodes/{node}/drain", "gw-1", "", false),
+    ("GET", "/v1/nodes/{node}", "gw-1", "", true),
+    ("POST", "/v1/nodes/{node}/cordon", "gw-1", BY, true),
+    ("POST", "/v1/nodes/{node}/uncordon", "gw-1", BY, true),
+    ("POST", "/v1/nodes/{node}/drain", "gw-1", BY, true),
     (
         "POST",
         "/v1/nodes/{node}/labels",
         "gw-1",
-        "{\"set\":{}}",
-        false,
+        "{\"set\":{\"site\":\"b\"}}",
+        true,
     ),
-    ("POST", "/v1/nodes/{node}/taints", "gw-1", "", false),
-    ("GET", "/v1/nodes/{node}/work", "gw-1", "", false),
-    ("GET", "/v1/nodes/{node}/sync", "gw-1", "", false),
-    ("GET", "/v1/nodes/{node}/telemetry", "gw-1", "", false),
-    ("GET", "/v1/nodes/{node}/telemetry/gaps", "gw-1", "", false),
     (
-        "GET",
-        "/v1/nodes/{node}/telemetry/newest",
+        "POST",
+        "/v1/nodes/{node}/taints",
         "gw-1",
-        "",
-        false,
+        "{\"add\":[\"gpu=yes:refuse\"]}",
+        true,
     ),
-    ("GET", "/v1/settings", "", "", true),
-    ("POST", "/v1/settings", "", "{}", false),
+    ("GET", "/v1/nodes/{node}/work", "gw-1", "", true),
+    ("GET", "/v1/nodes/{node}/sync", "gw-1", "", true),
+    ("GET", "/v1/nodes/{node}/telemetry", "gw-1", "", true),
+    ("GET", "/v1/nodes/{node}/telemetry/gaps", "gw-1", "", true),
+    ("GET", "/v1/nodes/{node}/telemetry/newest", "gw-1", "", true),
+    (
+        "POST",
+        "/v1/settings",
+        "",
+        "{\"node\":\"gw-1\",\"key\":\"max_retries\",\"value\":\"2\"}",
+        true,
+    ),
+    ("GET", "/v1/settings", "?node=gw-1", "", true),
+    ("POST", "/v1/nodes/{node}/release", "gw-1", BY, false),
+    ("POST", "/v1/nodes/{node}/gone", "gw-1", BY, true),
+    ("POST", "/v1/nodes/{node}/forget", "gw-1", BY, true),
     ("GET", "/v1/schedules", "", "", true),
-    ("POST", "/v1/schedules", "", "", false),
-    ("GET", "/v1/schedules/{name}", "nightly", "", false),
-    ("GET", "/v1/schedules/{name}/next", "nightly", "", false),
-    ("POST", "/v1/schedules/{name}/pause", "nightly", "", false),
-    ("POST", "/v1/schedules/{name}/resume", "nightly", "", false),
-    ("POST", "/v1/schedules/{name}/trigger", "nightly", "", false),
+    ("GET", "/v1/schedules/{name}", "nightly", "", true),
+    ("GET", "/v1/schedules/{name}/next", "nightly", "", true),
+    ("POST", "/v1/schedules/{name}/pause", "nightly", BY, true),
+    ("POST", "/v1/schedules/{name}/resume", "nightly", BY, true),
+    ("POST", "/v1/schedules/{name}/trigger", "nightly", BY, true),
     (
         "POST",
         "/v1/schedules/{name}/backfill",
         "nightly",
-        "",
-        false,
+        "{\"from\":1700000000000,\"to\":1700100000000}",
+        true,
     ),
-    ("POST", "/v1/schedules/{name}/delete", "nightly", "", false),
+    ("POST", "/v1/schedules/{name}/delete", "nightly", BY, true),
     ("GET", "/v1/tokens", "", "", true),
     ("POST", "/v1/tokens/{token}/revoke", "@token", "", true),
     ("GET", "/v1/authority", "", "", true),
@@ -269,6 +280,20 @@ const CALLS: &[(&str, &str, &str, &str, bool)] = &[
     ("GET", "/v1/openapi.json", "", "", true),
 ];
 const BY: &str = "{\"by\":\"tester\"}";
+/// Operations of which no object is seen here: they need a task that asks or writes, a node in
+/// quarantine, a restore, telemetry, a conflict, a backup that was taken; or they answer nothing.
+const UNJUDGED: &[(&str, &str)] = &[
+    ("POST", "/v1/runs/{run}/forget"),
+    ("POST", "/v1/runs/{run}/tasks/{task}/answer"),
+    ("GET", "/v1/runs/{run}/tasks/{task}/logs"),
+    ("POST", "/v1/nodes/{node}/release"),
+    ("GET", "/v1/nodes/{node}/telemetry/gaps"),
+    ("GET", "/v1/conflicts"),
+    ("GET", "/v1/watch"),
+    ("GET", "/v1/waits"),
+    ("POST", "/v1/backup/{id}"),
+    ("PUT", "/v1/files/{hash}"),
+];
 
 /// The template with its names filled in, or with a query behind it.
 fn filled(template: &str, with: &str) -> String {
@@ -311,11 +336,23 @@ fn every_operation_answers_as_it_is_described() {
     );
     let (status, plan) = call(&coordinator, &document, &plan);
     assert_eq!(status, 200, "{plan}");
+    crate::sessions::heard_once(&coordinator, "gw-1");
+    let nightly = format!("schedule: {{every: 1d}}\n{}", TWO.replace("two", "nightly"));
+    let schedule = (
+        "POST",
+        "/v1/schedules",
+        "/v1/schedules?by=tester".to_owned(),
+        packed(&nightly, &SentFiles::new()),
+    );
+    let (status, schedule) = call(&coordinator, &document, &schedule);
+    assert_eq!(status, 201, "{schedule}");
     let mut called = BTreeSet::from([
         ("POST", "/v1/runs"),
         ("POST", "/v1/plan"),
         ("POST", "/v1/tokens"),
+        ("POST", "/v1/schedules"),
     ]);
+    let mut answered = called.clone();
     for (method, template, with, body, honoured) in CALLS {
         let with = with.replace("@run", run["id"].as_str().unwrap());
         let with = with.replace("@token", token["id"].as_str().unwrap());
@@ -326,14 +363,22 @@ fn every_operation_answers_as_it_is_described() {
             filled(template, &with),
             body.as_bytes().to_vec(),
         );
-        let (status, answer) = call(&coordinator, &document, &one);
+        let (status, answer) = judged(&coordinator, &document, &one);
         assert_eq!(
             status < 300,
             *honoured,
-            "{method} {template}: {status} {answer}"
+            "{method} {template}: {status} {answer:?}"
         );
         called.insert((method, template));
+        if *honoured && !answer.is_empty() {
+            answered.insert((method, template));
+        }
     }
+    let unjudged: Vec<_> = called
+        .difference(&answered)
+        .filter(|operation| !UNJUDGED.contains(operation))
+        .collect();
+    assert!(unjudged.is_empty(), "no object came of: {unjudged:?}");
     let all = described(&document);
     let left: Vec<_> = all
         .iter()

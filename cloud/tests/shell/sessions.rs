@@ -639,3 +639,49 @@ fn a_handshake_that_fails_is_counted_and_the_next_one_is_served() {
         "one to enrol, one to work"
     );
 }
+
+/// A node of this name, enrolled and heard once.
+pub(crate) fn heard_once(coordinator: &Coordinator, name: &str) {
+    agent(async {
+        let node = new_node(coordinator, name).await;
+        let agent = Agent::welcome(coordinator, &node).await;
+        agent.endpoint.close(Close::Done, "bye").await;
+    });
+}
+
+/// The list beside the keys cannot be written (as if the disk was full): the node is gone, and
+/// whoever asked knows that it must be said again. If nobody does, the next start makes up for it.
+#[test]
+fn a_revocation_that_cannot_be_kept_is_no_success_and_is_made_up_for() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let coordinator = Coordinator::start_with(options(&data));
+    let list = data.join("authority/revoked");
+    std::fs::create_dir(&list).unwrap();
+    for name in ["gw-7", "gw-8"] {
+        agent(new_node(&coordinator, name));
+        let (status, problem) = coordinator.post(&format!("/nodes/{name}/forget"), "{}");
+        let error = problem["error"].as_str().unwrap();
+        assert_eq!(status, 507, "{problem}");
+        assert!(error.contains("an older copy of the store"), "{error}");
+        assert_eq!(
+            coordinator.json(&format!("/nodes/{name}")).1["state"],
+            "forgotten"
+        );
+    }
+    std::fs::remove_dir(&list).unwrap();
+    let (status, node) = coordinator.post("/nodes/gw-7/forget", "{}");
+    assert_eq!(status, 200, "{node}");
+    let kept = |name: &str| {
+        std::fs::read_to_string(&list)
+            .unwrap()
+            .matches(name)
+            .count()
+    };
+    assert_eq!((kept("gw-7"), kept("gw-8")), (1, 0));
+    coordinator.stop().unwrap();
+    for _ in 0..2 {
+        Coordinator::start_with(options(&data)).stop().unwrap();
+        assert_eq!((kept("gw-7"), kept("gw-8")), (1, 1));
+    }
+}

@@ -5,7 +5,7 @@ use crate::{Damage, quietly, verify};
 use redb::{CompactionError, Database, DatabaseError};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Ending of the copy's name. One that is left behind by a crash means nothing and may be removed.
@@ -120,12 +120,13 @@ fn make(
 
 fn copy(from: &Path, to: &Path, size: u64, progress: &mut dyn FnMut(Progress)) -> io::Result<()> {
     let mut input = File::open(from)?;
-    let mode = std::os::unix::fs::MetadataExt::mode(&input.metadata()?);
+    let meta = input.metadata()?;
     let mut output = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(mode)
+        .mode(0o600)
         .open(to)?;
+    belong(&output, &meta)?;
     let mut chunk = vec![0; CHUNK];
     let mut done = 0;
     loop {
@@ -138,6 +139,16 @@ fn copy(from: &Path, to: &Path, size: u64, progress: &mut dyn FnMut(Progress)) -
         done += count as u64;
     }
     output.sync_all()
+}
+
+/// Gives a file the owner and the mode of another one: whoever makes the store small may be root,
+/// and the program that goes on with it is not.
+fn belong(file: &File, like: &fs::Metadata) -> io::Result<()> {
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
+        fchown(file, Some(like.uid()), Some(like.gid()))?;
+    }
+    file.set_permissions(like.permissions())
 }
 
 /// Moves pages to the front and cuts the rest off.

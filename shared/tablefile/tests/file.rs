@@ -94,3 +94,24 @@ fn every_cut_and_every_changed_byte_that_matters_is_found_and_nothing_is_written
     assert!(compact(&path, &mut |_| {}).is_err());
     assert_eq!(fs::read(&path).unwrap(), bent, "it stays as it is");
 }
+
+/// The commands are typed as root, and the program that goes on with the store is not root.
+#[test]
+fn it_stays_its_owners() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(dir.path());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let meta = fs::metadata(&path).unwrap();
+    // only root can give a file away
+    let other = match chown(&path, Some(65_534), Some(65_533)) {
+        Ok(()) => (65_534, 65_533),
+        Err(_) => (meta.uid(), meta.gid()),
+    };
+    compact(&path, &mut |_| ()).unwrap();
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!(
+        (after.uid(), after.gid(), after.mode() & 0o7777),
+        (other.0, other.1, 0o640)
+    );
+}

@@ -4,6 +4,7 @@
 use e2e::agent::{Gateway, binary, stderr, stdout};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -102,8 +103,12 @@ fn what_was_cut_or_changed_is_found_and_nothing_is_changed_by_looking() {
 #[test]
 fn a_store_becomes_small_and_a_running_agent_is_in_the_way() {
     let (mut gateway, run_id) = stopped();
+    // as where the agent is a service, and the command is typed as root
+    let given = chown(store(&gateway), Some(65_534), Some(65_534)).is_ok();
     let output = run(&gateway, "compact");
     assert!(output.status.success(), "{}", stderr(&output));
+    let owner = fs::metadata(store(&gateway)).expect("a store").uid();
+    assert_eq!(owner == 65_534, given);
     let done = lines(&output).remove(0);
     let size = fs::metadata(store(&gateway)).expect("a store").len();
     assert_eq!(done["after"].as_u64(), Some(size), "{done}");

@@ -1,7 +1,7 @@
 //! Finished backups: what they hold of each node's facts is safe from then on, and nodes are told.
 
 use super::Engine;
-use crate::event::{Cursor, Refused, Reply};
+use crate::event::{Cursor, Reply};
 use crate::fleet::Backup;
 use crate::seal;
 use crate::store::{AggregateId, Store};
@@ -13,19 +13,15 @@ use shared::wire::{BACKUPS, FEATURES};
 pub const EXPECTED: Span = Span::secs(30 * 86_400);
 
 impl<S: Store> Engine<S> {
-    /// A backup is durable in its place: facts up to its cursors are safe. A cursor of an
-    /// incarnation that is not the current one any more says nothing about this one.
-    pub(super) fn backup_done(
-        &mut self,
-        backup: Backup,
-        cursors: &[Cursor],
-    ) -> Result<Reply, Refused> {
-        let newer = |known: &Backup| known.at >= backup.at;
-        if self.fleet.backup.as_ref().is_some_and(newer) {
-            let text = "a later backup was finished before this one; its content is safe already";
-            return Err(Refused::State(text.to_owned()));
+    /// A backup is durable in its place: facts up to its cursors are safe, whichever backup was made
+    /// before, and whatever its clock showed. A cursor of an incarnation that is not the current
+    /// one any more says nothing about this one.
+    pub(super) fn backup_done(&mut self, backup: Backup, cursors: &[Cursor]) -> Reply {
+        let now = self.now.wall;
+        let newer = |known: &Backup| known.at > backup.at && known.at <= now;
+        if !self.fleet.backup.as_ref().is_some_and(newer) {
+            self.fleet.backup = Some(backup);
         }
-        self.fleet.backup = Some(backup);
         for cursor in cursors {
             let Some(node) = self.nodes.get_mut(&cursor.node) else {
                 continue;
@@ -39,7 +35,7 @@ impl<S: Store> Engine<S> {
                 self.tell_safe(cursor.node);
             }
         }
-        Ok(Reply::Done)
+        Reply::Done
     }
 
     fn tell_safe(&mut self, id: NodeId) {

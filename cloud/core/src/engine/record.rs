@@ -43,6 +43,9 @@ pub(super) struct Record {
     touched: BTreeSet<NodeId>,
     /// Until when what is told waits for another reason to commit.
     due: Option<Mono>,
+    /// When the newest audit entry of before this start was told, and the start: entries age by the
+    /// time since, so that a clock that jumps ahead takes none away.
+    aging: (Unix, Mono),
 }
 
 impl Default for Record {
@@ -56,6 +59,7 @@ impl Default for Record {
             nodes: BTreeMap::new(),
             touched: BTreeSet::new(),
             due: None,
+            aging: (Unix(0), Mono(0)),
         }
     }
 }
@@ -100,6 +104,8 @@ impl<S: Store> Engine<S> {
             let at = first.and_then(|entries| Some(entries.first()?.at));
             audit.stored(name, at.unwrap_or(none), bytes.len());
         })?;
+        let newest = record.audit.newest().unwrap_or(self.now.wall);
+        record.aging = (newest.min(self.now.wall), self.now.mono);
         self.record = record;
         for run in self.runs.values() {
             self.record.runs.insert(run.id, told_run(run));
@@ -265,7 +271,10 @@ impl<S: Store> Engine<S> {
             .expire(limits.events, Unix(i64::MIN), &mut rows);
         let audited = std::mem::take(&mut record.audited);
         let age = i64::try_from(limits.audit_age.0).unwrap_or(i64::MAX);
-        let before = Unix(wall.0.saturating_sub(age));
+        let (since, start) = record.aging;
+        let passed = i64::try_from((self.now.mono - start).0).unwrap_or(i64::MAX);
+        let counts = wall.min(Unix(since.0.saturating_add(passed)));
+        let before = Unix(counts.0.saturating_sub(age));
         record.audit.append(&audited, wall, &mut rows);
         record.audit.expire(limits.audit, before, &mut rows);
         let head = Head {

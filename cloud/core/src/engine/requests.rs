@@ -9,7 +9,7 @@ use crate::run::definition::Definition;
 use crate::run::{Asked, Run};
 use crate::store::{AggregateId, EventId, Prune, Store, StoreError, request_event};
 use shared::ids::{Hash, NodeId, RunId};
-use shared::limits::ENTRY_BYTES;
+use shared::limits::SUBMISSION_BYTES;
 use shared::state::TaskState;
 use shared::wire::RETRY;
 
@@ -53,8 +53,12 @@ impl<S: Store> Engine<S> {
         mut request: Request,
         caller: Caller,
     ) -> Result<(), StoreError> {
-        if let (Some(token), Some(by)) = (&caller.token, request.by_mut()) {
-            by.clone_from(token);
+        if let Some(by) = request.by_mut() {
+            match &caller.token {
+                Some(token) => by.clone_from(token),
+                // it goes into what is stored and sent again and again
+                None => *by = crate::record::bounded(std::mem::take(by)),
+            }
         }
         let draft = self.draft(&caller, &request);
         let mut repeated = false;
@@ -155,11 +159,8 @@ impl<S: Store> Engine<S> {
         if self.runs.contains_key(&id) {
             return Ok(Err(Refused::State(format!("run {id} exists already"))));
         }
-        if packed.len() > ENTRY_BYTES / 2 {
-            let text = format!(
-                "the compiled workflow has more than {} bytes",
-                ENTRY_BYTES / 2
-            );
+        if packed.len() > SUBMISSION_BYTES {
+            let text = format!("the compiled workflow has more than {SUBMISSION_BYTES} bytes");
             return Ok(Err(Refused::Malformed(text)));
         }
         let (workflow, hash) = match shared::codec::unpack(packed) {
@@ -238,9 +239,11 @@ impl<S: Store> Engine<S> {
                 let done = self.forget_now(run, Asked::plain(at, by))?;
                 (AggregateId::Run(run), done)
             }
+            // that it was asked for is on record; nothing else changes
+            Request::BackupTaken { .. } => (fleet, Ok(Reply::Done)),
             Request::BackupDone { at, place, cursors } => {
                 let backup = crate::fleet::Backup { at, place };
-                (fleet, self.backup_done(backup, &cursors))
+                (fleet, Ok(self.backup_done(backup, &cursors)))
             }
             change @ Request::Configure { .. } => (fleet, self.settings(&change)),
             Request::CreateSchedule {
@@ -431,7 +434,7 @@ impl<S: Store> Engine<S> {
             asked @ (Request::NodeWork { .. } | Request::SyncStatus { .. }) => {
                 return self.read_of_node(asked);
             }
-            Request::Plan { workflow } => return self.read_plan(&workflow),
+            Request::Ground { workflow } => return self.read_ground(&workflow),
             Request::Waits => Ok(Reply::Waits(self.waits())),
             Request::Conflicts { run: Some(run) } if !self.is_here(run) => Err(no_run(run)),
             Request::Conflicts { run } => Ok(Reply::Conflicts(self.all_conflicts(run))),

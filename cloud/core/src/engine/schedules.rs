@@ -422,11 +422,17 @@ impl<S: Store> Engine<S> {
     /// is on its way to was forgotten.
     fn open_runs(&self, schedule: &Schedule) -> Vec<RunId> {
         let open = |run: &RunId| match self.runs.get(run) {
-            None => self.inbox.contains_key(&AggregateId::Run(*run)),
+            None => self.is_told(AggregateId::Run(*run)),
             Some(known) => known.head.gone.is_none() && !known.head.state.is_final(),
         };
         let fired = schedule.progress.fired.iter().map(|firing| firing.run);
         fired.filter(open).collect()
+    }
+
+    /// Whether a message to it waits to be folded, or leaves with the next commit.
+    fn is_told(&self, id: AggregateId) -> bool {
+        let sends = self.effects.values().flat_map(|fx| &fx.sends);
+        self.inbox.contains_key(&id) || sends.into_iter().any(|(to, ..)| *to == id)
     }
 
     fn skip_slots(&mut self, id: ScheduleId, skipped: Skipped) {

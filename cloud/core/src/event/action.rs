@@ -71,7 +71,7 @@ impl Request {
                 | Self::Figures
                 | Self::NodeWork { .. }
                 | Self::SyncStatus { .. }
-                | Self::Plan { .. }
+                | Self::Ground { .. }
         )
     }
 
@@ -190,6 +190,7 @@ impl Request {
                 of("schedule create", About::Name(name), Some(by))
             }
             Self::AskSchedule { name, ask, by } => of(ask.text(), About::Name(name), Some(by)),
+            Self::BackupTaken { number } => of("backup read", About::Name(number), None),
             Self::BackupDone { place, .. } => of("backup create", About::Name(place), None),
             Self::Enrol { .. }
             | Self::EnrolledBefore { .. }
@@ -215,7 +216,7 @@ impl Request {
             | Self::Audit { .. }
             | Self::NodeWork { .. }
             | Self::SyncStatus { .. }
-            | Self::Plan { .. }
+            | Self::Ground { .. }
             | Self::Figures
             | Self::Schedules
             | Self::Schedule { .. }
@@ -267,6 +268,7 @@ impl Request {
             | Self::Access
             | Self::Events { .. }
             | Self::Backup
+            | Self::BackupTaken { .. }
             | Self::BackupDone { .. }
             | Self::Schedules
             | Self::Schedule { .. }
@@ -275,7 +277,7 @@ impl Request {
             | Self::Figures
             | Self::NodeWork { .. }
             | Self::SyncStatus { .. }
-            | Self::Plan { .. } => None,
+            | Self::Ground { .. } => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use super::fit::fits;
 use super::{At, NONE, Run, RunBody, Slice, Stage};
 use crate::effects::Effects;
 use crate::inbox::Message;
+use serde::{Deserialize, Serialize};
 use shared::directive::Assign;
 use shared::explain::{Decision, DecisionKind, Evidence, Reason};
 use shared::ids::{Epoch, Incarnation, NodeId, TaskIdx};
@@ -19,7 +20,7 @@ use shared::workflow::{Resources, Workflow};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A node that may be given work.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Its id.
     pub id: NodeId,

@@ -1,9 +1,10 @@
 //! What is kept in memory and in the store stays bounded.
 
-use crate::common::{Env, all_done, ended, output, started, task};
+use crate::common::{Env, all_done, ended, output, started, task, workflow};
 use cloud_core::access::Caller;
 use cloud_core::engine::{TOMBSTONES, UNNAMED};
 use cloud_core::event::{Input, Reply, Request, RequestId};
+use cloud_core::plan::plan;
 use cloud_core::store::{AggregateId, Store, request_event};
 use shared::fact::Body;
 use shared::ids::{Epoch, Hash, RunId, SliceRef, TaskIdx};
@@ -88,7 +89,7 @@ fn remembered(env: &mut Env, life: shared::ids::Generation) -> Vec<u32> {
 fn ids_of_requests_go_when_their_end_is_known_and_those_of_submissions_stay() {
     let mut env = Env::new();
     env.join("gw-1");
-    let packed = shared::codec::pack(&crate::common::workflow(vec![task("a", &[])])).0;
+    let packed = shared::codec::pack(&workflow(vec![task("a", &[])])).0;
     let submit = |run: u8| Request::Submit {
         run: RunId([run; 16]),
         workflow: packed.clone(),
@@ -109,7 +110,7 @@ fn ids_of_requests_go_when_their_end_is_known_and_those_of_submissions_stay() {
     assert_eq!(env.ask(submit(6)), Reply::Submitted(run), "the first one");
 }
 
-fn bytes_of(env: &mut Env, id: AggregateId) -> Option<usize> {
+pub(crate) fn bytes_of(env: &mut Env, id: AggregateId) -> Option<usize> {
     let mut found = None;
     let each = &mut |other, _, head: &[u8]| {
         if other == id {
@@ -224,4 +225,30 @@ fn files_that_were_sent_and_never_named_go_after_a_day() {
     assert_eq!(env.ask(late), Reply::Done);
     env.pass(UNNAMED);
     assert_eq!(env.dropped, [unnamed], "what a run names stays");
+}
+
+#[test]
+fn a_plan_of_very_many_tasks_names_other_nodes_of_the_first_and_of_the_one_that_is_asked_for() {
+    let mut env = Env::new();
+    for n in 0..20 {
+        env.join(&format!("gw-{n}"));
+    }
+    let tasks = (0..2000).map(|n| task(&format!("t{n}"), &[]));
+    let flow = workflow(tasks.collect());
+    let asked = Request::Ground {
+        workflow: flow.name.clone(),
+    };
+    let Reply::Ground(ground) = env.ask(asked) else {
+        panic!("no ground");
+    };
+    let made = plan(flow, &ground, Some("t1990")).unwrap();
+    let named = |task: usize| made.tasks[task].elsewhere.len();
+    assert_eq!(
+        (named(0), named(1989), named(1990), named(1991)),
+        (19, 0, 19, 0)
+    );
+    let all: usize = made.tasks.iter().map(|task| task.elsewhere.len()).sum();
+    assert!(all <= 20_019, "{all}");
+    assert!(made.tasks.iter().all(|task| task.node.is_some()));
+    assert!(plan(workflow(Vec::new()), &ground, None).is_err());
 }

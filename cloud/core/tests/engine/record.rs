@@ -273,3 +273,39 @@ fn access_tokens_are_kept_by_name_and_end_when_they_are_revoked() {
     assert_eq!(env.ask(revoke("ci")), Reply::Done);
     assert!(env.access.is_empty() && env.engine.access().is_empty());
 }
+
+#[test]
+fn a_clock_that_jumps_ahead_takes_nothing_from_the_audit_record() {
+    let mut env = Env::new();
+    let run = env.submit(vec![task("a", &[])]);
+    let first = audit(&mut env)[0].clone();
+    let right = env.now.wall;
+    env.now.wall.0 += 3 * 365 * 86_400_000;
+    for n in 0..3 {
+        pause(&mut env, run, n % 2 == 0);
+    }
+    env.now.wall = right;
+    pause(&mut env, run, false);
+    env.restart(env.store.clone());
+    pause(&mut env, run, true);
+    assert_eq!(audit(&mut env)[0], first);
+    // It ages while time passes: with the next start that finds it old.
+    for _ in 0..2 {
+        env.pass(Span(401 * 86_400_000));
+        pause(&mut env, run, false);
+    }
+    assert_ne!(audit(&mut env)[0], first);
+}
+
+#[test]
+fn who_asks_is_bounded_where_it_is_kept() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let (node, by) = (env.agent("gw-1").node, "é".repeat(20_000));
+    let change = cloud_core::change::NodeChange::Cordon;
+    let done = env.ask(Request::ChangeNode { node, change, by });
+    assert_eq!(done, Reply::Done);
+    let node = cloud_core::store::AggregateId::Node(node);
+    let size = crate::bounds::bytes_of(&mut env, node).unwrap();
+    assert!(size < 8192, "{size} bytes are kept of the node");
+}

@@ -63,6 +63,8 @@ and old runs stand still until every node was heard, or is accepted as gone (her
 
 /// Time between two lines of progress.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Nodes that are named; `--json` names all.
+const NAMED: usize = 10;
 /// Bytes that are taken at once.
 const BLOCK: usize = 256 * 1024;
 
@@ -94,7 +96,7 @@ pub(super) fn run(command: &Command, global: &Global, out: &mut Output) -> Resul
 
 fn failure(path: &Path, error: &BackupError) -> Failure {
     let code = match error {
-        BackupError::NoNode(_) => Code::NotFound,
+        BackupError::NoNode(..) => Code::NotFound,
         BackupError::Io(_, error) if error.kind() == ErrorKind::NotFound => Code::NotFound,
         BackupError::NotEmpty { .. } | BackupError::OtherAuthority { .. } => Code::Refused,
         BackupError::Io(..) | BackupError::Store(_) | BackupError::Stopping => Code::Failed,
@@ -148,12 +150,16 @@ fn create(path: &Path, global: &Global, out: &mut Output) -> Result<Code, Failur
         }
         made => made?,
     };
-    let found = backup::check(path).map_err(|error| failure(path, &error))?;
-    show(path, &found, made, out)
+    let (found, how) = made;
+    show(path, &found, how, out)
 }
 
 /// Takes the stream of a running coordinator, and tells it when the file is in its place.
-fn of_running(client: &Client, path: &Path, out: &Output) -> Result<&'static str, Failure> {
+fn of_running(
+    client: &Client,
+    path: &Path,
+    out: &Output,
+) -> Result<(Found, &'static str), Failure> {
     let answer = client.open("/backup")?;
     let id = answer.headers().get(BACKUP_ID);
     let id = id.and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
@@ -178,17 +184,17 @@ fn of_running(client: &Client, path: &Path, out: &Output) -> Result<&'static str
         ticker.tick(|| format!("{} taken", bytes(taken)));
     }
     drop(ticker);
-    placing.finish().map_err(wrong)?;
+    let found = placing.finish().map_err(wrong)?;
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let place = format!("{} ({})", full.display(), super::who());
     let counted: Backup = client.post(&format!("/backup/{id}"), &Placed { place })?;
     drop(counted);
-    Ok("made while it runs")
+    Ok((found, "made while it runs"))
 }
 
-fn of_stopped(dir: &Path, path: &Path, out: &Output) -> Result<&'static str, BackupError> {
+fn of_stopped(dir: &Path, path: &Path, out: &Output) -> Result<(Found, &'static str), BackupError> {
     let mut ticker = Ticker::new(out);
-    backup::of_stopped(dir, path, &mut |progress: Progress| {
+    let found = backup::of_stopped(dir, path, &mut |progress: Progress| {
         ticker.tick(|| match progress.files_of {
             0 => format!("{} rows, {}", progress.rows, bytes(progress.bytes)),
             all => format!(
@@ -198,7 +204,7 @@ fn of_stopped(dir: &Path, path: &Path, out: &Output) -> Result<&'static str, Bac
             ),
         });
     })?;
-    Ok("made while it is stopped")
+    Ok((found, "made while it is stopped"))
 }
 
 fn show(path: &Path, found: &Found, what: &str, out: &mut Output) -> Result<Code, Failure> {
@@ -208,7 +214,8 @@ fn show(path: &Path, found: &Found, what: &str, out: &mut Output) -> Result<Code
         out.object(&json!({
             "backup": path.display().to_string(), "result": what, "size": size,
             "at": head.at, "version": head.version, "authority": head.authority,
-            "generation": summary.generation, "nodes": summary.nodes, "runs": summary.runs,
+            "generation": summary.generation, "nodes": summary.nodes, "names": found.nodes,
+            "runs": summary.runs,
             "rows": summary.rows, "files": summary.files, "file_bytes": summary.file_bytes,
             "gone": summary.gone.len(),
         }))?;
@@ -224,7 +231,7 @@ fn show(path: &Path, found: &Found, what: &str, out: &mut Output) -> Result<Code
         ),
         ("authority", head.authority.clone().into()),
         ("generation", summary.generation.0.to_string().into()),
-        ("nodes", summary.nodes.to_string().into()),
+        ("nodes", nodes(found).into()),
         ("runs", summary.runs.to_string().into()),
         ("rows", summary.rows.to_string().into()),
         (
@@ -234,6 +241,16 @@ fn show(path: &Path, found: &Found, what: &str, out: &mut Output) -> Result<Code
     ])?;
     out.flush()?;
     Ok(Code::Done)
+}
+
+/// How many nodes, and the first of them.
+fn nodes(found: &Found) -> String {
+    let first: Vec<&str> = found.nodes.iter().take(NAMED).map(String::as_str).collect();
+    match found.nodes.len() {
+        0 => "0".to_owned(),
+        all if all > NAMED => format!("{all} ({}, …)", first.join(", ")),
+        all => format!("{all} ({})", first.join(", ")),
+    }
 }
 
 fn status(global: &Global, out: &mut Output) -> Result<Code, Failure> {

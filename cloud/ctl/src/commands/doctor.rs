@@ -184,8 +184,9 @@ fn store(dir: &Path, running: bool) -> Finding {
         "restore a backup: `driftless serve` refuses what it cannot read, and changes nothing";
     match size {
         Err(text) => Finding::error(NAME, text, damaged),
-        Ok(mib) if running => Finding::ok(NAME, format!("{mib} MiB, in use")),
-        Ok(mib) => match cloud_store::open_file(&path, false) {
+        Ok(mib) if running || in_use(&path) => Finding::ok(NAME, format!("{mib} MiB, in use")),
+        // only looked at: a store of the first release stays one, for whoever goes back to it
+        Ok(mib) => match cloud_store::snapshot::looked(&path) {
             Ok(_) => Finding::ok(
                 NAME,
                 format!("{mib} MiB, it can be opened; nothing runs on it"),
@@ -193,6 +194,12 @@ fn store(dir: &Path, running: bool) -> Finding {
             Err(error) => Finding::error(NAME, crate::exit::chain(&error), damaged),
         },
     }
+}
+
+/// Whether a coordinator works on it, also one that does not answer (yet).
+fn in_use(path: &Path) -> bool {
+    let lock = fs::File::open(path).map(|file| file.try_lock_shared());
+    matches!(lock, Ok(Err(fs::TryLockError::WouldBlock)))
 }
 
 /// What the coordinator itself says of its nodes and of what waits.
@@ -319,6 +326,22 @@ fn judge_waits(waits: &[Wait], now: Unix) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_is_looked_at_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let made = cloud_store::open_file(&path, true).unwrap();
+        let busy = store(dir.path(), false);
+        assert!(busy.text.ends_with("in use"), "it runs and does not answer");
+        drop(made);
+        let before = fs::read(&path).unwrap();
+        let found = store(dir.path(), false);
+        assert_eq!(found.state, Judgement::Ok, "{}", found.text);
+        assert_eq!(fs::read(&path).unwrap(), before);
+        fs::write(&path, "a letter").unwrap();
+        assert_eq!(store(dir.path(), false).state, Judgement::Error);
+    }
 
     #[test]
     fn clocks_and_authorities_are_judged() {

@@ -2,7 +2,7 @@
 
 use super::spec::{Given, Source};
 use crate::args::Global;
-use crate::client::Client;
+use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::{Output, or_dash};
 use crate::table::{Cell, Table};
@@ -38,7 +38,11 @@ pub(crate) struct Plan {
 pub(super) fn run(args: &Plan, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let source = Source::read(&args.file, &args.given, out)?;
     let (packed, _) = codec::pack(&source.compile(out)?);
-    let plan: view::Plan = Client::new(global)?.post_bytes("/plan", &[], &packed)?;
+    let path = match &args.task {
+        Some(task) => format!("/plan?task={}", escape(task)),
+        None => "/plan".to_owned(),
+    };
+    let plan: view::Plan = Client::new(global)?.post_bytes(&path, &[], &packed)?;
     let waits = |task: &&view::PlannedTask| task.node.is_none() && task.why.starts_with("waits");
     let waiting = plan.tasks.iter().filter(waits).count();
     if out.json {

@@ -11,7 +11,7 @@ use crate::progress::{self, Show};
 use clap::Args;
 use cloud_core::view::Run;
 use shared::codec;
-use shared::limits::ENTRY_BYTES;
+use shared::limits::SUBMISSION_BYTES;
 use shared::time::Span;
 use std::fs::File;
 use std::path::PathBuf;
@@ -63,10 +63,10 @@ pub(super) fn run(args: &Submit, global: &Global, out: &mut Output) -> Result<Co
     };
     let (packed, _) = codec::pack(&workflow);
     drop(workflow);
-    if packed.len() > ENTRY_BYTES {
+    if packed.len() > SUBMISSION_BYTES {
         let what = format!("the compiled workflow has {} bytes", packed.len());
         return Err(Failure::new(Code::Refused, what).hint(format!(
-            "at most {ENTRY_BYTES} fit: split it into several workflows"
+            "at most {SUBMISSION_BYTES} fit: split it into several workflows"
         )));
     }
     let client = Client::new(global)?;
