@@ -128,11 +128,12 @@ fn fold(known: &mut Known, entry: Entry) {
     }
 }
 
-/// Keeps a revocation that the store has committed, whoever waits for it goes away meanwhile or not.
+/// Keeps a revocation that the store has committed, whoever waits for it goes away meanwhile or
+/// not.
 ///
 /// # Errors
-/// Of the file system: a copy of the store from before would let the node in again. Also told to the
-/// log; the next start keeps it of a node that was declared gone.
+/// Of the file system: a copy of the store from before would let the node in again. Also told to
+/// the log; the next start keeps it of a node that was declared gone.
 pub(crate) async fn keep(app: &Arc<App>, entry: Entry) -> io::Result<()> {
     let (app, name) = (app.clone(), entry.name.clone());
     let kept = tokio::task::spawn_blocking(move || app.revocations.keep(entry)).await;

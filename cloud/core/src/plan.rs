@@ -1,7 +1,7 @@
 //! What would become of a workflow if it was submitted now. Nothing is written, nothing changes.
 //!
-//! The engine tells how things stand; what follows from it may take long for a large workflow and is
-//! computed by whoever asks, while the engine goes on.
+//! The engine tells how things stand; what follows from it may take long for a large workflow and
+//! is computed by whoever asks, while the engine goes on.
 
 use crate::run::RunBody;
 use crate::run::definition::Definition;

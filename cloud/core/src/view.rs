@@ -490,8 +490,8 @@ pub struct PlannedTask {
     /// Where `takes_ms` is from: `runs` or `estimate`.
     #[serde(default)]
     pub takes_by: Option<String>,
-    /// The first twenty of the other nodes, and why not there; with very many tasks only of the first
-    /// tasks, and of the one that was asked for.
+    /// The first twenty of the other nodes, and why not there; with very many tasks only of the
+    /// first tasks, and of the one that was asked for.
     pub elsewhere: Vec<Elsewhere>,
 }
 

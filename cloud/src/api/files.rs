@@ -75,8 +75,8 @@ pub(super) async fn get(
     Ok((headers, Body::from_stream(ReceiverStream::new(from))).into_response())
 }
 
-/// Reads the file into the answer until it ends or nobody listens. A thread is used for a block at a
-/// time: whoever takes the file slowly keeps none from others.
+/// Reads the file into the answer until it ends or nobody listens. A thread is used for a block at
+/// a time: whoever takes the file slowly keeps none from others.
 async fn send(mut reader: Reader, to: mpsc::Sender<io::Result<Bytes>>) {
     loop {
         let read = tokio::task::spawn_blocking(move || {

@@ -261,7 +261,8 @@ fn a_watch_tells_of_changes_until_the_coordinator_stops() {
     stopped.join().unwrap().unwrap();
 }
 
-/// A stop, like a store that failed and is opened again, waits for nobody who takes a backup slowly.
+/// A stop, like a store that failed and is opened again, waits for nobody who takes a backup
+/// slowly.
 #[test]
 fn a_backup_that_is_taken_slowly_keeps_nobody_waiting() {
     use std::io::Read;

@@ -13,9 +13,9 @@ use shared::wire::{BACKUPS, FEATURES};
 pub const EXPECTED: Span = Span::secs(30 * 86_400);
 
 impl<S: Store> Engine<S> {
-    /// A backup is durable in its place: facts up to its cursors are safe, whichever backup was made
-    /// before, and whatever its clock showed. A cursor of an incarnation that is not the current
-    /// one any more says nothing about this one.
+    /// A backup is durable in its place: facts up to its cursors are safe, whichever backup was
+    /// made before, and whatever its clock showed. A cursor of an incarnation that is not the
+    /// current one any more says nothing about this one.
     pub(super) fn backup_done(&mut self, backup: Backup, cursors: &[Cursor]) -> Reply {
         let now = self.now.wall;
         let newer = |known: &Backup| known.at > backup.at && known.at <= now;

@@ -8,6 +8,7 @@ use shared::directive::Body as Wanted;
 use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::{Epoch, RunId, ScheduleId, SliceRef};
+use shared::limits::ENTRIES_PER_COMMIT;
 use shared::schedule::view::View;
 use shared::schedule::{Catchup, Cause, Order, Overlap, Rule, SCHEDULED_FOR, Schedule, run_of};
 use shared::time::{Span, Unix};
@@ -418,8 +419,9 @@ fn runs_that_were_forgotten_long_ago_are_not_open() {
     env.ask(Request::ForgetRun { run, by });
     let head = env.agent("gw-1").directives;
     env.say("gw-1", shared::wire::Up::Applied(head));
-    crate::bounds::forgotten(&mut env, 0..TOMBSTONES / 2);
-    crate::bounds::forgotten(&mut env, TOMBSTONES / 2..TOMBSTONES + 1);
+    for from in (0..=TOMBSTONES).step_by(ENTRIES_PER_COMMIT) {
+        crate::bounds::forgotten(&mut env, from..from + ENTRIES_PER_COMMIT);
+    }
     env.pass(Span(1));
     assert_eq!(
         ask(&mut env, ScheduleAsk::Pause(false)),
