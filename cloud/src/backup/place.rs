@@ -61,7 +61,7 @@ fn all(dir: &Path, end: &str) -> io::Result<Vec<(SystemTime, PathBuf)>> {
 pub fn newest(dir: &Path) -> Option<SystemTime> {
     let (all, now) = (all(dir, END).ok()?, SystemTime::now());
     let past = all.iter().rev().find(|(at, _)| *at <= now);
-    past.or(all.last()).map(|(at, _)| *at)
+    past.or_else(|| all.last()).map(|(at, _)| *at)
 }
 
 /// Removes all but the `keep` newest (one at least) backups of a directory, and never `made`, which
@@ -85,8 +85,9 @@ pub fn prune(dir: &Path, keep: usize, made: &Path) -> io::Result<()> {
 pub fn sweep(dir: &Path) -> io::Result<()> {
     let length = BEGIN.len() + STAMP + END.len() + ASIDE.len();
     let parts = all(dir, &format!("{END}{ASIDE}"))?.into_iter();
-    let ours = parts.filter(|(_, path)| path.file_name().is_some_and(|name| name.len() == length));
-    ours.map(|(_, path)| fs::remove_file(path)).collect()
+    let mut ours =
+        parts.filter(|(_, path)| path.file_name().is_some_and(|name| name.len() == length));
+    ours.try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 /// A backup that is being written beside its place.

@@ -144,12 +144,12 @@ fn a_label_that_a_person_sets_or_takes_away_brings_its_settings() {
             Reply::Done
         );
         let from = env.node("gw-1").settings.settings.into_iter();
-        let from = from
+        let mut from = from
             .filter(|one| one.key == "max_retries")
             .map(|one| one.from);
         (
             told(env, "gw-1").last().and_then(|s| s.max_retries),
-            from.last(),
+            from.next_back(),
         )
     };
     let site = Some("label site=plant-3".to_owned());
