@@ -342,7 +342,7 @@ fn a_token_that_is_revoked_reads_no_more_events() {
     let mut lines = BufReader::new(answer.into_body().into_reader()).lines();
     assert!(lines.next().unwrap().unwrap().contains("began"));
     let (ended, is_ended) = std::sync::mpsc::channel();
-    std::thread::spawn(move || ended.send(lines.filter_map(Result::ok).last()));
+    std::thread::spawn(move || ended.send(lines.map_while(Result::ok).last()));
     let revoke = "/access/viewer-0/revoke";
     assert_eq!(client.send("POST", revoke, Some(&admin), "").0, 200);
     let last = is_ended.recv_timeout(std::time::Duration::from_secs(5));

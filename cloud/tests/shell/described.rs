@@ -309,6 +309,18 @@ fn filled(template: &str, with: &str) -> String {
     path
 }
 
+fn make_schedule(coordinator: &Coordinator, document: &Value) {
+    let nightly = format!("schedule: {{every: 1d}}\n{}", TWO.replace("two", "nightly"));
+    let schedule = (
+        "POST",
+        "/v1/schedules",
+        "/v1/schedules?by=tester".to_owned(),
+        packed(&nightly, &SentFiles::new()),
+    );
+    let (status, schedule) = call(coordinator, document, &schedule);
+    assert_eq!(status, 201, "{schedule}");
+}
+
 #[test]
 fn every_operation_answers_as_it_is_described() {
     let (coordinator, document) = (Coordinator::start(), document());
@@ -340,15 +352,7 @@ fn every_operation_answers_as_it_is_described() {
     let (status, plan) = call(&coordinator, &document, &plan);
     assert_eq!(status, 200, "{plan}");
     crate::sessions::heard_once(&coordinator, "gw-1");
-    let nightly = format!("schedule: {{every: 1d}}\n{}", TWO.replace("two", "nightly"));
-    let schedule = (
-        "POST",
-        "/v1/schedules",
-        "/v1/schedules?by=tester".to_owned(),
-        packed(&nightly, &SentFiles::new()),
-    );
-    let (status, schedule) = call(&coordinator, &document, &schedule);
-    assert_eq!(status, 201, "{schedule}");
+    make_schedule(&coordinator, &document);
     let mut called = BTreeSet::from([
         ("POST", "/v1/runs"),
         ("POST", "/v1/plan"),
