@@ -431,7 +431,6 @@ mod tests {
             books: BTreeMap::new(),
             sessions: BTreeMap::new(),
             due: Instant::now(),
-            waiting: Arc::default(),
         };
         let (to, mut told) = mpsc::channel(1);
         to.try_send(ToSession::Close("full".to_owned())).unwrap();
