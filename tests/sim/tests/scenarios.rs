@@ -180,12 +180,12 @@ fn disks_that_lie_about_syncs_are_noticed() {
 /// firing was forgotten, its run was still there. The agent asked for it for ever in one step.
 #[test]
 fn a_backfill_over_slots_that_fired_long_ago_comes_to_its_end() {
-    passes(242, Layer::Cores);
+    passes(421, Layer::Cores);
 }
 
 /// A clock jumped by weeks: of the slots that were missed only the newest thousand were told, as if
 /// none had been before them.
 #[test]
 fn missed_slots_are_told_from_the_first_one_on() {
-    passes(101, Layer::Cores);
+    passes(45, Layer::Disk);
 }
