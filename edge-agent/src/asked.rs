@@ -7,6 +7,9 @@ use edge_core::agent::Agent;
 use serde_json::json;
 use shared::ids::{RunId, TaskIdx};
 
+/// Tasks that are shown in one turn of the loop: there may be a million.
+const PAGE: usize = 1000;
+
 /// The one run whose id begins with `text`.
 pub(crate) fn find_run(agent: &Agent, text: &str) -> Result<RunId, String> {
     let runs = agent.runs().into_iter().map(|run| run.id);
@@ -46,7 +49,13 @@ pub(crate) fn answer(agent: &Agent, ask: &Ask) -> Answer {
             Ok(view) => serde_json::to_value(schedule::next_slots(agent, &view, *count)),
             Err(why) => return Answer::Refused { why },
         },
-        Ask::Tasks { all } => serde_json::to_value(agent.ps(*all)),
+        Ask::Tasks { all, after } => {
+            let found = agent.ps_behind(*all, *after, PAGE);
+            let last = found.last().filter(|_| found.len() == PAGE);
+            let last = last.map(|(key, _)| (key.slice.0, key.slice.1, key.pos));
+            let tasks: Vec<_> = found.iter().map(|(_, task)| task).collect();
+            Ok(json!({"tasks": tasks, "last": last}))
+        }
         Ask::Explain { run, task } => match find_task(agent, run, task) {
             Ok((run, _)) => serde_json::to_value(agent.explain(run, task)),
             Err(why) => return Answer::Refused { why },

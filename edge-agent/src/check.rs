@@ -241,12 +241,14 @@ fn store(dir: &Path, identity: &Identity) -> Finding {
         Ok(_) => {}
     }
     let lock = File::open(dir.join("agent.lock"));
-    let held = lock.map(|lock| (flock(&lock, FlockOperation::NonBlockingLockExclusive), lock));
-    if let Ok((Err(_), _)) = held {
+    let held = lock.map(|lock| (flock(&lock, FlockOperation::NonBlockingLockShared), lock));
+    if let Ok((Err(_), _)) = &held {
         let text = "an agent holds the directory and does not answer";
         return Finding::error(NAME, text, "look into its log; it may be starting or stuck");
     }
-    match edge_store::open_file(&path, store_identity(identity)) {
+    drop(held);
+    // Looked at without a write, and without the lock of an agent that may start now.
+    match edge_store::look(&path, store_identity(identity)) {
         Ok(_) => Finding::ok(NAME, "it can be opened; no agent runs on it"),
         Err(error) => damaged(&error.to_string()),
     }

@@ -10,8 +10,9 @@ use contents::{Dir as FileDir, FilesError};
 use edge_core::event::Event;
 use link::bulk::{self, BulkError};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
+use link::frame::FrameError;
 use link::logs::{self, LogAnswer, LogAsk};
-use link::session::TelemetryTx;
+use link::session::{AgentTx, TelemetryTx};
 use link::{Close, Connection, Endpoint, LinkError, Settings};
 use shared::ids::{AttemptRef, Epoch, Hash, NodeId, SliceRef, TaskIdx};
 use shared::telemetry::Report;
@@ -633,14 +634,7 @@ impl Talk {
                 session: self.number,
             },
         );
-        let send = async {
-            while let Some(message) = self.from.recv().await {
-                if let Err(error) = tx.send(&message).await {
-                    return text(&error);
-                }
-            }
-            "hung up".to_owned()
-        };
+        let send = send_all(&mut tx, &mut self.from);
         let (pieces, to_send) = unbounded_channel();
         let mut pieces = Some(pieces);
         let (handle, session) = (self.handle.clone(), self.number);
@@ -692,6 +686,24 @@ impl Talk {
         connection.close(Close::Done, "the session has ended");
         why
     }
+}
+
+/// Sends what the loop says until the session ends; returns why it did.
+async fn send_all(tx: &mut AgentTx, from: &mut UnboundedReceiver<Up>) -> String {
+    while let Some(message) = from.recv().await {
+        match tx.send(&message).await {
+            Ok(()) => {}
+            // It would be too large in the next session, too: all else goes on.
+            Err(error @ LinkError::Frame(FrameError::TooLarge { .. }))
+                if matches!(message, Up::Inventory(_)) =>
+            {
+                let why = text(&error);
+                tracing::error!(%why, "the inventory for the coordinator is left out");
+            }
+            Err(error) => return text(&error),
+        }
+    }
+    "hung up".to_owned()
 }
 
 fn log_refusal(session: u64, message: &Down) {

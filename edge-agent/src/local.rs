@@ -8,6 +8,7 @@ use crate::mailbox::Handle;
 use crate::reading::{self, Found, Look};
 use crate::telemetry::{Question, Telemetry};
 use contents::Dir as FileDir;
+use edge_core::state::TaskKey;
 use serde_json::{Value, json};
 use shared::ids::{Hash, RunId, ScheduleId};
 use std::fs::{self, File};
@@ -145,7 +146,7 @@ fn answer(
     let handle = &service.handle;
     let answer = match request {
         Request::Status => handle.ask(Ask::Status),
-        Request::Ps { all } => return list(handle.ask(Ask::Tasks { all }), writer),
+        Request::Ps { all } => return tasks(handle, all, writer),
         Request::Explain { run, task } => handle.ask(Ask::Explain { run, task }),
         Request::Telemetry { question } => match service.telemetry.ask(question) {
             Some(value) => Answer::Value { value },
@@ -251,6 +252,28 @@ fn journal(handle: &Handle, verify: bool, writer: &mut impl Write) -> io::Result
         Ok(()) => say(writer, &Answer::Done),
         Err(JournalError::Io(error)) => Err(error),
         Err(other) => say(writer, &refused(other.to_string())),
+    }
+}
+
+/// Tells all tasks, a page at a time.
+fn tasks(handle: &Handle, all: bool, writer: &mut impl Write) -> io::Result<()> {
+    let mut after = None;
+    loop {
+        let mut page = match handle.ask(Ask::Tasks { all, after }) {
+            Answer::Value { value } => value,
+            other => return say(writer, &other),
+        };
+        if let Value::Array(tasks) = page["tasks"].take() {
+            let mut tasks = tasks.into_iter();
+            tasks.try_for_each(|value| say(writer, &Answer::Item { value }))?;
+        }
+        let last: Option<(RunId, u32, u32)> =
+            serde_json::from_value(page["last"].take()).map_err(io::Error::from)?;
+        let Some((run, slice, pos)) = last else {
+            return say(writer, &Answer::Done);
+        };
+        let slice = (run, slice);
+        after = Some(TaskKey { slice, pos });
     }
 }
 

@@ -49,10 +49,12 @@ const AFTER_FAILURE: Duration = Duration::from_millis(200);
 pub enum Ask {
     /// State of the agent.
     Status,
-    /// Its tasks.
+    /// Some of its tasks: `{tasks, last}`, where `last` is where to go on, or null.
     Tasks {
         /// Ended ones, too.
         all: bool,
+        /// Behind this one.
+        after: Option<edge_core::state::TaskKey>,
     },
     /// The link, and what waits for it.
     Sync,

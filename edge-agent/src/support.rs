@@ -29,8 +29,9 @@ Examples:
 
 It holds versions, the configuration, what `check` finds, the agent's state, the heads of its journal (if
 the agent is stopped), sizes, the newest measurements, and the end of its log; manifest.json says what is
-there and why something is not. It holds no token, key, environment, command, parameter or output of a
-task. It works without a network and without a running agent.
+there and why something is not. It holds no token and no key, and no environment, parameter or output of a
+task; the log may name the program that a task could not run, and where it was looked for. It works
+without a network and without a running agent.
 Exit codes: 0 done, 1 it cannot be written, 5 PATH exists")]
 pub(crate) struct SupportArgs {
     /// The file that is made

@@ -26,7 +26,7 @@ pub struct Pressure {
     pub io_full: Option<u16>,
     /// Memory that programs may still take, in thousandths of all.
     pub memory_available_permille: Option<u16>,
-    /// The hottest sensor, in thousandths of a degree Celsius.
+    /// The hottest thermal zone or processor, in thousandths of a degree Celsius.
     pub temperature: Option<i32>,
 }
 

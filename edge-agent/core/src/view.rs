@@ -4,7 +4,7 @@
 use crate::agent::Agent;
 use crate::rest::Rest;
 use crate::slice::Slice;
-use crate::state::{TaskKey, key};
+use crate::state::{SliceKey, TaskKey};
 use crate::sync::SyncPaused;
 use serde::{Deserialize, Serialize};
 use shared::explain::Reason;
@@ -12,7 +12,7 @@ use shared::ids::{AttemptRef, RunId, TaskIdx};
 use shared::state::TaskState;
 use shared::time::Unix;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The agent as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,18 +230,40 @@ impl Agent {
     /// The tasks that are here; without `all` only those that are not final.
     #[must_use]
     pub fn ps(&self, all: bool) -> Vec<Task> {
+        let tasks = self.ps_behind(all, None, usize::MAX).into_iter();
+        tasks.map(|(_, task)| task).collect()
+    }
+
+    /// The next tasks behind `after`, `most` at most, by run, slice and position.
+    #[must_use]
+    pub fn ps_behind(
+        &self,
+        all: bool,
+        after: Option<TaskKey>,
+        most: usize,
+    ) -> Vec<(TaskKey, Task)> {
+        let first = after.map_or((RunId([0; 16]), 0), |after| after.slice);
+        let awake = self.state.slices.range(first..).map(|(at, _)| *at);
+        let mut slices: BTreeSet<SliceKey> = awake.collect();
+        if all {
+            let at_rest = self.state.resting.range(first..);
+            slices.extend(at_rest.map(|(at, _)| *at));
+        }
         let mut tasks = Vec::new();
-        let mut add = |slice: &Slice| {
-            let at = key(slice.id);
-            for pos in 0..slice.slots.len() as u32 {
+        for at in slices {
+            let Some(slice) = self.state.slice(at) else {
+                continue;
+            };
+            let behind = after.filter(|after| after.slice == at);
+            for pos in behind.map_or(0, |after| after.pos + 1)..slice.slots.len() as u32 {
+                if tasks.len() >= most {
+                    return tasks;
+                }
                 if all || !slice.slot(pos).state.is_final() {
-                    tasks.push(self.view_task(TaskKey { slice: at, pos }, slice));
+                    let key = TaskKey { slice: at, pos };
+                    tasks.push((key, self.view_task(key, &slice)));
                 }
             }
-        };
-        match all {
-            true => self.state.all_slices().for_each(|slice| add(&slice)),
-            false => self.state.slices.values().for_each(add),
         }
         tasks
     }

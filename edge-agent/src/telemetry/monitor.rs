@@ -12,6 +12,14 @@ use std::time::{Duration, Instant};
 
 /// Disks, interfaces and sensors that are measured, each; more are left out.
 const EACH: usize = 16;
+/// Drivers of hardware monitors that measure processors.
+const PROCESSORS: [&str; 5] = [
+    "coretemp",
+    "k10temp",
+    "zenpower",
+    "cpu_thermal",
+    "soc_thermal",
+];
 /// How often disks and sensors are looked for.
 const LOOK: Duration = Duration::from_secs(300);
 
@@ -227,8 +235,10 @@ impl Monitor {
             if let Ok(value) = text.trim().parse::<i32>() {
                 let key = Key::new(Metric::Temperature, label);
                 out.values.push((key, i64::from(value)));
-                let hottest = &mut out.pressure.temperature;
-                *hottest = (*hottest).max(Some(value));
+                if tells_of_the_machine(label) {
+                    let hottest = &mut out.pressure.temperature;
+                    *hottest = (*hottest).max(Some(value));
+                }
             }
         }
     }
@@ -316,6 +326,13 @@ fn sensors(sys: &Path) -> Vec<(String, PathBuf)> {
     all.truncate(EACH);
     tell_apart(&mut all);
     all
+}
+
+/// Whether work is to wait when this sensor is hot: thermal zones and processors. Other chips of
+/// boards have inputs that nothing is connected to, and read as 127 °C.
+fn tells_of_the_machine(label: &str) -> bool {
+    let driver = label.split_once('/').map(|(driver, _)| driver);
+    driver.is_none_or(|driver| PROCESSORS.contains(&driver))
 }
 
 /// Sensors of one name get a number.
@@ -420,7 +437,7 @@ mod tests {
                 .any(|name| name.contains("loop") || name.contains("lo}"))
         );
         assert_eq!(measured.pressure.memory_available_permille, Some(250));
-        assert_eq!(measured.pressure.temperature, Some(51_850));
+        assert_eq!(measured.pressure.temperature, Some(45_000), "not a disk's");
         assert_eq!(measured.pressure.io_full, Some(500));
     }
 

@@ -5,18 +5,16 @@ use e2e::fleet::{Fleet, HOLD};
 #[test]
 fn what_a_silent_gateway_may_run_nobody_else_runs() {
     let fleet = Fleet::start(&[&[], &[]]);
-    let run = fleet.submit(
-        &format!(
-            "name: roll
+    let run = fleet.submit(&format!(
+        "name: roll
 tasks:
   step:
     matrix: {{node: [gw-0, gw-1]}}
     max_parallel: 1
     placement: {{node: '${{matrix.node}}'}}
-    shell: echo ${{matrix.node}} >> @M/ran; {HOLD}"
-        )
-        .replace("echo ${matrix.node}", "echo $DRIFTLESS_NODE"),
-    );
+    env: {{NODE: '${{matrix.node}}'}}
+    shell: echo $NODE >> @M/ran; {HOLD}"
+    ));
     fleet.wait("the first to run", || {
         Some(()).filter(|()| !fleet.mark("ran").is_empty())
     });

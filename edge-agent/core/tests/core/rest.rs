@@ -139,3 +139,23 @@ fn a_person_at_the_gateway_wakes_it_too() {
     };
     assert!(matches!(env.local(2, unknown), LocalReply::Refused(_)));
 }
+
+#[test]
+fn tasks_are_shown_in_pages() {
+    let mut env = Env::new();
+    let flow = workflow(vec![task("a", &[]), task("b", &[0]), task("c", &[])]);
+    env.assigned(assign(slice(0, 1), &flow, &[0, 2]));
+    env.tell(vec![Wish::Assign(assign(slice(1, 1), &flow, &[1]))]);
+    env.end("c", 0);
+    let agent = env.driver.agent();
+    for (all, count) in [(true, 3), (false, 2)] {
+        let whole: Vec<String> = agent.ps(all).into_iter().map(|task| task.task).collect();
+        assert_eq!(whole.len(), count);
+        let (mut pages, mut after) = (Vec::new(), None);
+        while let Some((key, task)) = agent.ps_behind(all, after, 1).pop() {
+            pages.push(task.task);
+            after = Some(key);
+        }
+        assert_eq!(pages, whole);
+    }
+}
