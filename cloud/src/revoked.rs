@@ -165,7 +165,7 @@ pub(crate) async fn let_in(app: &Arc<App>, node: NodeId, name: &str, key: [u8; 3
 
 /// Keeps of nodes that were declared gone what the list lacks, since a disk was full or the process
 /// ended between the two.
-pub(crate) async fn complete(app: &Arc<App>) {
+async fn complete(app: &Arc<App>) {
     let Ok(Reply::Nodes(nodes)) = app.engine.ask(Request::Nodes).await else {
         return;
     };
@@ -188,8 +188,8 @@ pub(crate) async fn complete(app: &Arc<App>) {
     }
 }
 
-/// Tells the engine, before anybody is served, whom the list shuts out.
-pub(crate) async fn apply(app: &App) {
+/// Tells the engine, before anybody is served, whom the list shuts out, and completes the list.
+pub(crate) async fn apply(app: &Arc<App>) {
     for entry in app.revocations.all() {
         let request = Request::Revoke {
             node: entry.node,
@@ -207,6 +207,7 @@ pub(crate) async fn apply(app: &App) {
             other => tracing::warn!(node = entry.name, ?other, "a revocation was not applied"),
         }
     }
+    complete(app).await;
 }
 
 #[cfg(test)]

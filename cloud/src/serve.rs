@@ -310,7 +310,6 @@ impl Parts {
             connections: AtomicU64::new(0),
         });
         revoked::apply(&app).await;
-        revoked::complete(&app).await;
         Ok(Self {
             data,
             app,
