@@ -336,6 +336,11 @@ async fn renewed(app: &App, caller: &Caller, request: &[u8]) -> Result<Certified
         return Err(EnrolRefusal::Request(text.into()));
     }
     let known = app.authorities.known();
+    // a connection may be older than the end of an exchange
+    if known.issuer(&caller.certificate).is_none() {
+        let text = "the fleet has given up the authority of this certificate; enrol anew";
+        return Err(EnrolRefusal::NotAllowed(text.into()));
+    }
     let wish = Wish {
         by: known.renewing(),
         others: known.others(known.renewing()),

@@ -4,6 +4,7 @@
 //! ends ends them all. What the messages mean is the engine's business.
 
 use crate::app::App;
+use crate::authorities::Known;
 use crate::clock;
 use crate::enrol;
 use crate::host::{SESSION_QUEUE, ToSession};
@@ -25,6 +26,9 @@ use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 
 /// How long a connection may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
+/// What a node is told whose certificate was good when it dialled.
+const OUTDATED: &str =
+    "the fleet has changed its authority, and this certificate is of the one before";
 /// How long a last message may take to arrive.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Connections at once; more are turned away.
@@ -106,14 +110,14 @@ fn within(app: &App) -> Span {
 }
 
 /// Asks all nodes that are here, and whose programs understand it, to renew their certificates.
-pub(crate) async fn ask_all_to_renew(app: Arc<App>) {
-    let within = within(&app);
+pub(crate) fn ask_all_to_renew(app: &App) {
+    let within = within(app);
     for live in app.sessions.all() {
         let to = live.to.upgrade().filter(|_| live.renews);
         if let Some(to) = to {
             let message = ToSession::Send(Box::new(Down::Renew { within }));
             // one that ends, or is too slow for it, is asked at its next welcome
-            let _ = tokio::time::timeout(FAREWELL, to.send(message)).await;
+            let _ = to.try_send(message);
         }
     }
 }
@@ -121,18 +125,17 @@ pub(crate) async fn ask_all_to_renew(app: Arc<App>) {
 /// Ends the sessions that were made with a certificate which is not trusted any more.
 pub(crate) fn close_untrusted(app: &App) {
     let known = app.authorities.known();
-    let trusted: Vec<Fingerprint> = known
-        .certificates()
-        .iter()
-        .map(|c| Fingerprint::of(c))
-        .collect();
     for live in app.sessions.all() {
-        if !trusted.contains(&live.issuer) {
-            let why =
-                "the fleet has changed its authority, and this certificate is of the one before";
-            live.connection.close(Close::Refused, why);
+        if !trusts(&known, &live.issuer) {
+            live.connection.close(Close::Refused, OUTDATED);
         }
     }
+}
+
+/// Whether certificates of `issuer` are good now.
+fn trusts(known: &Known, issuer: &Fingerprint) -> bool {
+    let all = known.certificates();
+    all.iter().any(|one| Fingerprint::of(one) == *issuer)
 }
 
 /// Serves whoever dials, until the endpoint is closed.
@@ -452,6 +455,11 @@ impl Sender<'_> {
             to,
         };
         self.app.sessions.insert(self.node, live);
+        // behind the insertion: an exchange that ended during the handshake did not see this session
+        let known = self.app.authorities.known();
+        if !trusts(&known, &self.issuer) {
+            self.connection.close(Close::Refused, OUTDATED);
+        }
         let from = self.connection.address();
         tracing::info!(node = %self.node, session = self.number, conn = self.conn.0, %from,
             "a session began");

@@ -62,10 +62,7 @@ pub(crate) fn answer(agent: &Agent, ask: &Ask) -> Answer {
         },
         Ask::Locate { run, task } => match find_task(agent, run, task) {
             Ok((run, index)) => {
-                let open = agent
-                    .ps(false)
-                    .iter()
-                    .any(|t| t.run == run && t.task == *task);
+                let open = agent.is_open(run, task);
                 Ok(json!({"run": run.to_string(), "index": index.0, "open": open}))
             }
             Err(why) => return Answer::Refused { why },

@@ -1,7 +1,7 @@
 //! The fleet's authority, and its exchange: begin, look, finish.
 
 use super::Shared;
-use super::error::{ApiError, Body};
+use super::error::{ApiError, Body, to_the_end};
 use super::types::{self, Ask, Finish};
 use crate::app::App;
 use crate::authorities::ExchangeError;
@@ -75,6 +75,10 @@ pub(super) async fn begin(
     State(app): Shared,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<types::Authority>, ApiError> {
+    to_the_end(begin_now(app, by)).await
+}
+
+async fn begin_now(app: Arc<App>, by: String) -> Result<Json<types::Authority>, ApiError> {
     let _turn = app.authorities.turn.lock().await;
     let known = app.authorities.known();
     if known.next.is_some() {
@@ -92,14 +96,21 @@ pub(super) async fn begin(
     on_disk(&app, |app| app.authorities.begin()).await?;
     let next = app.authorities.known().renewing().fingerprint();
     tracing::warn!(%next, "the fleet changes its authority: nodes are asked to renew");
-    tokio::spawn(sessions::ask_all_to_renew(app.clone()));
+    sessions::ask_all_to_renew(&app);
     view(&app).await.map(Json)
 }
 
 /// POST /authority/finish
 pub(super) async fn finish(
     State(app): Shared,
-    Body(Finish { by, force }): Body<Finish>,
+    Body(ask): Body<Finish>,
+) -> Result<Json<types::Authority>, ApiError> {
+    to_the_end(finish_now(app, ask)).await
+}
+
+async fn finish_now(
+    app: Arc<App>,
+    Finish { by, force }: Finish,
 ) -> Result<Json<types::Authority>, ApiError> {
     let _turn = app.authorities.turn.lock().await;
     let known = app.authorities.known();
@@ -122,7 +133,7 @@ pub(super) async fn finish(
     tracing::warn!(%present, ?left, void, "the fleet has changed its authority");
     sessions::close_untrusted(&app);
     // so that they trust the one before no longer
-    tokio::spawn(sessions::ask_all_to_renew(app.clone()));
+    sessions::ask_all_to_renew(&app);
     let view = view(&app).await?;
     Ok(Json(types::Authority {
         void_tokens: void,

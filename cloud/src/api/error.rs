@@ -62,6 +62,15 @@ impl ApiError {
     }
 }
 
+/// Goes on with `work` to its end although whoever asked for it goes away: its steps belong together,
+/// and a handler is dropped with its connection.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let broken = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request broke off");
+    tokio::spawn(work).await.map_err(broken)?
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.status, Json(self.problem)).into_response()

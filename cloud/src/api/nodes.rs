@@ -1,7 +1,7 @@
 //! Nodes, and what waits for a person.
 
 use super::authority;
-use super::error::{ApiError, Asked, Body, Named};
+use super::error::{ApiError, Asked, Body, Named, to_the_end};
 use super::lists::lines;
 use super::types::Ask;
 use super::{Shared, find};
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use shared::ids::NodeId;
 use shared::state::NodeState;
 use shared::time::Unix;
+use std::sync::Arc;
 
 /// GET /nodes
 pub(super) async fn list(State(app): Shared) -> Result<Response, ApiError> {
@@ -40,6 +41,10 @@ pub(super) async fn forget(
     Named(name): Named<String>,
     Body(Ask { by, .. }): Body<Ask>,
 ) -> Result<Json<Node>, ApiError> {
+    to_the_end(forget_now(app, name, by)).await
+}
+
+async fn forget_now(app: Arc<App>, name: String, by: String) -> Result<Json<Node>, ApiError> {
     let node = find::node(&app, &name).await?;
     let request = Request::ForgetNode {
         node: node.id,

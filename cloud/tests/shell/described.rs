@@ -278,6 +278,13 @@ const CALLS: &[(&str, &str, &str, &str, bool)] = &[
     ("GET", "/readyz", "", "", true),
     ("GET", "/metrics", "", "", true),
     ("GET", "/v1/openapi.json", "", "", true),
+    (
+        "POST",
+        "/v1/authority/finish",
+        "",
+        "{\"by\":\"tester\",\"force\":true}",
+        true,
+    ),
 ];
 const BY: &str = "{\"by\":\"tester\"}";
 /// Operations of which no object is seen here: they need a task that asks or writes, a node in

@@ -234,6 +234,17 @@ impl Agent {
         tasks.map(|(_, task)| task).collect()
     }
 
+    /// Whether a task of this id is here and not over.
+    #[must_use]
+    pub fn is_open(&self, run: RunId, id: &str) -> bool {
+        let open =
+            |slice: &Slice, pos| slice.task(pos).id == id && !slice.slot(pos).state.is_final();
+        let slices = self.state.slices.range((run, 0)..=(run, u32::MAX));
+        slices
+            .map(|(_, slice)| slice)
+            .any(|slice| (0..slice.slots.len() as u32).any(|pos| open(slice, pos)))
+    }
+
     /// The next tasks behind `after`, `most` at most, by run, slice and position.
     #[must_use]
     pub fn ps_behind(
