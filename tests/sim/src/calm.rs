@@ -130,8 +130,19 @@ impl World {
             let restless = convergence::restless(self);
             quiet = if restless.is_empty() { quiet + 1 } else { 0 };
             if quiet >= 2 && self.at_rest(false) {
-                self.compare();
-                return;
+                self.people.away = true;
+                // what was measured comes behind the facts, and is acknowledged within a minute
+                self.run_until(self.t + 5 * MIN);
+                if !self.violations.is_empty() {
+                    return;
+                }
+                // an answer that somebody gave just before lets work go on
+                if convergence::restless(self).is_empty() {
+                    self.compare();
+                    return;
+                }
+                self.people.away = false;
+                quiet = 0;
             }
             if self.t > end {
                 self.give_up(&restless);
@@ -253,8 +264,6 @@ impl World {
 
     /// Both sides are compared.
     fn compare(&mut self) {
-        // what was measured comes behind the facts, and is acknowledged within a minute
-        self.run_until(self.t + 5 * MIN);
         crate::check::measured::at_rest(self);
         let fired = crate::check::scheduled::at_rest(self);
         let runs: Vec<RunId> = self.people.submitted.iter().copied().chain(fired).collect();

@@ -121,6 +121,8 @@ pub struct People {
     pub unscheduled: std::collections::BTreeSet<usize>,
     /// What people keep off nodes, as far as they were told that it holds.
     pub closed: crate::operate::Closed,
+    /// Both sides are being compared: nobody does anything meanwhile.
+    pub away: bool,
 }
 
 impl World {
@@ -390,6 +392,11 @@ impl World {
 
     /// A person does something.
     pub(crate) fn person(&mut self, position: usize) {
+        if self.people.away {
+            let later = self.t + 10 * crate::queue::MIN;
+            self.queue.at(later, crate::world::Ev::Person(position));
+            return;
+        }
         match self.people.deeds[position] {
             Deed::Submit(n) => self.submit(n, position),
             Deed::Cancel(n) => self.cancel(n),

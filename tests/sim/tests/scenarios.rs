@@ -189,3 +189,17 @@ fn a_backfill_over_slots_that_fired_long_ago_comes_to_its_end() {
 fn missed_slots_are_told_from_the_first_one_on() {
     passes(45, Layer::Disk);
 }
+
+/// Links were paused: a gateway ran a task that must not run twice and kept the fact. The
+/// coordinator gave the task up meanwhile, a person let the run run again, and it began elsewhere.
+#[test]
+fn what_must_not_run_twice_is_not_run_again_before_its_silent_owner_gave_it_up() {
+    passes(489, Layer::Cores);
+}
+
+/// A mistake of the simulator: a person answered while both sides were compared, so that tasks
+/// began again and the two sides differed by what was under way.
+#[test]
+fn nobody_does_anything_while_both_sides_are_compared() {
+    passes(627, Layer::Cores);
+}

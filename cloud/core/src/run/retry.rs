@@ -177,7 +177,21 @@ impl Run {
             |a: &super::AttemptRow| matches!(a.outcome, Some(Outcome::Failed | Outcome::NotBegun));
         let in_doubt = row.state == TaskState::Lost && row.reason == Some(Reason::InDoubt);
         let once = spec.side_effects == SideEffects::AtMostOnce;
-        once && (in_doubt || !row.history.iter().all(idle))
+        once && (in_doubt || self.unheard(row) || !row.history.iter().all(idle))
+    }
+
+    /// Whether a task was ended over the head of its owner, which has not confirmed yet that it
+    /// gave it up: it may have begun or done the task, and its facts about that are still to come.
+    fn unheard(&self, row: &super::TaskRow) -> bool {
+        let slice = self.head.slices.get(row.slice as usize);
+        slice.is_some_and(|slice| {
+            let ended = match row.state {
+                TaskState::Lost => true,
+                TaskState::Cancelled => !slice.cancelled,
+                _ => false,
+            };
+            ended && slice.stage == Stage::Lost
+        })
     }
 
     /// Everything on an incarnation of a node is gone. Nobody reads what a run made that is over,

@@ -8,6 +8,7 @@ use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::{RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
+use shared::time::Span;
 use shared::workflow::SideEffects;
 
 fn retry(env: &mut Env, run: RunId, from: Option<&str>) -> Reply {
@@ -169,6 +170,63 @@ fn from_a_task_on_all_behind_it_runs_again_and_nothing_that_must_not_run_twice()
     assert_eq!(env.task(run, "once").state, "succeeded");
     env.tell("gw-1", all_done(&again));
     assert_eq!(env.run(run).state, "succeeded");
+}
+
+/// What a silent node lost may have run there: it has not been heard.
+#[test]
+fn what_must_not_run_twice_and_was_lost_in_silence_runs_again_once_its_owner_gave_it_up() {
+    for began in [false, true] {
+        let mut env = Env::new();
+        env.join("gw-1");
+        let mut once = task("once", &[]);
+        once.side_effects = SideEffects::AtMostOnce;
+        once.disconnect.lost_after = Some(Span::secs(600));
+        let run = env.submit(vec![once]);
+        let old = env.agent("gw-1").last_slice();
+        env.tell("gw-1", vec![Body::Accepted { slice: old }]);
+        env.hang_up("gw-1");
+        env.join("gw-2");
+        env.pass(Span::secs(600));
+        let view = env.task(run, "once");
+        assert_eq!(
+            (view.state.as_str(), view.reason.as_deref()),
+            ("lost", Some("node_silent"))
+        );
+        assert!(refused(&retry(&mut env, run, None), "--from TASK"));
+        env.hello("gw-1").unwrap();
+        if began {
+            env.tell("gw-1", vec![started(old, 0, 1), ended(old, 0, 1, true)]);
+        }
+        env.tell("gw-1", vec![released(old)]);
+        if began {
+            assert!(refused(&retry(&mut env, run, None), "--from TASK"));
+            assert!(env.agent("gw-2").assigns().is_empty());
+        } else {
+            assert_eq!(retry(&mut env, run, None), Reply::Done);
+            assert_eq!(env.run(run).state, "running");
+        }
+    }
+}
+
+#[test]
+fn what_must_not_run_twice_and_was_cancelled_over_a_silent_owner_waits_for_its_word() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let mut once = task("once", &[]);
+    once.side_effects = SideEffects::AtMostOnce;
+    once.disconnect.lost_after = Some(Span::secs(600));
+    let run = env.submit(vec![once]);
+    let old = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice: old }]);
+    env.hang_up("gw-1");
+    let (by, why) = ("bob".to_owned(), String::new());
+    assert_eq!(env.ask(Request::Cancel { run, by, why }), Reply::Done);
+    env.pass(Span::secs(600));
+    assert_eq!(env.task(run, "once").state, "cancelled");
+    assert!(refused(&retry(&mut env, run, None), "--from TASK"));
+    env.hello("gw-1").unwrap();
+    env.tell("gw-1", vec![released(old)]);
+    assert_eq!(retry(&mut env, run, None), Reply::Done);
 }
 
 #[test]
