@@ -394,7 +394,7 @@ impl World {
     pub(crate) fn person(&mut self, position: usize) {
         if self.people.away {
             let later = self.t + 10 * crate::queue::MIN;
-            self.queue.at(later, crate::world::Ev::Person(position));
+            self.queue.at(later, Ev::Person(position));
             return;
         }
         match self.people.deeds[position] {
