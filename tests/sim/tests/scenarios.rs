@@ -130,6 +130,14 @@ fn the_checkers_know_what_may_happen() {
     }
 }
 
+/// A task of a local run asked a person; its gateway was silent for so long that the task counted
+/// as lost, and came back with an empty disk. The question was gone with the old disk, and the
+/// checker still looked for it in the list of waits.
+#[test]
+fn a_question_is_gone_with_the_disk_that_it_was_asked_on() {
+    passes(1031, Layer::Cores);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace_in_another_process() {
     for (seed, layer) in [(1, "1"), (0, "2")] {

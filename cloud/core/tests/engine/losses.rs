@@ -4,8 +4,10 @@ use crate::common::{Env, all_done, ended, on, output, started, task, workflow};
 use cloud_core::event::{Input, Reply, Request};
 use cloud_core::memory::Fail;
 use shared::directive::Body as Wanted;
+use shared::explain::Reason;
 use shared::fact::Body;
-use shared::ids::{Incarnation, NodeId, TaskIdx};
+use shared::ids::{Epoch, Incarnation, NodeId, RunId, SliceRef, TaskIdx};
+use shared::state::TaskState;
 use shared::time::Unix;
 use shared::wire::{Refusal, Up};
 use shared::workflow::{SideEffects, Task};
@@ -41,7 +43,7 @@ fn reimage(env: &mut Env, name: &str, incarnation: u8) {
 }
 
 /// The state of a task and its reason.
-fn stands(env: &mut Env, run: shared::ids::RunId, id: &str) -> (String, Option<String>) {
+fn stands(env: &mut Env, run: RunId, id: &str) -> (String, Option<String>) {
     let task = env.task(run, id);
     (task.state, task.reason)
 }
@@ -158,8 +160,8 @@ fn what_only_a_gone_node_held_and_must_not_be_done_again_is_lost() {
     let aborted = Body::Moved {
         slice: rest,
         task: TaskIdx(2),
-        to: shared::state::TaskState::Aborted,
-        reason: shared::explain::Reason::NeedFailed,
+        to: TaskState::Aborted,
+        reason: Reason::NeedFailed,
     };
     let done = Body::SliceDone { slice: rest };
     env.tell("gw-2", vec![Body::Accepted { slice: rest }, aborted, done]);
@@ -219,4 +221,40 @@ fn after_a_hole_in_the_directives_the_pause_mark_of_now_is_said_again() {
     let seen = &env.agent("gw-1").seen;
     let marks: Vec<bool> = seen.iter().filter_map(marks).collect();
     assert_eq!(marks, [true, false]);
+}
+
+/// A local run never leaves its gateway, so what it asked there is gone with the disk: nobody can
+/// answer it, and nobody is told to.
+#[test]
+fn the_question_of_a_local_run_is_gone_with_its_disk() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = RunId([0xee; 16]);
+    let slice = SliceRef {
+        run,
+        slice: 0,
+        epoch: Epoch(0),
+    };
+    let tasks = vec![crate::asking::asks("ask"), task("after", &[0])];
+    let submitted = Body::Submitted {
+        slice,
+        workflow: shared::codec::pack(&workflow(tasks)).0,
+        by: "uid 1000".to_owned(),
+    };
+    let asks = Body::Moved {
+        slice,
+        task: TaskIdx(0),
+        to: TaskState::Blocked,
+        reason: Reason::WaitsForPerson,
+    };
+    env.tell("gw-1", vec![submitted, asks]);
+    assert_eq!(env.waits(), ["ship it?"]);
+    reimage(&mut env, "gw-1", 2);
+    assert!(env.waits().is_empty());
+    let (state, why) = stands(&mut env, run, "ask");
+    assert_eq!(
+        (state.as_str(), why.as_deref()),
+        ("lost", Some("node_reimaged"))
+    );
+    assert_eq!(env.run(run).state, "partly_lost");
 }

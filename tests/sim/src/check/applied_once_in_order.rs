@@ -7,6 +7,7 @@ use cloud_core::store::Transaction;
 use cloud_core::view;
 use shared::ids::{RunId, TaskIdx};
 use shared::state::TaskState;
+use shared::wire::LogId;
 use std::collections::BTreeSet;
 
 /// What it means.
@@ -39,6 +40,12 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     world.fail_all(crate::trace::Lane::Cloud, wrongs);
 }
 
+/// Whether a gateway still works on the disk that this log is on.
+fn is_current(world: &World, log: LogId) -> bool {
+    let mut machines = world.machines.iter();
+    machines.any(|one| !one.destroyed && one.log() == log)
+}
+
 /// The history of the owner of a task, and the task in its fold.
 fn at_owner(world: &World, run: RunId, task: TaskIdx) -> Option<(&EdgeTruth, &TaskModel)> {
     let flow = world.flows.get(&run)?;
@@ -58,8 +65,7 @@ fn at_owner(world: &World, run: RunId, task: TaskIdx) -> Option<(&EdgeTruth, &Ta
     }
     let owner = world.cloud.truth.owner(run, task)?;
     // what a closed incarnation did may be done again where its files are missing
-    let current = |one: &crate::machine::Machine| !one.destroyed && one.log() == owner.log;
-    world.machines.iter().any(current).then_some(())?;
+    is_current(world, owner.log).then_some(())?;
     let theirs = |truth: &&EdgeTruth| truth.log == owner.log;
     let truth = world.lives.iter().rev().filter(theirs).find(counts)?;
     let model = truth.model.slices.get(&(run, owner.slice.slice))?;
@@ -103,12 +109,17 @@ pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
             let here = model.slice.run == run && !model.released;
             here && model.asks(&flow.workflow, task)
         };
-        if truth.model.slices.values().any(asks)
+        // with a disk that is gone the question is gone: nobody can answer it there
+        if is_current(world, truth.log)
+            && truth.model.slices.values().any(asks)
             && shown.reason.as_deref() != Some("waits_for_person")
         {
             let text = format!(
-                "task {} of run {run} asks a person at {} and is not known to",
-                shown.task, truth.log.node
+                "task {} of run {run} asks a person at {} and is {} ({}) at the coordinator",
+                shown.task,
+                truth.log.node,
+                shown.state,
+                shown.reason.as_deref().unwrap_or("no reason")
             );
             wrongs.push(wrong("convergence", text));
         }
