@@ -455,7 +455,7 @@ impl Sender<'_> {
             to,
         };
         self.app.sessions.insert(self.node, live);
-        // behind the insertion: an exchange that ended during the handshake did not see this session
+        // behind the insertion: an exchange that ended before it did not see this session
         let known = self.app.authorities.known();
         if !trusts(&known, &self.issuer) {
             self.connection.close(Close::Refused, OUTDATED);

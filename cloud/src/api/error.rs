@@ -62,8 +62,8 @@ impl ApiError {
     }
 }
 
-/// Goes on with `work` to its end although whoever asked for it goes away: its steps belong together,
-/// and a handler is dropped with its connection.
+/// Goes on with `work` to its end although whoever asked for it goes away: its steps belong
+/// together, and a handler is dropped with its connection.
 pub(super) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
