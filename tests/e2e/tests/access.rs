@@ -242,11 +242,16 @@ fn the_stream_of_events_goes_on_behind_a_number_and_says_when_that_is_forgotten(
     );
     guarded.fleet.stop_coordinator();
     guarded.fleet.start_coordinator();
-    let key = "k".repeat(1000);
-    let again = ["submit", &spec, "--idempotency-key", &key];
-    let submitted = || guarded.as_role("operator", &again);
+    // each under a key of its own: what is sent again is no event
+    let mut number = 0;
+    let mut submitted = |guarded: &Guarded| {
+        number += 1;
+        let key = format!("{number:0>1000}");
+        guarded.as_role("operator", &["submit", &spec, "--idempotency-key", &key])
+    };
     for _ in 0..8 {
-        assert!(submitted().status.success(), "{}", stderr(&submitted()));
+        let sent = submitted(&guarded);
+        assert!(sent.status.success(), "{}", stderr(&sent));
     }
     let mut text = String::new();
     following
@@ -268,7 +273,7 @@ fn the_stream_of_events_goes_on_behind_a_number_and_says_when_that_is_forgotten(
 
     // enough of them, and the first are forgotten
     guarded.fleet.wait("a forgotten event", || {
-        assert!(submitted().status.success());
+        assert!(submitted(&guarded).status.success());
         let refused = guarded.as_role("viewer", &["events", "--after", "1"]);
         (!refused.status.success()).then_some(())
     });
