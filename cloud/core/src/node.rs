@@ -117,6 +117,9 @@ pub struct Node {
     /// Runs whose workflow this incarnation was given in the format of the first release, and the
     /// hash of that.
     pub older: BTreeMap<RunId, Hash>,
+    /// Its log was taken up behind directives that are not known here: it may follow settings that
+    /// one of them told, and is told again, also that nothing is set.
+    pub settings_unknown: bool,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -221,6 +224,7 @@ impl Node {
         (self.unproven, self.believed) = (false, false);
         (self.pruned, self.facts_pruned, self.safe) = (0, 0, 0);
         (self.settings, self.settings_by) = (Scheduler::default(), 0);
+        self.settings_unknown = false;
         self.sync_paused = None;
         self.accepted.clear();
         self.workflows.clear();
@@ -536,6 +540,7 @@ impl Node {
         self.append(node, now.0, now.1, Body::Configure(settings), fx);
         self.settings = settings;
         self.settings_by = self.directives.number;
+        self.settings_unknown = false;
     }
 
     /// Whether it is to be told these settings.
@@ -543,6 +548,7 @@ impl Node {
     pub fn wants(&self, settings: Scheduler) -> bool {
         let knows = self.features & CONFIGURE != 0;
         let told = match self.settings_by {
+            _ if self.settings_unknown => false,
             0 => settings.is_empty() && self.settings.is_empty(),
             _ => self.settings == settings,
         };
@@ -566,8 +572,9 @@ impl Node {
         self.pruned = theirs.number;
         self.workflows.clear();
         self.older.clear();
-        // what it was told about settings may be lost with the rest
+        // what it was told about settings may be lost with the rest, here or there
         self.settings_by = 0;
+        self.settings_unknown = true;
         let slices = self
             .slices
             .iter()

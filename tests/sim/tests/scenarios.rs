@@ -211,3 +211,10 @@ fn what_must_not_run_twice_is_not_run_again_before_its_silent_owner_gave_it_up()
 fn nobody_does_anything_while_both_sides_are_compared() {
     passes(627, Layer::Cores);
 }
+
+/// The coordinator's disk was put back behind a setting of a gateway. Nothing was set any more, as
+/// far as it knew nothing had ever been, and the gateway followed the forgotten setting for ever.
+#[test]
+fn a_gateway_that_was_told_a_forgotten_setting_is_told_that_nothing_is_set() {
+    passes(962, Layer::Cores);
+}

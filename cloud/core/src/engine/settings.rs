@@ -89,7 +89,8 @@ impl<S: Store> Engine<S> {
         };
         let confirmed = match scope {
             Scope::Node(id) => self.nodes.get(id).map(|node| {
-                let told = node.settings == Settings::merged(&layers);
+                let merged = Settings::merged(&layers);
+                let told = node.settings == merged && !node.wants(merged);
                 told && node.settings_by <= node.confirmed
             }),
             _ => None,

@@ -178,3 +178,26 @@ fn taking_away_a_label_that_is_not_there_keeps_nothing() {
     assert_eq!(label(&mut env, "a".to_owned(), None), Reply::Done);
     assert!(!env.node("gw-1").labels.contains_key("a"));
 }
+
+/// The store went back behind a setting that a gateway was told: nothing is set any more, and the
+/// gateway went on with what it had been told.
+#[test]
+fn a_node_that_was_told_what_the_store_forgot_is_told_that_nothing_is_set() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    upgraded(&mut env, "gw-1");
+    let backup = env.store.image();
+    let own = Scope::Node(env.agent("gw-1").node);
+    assert_eq!(
+        set(&mut env, own, "backoff_duration", Some("17s")),
+        Reply::Done
+    );
+    assert!(!told(&mut env, "gw-1")[0].is_empty());
+    env.restart(backup);
+    env.hello("gw-1").expect("it is welcome");
+    let last = told(&mut env, "gw-1");
+    assert_eq!(last[1..], [Scheduler::default()], "{last:?}");
+    env.hello("gw-1").expect("it is welcome");
+    assert_eq!(told(&mut env, "gw-1").len(), 2, "once is enough");
+    assert_eq!(env.node("gw-1").settings.confirmed, Some(true));
+}
