@@ -483,7 +483,8 @@ pub enum ScheduleAsk {
 
 impl ScheduleAsk {
     /// The command that asks it.
-    pub(crate) fn text(self) -> &'static str {
+    #[must_use]
+    pub fn text(self) -> &'static str {
         match self {
             Self::Pause(true) => "schedule pause",
             Self::Pause(false) => "schedule resume",

@@ -303,7 +303,10 @@ impl CloudTruth {
                 self.open = transactions;
                 Vec::new()
             }
-            Ended::Done => transactions.iter().flat_map(|tx| self.apply(tx)).collect(),
+            Ended::Done => {
+                self.slots.asked = crate::check::scheduled::asked(&transactions);
+                transactions.iter().flat_map(|tx| self.apply(tx)).collect()
+            }
         }
     }
 

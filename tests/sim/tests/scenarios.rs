@@ -218,3 +218,11 @@ fn nobody_does_anything_while_both_sides_are_compared() {
 fn a_gateway_that_was_told_a_forgotten_setting_is_told_that_nothing_is_set() {
     passes(962, Layer::Cores);
 }
+
+/// A mistake of the checker: people paused and resumed a schedule while the coordinator was off.
+/// Both wishes, and later one for a run beside an open one, shared a commit whose state showed
+/// neither.
+#[test]
+fn wishes_that_begin_and_end_in_one_commit_are_known_from_the_record() {
+    passes(827, Layer::Cores);
+}

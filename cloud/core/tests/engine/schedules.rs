@@ -2,7 +2,7 @@
 
 use crate::common::{Env, all_done, on, task, workflow};
 use cloud_core::engine::TOMBSTONES;
-use cloud_core::event::{Refused, Reply, Request, ScheduleAsk};
+use cloud_core::event::{Input, Refused, Reply, Request, RequestId, ScheduleAsk};
 use shared::codec;
 use shared::directive::Body as Wanted;
 use shared::explain::Reason;
@@ -479,4 +479,47 @@ fn what_is_left_of_a_backfill_goes_along_to_the_next_owner() {
     let left = Unix(from.0 + 60_000);
     let what = ordered(&mut env, "gw-2").2;
     assert_eq!(what, Order::Backfill(left, Unix(from.0 + 2 * 60_000)));
+}
+
+/// A wish that came while the coordinator was away is taken up at its start, before it looks at its
+/// slots; two may share one step and one commit.
+#[test]
+fn a_resume_passes_over_what_nobody_decided_also_in_one_step_with_a_pause() {
+    for wishes in [[true, false], [false, true]] {
+        let mut env = Env::new();
+        env.join("gw-1");
+        let flow = flow(vec![task("a", &[])], Overlap::Allow);
+        create(&mut env, &flow, None, false);
+        let was_paused = wishes == [false, true];
+        if was_paused {
+            ask(&mut env, ScheduleAsk::Pause(true));
+        }
+        let away = Span(3 * MINUTE.0);
+        env.now.mono = env.now.mono + away;
+        env.now.wall.0 += away.0 as i64;
+        env.restart(env.store.clone());
+        let caller = env.caller.clone();
+        let asked = wishes.map(|on| Request::AskSchedule {
+            name: ID.to_string(),
+            ask: ScheduleAsk::Pause(on),
+            by: "ann".to_owned(),
+        });
+        let inputs = asked
+            .into_iter()
+            .zip(1_000..)
+            .map(|(request, id)| Input::Request {
+                id: RequestId(id),
+                request: Box::new(request),
+                caller: caller.clone(),
+            });
+        let inputs = inputs.collect();
+        env.give_all(inputs);
+        assert_eq!((view(&mut env).fired, view(&mut env).skipped), (0, 0));
+        if was_paused {
+            ask(&mut env, ScheduleAsk::Pause(false));
+        }
+        let next = to_next_slot(&mut env);
+        let fired: Vec<Unix> = view(&mut env).last.iter().map(|one| one.slot).collect();
+        assert_eq!(fired, [next], "{wishes:?}");
+    }
 }

@@ -5,8 +5,9 @@ use crate::queue::{MIN, Time};
 use crate::slots::{Held, REMEMBERED, Rules};
 use crate::truth::{EdgeTruth, Wrong, wrong};
 use crate::world::World;
-use cloud_core::event::{Reply, Request};
+use cloud_core::event::{Reply, Request, ScheduleAsk};
 use cloud_core::inbox::Message;
+use cloud_core::record::{AUDIT, Audited};
 use cloud_core::schedule::{Owner, Schedule};
 use cloud_core::store::{AggregateId, Transaction};
 use shared::explain::Reason;
@@ -37,6 +38,8 @@ pub struct Fires {
     fired: BTreeMap<(ScheduleId, u64), Vec<i64>>,
     /// The runs that they became.
     pub runs: BTreeMap<RunId, ScheduleId>,
+    /// What people asked of schedules in the commit that is applied: what, of which.
+    pub asked: BTreeSet<(String, String)>,
 }
 
 impl Fires {
@@ -65,7 +68,7 @@ impl Fires {
             return vec![wrong("scheduled", format!("{id} has rules nobody planned"))];
         };
         let broken = self.fires(id, new, old, &rules);
-        let broken = broken.or_else(|| account(old, new, &rules));
+        let broken = broken.or_else(|| self.account((id, &rules), old, new));
         let text = broken.map(|why| format!("the coordinator's {}: {why}", new.name));
         text.map(|text| wrong("scheduled", text))
             .into_iter()
@@ -102,41 +105,72 @@ impl Fires {
         }
         broken
     }
+
+    /// Whether somebody asked this of it in the commit that is applied.
+    fn was_asked(&self, what: ScheduleAsk, id: ScheduleId, name: &str) -> bool {
+        let about = |about: String| self.asked.contains(&(what.text().to_owned(), about));
+        about(name.to_owned()) || about(id.to_string())
+    }
+
+    /// Every slot that was passed fired or was skipped. A step may begin and end what people asked:
+    /// its head tells neither.
+    fn account(
+        &self,
+        (id, rules): (ScheduleId, &Rules),
+        old: &Schedule,
+        new: &Schedule,
+    ) -> Option<String> {
+        let set_back = |one: &Schedule| {
+            one.progress
+                .skipped
+                .as_ref()
+                .is_some_and(|skipped| skipped.reason == Reason::ClockSetBack)
+        };
+        let moved = old.revision != new.revision
+            || old.paused != new.paused
+            || new.progress.cursor < old.progress.cursor
+            || set_back(new) && old.progress.skipped != new.progress.skipped;
+        // a resume passes over what is undecided
+        if moved || self.was_asked(ScheduleAsk::Pause(false), id, &new.name) {
+            return None;
+        }
+        let (from, to) = (old.progress.cursor.0, new.progress.cursor.0);
+        let passed = rules.count(from, to);
+        let fresh = (new.progress.counts.0 - old.progress.counts.0) as usize;
+        let list = &new.progress.fired;
+        let timely = |cause: Cause| matches!(cause, Cause::Time | Cause::Catchup);
+        let fired = list.iter().skip(list.len().saturating_sub(fresh));
+        let fired = fired.filter(|firing| timely(firing.cause)).count() as i64;
+        let skipped = (new.progress.counts.1 - old.progress.counts.1) as i64;
+        // one skip counts 1,000 at most, a wanted run that is skipped counts without a new slot
+        let last = new.progress.skipped.as_ref();
+        let fresh = last.filter(|last| old.progress.skipped.as_ref() != Some(*last));
+        let behind = |last: &Skipped| last.to.0 <= from || !rules.is_slot(last.to.0);
+        let wanted = !old.triggers.is_empty()
+            || self.was_asked(ScheduleAsk::Trigger, id, &new.name)
+            || fresh.is_some_and(behind);
+        let told = fired + skipped;
+        let fits = passed == told || wanted && passed < told || skipped >= 1000;
+        (!fits).then(|| {
+            format!(
+                "{passed} slots were passed up to {to}, {fired} fired and {skipped} were skipped"
+            )
+        })
+    }
 }
 
-/// Every slot that was passed fired or was skipped.
-fn account(old: &Schedule, new: &Schedule, rules: &Rules) -> Option<String> {
-    let set_back = |one: &Schedule| {
-        one.progress
-            .skipped
-            .as_ref()
-            .is_some_and(|skipped| skipped.reason == Reason::ClockSetBack)
-    };
-    let moved = old.revision != new.revision
-        || old.paused != new.paused
-        || new.progress.cursor < old.progress.cursor
-        || set_back(new) && old.progress.skipped != new.progress.skipped;
-    if moved {
-        return None;
-    }
-    let (from, to) = (old.progress.cursor.0, new.progress.cursor.0);
-    let passed = rules.count(from, to);
-    let fresh = (new.progress.counts.0 - old.progress.counts.0) as usize;
-    let list = &new.progress.fired;
-    let timely = |cause: Cause| matches!(cause, Cause::Time | Cause::Catchup);
-    let fired = list.iter().skip(list.len().saturating_sub(fresh));
-    let fired = fired.filter(|firing| timely(firing.cause)).count() as i64;
-    let skipped = (new.progress.counts.1 - old.progress.counts.1) as i64;
-    // one skip counts 1,000 at most, a wanted run that is skipped counts without a new slot
-    let last = new.progress.skipped.as_ref();
-    let fresh = last.filter(|last| old.progress.skipped.as_ref() != Some(*last));
-    let behind = |last: &Skipped| last.to.0 <= from || !rules.is_slot(last.to.0);
-    let wanted = !old.triggers.is_empty() || fresh.is_some_and(behind);
-    let told = fired + skipped;
-    let fits = passed == told || wanted && passed < told || skipped >= 1000;
-    (!fits).then(|| {
-        format!("{passed} slots were passed up to {to}, {fired} fired and {skipped} were skipped")
-    })
+/// What people asked of schedules, as the audit record of a commit tells.
+#[must_use]
+pub fn asked(transactions: &[Transaction]) -> BTreeSet<(String, String)> {
+    let record = |tx: &&Transaction| tx.aggregate == AggregateId::Record;
+    let rows = transactions.iter().filter(record).flat_map(|tx| &tx.rows);
+    let audit = rows.filter(|(name, _)| name.starts_with(AUDIT));
+    let entries = audit.filter_map(|(_, value)| {
+        let entries: Result<Vec<Audited>, _> = shared::codec::decode(value.as_deref()?);
+        entries.ok()
+    });
+    let entries = entries.flatten().filter(|entry| entry.refused.is_none());
+    entries.map(|entry| (entry.what, entry.about)).collect()
 }
 
 /// A commit of the coordinator is done: what runs that it fires do is known from here on.
@@ -375,4 +409,70 @@ fn agree(world: &World, life: &EdgeTruth) -> Vec<Wrong> {
         wrongs.push(wrong("scheduled", text));
     }
     wrongs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::MINUTE;
+
+    /// What is said of a step that passes three slots and tells `skipped` of them.
+    fn passing(asked: &[(ScheduleAsk, &str)], skipped: u64) -> usize {
+        let rules = Rules {
+            period: MINUTE,
+            phase: 0,
+            most: 1,
+            late: None,
+            all: false,
+            overlap: Overlap::Forbid,
+            jitter: 0,
+        };
+        let id = ScheduleId([1; 16]);
+        let mut fires = Fires::default();
+        fires.rules.insert((id, 1), rules);
+        let asked = asked.iter();
+        fires.asked = asked
+            .map(|(what, name)| (what.text().to_owned(), (*name).to_owned()))
+            .collect();
+        let mut old = Schedule {
+            name: "s".to_owned(),
+            revision: 1,
+            ..Schedule::default()
+        };
+        old.progress.cursor.0 = MINUTE;
+        let mut new = old.clone();
+        new.progress.cursor.0 = 4 * MINUTE;
+        new.progress.counts.1 = skipped;
+        let tx = Transaction {
+            aggregate: AggregateId::Schedule(id),
+            expected: 1,
+            events: Vec::new(),
+            head: Vec::new(),
+            rows: Vec::new(),
+            sends: Vec::new(),
+            drained: Vec::new(),
+            facts: Vec::new(),
+            truncate: None,
+            directives: Vec::new(),
+            prune: Vec::new(),
+        };
+        fires.apply(id, (&old, &new), &tx).len()
+    }
+
+    #[test]
+    fn only_a_resume_of_this_schedule_passes_over_slots_that_nobody_told() {
+        let (pause, resume) = (ScheduleAsk::Pause(true), ScheduleAsk::Pause(false));
+        assert_eq!(passing(&[], 3), 0);
+        assert_eq!(passing(&[], 0), 1);
+        assert_eq!(passing(&[(resume, "another")], 0), 1);
+        assert_eq!(passing(&[(pause, "s")], 0), 1);
+        assert_eq!(passing(&[(pause, "s"), (resume, "s")], 0), 0);
+    }
+
+    #[test]
+    fn a_run_that_was_wanted_and_skipped_in_one_step_is_no_slot() {
+        assert_eq!(passing(&[], 4), 1);
+        assert_eq!(passing(&[(ScheduleAsk::Trigger, "s")], 4), 0);
+        assert_eq!(passing(&[(ScheduleAsk::Trigger, "s")], 2), 1);
+    }
 }
