@@ -278,6 +278,7 @@ fn of_settings() -> Vec<Pair> {
             "matrix: {n: [1, 2]}",
             "matrix: {n: [1, 2]}\n    max_fails: 0",
         ),
+        line("tasks.estimate", "", "estimate: 5m"),
         line("tasks.disconnect", "", "disconnect: {lost_after: 1h}"),
         line(
             "tasks.disconnect.lost_after",
