@@ -207,6 +207,11 @@ impl Drop for Following {
     }
 }
 
+fn numbers(events: &[Value]) -> Vec<u64> {
+    let numbers = events.iter().map(|event| event["number"].as_u64());
+    numbers.flatten().collect()
+}
+
 #[test]
 fn the_stream_of_events_goes_on_behind_a_number_and_says_when_that_is_forgotten() {
     let home = tempfile::tempdir().unwrap();
@@ -216,12 +221,6 @@ fn the_stream_of_events_goes_on_behind_a_number_and_says_when_that_is_forgotten(
     let mut guarded = Guarded::start(&["--config", &config], &[]);
     let spec = guarded.fleet.spec(ONE).display().to_string();
     let seen = lines(&guarded.as_role("viewer", &["events"]));
-    let numbers = |events: &[Value]| -> Vec<u64> {
-        events
-            .iter()
-            .filter_map(|event| event["number"].as_u64())
-            .collect()
-    };
     let last = *numbers(&seen).last().unwrap();
     assert_eq!(numbers(&seen), (1..=last).collect::<Vec<_>>());
 
