@@ -209,8 +209,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Result<(), LinkError> {
-    let (certificate, issuer) = shown(app, &connection, &caller)?;
-    let (node, name) = (caller.id, caller.name);
     let opened = tokio::time::timeout(HELLO, async {
         let (tx, mut rx) = connection.accept_session().await?;
         let first = rx.recv().await?;
@@ -224,6 +222,9 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         );
         return Err(LinkError::Ended);
     };
+    // judged now: the hello of a connection may be older than the end of an exchange, or younger
+    let (certificate, issuer) = shown(app, &connection, &caller)?;
+    let (node, name) = (caller.id, caller.name);
     let place = match app.admission.enter(node) {
         Ok(place) => place,
         Err(later) => return tell_later(&connection, tx, &later).await,

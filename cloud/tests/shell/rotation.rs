@@ -2,13 +2,17 @@
 //! one that is not asked.
 
 use crate::common::Coordinator;
-use crate::sessions::{Agent, agent, ask_to_enrol, clock, token};
+use crate::sessions::{Agent, agent, ask_to_enrol, clock, dial, hello, new_node, token};
 use certs::{Certified, Enrolled, Holder, NodeKey};
-use link::enrol::{EnrolAsk, EnrolReply};
-use link::{Close, Endpoint, LinkError, Settings};
+use link::enrol::{EnrolAsk, EnrolRefusal, EnrolReply};
+use link::{Close, Connection, Endpoint, LinkError, Settings};
 use serde_json::Value;
-use shared::wire::{Down, RENEW};
-use std::time::Duration;
+use shared::ids::Incarnation;
+use shared::log::{Direction, Head};
+use shared::wire::{Down, RENEW, Up};
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A node with its key on a disk.
@@ -41,17 +45,32 @@ impl Node {
 
     /// What the coordinator answers to a renewal.
     async fn renew(&self, coordinator: &Coordinator) -> Result<Certified, LinkError> {
+        let (_endpoint, connection) = self.dial_to_renew(coordinator).await?;
+        match self.ask_to_renew(&connection).await {
+            EnrolReply::Certified { certified, .. } => Ok(certified),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn dial_to_renew(
+        &self,
+        coordinator: &Coordinator,
+    ) -> Result<(Endpoint, Connection), LinkError> {
         let address = coordinator.ready.listen;
         let own = self.enrolled();
         let endpoint = Endpoint::client(address, &Settings::agent()).unwrap();
         let holder = Holder::new(&own.credential).unwrap();
         let tls = certs::renewal_client(&own.authorities, &holder, clock()).unwrap();
         let connection = endpoint.dial(address, tls).await?;
+        Ok((endpoint, connection))
+    }
+
+    async fn ask_to_renew(&self, connection: &Connection) -> EnrolReply {
         let request = self.key.request().unwrap();
-        match connection.enrol(&EnrolAsk::Renew { request }).await? {
-            EnrolReply::Certified { certified, .. } => Ok(certified),
-            other => panic!("{other:?}"),
-        }
+        connection
+            .enrol(&EnrolAsk::Renew { request })
+            .await
+            .unwrap()
     }
 
     fn keep(&self, certified: &Certified) {
@@ -191,4 +210,107 @@ fn a_program_that_is_not_asked_renews_at_its_time_or_is_left_behind() {
         let (_, waits) = coordinator.get("/waits");
         assert!(waits.contains("token create --replace gw-2"), "{waits}");
     });
+}
+
+/// Connections that were made before the end of the exchange, and used after it.
+#[test]
+fn what_was_begun_with_the_authority_before_ends_with_it() {
+    let coordinator = Coordinator::start();
+    agent(async {
+        let node = Node::join(&coordinator, "gw-1").await;
+        let own = node.enrolled();
+        let (_endpoint, silent) = dial(&coordinator, &own).await;
+        let (_renewing, renewal) = node.dial_to_renew(&coordinator).await.unwrap();
+        let (mut tx, mut rx) = silent.open_session().await.unwrap();
+        post(&coordinator, "/authority/begin", "{}");
+        post(&coordinator, "/authority/finish", "{\"force\":true}");
+
+        let origin = |direction| Head::origin(own.id, Incarnation([1; 16]), direction);
+        let late = hello(&own, origin(Direction::Up), origin(Direction::Down));
+        tx.send(&Up::Hello(Box::new(late))).await.unwrap();
+        match rx.recv().await {
+            Err(LinkError::Closed {
+                close: Close::Refused,
+                text,
+            }) => assert!(text.contains("not trusted any more"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+        match node.ask_to_renew(&renewal).await {
+            EnrolReply::Refused(EnrolRefusal::NotAllowed(text)) => {
+                assert!(text.contains("has given up the authority"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(coordinator.json("/nodes/gw-1").1["state"], "offline");
+}
+
+/// Asks for something and goes away after so many milliseconds, in the middle of it.
+fn ask_and_leave(coordinator: &Coordinator, path: &str, after: u64) {
+    let api = coordinator.ready.api;
+    let mut client = TcpStream::connect(api).unwrap();
+    let body = "{\"by\":\"ada\"}";
+    let length = body.len();
+    let ask =
+        format!("POST /v1{path} HTTP/1.1\r\nhost: {api}\r\ncontent-length: {length}\r\n\r\n{body}");
+    client.write_all(ask.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(after));
+}
+
+/// Whether it becomes true soon.
+fn soon(mut is: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        if is() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+/// Asks and goes away, later each time, until it was begun.
+fn begun_by_who_leaves(coordinator: &Coordinator, path: &str, mut is: impl FnMut() -> bool) {
+    let begun = (1..=10).any(|after| {
+        ask_and_leave(coordinator, path, after);
+        soon(&mut is)
+    });
+    assert!(begun, "{path} is never begun");
+}
+
+#[test]
+fn a_step_is_carried_through_when_whoever_asked_for_it_goes_away() {
+    let coordinator = Coordinator::start();
+    let audited = |what: &str| {
+        let (_, audit) = coordinator.get("/audit");
+        audit.contains(what)
+    };
+    agent(async {
+        let node = Node::join(&coordinator, "gw-1").await;
+        let mut session = node.online(&coordinator, RENEW).await;
+        begun_by_who_leaves(&coordinator, "/authority/begin", || {
+            audited("authority rotate begin")
+        });
+        is_asked(&mut session).await;
+        assert_ne!(coordinator.json("/authority").1["next"], Value::Null);
+        node.keep(&node.renew(&coordinator).await.unwrap());
+        let _ = is_closed(&mut session).await;
+        let mut session = node.online(&coordinator, RENEW).await;
+        begun_by_who_leaves(&coordinator, "/authority/finish", || {
+            audited("authority rotate finish")
+        });
+        is_asked(&mut session).await;
+        assert_eq!(coordinator.json("/authority").1["next"], Value::Null);
+    });
+    let data = coordinator.dir.as_ref().unwrap().path().join("data");
+    let names = ["gw-2", "gw-3", "gw-4", "gw-5", "gw-6", "gw-7"];
+    for name in names {
+        agent(new_node(&coordinator, name));
+        let path = format!("/nodes/{name}");
+        begun_by_who_leaves(&coordinator, &format!("{path}/forget"), || {
+            coordinator.json(&path).1["state"] == "forgotten"
+        });
+    }
+    let kept = || std::fs::read_to_string(data.join("authority/revoked")).unwrap_or_default();
+    assert!(soon(|| names.iter().all(|name| kept().contains(name))));
 }

@@ -135,7 +135,7 @@ pub(crate) struct Agent {
     secret: [u8; 16],
 }
 
-fn hello(node: &Enrolled, facts: Head, directives: Head) -> Hello {
+pub(crate) fn hello(node: &Enrolled, facts: Head, directives: Head) -> Hello {
     Hello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL_MAX,
@@ -169,7 +169,7 @@ fn hello(node: &Enrolled, facts: Head, directives: Head) -> Hello {
     }
 }
 
-async fn dial(coordinator: &Coordinator, node: &Enrolled) -> (Endpoint, Connection) {
+pub(crate) async fn dial(coordinator: &Coordinator, node: &Enrolled) -> (Endpoint, Connection) {
     let address = coordinator.ready.listen;
     let endpoint = Endpoint::client(address, &Settings::agent()).unwrap();
     let holder = Holder::new(&node.credential).unwrap();
@@ -261,7 +261,7 @@ impl Agent {
     }
 }
 
-async fn new_node(coordinator: &Coordinator, name: &str) -> Enrolled {
+pub(crate) async fn new_node(coordinator: &Coordinator, name: &str) -> Enrolled {
     let key = NodeKey::ephemeral().unwrap();
     enrol(coordinator, &token(coordinator, "{}"), &key, name)
         .await
