@@ -462,6 +462,7 @@ impl Run {
             if self.is_stale(state.slice) {
                 self.head.stale.insert((log, state.slice));
             }
+            self.close_again(log, state, fx);
         }
         for number in self.live_slices(|s| s.node == log.node && s.incarnation == log.incarnation) {
             let slice = self.slice_ref(number);
@@ -488,6 +489,20 @@ impl Run {
     fn is_stale(&self, slice: SliceRef) -> bool {
         let known = self.head.slices.get(slice.slice as usize);
         known.is_some_and(|s| s.epoch > slice.epoch && s.node != NodeId::default())
+    }
+
+    /// The node's record counts all that an inventory names as work: what was over before is taken
+    /// out again, unless a person at the gateway let it go on.
+    fn close_again(&mut self, log: LogId, state: &SliceState, fx: &mut Effects) {
+        let slice = state.slice;
+        let known = self.head.slices.get(slice.slice as usize);
+        let done = known.is_some_and(|s| {
+            let same = s.epoch == slice.epoch && s.node == log.node;
+            same && s.incarnation == log.incarnation && s.stage == Stage::Done
+        });
+        if done && state.tasks.iter().all(|task| task.state.is_final()) {
+            self.send(log.node, Message::Closed { slice }, fx);
+        }
     }
 
     /// Asks for slices whose numbers were drawn a second time, not while the run is held.

@@ -432,3 +432,25 @@ fn a_slice_whose_number_was_drawn_again_is_asked_back() {
     env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
     assert_eq!(env.node("gw-1").slices, 0);
 }
+
+/// A gateway keeps its slices until their runs are forgotten, and so does its inventory.
+#[test]
+fn what_was_over_before_a_restore_is_no_work_of_its_node_behind_it() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let flow = vec![on("gw-1", task("a", &[]))];
+    env.submit(flow.clone());
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    env.tell("gw-1", all_done(&assign));
+    assert_eq!(env.node("gw-1").slices, 0);
+    let backup = env.store.image();
+    env.submit(vec![on("gw-1", task("b", &[]))]);
+    env.restart(backup);
+    let mut inventory = env.agent("gw-1").inventory(&workflow(flow));
+    inventory.slices.truncate(1);
+    for task in &mut inventory.slices[0].tasks {
+        task.state = TaskState::Succeeded;
+    }
+    comes_back(&mut env, "gw-1", inventory);
+    assert_eq!(env.node("gw-1").slices, 0);
+}
