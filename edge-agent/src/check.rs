@@ -13,6 +13,7 @@ use crate::data::{self, Identity};
 use certs::{Subject, Times, WRITTEN, believable};
 use rustix::fs::{FlockOperation, flock};
 use shared::finding::{Finding, Judgement, worst};
+use shared::ids::Hash;
 use shared::time::{Span, Unix};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -182,6 +183,7 @@ pub(crate) fn certificate_view(dir: &Path) -> Option<serde_json::Value> {
     let left = known.until.0 - believable(clock::now().wall, times.heard).0;
     Some(serde_json::json!({
         "until": known.until,
+        "key": Hash(known.key).hex(),
         "days_left": left.div_euclid(DAY),
         "renews": times.renew_at(&known),
     }))
@@ -211,8 +213,10 @@ fn judge_certificate(known: &Subject, times: Times, now: Unix) -> Finding {
     }
     let (days, due) = (left / DAY, times.renew_at(known));
     let text = format!(
-        "of {}: good for {days} days, until {}",
-        known.name, known.until
+        "of {}: good for {days} days, until {}, key {}",
+        known.name,
+        known.until,
+        Hash(known.key).hex()
     );
     if due < now {
         let mend = "its renewal is due: the agent renews as soon as it reaches the coordinator";

@@ -47,7 +47,8 @@ pub enum Judged {
 impl Node {
     /// Judges the certificate of somebody who calls, and remembers what is new. A certificate that
     /// is younger than the one known here, with another key, proves that this store went back
-    /// behind a replacement: then the key known here is the one that was replaced.
+    /// behind a replacement: then the key known here is the one that was replaced. Or somebody has
+    /// the authority's key; so no certificate of another authority follows from it by itself.
     pub fn judge(&mut self, shown: Certificate, now: Unix) -> Judged {
         if let Some(Revoked { why, .. }) = self.revoked.get(&shown.key) {
             return Judged::Revoked(why.clone());
@@ -61,6 +62,7 @@ impl Node {
             }
             Some(known) if known.key != shown.key => {
                 self.take_key(shown, now, "a younger certificate of the node was shown");
+                self.unconfirmed_key = Some(now);
             }
             _ => self.certificate = Some(shown),
         }
@@ -75,6 +77,7 @@ impl Node {
         {
             self.revoke(old.key, now, why);
         }
+        self.unconfirmed_key = None;
         self.certificate = Some(certificate);
     }
 
@@ -91,11 +94,11 @@ impl Node {
         }
     }
 
-    /// Whether a new certificate may be issued for its key.
+    /// Whether a new certificate may be issued for this key, by this authority.
     ///
     /// # Errors
     /// Why not, for people.
-    pub fn may_renew(&self, key: [u8; 32]) -> Result<(), String> {
+    pub fn may_renew(&self, key: [u8; 32], authority: [u8; 32]) -> Result<(), String> {
         if let Some((_, by)) = &self.forgotten {
             return Err(format!("node {} was declared gone by {by}", self.name));
         }
@@ -106,6 +109,13 @@ impl Node {
             Some(known) if known.key != key => {
                 let name = &self.name;
                 Err(format!("another key speaks for node {name} than this one"))
+            }
+            Some(known) if self.unconfirmed_key.is_some() && known.authority != authority => {
+                Err(format!(
+                    "the key of node {} took the place of another one, and the fleet changes its \
+                     authority: a person confirms it first",
+                    self.name
+                ))
             }
             _ => Ok(()),
         }
@@ -134,18 +144,22 @@ mod tests {
         assert_eq!(node.judge(certificate(1, 20), Unix(1)), Judged::Known);
         assert_eq!(node.certificate, Some(certificate(1, 20)));
         assert_eq!(node.judge(certificate(2, 20), Unix(2)), Judged::Doubtful);
-        assert!(node.may_renew([2; 32]).is_err());
+        assert!(node.may_renew([2; 32], [0; 32]).is_err());
         node.take_key(certificate(2, 5), Unix(2), "a token was used");
         let refused = node.judge(certificate(1, 90), Unix(3));
         assert_eq!(refused, Judged::Revoked("a token was used".into()));
-        assert!(node.may_renew([1; 32]).is_err());
-        assert_eq!(node.may_renew([2; 32]), Ok(()));
+        assert!(node.may_renew([1; 32], [0; 32]).is_err());
+        assert_eq!(node.may_renew([2; 32], [9; 32]), Ok(()));
         // a younger one proves that the store went back
         assert_eq!(node.judge(certificate(3, 6), Unix(4)), Judged::Known);
         assert!(node.revoked.contains_key(&[2; 32]));
+        assert_eq!(node.unconfirmed_key, Some(Unix(4)));
+        assert_eq!(node.may_renew([3; 32], [0; 32]), Ok(()));
+        assert!(node.may_renew([3; 32], [9; 32]).is_err());
         // a person may let a key in again by a token
         node.take_key(certificate(1, 7), Unix(5), "a token was used");
         assert_eq!(node.judge(certificate(1, 7), Unix(6)), Judged::Known);
+        assert_eq!(node.may_renew([1; 32], [9; 32]), Ok(()));
         for key in 10..200 {
             node.revoke([key; 32], Unix(key.into()), "");
         }

@@ -120,6 +120,9 @@ pub struct Node {
     /// Its log was taken up behind directives that are not known here: it may follow settings that
     /// one of them told, and is told again, also that nothing is set.
     pub settings_unknown: bool,
+    /// Since when a key speaks for it that neither a token nor a person let in: it showed a younger
+    /// certificate than the one known here.
+    pub unconfirmed_key: Option<Unix>,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,

@@ -313,6 +313,9 @@ pub struct Left {
     /// Its program renews its certificate when it is asked to; an older one after two thirds of its
     /// life.
     pub asked: bool,
+    /// Its key took the place of another one by a younger certificate: a person confirms it first.
+    #[serde(default)]
+    pub unconfirmed: bool,
 }
 
 /// What holds for a node, a label or the fleet where specifications say nothing.

@@ -34,6 +34,7 @@ impl<S: Store> Engine<S> {
                 authority: shown.map(|shown| Hash(shown).hex()),
                 until: node.certificate.map(|known| known.until),
                 asked: node.features & RENEW != 0,
+                unconfirmed: node.unconfirmed_key.is_some(),
             });
         }
         found.left.sort_by(|a, b| a.node.cmp(&b.node));

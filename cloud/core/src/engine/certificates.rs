@@ -98,7 +98,8 @@ impl<S: Store> Engine<S> {
         let Some(node) = self.nodes.get_mut(&id) else {
             return Err(no_node(&id.to_string()));
         };
-        node.may_renew(certificate.key).map_err(Refused::State)?;
+        node.may_renew(certificate.key, certificate.authority)
+            .map_err(Refused::State)?;
         let before = node.certificate.map(|known| known.authority);
         node.certificate = Some(Certificate {
             authority: before.unwrap_or(certificate.authority),

@@ -368,13 +368,18 @@ impl<S: Store> Engine<S> {
         let Some(node) = self.nodes.get_mut(&id) else {
             return Err(no_node(&id.to_string()));
         };
-        if node.suspect.is_none() {
+        let (suspect, key) = (node.suspect.take(), node.unconfirmed_key.take());
+        if suspect.is_none() && key.is_none() {
             let text = format!("node {} is not in quarantine", node.name);
             return Err(Refused::State(text));
         }
-        node.suspect = None;
-        node.believed = std::mem::take(&mut node.unproven);
-        node.note(format!("released from quarantine by {by}"));
+        if key.is_some() {
+            node.note(format!("its key was confirmed by {by}"));
+        }
+        if suspect.is_some() {
+            node.believed = std::mem::take(&mut node.unproven);
+            node.note(format!("released from quarantine by {by}"));
+        }
         self.plan_all = true;
         Ok(Reply::Done)
     }

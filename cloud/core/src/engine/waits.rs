@@ -220,6 +220,12 @@ impl<S: Store> Engine<S> {
             let what = format!("quarantined: {why}");
             wait(what, *since, "driftless node release NODE");
         }
+        if let Some(since) = node.unconfirmed_key {
+            let what = "another key speaks for it since a younger certificate was shown: compare \
+                        `node get` with `driftless-agent check` there; it gets none of a next \
+                        authority before";
+            wait(what.to_owned(), since, "driftless node release NODE");
+        }
         if let Some((since, by)) = &node.cordoned {
             let how = if node.draining { "drained" } else { "cordoned" };
             let what = format!("{how} by {by}: it is given no work");

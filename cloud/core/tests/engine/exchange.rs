@@ -172,3 +172,38 @@ fn an_exchange_ends_when_nobody_is_left_or_a_person_leaves_some_behind() {
     }
     assert_eq!(env.run(run).state, "succeeded");
 }
+
+/// Somebody who has the authority's key makes a younger certificate of a node for a key of their own
+/// and shows it, before the change or in the middle of it: no next authority follows from that.
+#[test]
+fn a_key_that_nobody_let_in_is_compared_by_a_person_before_it_counts() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.hang_up("gw-1");
+    env.agent("gw-1").key = 2;
+    env.hello("gw-1").unwrap();
+    let waits = env.waits();
+    let told = |what: &str| what.contains("another key speaks for it");
+    assert!(told(&waits[0]), "{waits:?}");
+    let store = env.store.clone();
+    env.restart(store);
+    let node = env.agent("gw-1").node;
+    let renew = |env: &mut Env, authority| {
+        let certificate = Certificate {
+            authority,
+            ..certificate(2)
+        };
+        env.ask(Request::Certify { node, certificate })
+    };
+    assert_eq!(renew(&mut env, [1; 32]), Reply::Done, "as before");
+    match renew(&mut env, NEXT) {
+        Reply::Refused(Refused::State(text)) => assert!(text.contains("a person"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(carriers(&mut env).left[0].unconfirmed);
+    let by = "ada".to_owned();
+    let released = env.ask(Request::ReleaseQuarantine { node, by });
+    assert_eq!(released, Reply::Done);
+    assert_eq!(renew(&mut env, NEXT), Reply::Done);
+    assert!(env.waits().is_empty() && !carriers(&mut env).left[0].unconfirmed);
+}

@@ -108,6 +108,12 @@ fn todo(left: &Left, changing: bool) -> String {
     if !changing {
         return format!("driftless token create --replace {}", left.node);
     }
+    if left.unconfirmed {
+        let name = &left.node;
+        return format!(
+            "its key took another one's place: compare, `driftless node release {name}`"
+        );
+    }
     let online = left.state == NodeState::Online.text();
     match (left.asked, online) {
         (true, true) => "it is asked: it renews in a moment".to_owned(),

@@ -250,6 +250,7 @@ fn show(node: &Node, newest: Option<&Newest>, out: &mut Output) -> Result<(), Fa
         };
         let text = format!("until {} ({}){revoked}", known.until, cert::expires(known));
         lines.push(("certificate", text.into()));
+        lines.push(("key", known.key.as_str().into()));
     }
     if let Some(ahead) = node.clock_ahead_ms.filter(|ahead| ahead.abs() > CLOCK_OFF) {
         let which = if ahead > 0 { "ahead" } else { "behind" };
