@@ -13,6 +13,7 @@ use shared::schedule::{Calendar, Order};
 use shared::time::Unix;
 use shared::workflow::{Source, Workflow};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 /// Revisions whose workflows are kept, for firings that come late.
@@ -37,6 +38,28 @@ pub struct Template {
     pub workflow: Arc<Workflow>,
     /// Its slots; none if its rule cannot be read (it came from a gateway).
     pub calendar: Option<Calendar>,
+}
+
+/// An order to run slots that the owner refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Declined {
+    /// When.
+    pub at: Unix,
+    /// What.
+    pub what: Order,
+    /// Why.
+    pub why: (Reason, String),
+}
+
+impl fmt::Display for Declined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.what {
+            Order::Backfill(from, to) => write!(f, "to run the slots from {from} to {to}")?,
+            _ => f.write_str("to run it once, at once")?,
+        }
+        let (reason, text) = &self.why;
+        write!(f, " ({reason}): {text}")
+    }
 }
 
 /// State of a schedule aggregate.
@@ -80,6 +103,10 @@ pub struct Schedule {
     pub post: Post,
     /// Since when it stands still for a person: paused, or refused by its owner.
     pub stands_since: Option<Unix>,
+    /// Orders to run slots, by number, that the owner has not answered.
+    pub runs: BTreeMap<u64, Order>,
+    /// The last of them that the owner refused, which says nothing about the schedule.
+    pub declined: Option<Declined>,
     /// Workflows by revision; stored in rows.
     #[serde(skip)]
     pub templates: BTreeMap<u32, Template>,
@@ -136,6 +163,8 @@ impl Schedule {
         self.epoch = Epoch::new(generation, self.epochs);
         self.owner = owner;
         self.refused = None;
+        self.runs.clear();
+        self.declined = None;
         if !self.paused() {
             self.stands_since = None;
         }
@@ -157,6 +186,9 @@ impl Schedule {
             return;
         };
         self.orders.0 += 1;
+        if matches!(what, Order::Trigger(_) | Order::Backfill(..)) {
+            self.runs.insert(self.orders.0, what.clone());
+        }
         let message = Message::Schedule {
             epoch: self.epoch,
             order: self.orders.0,
@@ -236,7 +268,13 @@ impl Schedule {
                 ..
             } if epoch == self.epoch => {
                 self.orders.1 = order.max(self.orders.1);
-                self.refused = refused;
+                let asked = self.runs.remove(&order);
+                self.runs.retain(|number, _| *number > order);
+                match (asked, refused) {
+                    (Some(what), Some(why)) => self.declined = Some(Declined { at, what, why }),
+                    (Some(_), None) => (self.declined, self.refused) = (None, None),
+                    (None, refused) => self.refused = refused,
+                }
                 return self.confirmed() && (self.next.is_some() || self.dropped.is_some());
             }
             Body::ScheduleAsked { what, by, .. } => self.asked_there(node, at, what, by, fx),

@@ -2,7 +2,8 @@
 
 use e2e::fleet::{Fleet, program};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -170,4 +171,43 @@ fn a_task_is_followed_behind_its_retries() {
     let (left, said) = task.rest();
     let left: Vec<String> = left.iter().map(|l| line_of(l).0).collect();
     assert_eq!(left, ["2"], "{said}");
+}
+
+/// How many answers of the API had a code of this class.
+fn answers(fleet: &Fleet, class: &str) -> u64 {
+    let mut api = TcpStream::connect(fleet.api()).expect("it listens");
+    let ask = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
+    let token = std::fs::read_to_string(fleet.data().join("api.token")).expect("it is there");
+    let ask = format!("{ask}authorization: Bearer {}\r\n\r\n", token.trim());
+    api.write_all(ask.as_bytes()).expect("it reads");
+    let mut page = String::new();
+    api.read_to_string(&mut page).expect("it answers");
+    let start = format!("driftless_api_answers_total{{code=\"{class}\"}} ");
+    let value = page.lines().find_map(|line| line.strip_prefix(&start));
+    value.expect("it is told").parse().expect("a number")
+}
+
+/// One task is over and wrote nothing: who follows the run asks for its log no more.
+#[test]
+fn what_is_over_and_wrote_nothing_is_asked_for_no_more() {
+    let fleet = Fleet::start(&[&[]]);
+    let run = fleet.submit(
+        "name: two\ntasks:\n  quiet: {command: [\"true\"]}\n  talk: {shell: \"echo one; echo two >&2; \
+         while [ ! -e @M/end ]; do sleep 0.05; done\"}\n",
+    );
+    let _ = fleet.wait_task(&run, "quiet", "succeeded");
+    let args = ["run", "logs", &run, "-f"];
+    let reader = Follower::of("driftless", &args, &fleet.data());
+    let passes = |fleet: &Fleet| {
+        let before = answers(fleet, "2xx");
+        fleet.wait("it to look again", || {
+            (answers(fleet, "2xx") > before + 12).then_some(())
+        });
+        answers(fleet, "4xx")
+    };
+    let _ = (reader.next(), reader.next());
+    let asked = passes(&fleet);
+    assert_eq!(passes(&fleet), asked);
+    fleet.put_mark("end", "");
+    let _ = reader.rest();
 }

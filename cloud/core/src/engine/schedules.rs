@@ -578,6 +578,9 @@ impl<S: Store> Engine<S> {
         if let Some((reason, text)) = &schedule.refused {
             return Some(format!("{owner} refused it ({reason}): {text}"));
         }
+        if let Some(declined) = &schedule.declined {
+            return Some(format!("{owner} refused {declined}"));
+        }
         if let (Owner::Node(node, _), false) = (schedule.owner, schedule.confirmed()) {
             let silence = self.silent_since(node).map(|since| self.now.mono - since);
             let silence = silence.map_or_else(String::new, |s| {

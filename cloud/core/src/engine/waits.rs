@@ -9,6 +9,7 @@ use crate::store::Store;
 use crate::view;
 use shared::approval::Approval;
 use shared::ids::{NodeId, TaskIdx};
+use shared::schedule::Order;
 use shared::state::TaskState;
 use shared::time::Unix;
 
@@ -192,6 +193,7 @@ impl<S: Store> Engine<S> {
         }
         for schedule in self.schedules.values() {
             out.extend(self.schedule_wait(schedule));
+            out.extend(self.declined(schedule));
         }
         out.sort_by(|a, b| (a.since, &a.what).cmp(&(b.since, &b.what)));
         out
@@ -259,17 +261,42 @@ impl<S: Store> Engine<S> {
             ),
             (None, None, None) => return None,
         };
+        Some(self.owners_wait(schedule, what, since, command))
+    }
+
+    /// An order to run slots that the owner of a schedule refused: the schedule itself goes on.
+    fn declined(&self, schedule: &Schedule) -> Option<view::Wait> {
+        let gone = schedule.dropped.is_some();
+        let declined = schedule.declined.as_ref().filter(|_| !gone)?;
+        let name = &schedule.name;
+        let what = format!("schedule {name} goes on, but its owner refused {declined}");
+        let command = match &declined.what {
+            Order::Backfill(from, to) => {
+                format!("driftless schedule backfill {name} --from {from} --to {to}")
+            }
+            _ => format!("driftless schedule trigger {name}"),
+        };
+        Some(self.owners_wait(schedule, what, declined.at, command))
+    }
+
+    fn owners_wait(
+        &self,
+        schedule: &Schedule,
+        what: String,
+        since: Unix,
+        command: String,
+    ) -> view::Wait {
         let owner = match schedule.owner {
             Owner::Coordinator => None,
             Owner::Node(node, _) => Some(self.node_name(node)),
         };
-        Some(view::Wait {
+        view::Wait {
             run: None,
             task: None,
             node: owner,
             what,
             since,
             command: Some(command),
-        })
+        }
     }
 }

@@ -43,6 +43,11 @@ impl Run {
             }
         }
         self.head.folded.insert(log, last);
+        if self.head.origin.is_some() && !self.head.asking.is_empty() {
+            // a question of a local run may be the last that is open
+            let mine = self.live_slices(|s| s.node == log.node);
+            mine.into_iter().for_each(|number| self.time_slice(number));
+        }
         if self.head.known && self.keeps(log) && !kept {
             self.send(log.node, Message::AskInventory, fx);
         }

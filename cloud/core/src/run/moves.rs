@@ -37,10 +37,31 @@ impl Run {
 
     /// Finds the shortest `lost_after` of a slice's open tasks.
     pub fn time_slice(&mut self, slice: u32) {
-        let open = self.open_tasks(slice);
-        let Some(body) = &self.body else { return };
-        let span = |t: &TaskIdx| body.workflow.tasks[t.0 as usize].disconnect.lost_after;
-        self.head.slices[slice as usize].lost_after = open.iter().filter_map(span).min();
+        let spans = self.lost_after(slice);
+        let shortest = spans.iter().filter_map(|(_, span)| *span).min();
+        self.head.slices[slice as usize].lost_after = shortest;
+    }
+
+    /// For how long its node may be silent before an open task of a slice is lost. A question of a
+    /// local run falls with the last of the slice: until then its gateway goes on, and asks it.
+    fn lost_after(&self, slice: u32) -> Vec<(TaskIdx, Option<Span>)> {
+        let Some(body) = &self.body else {
+            return Vec::new();
+        };
+        let span = |t: TaskIdx| body.workflow.tasks[t.0 as usize].disconnect.lost_after;
+        let open = self.open_tasks(slice).into_iter();
+        let mut spans: Vec<_> = open.map(|t| (t, span(t))).collect();
+        if self.head.origin.is_some() {
+            let forever = spans.iter().any(|(_, span)| span.is_none());
+            let longest = spans.iter().filter_map(|(_, span)| *span).max();
+            let last = longest.filter(|_| !forever);
+            let asks = |(task, _): &&mut (TaskIdx, _)| self.question(*task).is_some();
+            spans
+                .iter_mut()
+                .filter(asks)
+                .for_each(|(_, span)| *span = last);
+        }
+        spans
     }
 
     /// A node was silent for so long: what may not wait longer is lost there.
@@ -49,16 +70,12 @@ impl Run {
             return;
         }
         for number in self.live_slices(|s| s.node == node) {
-            let due: Vec<TaskIdx> = self
-                .open_tasks(number)
-                .into_iter()
-                .filter(|t| {
-                    let spec = self.body.as_ref().map(|b| &b.workflow.tasks[t.0 as usize]);
-                    spec.and_then(|s| s.disconnect.lost_after)
-                        .is_some_and(|limit| limit <= silence)
-                })
-                .collect();
+            let spans = self.lost_after(number).into_iter();
+            let due = spans.filter(|(_, span)| span.is_some_and(|limit| limit <= silence));
+            let due: Vec<TaskIdx> = due.map(|(task, _)| task).collect();
             if due.is_empty() {
+                // what was timed may have ended since
+                self.time_slice(number);
                 continue;
             }
             self.record_move(at, number, &due, Reason::NodeSilent, silence);
@@ -123,7 +140,7 @@ impl Run {
         }
     }
 
-    fn live_slices(&self, wanted: impl Fn(&Slice) -> bool) -> Vec<u32> {
+    pub(super) fn live_slices(&self, wanted: impl Fn(&Slice) -> bool) -> Vec<u32> {
         (0u32..)
             .zip(&self.head.slices)
             .filter(|(_, s)| s.live() && wanted(s))

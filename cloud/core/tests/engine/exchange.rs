@@ -173,8 +173,8 @@ fn an_exchange_ends_when_nobody_is_left_or_a_person_leaves_some_behind() {
     assert_eq!(env.run(run).state, "succeeded");
 }
 
-/// Somebody who has the authority's key makes a younger certificate of a node for a key of their own
-/// and shows it, before the change or in the middle of it: no next authority follows from that.
+/// Somebody who has the authority's key makes a younger certificate of a node for another key and
+/// shows it, before the change or in the middle of it: no next authority follows from that.
 #[test]
 fn a_key_that_nobody_let_in_is_compared_by_a_person_before_it_counts() {
     let mut env = Env::new();

@@ -8,7 +8,7 @@ use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::{Epoch, Incarnation, NodeId, RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
-use shared::time::Unix;
+use shared::time::{Span, Unix};
 use shared::wire::{Refusal, Up};
 use shared::workflow::{SideEffects, Task};
 use std::collections::BTreeMap;
@@ -223,19 +223,14 @@ fn after_a_hole_in_the_directives_the_pause_mark_of_now_is_said_again() {
     assert_eq!(marks, [true, false]);
 }
 
-/// A local run never leaves its gateway, so what it asked there is gone with the disk: nobody can
-/// answer it, and nobody is told to.
-#[test]
-fn the_question_of_a_local_run_is_gone_with_its_disk() {
-    let mut env = Env::new();
-    env.join("gw-1");
+/// A run that was submitted at the gateway and asks with its first task.
+fn asks_locally(env: &mut Env, tasks: Vec<Task>) -> RunId {
     let run = RunId([0xee; 16]);
     let slice = SliceRef {
         run,
         slice: 0,
         epoch: Epoch(0),
     };
-    let tasks = vec![crate::asking::asks("ask"), task("after", &[0])];
     let submitted = Body::Submitted {
         slice,
         workflow: shared::codec::pack(&workflow(tasks)).0,
@@ -248,6 +243,19 @@ fn the_question_of_a_local_run_is_gone_with_its_disk() {
         reason: Reason::WaitsForPerson,
     };
     env.tell("gw-1", vec![submitted, asks]);
+    run
+}
+
+/// A local run never leaves its gateway, so what it asked there is gone with the disk: nobody can
+/// answer it, and nobody is told to.
+#[test]
+fn the_question_of_a_local_run_is_gone_with_its_disk() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = asks_locally(
+        &mut env,
+        vec![crate::asking::asks("ask"), task("after", &[0])],
+    );
     assert_eq!(env.waits(), ["ship it?"]);
     reimage(&mut env, "gw-1", 2);
     assert!(env.waits().is_empty());
@@ -257,4 +265,31 @@ fn the_question_of_a_local_run_is_gone_with_its_disk() {
         ("lost", Some("node_reimaged"))
     );
     assert_eq!(env.run(run).state, "partly_lost");
+}
+
+/// The question has a `lost_after` and another task has none, so the gateway goes on with the run:
+/// it still asks when it is back, and a person is told so all the time.
+#[test]
+fn a_question_of_a_local_run_stands_for_as_long_as_its_gateway_goes_on() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let tasks = vec![crate::asking::asks("ask"), task("other", &[])];
+    let run = asks_locally(&mut env, tasks);
+    env.hang_up("gw-1");
+    env.pass(Span::secs(3600));
+    env.pass(Span::secs(3600));
+    assert_eq!(env.waits(), ["ship it?"]);
+    env.hello("gw-1").unwrap();
+    assert_eq!(env.waits(), ["ship it?"]);
+    assert_eq!(stands(&mut env, run, "ask").0, "blocked");
+    // with nothing else to do there it falls as any other task
+    let slice = SliceRef {
+        run,
+        slice: 0,
+        epoch: Epoch(0),
+    };
+    env.tell("gw-1", vec![started(slice, 1, 1), ended(slice, 1, 1, true)]);
+    env.hang_up("gw-1");
+    env.pass(Span::secs(3600));
+    assert_eq!(stands(&mut env, run, "ask").0, "lost");
 }

@@ -287,6 +287,56 @@ fn an_old_agent_refuses_it_and_that_is_shown() {
     );
 }
 
+/// A gateway that fills slots already refuses a second order, and goes on with the schedule.
+#[test]
+fn an_order_that_the_owner_refuses_is_told_as_that_and_the_schedule_goes_on() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let flow = flow(vec![task("a", &[])], Overlap::Forbid);
+    create(&mut env, &flow, Some("gw-1"), false);
+    let (epoch, order, _) = ordered(&mut env, "gw-1");
+    env.tell("gw-1", vec![done(epoch, order)]);
+    let from = Unix(slot(&env).0 - 9 * 60_000);
+    let refuse = |env: &mut Env| {
+        let (epoch, order, _) = ordered(env, "gw-1");
+        let refused = Some((Reason::NoRoom, "it fills already".to_owned()));
+        env.tell(
+            "gw-1",
+            vec![Body::ScheduleDone {
+                schedule: ID,
+                epoch,
+                order,
+                cursor: Unix(0),
+                refused,
+            }],
+        );
+        env.waits()
+    };
+    assert_eq!(fill(&mut env, from, 3), Reply::Scheduled(ID));
+    let waits = refuse(&mut env);
+    assert_eq!(waits.len(), 1);
+    assert!(
+        waits[0].contains("goes on, but its owner refused to run the slots from"),
+        "{waits:?}"
+    );
+    let seen = view(&mut env);
+    let why = seen.why.unwrap();
+    assert_eq!(seen.state, "active");
+    assert!(why.contains("it fills already"), "{why}");
+    env.restart(env.store.clone());
+    env.hello("gw-1").unwrap();
+    assert_eq!(env.waits(), waits);
+
+    assert_eq!(ask(&mut env, ScheduleAsk::Trigger), Reply::Scheduled(ID));
+    let waits = refuse(&mut env);
+    assert!(waits[0].contains("to run it once, at once"), "{waits:?}");
+    assert_eq!(ask(&mut env, ScheduleAsk::Trigger), Reply::Scheduled(ID));
+    let (epoch, order, _) = ordered(&mut env, "gw-1");
+    env.tell("gw-1", vec![done(epoch, order)]);
+    assert!(env.waits().is_empty());
+    assert_eq!(view(&mut env).why, None);
+}
+
 #[test]
 fn a_schedule_made_at_a_gateway_is_shown_and_is_the_gateways() {
     let mut env = Env::new();

@@ -375,13 +375,15 @@ impl Reading {
         let mut begun = Vec::new();
         client.list(&format!("/runs/{}/tasks", escape(run)), |task: Task| {
             let last = newest(&task).map(|a| (a.epoch, a.number, a.node.clone()));
-            begun.extend(last.map(|(epoch, number, node)| (task.task, (epoch, number), node)));
+            let over = newest(&task).is_some_and(|a| a.ended.is_some());
+            begun
+                .extend(last.map(|(epoch, number, node)| (task.task, (epoch, number), node, over)));
             Ok(true)
         })?;
         self.silences.entry(String::new()).or_default().ends(out);
         let mut silent: BTreeSet<String> = BTreeSet::new();
         let mut why = None;
-        for (task, which, node) in begun {
+        for (task, which, node, over) in begun {
             for stream in [Stream::Stdout, Stream::Stderr] {
                 let key = (task.clone(), which, stream.text());
                 let fresh = || Tail::new(run, &task, stream, Some(which));
@@ -403,7 +405,7 @@ impl Reading {
                         why = Some(failure);
                     }
                     // it wrote nothing there, or not yet
-                    Err(failure) if failure.code == Code::NotFound => {}
+                    Err(failure) if failure.code == Code::NotFound => tail.done = over,
                     Err(failure) => return Err(failure),
                     Ok(_) => silence.ends(out),
                 }
