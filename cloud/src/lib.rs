@@ -17,6 +17,7 @@ mod enrol;
 pub mod host;
 mod periodic;
 mod revoked;
+mod room;
 mod serve;
 mod service;
 mod sessions;

@@ -522,7 +522,7 @@ async fn tell_files(engine: &Handle, files: &Dir) -> Result<(), ServeError> {
         );
     }
     for (hash, size) in files.list()? {
-        let told = engine.tell(Input::FileStored { hash, size }).await;
+        let told = engine.tell(Input::FileFound { hash, size }).await;
         told.map_err(|stopping| ServeError::Engine(stopping.to_string()))?;
     }
     Ok(())

@@ -8,6 +8,7 @@ use crate::authorities::Known;
 use crate::clock;
 use crate::enrol;
 use crate::host::{SESSION_QUEUE, ToSession};
+use crate::room;
 use certs::{Caller, Fingerprint, Peer};
 use cloud_core::certificate::Certificate;
 use cloud_core::event::{Conn, Input};
@@ -487,6 +488,9 @@ async fn file(app: &Arc<App>, stream: FileStream) -> Result<(), String> {
         .map_err(|_| "no wish came".to_owned())?
         .map_err(|e| chain(&e))?;
     let wish = ask.wish();
+    if let Wish::Put { hash, size } = wish {
+        room::make(app, hash, size).await;
+    }
     ask.grant(&app.files).await.map_err(|e| chain(&e))?;
     if let Wish::Put { hash, size } = wish {
         // When the engine has stopped the agent offers the file again.

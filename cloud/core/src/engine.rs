@@ -20,6 +20,7 @@ mod operate;
 mod plan;
 mod record;
 mod requests;
+mod room;
 mod schedules;
 mod settings;
 mod timers;
@@ -181,6 +182,8 @@ pub struct Engine<S: Store> {
     changed: BTreeMap<RunId, u64>,
     /// Runs that are over, by when they ended.
     ended: BTreeSet<(Unix, RunId)>,
+    /// Runs that are known only from facts which name them, by when they were named first.
+    unknown: BTreeSet<(Unix, RunId)>,
     /// Forgotten runs, by when they went.
     tombstones: BTreeSet<(Unix, RunId)>,
     /// Contents that forgotten runs named, and whether to look for those that nobody else names.
@@ -188,6 +191,10 @@ pub struct Engine<S: Store> {
     collect: bool,
     /// Files that arrived and were not looked at since, with when they came.
     stored: BTreeMap<Hash, Mono>,
+    /// Those that were there when this process started, and were not sent since.
+    found: BTreeSet<Hash>,
+    /// When too little could go that somebody needed room.
+    no_room: Option<Mono>,
     /// When they are looked at again, if that was in vain.
     collect_after: Mono,
     /// What is told and audited with the next commit.
@@ -255,10 +262,13 @@ impl<S: Store> Engine<S> {
             watch: 1,
             changed: BTreeMap::new(),
             ended: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             tombstones: BTreeSet::new(),
             orphans: BTreeSet::new(),
             collect: false,
             stored: BTreeMap::new(),
+            found: BTreeSet::new(),
+            no_room: None,
             collect_after: Mono(0),
             record: record::Record::default(),
             schedules: BTreeMap::new(),
@@ -340,6 +350,12 @@ impl<S: Store> Engine<S> {
             }
             Input::Gone { conn, .. } => self.gone(conn),
             Input::FileStored { hash, size } => {
+                self.found.remove(&hash);
+                self.file_stored(hash, size);
+                Ok(())
+            }
+            Input::FileFound { hash, size } => {
+                self.found.insert(hash);
                 self.file_stored(hash, size);
                 Ok(())
             }
@@ -439,6 +455,11 @@ impl<S: Store> Engine<S> {
                 false => self.ended.remove(&(at, id)),
             };
         }
+        let unknown = (run.head.submitted, id);
+        match !run.head.known && run.head.gone.is_none() && run.head.forgetting.is_none() {
+            true => self.unknown.insert(unknown),
+            false => self.unknown.remove(&unknown),
+        };
         if self.is_leaving(run) {
             self.leave.insert(id);
         }

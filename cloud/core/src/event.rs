@@ -74,6 +74,13 @@ pub enum Input {
         /// Bytes.
         size: u64,
     },
+    /// A file was in the file store when the process started.
+    FileFound {
+        /// Its content.
+        hash: Hash,
+        /// Bytes.
+        size: u64,
+    },
     /// The API asks for something.
     Request {
         /// To be repeated in the reply.
@@ -447,6 +454,11 @@ pub enum Request {
         /// Name of the workflow.
         workflow: String,
     },
+    /// Something new needs so many bytes in the file store.
+    MakeRoom {
+        /// Bytes.
+        bytes: u64,
+    },
     /// Which nodes carry certificates of this authority.
     Carriers {
         /// SHA-256 of its certificate.
@@ -581,6 +593,8 @@ pub enum Reply {
     SyncStatus(Box<view::SyncStatus>),
     /// Where tasks would be placed.
     Ground(Box<crate::plan::Ground>),
+    /// Bytes of the file store that became free.
+    Room(u64),
     /// Which nodes carry certificates of an authority.
     Carriers(Box<view::Carriers>),
     /// The next authority may take the place of the present one.

@@ -4,6 +4,7 @@ use super::Shared;
 use super::error::{ApiError, Named};
 use super::types::BYTES;
 use crate::app::App;
+use crate::room;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -35,7 +36,10 @@ impl From<FilesError> for ApiError {
         let room = status == StatusCode::INSUFFICIENT_STORAGE;
         let error = Self::new(status, crate::sessions::chain(&error));
         if room {
-            error.hint("`driftless serve --file-budget SIZE` allows more")
+            error.hint(
+                "what is there is needed by runs that are not over, or has just been sent: \
+                 `driftless serve --file-budget SIZE` allows more",
+            )
         } else {
             error
         }
@@ -119,6 +123,7 @@ pub(super) async fn put(
         let what = "a file needs a Content-Length";
         return Err(ApiError::new(StatusCode::LENGTH_REQUIRED, what));
     };
+    room::make(&app, hash, size).await;
     let files = app.files.clone();
     let status = match blocking(move || files.begin_write(hash, size)).await? {
         Begin::Complete => StatusCode::OK,

@@ -609,6 +609,46 @@ fn calls(coordinator: &Coordinator, end: &str) -> u64 {
     value.expect(&start).parse().unwrap()
 }
 
+/// The budget is used up by what a run made that is over: that goes for a new file.
+#[test]
+fn a_file_of_a_run_that_is_over_makes_room_for_a_new_one() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let coordinator = Coordinator::start_with(options(&data));
+    let (_, run) = coordinator.submit(&packed(TWO, &SentFiles::new()), &[]);
+    let files = Dir::open(&home.path().join("files"), 1 << 20).unwrap();
+    let large = vec![7; 700 << 10];
+    let content = files.insert_bytes(&large).unwrap();
+    let put = |coordinator: &Coordinator, byte: u8| {
+        let new = vec![byte; 500 << 10];
+        let path = format!("/files/{}", Hash::of(&new));
+        coordinator.send("PUT", &path, &[], &new).0
+    };
+    agent(async {
+        let node = new_node(&coordinator, "gw-7").await;
+        let mut agent = Agent::welcome(&coordinator, &node).await;
+        let assign = agent.assigned().await;
+        bulk::put(&agent.connection, content, &files).await.unwrap();
+        assert_eq!(put(&coordinator, 1), 507, "the run is not over");
+        let output = OutputFile {
+            hash: content,
+            size: large.len() as u64,
+        };
+        do_both(&mut agent, &assign, output).await;
+        agent.endpoint.close(Close::Done, "bye").await;
+    });
+    let path = format!("/runs/{}", run["id"].as_str().unwrap());
+    coordinator.until(&path, |run| run["state"] == "succeeded");
+    assert_eq!(put(&coordinator, 1), 507, "it was sent just now");
+    coordinator.stop().unwrap();
+    let coordinator = Coordinator::start_with(options(&data));
+    assert_eq!(put(&coordinator, 1), 201);
+    assert_eq!(coordinator.get(&format!("/files/{content}")).0, 404);
+    assert_eq!(put(&coordinator, 1), 200);
+    assert_eq!(put(&coordinator, 2), 201, "both fit");
+    assert_eq!(put(&coordinator, 3), 507, "both were sent just now");
+}
+
 /// The figures tell handshakes that fail from those that are made.
 #[test]
 fn a_handshake_that_fails_is_counted_and_the_next_one_is_served() {

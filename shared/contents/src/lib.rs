@@ -276,6 +276,17 @@ impl Dir {
         self.state().used
     }
 
+    /// How many bytes too few are free to store a file of `size` bytes. None are for what is here,
+    /// and for what is larger than the budget.
+    #[must_use]
+    pub fn lacks(&self, hash: Hash, size: u64) -> u64 {
+        if self.find(hash).is_some() || size > self.0.budget {
+            return 0;
+        }
+        let others = self.used().saturating_sub(self.partial(hash));
+        others.saturating_add(size).saturating_sub(self.0.budget)
+    }
+
     /// Where the file lies and its size, if it is here whole.
     #[must_use]
     pub fn find(&self, hash: Hash) -> Option<(PathBuf, u64)> {

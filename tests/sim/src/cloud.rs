@@ -200,7 +200,7 @@ impl World {
         let files = self.cloud.files.iter();
         let files: Vec<(Hash, u64)> = files.map(|(hash, size)| (*hash, *size)).collect();
         for (hash, size) in files {
-            self.tell_cloud(Input::FileStored { hash, size });
+            self.tell_cloud(Input::FileFound { hash, size });
         }
     }
 

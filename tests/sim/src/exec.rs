@@ -2,13 +2,14 @@
 
 use crate::fault::Kind;
 use crate::machine::Proc;
+use crate::people::Purpose;
 use crate::plan::Planted;
 use crate::queue::MS;
 use crate::trace::Lane;
 use crate::truth::Ran;
 use crate::workload::{Deed, Ending};
 use crate::world::{Ev, World};
-use cloud_core::event::Input;
+use cloud_core::event::{Input, Request};
 use edge_core::event::{Event, Launch, ProcessEnd};
 use shared::explain::Reason;
 use shared::fact::OutputFile;
@@ -361,6 +362,9 @@ impl World {
         };
         agent.uploading.remove(&hash);
         if !reachable || self.cloud.full {
+            if reachable {
+                self.ask(Request::MakeRoom { bytes: size }, Purpose::Act);
+            }
             let (here, why) = (true, "not reachable, or full".to_owned());
             self.tell(m, Event::NotUploaded { hash, here, why });
             return;

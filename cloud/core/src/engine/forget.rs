@@ -26,10 +26,14 @@ impl<S: Store> Engine<S> {
         self.runs.get(&id).is_some_and(|r| r.head.gone.is_none())
     }
 
+    /// When the next run is to be forgotten: one that ended, or that is only a name and that nobody
+    /// rebuilt.
     fn due(&self) -> Option<Unix> {
-        let (ended, _) = self.ended.first().filter(|_| self.fleet.hold.is_none())?;
+        let first = [self.ended.first(), self.unknown.first()];
+        let first = first.into_iter().flatten().map(|(at, _)| *at).min();
+        let first = first.filter(|_| self.fleet.hold.is_none())?;
         let retention = i64::try_from(self.config.retention.0).unwrap_or(i64::MAX);
-        Some(Unix(ended.0.saturating_add(retention)))
+        Some(Unix(first.0.saturating_add(retention)))
     }
 
     /// When the next run has been kept long enough.
@@ -44,7 +48,13 @@ impl<S: Store> Engine<S> {
             if self.due().is_none_or(|due| due > self.now.wall) {
                 break;
             }
-            let Some((_, run)) = self.ended.pop_first() else {
+            let (ended, unknown) = (self.ended.first(), self.unknown.first());
+            let oldest = match (ended, unknown) {
+                (Some(ended), Some(unknown)) if unknown < ended => &mut self.unknown,
+                (None, Some(_)) => &mut self.unknown,
+                _ => &mut self.ended,
+            };
+            let Some((_, run)) = oldest.pop_first() else {
                 break;
             };
             let (at, by, why) = (self.now.wall, "its age".to_owned(), String::new());
@@ -105,26 +115,34 @@ impl<S: Store> Engine<S> {
             if doomed.is_empty() {
                 break;
             }
-            self.spare(id, &mut doomed)?;
+            for hash in self.names(id)? {
+                doomed.remove(&hash);
+            }
         }
         let (later, gone): (BTreeSet<Hash>, BTreeSet<Hash>) =
             doomed.into_iter().partition(|hash| self.is_fresh(hash));
         self.orphans = later;
+        self.drop_files(gone);
+        Ok(())
+    }
+
+    /// Files go.
+    pub(super) fn drop_files(&mut self, gone: BTreeSet<Hash>) {
         if gone.is_empty() {
-            return Ok(());
+            return;
         }
         let fx = self.effects.entry(AggregateId::Fleet).or_default();
         for hash in &gone {
             self.files.remove(hash);
             self.stored.remove(hash);
+            self.found.remove(hash);
             fx.rows.push((format!("f{hash}"), None));
         }
         self.outputs
             .push(Output::DropFiles(gone.into_iter().collect()));
-        Ok(())
     }
 
-    fn is_fresh(&self, hash: &Hash) -> bool {
+    pub(super) fn is_fresh(&self, hash: &Hash) -> bool {
         let arrived = self.stored.get(hash);
         arrived.is_some_and(|at| *at + FRESH > self.now.mono)
     }
@@ -211,31 +229,30 @@ impl<S: Store> Engine<S> {
         self.record.drop_run(run);
     }
 
-    /// Takes what a run names out of the files that shall go.
-    fn spare(&mut self, id: RunId, doomed: &mut BTreeSet<Hash>) -> Result<(), StoreError> {
+    /// The files that a run names.
+    pub(super) fn names(&mut self, id: RunId) -> Result<BTreeSet<Hash>, StoreError> {
         match self.runs.get(&id) {
-            Some(run) if !run.head.known => return Ok(()),
-            Some(run) if run.body.is_some() => {
-                doomed.retain(|hash| !run.contents().contains(hash));
-                return Ok(());
-            }
+            Some(run) if !run.head.known => return Ok(BTreeSet::new()),
+            Some(run) if run.body.is_some() => return Ok(run.contents()),
             _ => {}
         }
-        let key = AggregateId::Run(id);
+        let (key, mut names) = (AggregateId::Run(id), BTreeSet::new());
         self.store.rows(key, "t", &mut |_, bytes| {
             let rows: Vec<TaskRow> = shared::codec::decode(bytes).unwrap_or_default();
-            for file in rows.iter().flat_map(|row| &row.outputs) {
-                doomed.remove(&file.hash);
-            }
+            names.extend(
+                rows.iter()
+                    .flat_map(|row| &row.outputs)
+                    .map(|file| file.hash),
+            );
         })?;
         let packed = self.store.row(key, "w")?.unwrap_or_default();
         if let Ok((workflow, _)) = shared::codec::unpack(&packed) {
             for input in workflow.tasks.iter().flat_map(|t| &t.inputs) {
                 if let Source::Sent { hash, .. } = input.source {
-                    doomed.remove(&hash);
+                    names.insert(hash);
                 }
             }
         }
-        Ok(())
+        Ok(names)
     }
 }

@@ -100,6 +100,7 @@ impl<S: Store> Engine<S> {
         self.lost_after.clear();
         self.refused.clear();
         self.ended.clear();
+        self.unknown.clear();
         self.tombstones.clear();
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {

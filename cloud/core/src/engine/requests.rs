@@ -100,6 +100,7 @@ impl<S: Store> Engine<S> {
                 }
                 (Some(event), answer)
             }
+            Request::MakeRoom { bytes } => (None, Ok(Reply::Room(self.make_room(bytes)?))),
             read if read.reads() => (None, self.read(read)?),
             write => {
                 let event = self.next_request();
@@ -311,10 +312,14 @@ impl<S: Store> Engine<S> {
             );
             return Ok(Err(Refused::State(text)));
         }
-        self.step_known(id, |run, fx| {
+        if !self.is_here(id) {
+            return Ok(Err(no_run(id)));
+        }
+        let done = self.step_run(id, |run, at, fx| {
             let from = from.map(|id| run.task_named(id).ok_or_else(|| no_task(id)));
-            run.retry(from.transpose()?, asked, fx)
-        })
+            run.retry(at, from.transpose()?, asked, fx)
+        })?;
+        Ok(done.unwrap_or(Ok(())).map(|()| Reply::Done))
     }
 
     /// A node that knows of the run's cancel and cannot be told that it no longer stands.

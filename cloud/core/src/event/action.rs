@@ -197,6 +197,7 @@ impl Request {
             | Self::Certify { .. }
             | Self::Revoke { .. }
             | Self::Tokens
+            | Self::MakeRoom { .. }
             | Self::Carriers { .. }
             | Self::GetToken { .. }
             | Self::Runs { .. }
@@ -251,6 +252,7 @@ impl Request {
             | Self::Certify { .. }
             | Self::Revoke { .. }
             | Self::Tokens
+            | Self::MakeRoom { .. }
             | Self::Carriers { .. }
             | Self::GetToken { .. }
             | Self::Runs { .. }

@@ -8,12 +8,12 @@ use crate::event::Refused;
 use crate::inbox::Message;
 use serde::{Deserialize, Serialize};
 use shared::explain::{DecisionKind, Evidence, Reason};
-use shared::fact::Outcome;
+use shared::fact::{Outcome, OutputFile};
 use shared::ids::{Incarnation, NodeId, TaskIdx};
 use shared::state::TaskState;
 use shared::time::Unix;
 use shared::wire::LogId;
-use shared::workflow::SideEffects;
+use shared::workflow::{SideEffects, Source};
 use std::collections::BTreeSet;
 
 /// A retry that is under way.
@@ -36,6 +36,7 @@ impl Run {
     /// [`Refused::State`]: the run cannot be retried, or there is nothing to run again.
     pub fn retry(
         &mut self,
+        at: At<'_>,
         from: Option<TaskIdx>,
         asked: Asked,
         fx: &mut Effects,
@@ -50,6 +51,10 @@ impl Run {
                         named: --from TASK";
             return Err(Refused::State(text.to_owned()));
         }
+        let tasks = match self.head.state.is_final() {
+            true => self.with_what_went(at, tasks)?,
+            false => tasks,
+        };
         let body = self.body.as_ref();
         let slices: BTreeSet<u32> = tasks
             .iter()
@@ -83,6 +88,53 @@ impl Run {
         });
         self.refresh(at);
         Ok(())
+    }
+
+    /// With those tasks whose outputs these need, and which went to make room since the run was
+    /// over.
+    fn with_what_went(
+        &self,
+        at: At<'_>,
+        mut tasks: BTreeSet<TaskIdx>,
+    ) -> Result<BTreeSet<TaskIdx>, Refused> {
+        let Some(body) = &self.body else {
+            return Ok(tasks);
+        };
+        let mut work: Vec<TaskIdx> = tasks.iter().copied().collect();
+        while let Some(task) = work.pop() {
+            let spec = &body.workflow.tasks[task.0 as usize];
+            for input in &spec.inputs {
+                let (from, output) = match input.source {
+                    Source::Task { task, output } => (task, output as usize),
+                    Source::Sent { hash, .. } if !at.files.contains_key(&hash) => {
+                        let text = format!(
+                            "the file of input '{}' of task {} went to make room: submit the \
+                             workflow anew",
+                            input.name, spec.id
+                        );
+                        return Err(Refused::State(text));
+                    }
+                    Source::Sent { .. } | Source::NodeFile(_) => continue,
+                };
+                let row = &body.tasks[from.0 as usize];
+                let apart = row.slice != body.tasks[task.0 as usize].slice;
+                let went = |f: &OutputFile| !at.files.contains_key(&f.hash);
+                if tasks.contains(&from) || !apart || !row.outputs.get(output).is_some_and(went) {
+                    continue;
+                }
+                if self.doubtful(from) {
+                    let id = &body.workflow.tasks[from.0 as usize].id;
+                    let text = format!(
+                        "what task {id} made is needed and went to make room, and it must not run \
+                         twice (side_effects: at_most_once)"
+                    );
+                    return Err(Refused::State(text));
+                }
+                tasks.insert(from);
+                work.push(from);
+            }
+        }
+        Ok(tasks)
     }
 
     fn can_retry(&self) -> Result<(), Refused> {

@@ -1,11 +1,11 @@
 //! Runs that are over leave; what nobody needs any more goes.
 
-use crate::common::{Env, all_done, ended, on, started, task};
-use cloud_core::event::{RETENTION, Refused, Reply, Request};
+use crate::common::{Env, all_done, ended, on, output, started, task};
+use cloud_core::event::{Input, RETENTION, Refused, Reply, Request};
 use cloud_core::store::{AggregateId, Store};
 use shared::directive::Body as Wanted;
 use shared::fact::Body;
-use shared::ids::RunId;
+use shared::ids::{Epoch, Hash, RunId, SliceRef, TaskIdx};
 use shared::time::Span;
 use shared::wire::Up;
 
@@ -136,14 +136,14 @@ fn directives_of_a_life_that_is_over_go() {
 fn files_go_with_the_last_run_that_names_them() {
     let mut env = Env::new();
     env.join("gw-1");
-    let hash = crate::common::output(shared::ids::TaskIdx(0)).hash;
+    let hash = output(TaskIdx(0)).hash;
     let mut runs = Vec::new();
     for _ in 0..2 {
         runs.push(env.submit(vec![task("a", &[])]));
         let assign = env.agent("gw-1").assigns().last().unwrap().clone();
         env.tell("gw-1", all_done(&assign));
     }
-    env.give(cloud_core::event::Input::FileStored { hash, size: 4 });
+    env.give(Input::FileStored { hash, size: 4 });
     env.pass(Span::secs(2 * 3600));
     forget(&mut env, runs[0]);
     confirm(&mut env, "gw-1");
@@ -231,4 +231,120 @@ fn a_log_that_grew_long_for_a_silent_node_is_replaced_by_a_reset_and_what_stands
     env.tell("gw-1", vec![Body::Accepted { slice }]);
     env.tell("gw-1", all_done(&assigns[0]));
     assert_eq!(env.run(run).state, "succeeded");
+}
+
+fn stored(env: &mut Env, task: u32) -> Hash {
+    let hash = output(TaskIdx(task)).hash;
+    env.give(Input::FileStored { hash, size: 4 });
+    hash
+}
+
+fn make_room(env: &mut Env, bytes: u64) -> u64 {
+    match env.ask(Request::MakeRoom { bytes }) {
+        Reply::Room(freed) => freed,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn files_of_runs_that_ended_first_go_when_something_new_needs_their_room() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    // each run has one task more, and with it a file of its own
+    let names = ["a", "b", "c"];
+    let mut files = Vec::new();
+    for count in 1..=3 {
+        let tasks = names[..count].iter().map(|name| task(name, &[]));
+        env.submit(tasks.collect());
+        let assign = env.agent("gw-1").assigns().last().unwrap().clone();
+        let mut facts = all_done(&assign);
+        if count == 3 {
+            facts.truncate(3); // its first task is over, the others are not
+        }
+        env.tell("gw-1", facts);
+        env.pass(Span::secs(1));
+        files.push(stored(&mut env, count as u32 - 1));
+    }
+    let unnamed = Hash::of(b"sent for a submission that comes");
+    assert_eq!(make_room(&mut env, 4), 0, "all were sent just now");
+    env.pass(Span::secs(3601));
+    env.give(Input::FileStored {
+        hash: unnamed,
+        size: 4,
+    });
+    // the first is named by a run that is not over, the third by nobody yet
+    assert_eq!(make_room(&mut env, 4), 4);
+    assert_eq!(env.dropped, [files[1]]);
+    assert_eq!(make_room(&mut env, 4), 0, "nothing else may go");
+    let store = env.store.clone();
+    env.restart(store);
+    assert_eq!(make_room(&mut env, 4), 0);
+    assert_eq!(env.dropped, [files[1]]);
+}
+
+#[test]
+fn what_was_there_at_the_start_goes_the_oldest_first_and_is_not_looked_for_all_the_time() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    for (tasks, good) in [
+        (vec![task("a", &[])], true),
+        (vec![task("a", &[]), task("b", &[])], false),
+    ] {
+        let _ = env.submit(tasks);
+        let assign = env.agent("gw-1").assigns().last().unwrap().clone();
+        let slice = assign.slice;
+        let mut facts = all_done(&assign);
+        facts[2] = ended(slice, 0, 1, good);
+        env.tell("gw-1", facts);
+        env.pass(Span::secs(1));
+    }
+    let (first, second) = (stored(&mut env, 0), stored(&mut env, 1));
+    let store = env.store.clone();
+    env.restart(store);
+    for hash in [second, first] {
+        env.give(Input::FileFound { hash, size: 4 });
+    }
+    assert_eq!(
+        make_room(&mut env, 1),
+        4,
+        "what was there at the start is not new"
+    );
+    assert_eq!(env.dropped, [first]);
+    assert_eq!(make_room(&mut env, 100), 4);
+    assert_eq!(env.dropped, [first, second]);
+    env.give(Input::FileFound {
+        hash: first,
+        size: 4,
+    });
+    assert_eq!(make_room(&mut env, 4), 0, "it is not looked again at once");
+    env.pass(Span::secs(61));
+    assert_eq!(make_room(&mut env, 4), 4);
+}
+
+/// A run that only facts name, and that nobody rebuilds, holds its node's facts no longer than one
+/// that ended.
+#[test]
+fn a_run_that_is_only_a_name_ends_with_its_retention() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = RunId([0xdd; 16]);
+    let slice = SliceRef {
+        run,
+        slice: 0,
+        epoch: Epoch(1),
+    };
+    env.tell("gw-1", vec![started(slice, 0, 1)]);
+    assert_eq!(env.run(run).state, "unknown_run");
+    let store = env.store.clone();
+    env.restart(store);
+    env.hello("gw-1").unwrap();
+    env.pass(Span(RETENTION.0 - 1000));
+    assert_eq!(env.run(run).state, "unknown_run");
+    env.pass(Span(1000));
+    confirm(&mut env, "gw-1");
+    assert!(matches!(
+        env.ask(Request::Run { run }),
+        Reply::Refused(Refused::NotFound { .. })
+    ));
+    assert!(env.waits().is_empty());
 }

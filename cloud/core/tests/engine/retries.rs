@@ -1,7 +1,7 @@
 //! What ended runs again when a person says so: given up first, then placed at a new epoch.
 
 use crate::common::{Agent, Env, all_done, ended, on, started, task};
-use cloud_core::event::{Refused, Reply, Request};
+use cloud_core::event::{Input, Refused, Reply, Request};
 use cloud_core::view;
 use shared::directive::Body as Wanted;
 use shared::explain::Reason;
@@ -425,4 +425,51 @@ fn a_part_that_was_done_on_a_node_that_is_gone_since_is_not_waited_for() {
     assert_eq!(again.tasks, [TaskIdx(0)], "{:?}", env.run(run).requests);
     env.tell("gw-2", all_done(&again));
     assert_eq!(env.run(run).state, "succeeded");
+}
+
+/// `b` read what `a` made on another node; that went to make room when the run was over.
+#[test]
+fn what_went_to_make_room_is_made_anew_where_a_retry_needs_it() {
+    for once in [false, true] {
+        let mut env = Env::new();
+        env.join("gw-1");
+        env.join("gw-2");
+        let mut first = on("gw-1", task("a", &[]));
+        if once {
+            first.side_effects = SideEffects::AtMostOnce;
+        }
+        let run = env.submit(vec![first, on("gw-2", task("b", &[0]))]);
+        let one = env.agent("gw-1").assigns().pop().unwrap();
+        let two = env.agent("gw-2").assigns().pop().unwrap().slice;
+        env.tell("gw-1", all_done(&one));
+        let hash = crate::common::output(TaskIdx(0)).hash;
+        env.give(Input::FileStored { hash, size: 4 });
+        let fails = vec![
+            Body::Accepted { slice: two },
+            started(two, 1, 1),
+            ended(two, 1, 1, false),
+            Body::SliceDone { slice: two },
+        ];
+        env.tell("gw-2", fails);
+        assert_eq!(env.run(run).state, "failed");
+        env.pass(Span::secs(3601));
+        assert_eq!(env.ask(Request::MakeRoom { bytes: 4 }), Reply::Room(4));
+        let said = retry(&mut env, run, None);
+        if once {
+            assert!(refused(
+                &said,
+                "went to make room, and it must not run twice"
+            ));
+            continue;
+        }
+        assert_eq!(said, Reply::Done);
+        env.tell("gw-1", vec![released(one.slice)]);
+        env.tell("gw-2", vec![released(two)]);
+        let again = env.agent("gw-1").assigns().pop().unwrap();
+        assert_eq!(again.tasks, [TaskIdx(0)]);
+        env.tell("gw-1", all_done(&again));
+        let again = env.agent("gw-2").assigns().pop().unwrap();
+        env.tell("gw-2", all_done(&again));
+        assert_eq!(env.run(run).state, "succeeded");
+    }
 }
