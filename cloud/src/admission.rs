@@ -7,9 +7,10 @@
 use shared::ids::NodeId;
 use shared::time::Span;
 use shared::wire::{Down, Refusal, Refuse};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// Hellos that are judged at once, unless told otherwise. Each waits for a commit that it shares
 /// with all that arrived meanwhile, so this many pile up only where a commit takes very long.
@@ -18,6 +19,9 @@ pub const HELLOS_AT_ONCE: usize = 256;
 /// it waited for a third of a second, its buffer overflowed, and callers waited for their own
 /// repetitions, 1, 2, 4 s.
 const HANDSHAKES: usize = 32;
+/// Of these, handshakes with callers that did not prove their address: the others are asked to, so
+/// that first packets with forged addresses leave turns for callers that exist.
+const UNPROVEN: usize = HANDSHAKES / 2;
 /// How long a handshake keeps others from beginning: a far peer, or one that says no more, holds
 /// nobody up.
 const TURN: Duration = Duration::from_millis(100);
@@ -33,6 +37,7 @@ const LONGEST: u64 = 30;
 #[derive(Debug)]
 pub(crate) struct Admission {
     turns: Semaphore,
+    unproven: Arc<Semaphore>,
     places: Semaphore,
     at_once: usize,
     /// Told to call again since the door was last half empty.
@@ -48,16 +53,18 @@ pub(crate) struct Counts {
     failed: AtomicU64,
     refused: AtomicU64,
     later: AtomicU64,
+    again: AtomicU64,
 }
 
 impl Counts {
     /// Handshakes by their end, and sessions that were told to call again.
-    pub(crate) fn each(&self) -> [(&'static str, u64); 4] {
+    pub(crate) fn each(&self) -> [(&'static str, u64); 5] {
         [
             ("made", self.made.load(Ordering::Relaxed)),
             ("failed", self.failed.load(Ordering::Relaxed)),
             ("refused", self.refused.load(Ordering::Relaxed)),
             ("told_later", self.later.load(Ordering::Relaxed)),
+            ("asked_again", self.again.load(Ordering::Relaxed)),
         ]
     }
 
@@ -79,11 +86,22 @@ impl Admission {
         let at_once = hellos.max(1);
         Self {
             turns: Semaphore::new(HANDSHAKES),
+            unproven: Arc::new(Semaphore::new(UNPROVEN)),
             places: Semaphore::new(at_once),
             at_once,
             told: AtomicU64::new(0),
             counts: Counts::default(),
         }
+    }
+
+    /// A place for a handshake with a caller that did not prove its address, held until it ends;
+    /// none if the caller is to be asked.
+    pub(crate) fn unproven(&self) -> Option<OwnedSemaphorePermit> {
+        let place = self.unproven.clone().try_acquire_owned().ok();
+        if place.is_none() {
+            self.counts.again.fetch_add(1, Ordering::Relaxed);
+        }
+        place
     }
 
     /// Does `handshake` when its turn has come; none if that took so long that its peer has given
@@ -130,7 +148,6 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use tokio::task::JoinSet;
 
     #[test]

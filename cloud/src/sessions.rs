@@ -23,7 +23,7 @@ use shared::wire::{Down, RENEW, TELEMETRY, Up};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit, mpsc, oneshot};
 
 /// How long a connection may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
@@ -148,14 +148,25 @@ pub(crate) async fn accept(app: Arc<App>, endpoint: Endpoint) {
             handshake.refuse();
             continue;
         }
-        tokio::spawn(serve(app.clone(), handshake));
+        let reached = handshake.is_reached();
+        let place = if reached {
+            None
+        } else {
+            app.admission.unproven()
+        };
+        if !reached && place.is_none() {
+            handshake.ask_again();
+            continue;
+        }
+        tokio::spawn(serve(app.clone(), handshake, place));
     }
 }
 
-async fn serve(app: Arc<App>, handshake: Handshake) {
+async fn serve(app: Arc<App>, handshake: Handshake, unproven: Option<OwnedSemaphorePermit>) {
     let from = handshake.address();
     let admission = &app.admission;
     let made = admission.handshake(|| handshake.finish(&app.clock)).await;
+    drop(unproven);
     let Some(made) = made else {
         tracing::warn!(%from, "turned away: too many handshakes wait");
         admission.counts.refused();

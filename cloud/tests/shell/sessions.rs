@@ -19,6 +19,8 @@ use shared::wire::{Down, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Up};
 use shared::workflow::Resources;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 
 pub(crate) fn clock() -> Clock {
     Clock::new(|| {
@@ -678,6 +680,44 @@ fn a_handshake_that_fails_is_counted_and_the_next_one_is_served() {
         calls(&coordinator, "made") >= 2,
         "one to enrol, one to work"
     );
+}
+
+/// First packets that come from nobody, as if their address was forged: callers that exist are
+/// asked to prove theirs, and are served.
+#[test]
+fn packets_with_forged_addresses_leave_turns_for_callers_that_exist() {
+    const FORGED: u64 = 64;
+    let coordinator = Coordinator::start();
+    let address = coordinator.ready.listen;
+    agent(async {
+        let node = new_node(&coordinator, "gw-1").await;
+        let holder = Holder::new(&node.credential).unwrap();
+        let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut dials = JoinSet::new();
+        for _ in 0..FORGED {
+            let tls = certs::session_client(&node.authorities, &holder, clock()).unwrap();
+            let to = hole.local_addr().unwrap();
+            dials.spawn(async move {
+                let endpoint = Endpoint::client(to, &Settings::agent()).unwrap();
+                endpoint.dial(to, tls).await.map(drop)
+            });
+        }
+        let mut packet = vec![0; 2048];
+        while asked_again(&coordinator) < FORGED / 2 {
+            let (size, _) = hole.recv_from(&mut packet).await.unwrap();
+            // what is answered is heard by nobody
+            let forger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            forger.send_to(&packet[..size], address).await.unwrap();
+        }
+        let before = asked_again(&coordinator);
+        let agent = Agent::welcome(&coordinator, &node).await;
+        assert!(asked_again(&coordinator) > before, "it is asked, too");
+        agent.endpoint.close(Close::Done, "bye").await;
+    });
+}
+
+fn asked_again(coordinator: &Coordinator) -> u64 {
+    calls(coordinator, "asked_again")
 }
 
 /// A node of this name, enrolled and heard once.

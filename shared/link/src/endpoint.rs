@@ -285,6 +285,19 @@ impl Handshake {
         self.0.remote_address()
     }
 
+    /// Whether it is known that packets reach it there: a first packet may name any address.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.0.remote_address_validated()
+    }
+
+    /// Asks it to begin again with what it is sent, and forgets it: one round trip more for it, and
+    /// nothing comes of a first packet with a forged address.
+    pub fn ask_again(self) {
+        // it is refused for those only that proved their address by a retry
+        let _ = self.0.retry();
+    }
+
     /// Says no before any work is done.
     pub fn refuse(self) {
         self.0.refuse();

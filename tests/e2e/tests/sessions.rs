@@ -189,6 +189,7 @@ fn a_fleet_of_500_that_calls_at_once_is_admitted_without_a_failed_handshake() {
     }
     assert_eq!(figure(&fleet, "calls_total{end=\"failed\"}"), 0);
     assert_eq!(figure(&fleet, "calls_total{end=\"refused\"}"), 0);
+    assert_ne!(figure(&fleet, "calls_total{end=\"asked_again\"}"), 0);
     assert_eq!(figure(&fleet, "sessions"), (PLAYED + real) as u64);
     let log = fleet.log_text("coordinator");
     assert!(!log.contains("a handshake failed"), "{log}");
