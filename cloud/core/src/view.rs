@@ -400,6 +400,20 @@ pub struct NodeWork {
     pub moving: u64,
     /// The first thousand of them.
     pub slices: Vec<SliceLeft>,
+    /// Schedules that it fires.
+    #[serde(default)]
+    pub schedules: Vec<ScheduleLeft>,
+}
+
+/// A schedule that a node fires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleLeft {
+    /// Its name.
+    pub name: String,
+    /// It is on its way elsewhere.
+    pub moves: bool,
+    /// What is waited for, or what keeps it there.
+    pub why: String,
 }
 
 /// A slice on a node.

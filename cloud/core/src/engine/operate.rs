@@ -92,6 +92,7 @@ impl<S: Store> Engine<S> {
         }
         self.effects.entry(AggregateId::Node(id)).or_default();
         self.plan_all = true;
+        self.slots_due = Some(self.now.mono);
         Ok(Reply::Done)
     }
 
@@ -158,6 +159,7 @@ impl<S: Store> Engine<S> {
             left: 0,
             moving: 0,
             slices: Vec::new(),
+            schedules: self.fired_there(id),
         };
         for run_id in runs {
             self.load_body(run_id)?;

@@ -10,6 +10,7 @@ use crate::run::fit::{fit_all, misfit};
 use crate::run::place::Candidate;
 use crate::schedule::{Owner, Schedule};
 use crate::store::{AggregateId, Prune, Store, StoreError};
+use crate::view;
 use shared::codec;
 use shared::explain::Reason;
 use shared::ids::{NodeId, RunId, ScheduleId};
@@ -353,6 +354,7 @@ impl<S: Store> Engine<S> {
         for id in ids.into_iter().filter(|_| !held) {
             self.bury_schedule(id);
             self.move_if_lost(id);
+            self.move_if_drained(id);
             let until = self.fire_due(id);
             next = [next, until].into_iter().flatten().min();
         }
@@ -527,6 +529,66 @@ impl<S: Store> Engine<S> {
             schedule.next = Some(owner);
         }
         self.hand_over(id);
+    }
+
+    /// A schedule that a drained node fires is given up by it, as slices are, and goes to another
+    /// node that fits all its tasks.
+    fn move_if_drained(&mut self, id: ScheduleId) {
+        let Some(schedule) = self.schedules.get(&id) else {
+            return;
+        };
+        let Owner::Node(node, _) = schedule.owner else {
+            return;
+        };
+        let moves = schedule.next.is_some() || schedule.dropped.is_some();
+        if moves || !self.draining.contains(&node) {
+            return;
+        }
+        let Ok(owner) = self.way_out(schedule, node) else {
+            return;
+        };
+        let fx = self.effects.entry(AggregateId::Schedule(id)).or_default();
+        if let Some(schedule) = self.schedules.get_mut(&id) {
+            schedule.next = Some(owner);
+            schedule.ask(Order::Drop, "the coordinator", fx);
+        }
+    }
+
+    /// Who would fire a schedule instead of this node; else why it stays, for people.
+    fn way_out(&self, schedule: &Schedule, node: NodeId) -> Result<Owner, String> {
+        if schedule.origin.is_some() {
+            return Err("it was made at the gateway: `driftless-agent schedule` there".to_owned());
+        }
+        let name = self.node_name(node);
+        if schedule.wanted.as_ref() == Some(&name) {
+            return Err(format!(
+                "a person named {name}: `driftless schedule create FILE --replace --node OTHER`"
+            ));
+        }
+        let known = schedule.template();
+        let other = known.and_then(|t| best(&t.workflow, &self.candidates(), Some(node)));
+        other.ok_or_else(|| "no other node fits all its tasks".to_owned())
+    }
+
+    /// The schedules that a node fires, and what is to become of them.
+    pub(super) fn fired_there(&self, node: NodeId) -> Vec<view::ScheduleLeft> {
+        let there = |s: &&Schedule| {
+            matches!(s.owner, Owner::Node(of, _) if of == node) && Self::is_shown(s)
+        };
+        let left = |schedule: &Schedule| {
+            let asked = schedule.next.is_some() || schedule.dropped.is_some();
+            let (moves, why) = match self.way_out(schedule, node) {
+                _ if asked => (true, "asked to give it up".to_owned()),
+                Ok(_) => (self.draining.contains(&node), "may go elsewhere".to_owned()),
+                Err(why) => (false, why),
+            };
+            view::ScheduleLeft {
+                name: schedule.name.clone(),
+                moves,
+                why,
+            }
+        };
+        self.schedules.values().filter(there).map(left).collect()
     }
 
     /// The schedules, by name.

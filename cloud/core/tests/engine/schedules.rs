@@ -1,6 +1,7 @@
 //! Schedules at the coordinator: its own, those of nodes, and those that were made at a gateway.
 
 use crate::common::{Env, all_done, on, task, workflow};
+use cloud_core::change::NodeChange;
 use cloud_core::engine::TOMBSTONES;
 use cloud_core::event::{Input, Refused, Reply, Request, RequestId, ScheduleAsk};
 use shared::codec;
@@ -13,6 +14,7 @@ use shared::schedule::view::View;
 use shared::schedule::{Catchup, Cause, Order, Overlap, Rule, SCHEDULED_FOR, Schedule, run_of};
 use shared::time::{Span, Unix};
 use shared::workflow::{Disconnect, Task, Workflow};
+use std::collections::BTreeMap;
 
 const ID: ScheduleId = ScheduleId([5; 16]);
 const MINUTE: Span = Span::secs(60);
@@ -263,6 +265,85 @@ fn another_owner_waits_until_the_present_one_gave_it_up() {
     assert_eq!(view(&mut env).owner, "gw-2");
     let (new, _, what) = ordered(&mut env, "gw-2");
     assert!(new > old && matches!(what, Order::Set { revision: 2, .. }));
+}
+
+fn left(env: &mut Env, node: &str) -> Vec<(bool, String)> {
+    let name = node.to_owned();
+    let Reply::NodeWork(work) = env.ask(Request::NodeWork { name }) else {
+        panic!()
+    };
+    let all = work.schedules.into_iter();
+    all.map(|left| (left.moves, left.why)).collect()
+}
+
+#[test]
+fn a_drained_node_gives_its_schedule_up_to_another_one_that_fits() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let mut placed = task("a", &[]);
+    placed.placement.labels = BTreeMap::from([("site".to_owned(), "plant".to_owned())]);
+    let flow = flow(vec![placed], Overlap::Forbid);
+    let label = |env: &mut Env, name: &str| {
+        let set = BTreeMap::from([("site".to_owned(), Some("plant".to_owned()))]);
+        let change = NodeChange::Label(set);
+        let (node, by) = (env.agent(name).node, "ann".to_owned());
+        assert_eq!(
+            env.ask(Request::ChangeNode { node, change, by }),
+            Reply::Done
+        );
+    };
+    label(&mut env, "gw-1");
+    create(&mut env, &flow, None, false);
+    assert_eq!(view(&mut env).owner, "gw-1");
+    let (old, order, _) = ordered(&mut env, "gw-1");
+    env.tell("gw-1", vec![done(old, order)]);
+    let (node, on, by) = (env.agent("gw-1").node, true, "ann".to_owned());
+    assert_eq!(env.ask(Request::Drain { node, on, by }), Reply::Done);
+    env.pass(Span::secs(60));
+    let stays = left(&mut env, "gw-1");
+    assert_eq!(
+        stays,
+        [(false, "no other node fits all its tasks".to_owned())]
+    );
+    assert_eq!(view(&mut env).state, "active");
+
+    env.join("gw-2");
+    label(&mut env, "gw-2");
+    env.pass(Span::secs(60));
+    assert_eq!(
+        left(&mut env, "gw-1"),
+        [(true, "asked to give it up".to_owned())]
+    );
+    assert_eq!(view(&mut env).state, "moving");
+    let (epoch, order, what) = ordered(&mut env, "gw-1");
+    assert_eq!((epoch, what), (old, Order::Drop));
+    env.tell("gw-1", vec![done(epoch, order)]);
+    assert_eq!(view(&mut env).owner, "gw-2");
+    assert!(left(&mut env, "gw-1").is_empty());
+    let (new, _, what) = ordered(&mut env, "gw-2");
+    assert!(new > old && matches!(what, Order::Set { .. }));
+}
+
+#[test]
+fn a_schedule_of_a_node_that_was_named_stays_when_that_is_drained() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    create(
+        &mut env,
+        &flow(vec![task("a", &[])], Overlap::Forbid),
+        Some("gw-1"),
+        false,
+    );
+    let (node, on, by) = (env.agent("gw-1").node, true, "ann".to_owned());
+    assert_eq!(env.ask(Request::Drain { node, on, by }), Reply::Done);
+    env.pass(Span::secs(60));
+    assert_eq!(view(&mut env).owner, "gw-1");
+    let stays = left(&mut env, "gw-1");
+    assert!(
+        !stays[0].0 && stays[0].1.starts_with("a person named gw-1"),
+        "{stays:?}"
+    );
 }
 
 #[test]

@@ -124,9 +124,11 @@ fn drain(
     loop {
         let work: NodeWork = client.get(&format!("/nodes/{}/work", node.id))?;
         let over = timeout.is_some_and(|limit| begun.elapsed() >= Duration::from_millis(limit.0));
-        if !wait || work.left == 0 || over {
+        let fires = work.schedules.iter().any(|schedule| schedule.moves);
+        let left = work.left > 0 || fires;
+        if !wait || !left || over {
             report(&work, out)?;
-            let late = wait && work.left > 0;
+            let late = wait && left;
             return Ok(if late { Code::TimedOut } else { Code::Done });
         }
         let now = (work.left, work.moving);
@@ -145,6 +147,14 @@ fn report(work: &NodeWork, out: &mut Output) -> Result<(), Failure> {
         return out.object(work);
     }
     let name = crate::text::safe(&work.node);
+    for schedule in &work.schedules {
+        let what = if schedule.moves { "moves" } else { "stays" };
+        let (of, why) = (
+            crate::text::safe(&schedule.name),
+            crate::text::safe(&schedule.why),
+        );
+        out.say(&format!("schedule {of} {what}: {why}"));
+    }
     if work.left == 0 {
         out.say(&format!(
             "{name} is given no new work, and nothing is left there"
