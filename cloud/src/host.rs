@@ -24,7 +24,7 @@ use tracing::field::display;
 const QUEUE: usize = 4096;
 /// Inputs decided and committed together.
 const GROUP: usize = 1024;
-/// Memory of facts that wait for the engine, in KiB; whoever brings more waits, and so does its
+/// Memory of facts and parts of inventories that wait for the engine, in KiB; whoever brings more waits, and so does its
 /// gateway.
 const FACTS_KIB: u32 = 64 * 1024;
 /// Messages on their way to one session; a session that is slower is closed and resumes from its
@@ -47,7 +47,7 @@ enum Message {
         input: Input,
     },
     Input(Input),
-    /// Facts, with their share of [`FACTS_KIB`].
+    /// Facts or a part of an inventory, with their share of [`FACTS_KIB`].
     Facts(Input, OwnedSemaphorePermit),
     Request {
         request: Box<Request>,
@@ -111,8 +111,8 @@ impl Handle {
             .map_err(|_| Stopping)
     }
 
-    /// Hands over facts, which take so many bytes of memory; waits while too many wait for the
-    /// engine.
+    /// Hands over facts, or a part of an inventory, which take so many bytes of memory; waits while
+    /// too many wait for the engine.
     ///
     /// # Errors
     /// [`Stopping`].

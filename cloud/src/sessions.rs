@@ -18,6 +18,7 @@ use link::frame::{FrameError, Kind};
 use link::session::{CoordinatorRx, CoordinatorTx};
 use link::{Close, Connection, Endpoint, Handshake, LinkError};
 use shared::ids::{Incarnation, NodeId};
+use shared::inventory::InventoryPart;
 use shared::time::Span;
 use shared::wire::{Down, RENEW, TELEMETRY, Up};
 use std::collections::BTreeMap;
@@ -326,6 +327,8 @@ async fn tell_later(
 /// A message as the engine takes it.
 enum Read {
     Facts(Offered),
+    /// Of an inventory.
+    Part(InventoryPart),
     Other(Up),
 }
 
@@ -340,6 +343,7 @@ fn read(message: Up) -> Result<Read, LinkError> {
             };
             Ok(Read::Facts(Offered::unpack(batch).map_err(malformed)?))
         }
+        Up::InventoryPart(part) => Ok(Read::Part(part)),
         message => Ok(Read::Other(message)),
     }
 }
@@ -377,6 +381,13 @@ async fn receive(
                 let (bytes, batch) = (batch.memory(), Box::new(batch));
                 app.engine
                     .bring(Input::Offered { conn, batch }, bytes)
+                    .await
+            }
+            Read::Part(part) => {
+                let bytes = part.bytes.len();
+                let message = Up::InventoryPart(part);
+                app.engine
+                    .bring(Input::Heard { conn, message }, bytes)
                     .await
             }
             Read::Other(message) => app.engine.tell(Input::Heard { conn, message }).await,

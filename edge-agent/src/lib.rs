@@ -19,6 +19,7 @@ mod journal;
 mod launch;
 pub mod linking;
 pub mod local;
+mod log_wishes;
 pub mod looping;
 pub mod mailbox;
 mod memory;

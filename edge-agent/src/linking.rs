@@ -1,6 +1,7 @@
 //! The agent's end of the link: dials when the core says so, carries messages both ways, moves
 //! files, enrols. It decides nothing; whatever goes wrong is told to the loop as an event.
 
+use crate::log_wishes::serve_logs;
 use crate::looping::Message;
 use crate::mailbox::Handle;
 use crate::renewing::{LOOK_AGAIN, Renewing};
@@ -11,17 +12,15 @@ use edge_core::event::Event;
 use link::bulk::{self, BulkError};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
 use link::frame::FrameError;
-use link::logs::{self, LogAnswer, LogAsk};
-use link::session::{AgentTx, TelemetryTx};
+use link::session::{AgentTx, InventoryTx, TelemetryTx};
 use link::{Close, Connection, Endpoint, LinkError, Settings};
-use shared::ids::{AttemptRef, Epoch, Hash, NodeId, SliceRef, TaskIdx};
+use shared::ids::{Hash, NodeId};
+use shared::inventory::InventoryPart;
 use shared::telemetry::Report;
 use shared::time::Span;
 use shared::wire::{self, Down, Up};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::future::pending;
-use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -634,7 +633,8 @@ impl Talk {
                 session: self.number,
             },
         );
-        let send = send_all(&mut tx, &mut self.from);
+        let (parts, of_inventory) = unbounded_channel();
+        let send = send_all(&mut tx, &mut self.from, parts);
         let (pieces, to_send) = unbounded_channel();
         let mut pieces = Some(pieces);
         let (handle, session) = (self.handle.clone(), self.number);
@@ -681,6 +681,7 @@ impl Talk {
             why = send => why,
             why = receive => why,
             why = send_telemetry(connection.telemetry(), to_send) => why,
+            why = send_parts(connection.inventory(), of_inventory, (&self.handle, session)) => why,
             why = logs => why,
         };
         connection.close(Close::Done, "the session has ended");
@@ -688,9 +689,21 @@ impl Talk {
     }
 }
 
-/// Sends what the loop says until the session ends; returns why it did.
-async fn send_all(tx: &mut AgentTx, from: &mut UnboundedReceiver<Up>) -> String {
+/// Sends what the loop says until the session ends; returns why it did. Parts of an inventory go
+/// to `parts`: they have a stream of their own, so that nothing waits behind them.
+async fn send_all(
+    tx: &mut AgentTx,
+    from: &mut UnboundedReceiver<Up>,
+    parts: UnboundedSender<InventoryPart>,
+) -> String {
     while let Some(message) = from.recv().await {
+        let message = match message {
+            Up::InventoryPart(part) => {
+                let _ = parts.send(part); // the session is ending
+                continue;
+            }
+            message => message,
+        };
         match tx.send(&message).await {
             Ok(()) => {}
             // It would be too large in the next session, too: all else goes on.
@@ -724,55 +737,21 @@ async fn send_telemetry(mut tx: TelemetryTx, mut pieces: UnboundedReceiver<Repor
     pending().await
 }
 
-/// Answers the coordinator's wishes for logs until the connection ends; returns why it did.
-async fn serve_logs(connection: Connection, data: PathBuf) -> String {
-    loop {
-        let stream = match connection.accept_log().await {
-            Ok(stream) => stream,
-            Err(error) => return text(&error),
-        };
-        let data = data.clone();
-        // At most as many at once as the transport permits streams.
-        tokio::spawn(async move {
-            let Ok((ask, reply)) = stream.ask().await else {
-                return;
-            };
-            let read = tokio::task::spawn_blocking(move || read_log(&data, &ask)).await;
-            let answer =
-                read.unwrap_or_else(|_| LogAnswer::Missing("the agent is stopping".into()));
-            if let Err(error) = reply.answer(&answer).await {
-                tracing::debug!(%error, "a log could not be sent");
-            }
-        });
-    }
-}
-
-fn read_log(data: &Path, ask: &LogAsk) -> LogAnswer {
-    let attempt = AttemptRef {
-        slice: SliceRef {
-            run: ask.run,
-            slice: 0,
-            epoch: Epoch(ask.epoch),
-        },
-        task: TaskIdx(ask.task),
-        number: ask.number,
-    };
-    let stream = match ask.stream {
-        logs::Stream::Out => edge_exec::Stream::Out,
-        logs::Stream::Err => edge_exec::Stream::Err,
-    };
-    let mut piece = Vec::new();
-    let read = File::open(edge_exec::log_path(data, &attempt, stream)).and_then(|mut file| {
-        file.seek(SeekFrom::Start(ask.from))?;
-        file.take(logs::PIECE as u64).read_to_end(&mut piece)
-    });
-    match read {
-        Ok(_) => LogAnswer::Piece(piece),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            LogAnswer::Missing("it wrote nothing there, or its log was removed by the quota".into())
+/// Sends the parts of an inventory until the connection ends; returns why it did. The loop makes
+/// one when the link has taken the one before.
+async fn send_parts(
+    mut tx: InventoryTx,
+    mut parts: UnboundedReceiver<InventoryPart>,
+    (handle, session): (&Handle, u64),
+) -> String {
+    while let Some(part) = parts.recv().await {
+        if let Err(error) = tx.send(part).await {
+            return text(&error);
         }
-        Err(error) => LogAnswer::Missing(format!("its log cannot be read: {error}")),
+        tell(handle, Event::PartTaken { session });
     }
+    // Whoever gives them has ended, and says why.
+    pending().await
 }
 
 pub(crate) fn enrolled(pki: &Path) -> Result<Enrolled, String> {

@@ -573,6 +573,7 @@ fn config(identity: &Identity, settings: &Settings, _fresh: bool) -> Config {
         redial: (Span(200), settings.redial_max),
         snapshot_interval: Span::secs(10),
         fact_window: Span::secs(24 * 3600),
+        inventory_part: shared::limits::INVENTORY_PART_BYTES,
         has_coordinator: identity.coordinator.is_some(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scheduler: settings.scheduler,

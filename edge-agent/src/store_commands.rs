@@ -198,6 +198,7 @@ fn config(identity: &Identity) -> Config {
         redial: (Span::secs(1), Span::secs(1)),
         snapshot_interval: Span::secs(10),
         fact_window: Span::secs(86_400),
+        inventory_part: shared::limits::INVENTORY_PART_BYTES,
         has_coordinator: !identity.coordinators().is_empty(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scheduler: Scheduler::default(),

@@ -15,6 +15,7 @@ pub mod figures;
 pub mod finding;
 pub mod graph;
 pub mod ids;
+pub mod inventory;
 pub mod limits;
 pub mod log;
 pub mod schedule;

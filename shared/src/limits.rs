@@ -13,6 +13,11 @@ pub const SUBMISSION_BYTES: usize = ENTRY_BYTES / 2;
 pub const FRAME_BYTES: usize = ENTRY_BYTES + 64 * 1024;
 /// Bytes of one frame before the peer's handshake was accepted.
 pub const HELLO_BYTES: usize = 64 * 1024;
+/// Bytes of one part of an inventory.
+pub const INVENTORY_PART_BYTES: usize = 1024 * 1024;
+/// Bytes of one item of an inventory: a packed workflow, or what a node has of one run (some six
+/// bytes a task).
+pub const INVENTORY_ITEM_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of a decompressed workflow.
 pub const WORKFLOW_BYTES: usize = 128 * 1024 * 1024;
 /// Tasks of one workflow.

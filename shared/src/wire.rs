@@ -8,6 +8,7 @@ use crate::directive::Directive;
 use crate::explain::Decision;
 use crate::fact::{Acknowledged, SliceState};
 use crate::ids::{BootId, Generation, Hash, Incarnation, NodeId};
+use crate::inventory::InventoryPart;
 use crate::log::{Batch, Head, PackedBatch};
 use crate::telemetry::{Receipt, Report};
 use crate::time::{Now, Span, Unix};
@@ -37,9 +38,18 @@ pub const LIMITS: u64 = 32;
 pub const WORKFLOW_2: u64 = 64;
 /// Feature: the agent renews its certificate when it is asked to ([`Down::Renew`]).
 pub const RENEW: u64 = 128;
+/// Feature: the coordinator takes an inventory in parts ([`Up::InventoryPart`]).
+pub const INVENTORY_PARTS: u64 = 256;
 /// Features of this build, one bit each; what both have is used.
-pub const FEATURES: u64 =
-    PACKED | TELEMETRY | BACKUPS | CONFIGURE | RETRY | LIMITS | WORKFLOW_2 | RENEW;
+pub const FEATURES: u64 = PACKED
+    | TELEMETRY
+    | BACKUPS
+    | CONFIGURE
+    | RETRY
+    | LIMITS
+    | WORKFLOW_2
+    | RENEW
+    | INVENTORY_PARTS;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -55,7 +65,8 @@ pub enum Up {
         /// As in the ping.
         nonce: u64,
     },
-    /// 4: everything the coordinator asked for after it lost part of its store.
+    /// 4: everything the coordinator asked for after it lost part of its store, in one message; not
+    /// where both sides have [`INVENTORY_PARTS`].
     Inventory(Inventory),
     /// 5: evidence that hangs on facts; may be thinned.
     Details(Vec<Detail>),
@@ -68,6 +79,9 @@ pub enum Up {
     Packed(PackedBatch),
     /// 8: what the gateway measured of itself; only where both sides have [`TELEMETRY`].
     Telemetry(Report),
+    /// 9: the next part of everything the coordinator asked for after it lost part of its store;
+    /// only where both sides have [`INVENTORY_PARTS`].
+    InventoryPart(InventoryPart),
 }
 
 impl Up {

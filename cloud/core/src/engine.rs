@@ -14,6 +14,7 @@ mod figures;
 mod forget;
 mod handshake;
 mod heard;
+mod inventory;
 mod load;
 mod messages;
 mod operate;
@@ -70,6 +71,8 @@ struct Link {
     session: u64,
     secret: [u8; 16],
     sent: Head,
+    /// What was heard of an inventory that comes in parts.
+    incoming: Option<inventory::Incoming>,
 }
 
 /// A newcomer that waits while the live session is asked whether it lives.
@@ -124,6 +127,7 @@ struct NodeLink {
     clock_ahead: Option<i64>,
     rate: Rate,
     probe: Option<Probe>,
+    /// This session's inventory was asked for and is not here yet.
     asked: bool,
 }
 

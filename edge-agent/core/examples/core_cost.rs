@@ -102,6 +102,7 @@ fn config() -> Config {
         redial: (Span(1000), Span(60_000)),
         snapshot_interval: Span::secs(10),
         fact_window: Span::secs(86_400),
+        inventory_part: shared::limits::INVENTORY_PART_BYTES,
         has_coordinator: false,
         version: "bench".to_owned(),
         scheduler: shared::config::scheduler::Scheduler::default(),

@@ -214,6 +214,7 @@ impl Agent {
             Event::Local { request, what } => self.on_local(request, what, fx),
             Event::Clock { trusted } => self.on_clock(trusted),
             Event::Pressure(reading) => self.on_pressure(reading),
+            Event::PartTaken { session } => self.on_part_taken(session),
         }
         self.follow_wall_clock();
         self.settle(fx);

@@ -378,25 +378,48 @@ impl<S: Store> Driver<S> {
                     let message = Up::Applied(self.directives);
                     act(Action::Send { session, message });
                 }
-                Post::Inventory(session, after) => {
-                    let mut known = Vec::new();
-                    let read = self.store.each_directive(0, &mut |number, bytes| {
-                        let wish = Directive::decode(number, bytes).ok();
-                        known.extend(wish.filter(|d| number > after || is_persons(&d.body)));
-                    });
-                    if let Err(error) = read {
-                        return Err(self.rebuild(error));
-                    }
-                    let message = self.agent.inventory(known);
-                    act(Action::Send { session, message });
-                }
+                Post::Inventory(session, after) => self.begin_inventory(session, after, act)?,
             }
         }
         Ok(())
     }
 
-    /// Sends facts while the window is open, then evidence.
+    /// Begins to tell everything that this node has, or tells it at once to a coordinator that does
+    /// not take it in parts.
+    fn begin_inventory(
+        &mut self,
+        session: u64,
+        after: u64,
+        act: &mut dyn FnMut(Action),
+    ) -> Result<(), DriverError> {
+        let in_parts = self.agent.link.features & wire::INVENTORY_PARTS != 0;
+        let mut known = Vec::new();
+        let read = self.store.each_directive(0, &mut |number, bytes| {
+            let wish = Directive::decode(number, bytes).ok();
+            let wanted = |wish: &Directive| !in_parts && number > after || is_persons(&wish.body);
+            known.extend(wish.filter(wanted));
+        });
+        if let Err(error) = read {
+            return Err(self.rebuild(error));
+        }
+        if in_parts {
+            self.agent.begin_inventory(session, known);
+        } else {
+            let message = self.agent.inventory(known);
+            act(Action::Send { session, message });
+        }
+        Ok(())
+    }
+
+    /// Sends the next part of an inventory, facts while the window is open, then evidence.
     fn pump(&mut self, act: &mut dyn FnMut(Action)) -> Result<(), DriverError> {
+        // Only what is durable is told.
+        if self.fx.entries.is_empty()
+            && let Some(part) = self.agent.next_part()
+        {
+            let (session, message) = (part.session, Up::InventoryPart(part));
+            act(Action::Send { session, message });
+        }
         while let Some((session, after)) = self.agent.link.may_send()
             && after < self.facts.number
         {

@@ -36,6 +36,8 @@ pub struct Config {
     pub snapshot_interval: Span,
     /// How long acknowledged facts are kept.
     pub fact_window: Span,
+    /// Bytes of a part of an inventory, `limits::INVENTORY_PART_BYTES` at most.
+    pub inventory_part: usize,
     /// Whether there is a coordinator to dial at all.
     pub has_coordinator: bool,
     /// Version of the program, for people.
@@ -171,6 +173,11 @@ pub enum Event {
     },
     /// The monitor has read how much the machine suffers.
     Pressure(Pressure),
+    /// The link has taken the part of an inventory that was sent last: the next one may follow.
+    PartTaken {
+        /// The number given with `Action::Dial`.
+        session: u64,
+    },
 }
 
 /// What a person at the gateway can ask for.

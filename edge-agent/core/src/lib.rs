@@ -17,6 +17,7 @@ pub mod event;
 pub mod explain;
 mod files;
 mod intake;
+mod inventory;
 mod lane;
 mod limit;
 mod link;

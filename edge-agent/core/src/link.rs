@@ -3,15 +3,14 @@
 
 use crate::agent::{Agent, Effects, Post, Timer};
 use crate::event::Action;
+use crate::inventory::Outgoing;
 use shared::codec;
-use shared::fact::{Body, SliceState, TaskStatus};
+use shared::fact::Body;
 use shared::ids::Generation;
 use shared::limits::{IDLE_COMMIT_MS, SESSION_BLOCK};
 use shared::log::{Batch, Head, Offer};
 use shared::time::{Mono, Span};
-use shared::wire::{
-    self, Ack, DirectiveSeal, Down, Hello, Inventory, Refusal, Refuse, Up, Welcome,
-};
+use shared::wire::{self, Ack, DirectiveSeal, Down, Hello, Refusal, Refuse, Up, Welcome};
 use std::collections::VecDeque;
 
 /// Batches of facts under way at once: enough for what the coordinator reads, commits and
@@ -86,6 +85,8 @@ pub(crate) struct Link {
     pub(crate) since: Mono,
     /// Sending was paused: the session ends once this fact, which says so, is acknowledged.
     pub(crate) last_words: Option<u64>,
+    /// The inventory that this session is being told in parts.
+    pub(crate) inventory: Option<Outgoing>,
 }
 
 impl Link {
@@ -182,6 +183,7 @@ impl Agent {
         if self.link.online() {
             self.link.since = self.now.mono;
         }
+        self.link.inventory = None;
         self.link.trouble = Some(why.to_owned());
         let failures = self.link.failures.saturating_add(1);
         self.link.failures = failures;
@@ -474,39 +476,5 @@ impl Agent {
             self.link.safe = safe;
             fx.marks.insert(SAFE.to_owned(), codec::encode(&safe));
         }
-    }
-
-    /// The slices as this node sees them.
-    pub(crate) fn slice_states(&self) -> Vec<SliceState> {
-        // those that have no history yet, too: what is named by nobody would be placed once more
-        let tasks = |slice: &crate::slice::Slice| {
-            let known = slice.slots.iter().zip(&slice.index);
-            let status = known.map(|(slot, task)| TaskStatus {
-                task: *task,
-                state: slot.state,
-                attempts: slot.attempts,
-                outputs: slot.outputs.clone(),
-            });
-            status.collect()
-        };
-        let slices = self.state.all_slices();
-        let state = |slice: std::borrow::Cow<'_, crate::slice::Slice>| SliceState {
-            slice: slice.id,
-            workflow: slice.hash,
-            tasks: tasks(&slice),
-        };
-        slices.map(state).collect()
-    }
-
-    /// Everything that a coordinator which lost part of its store asks for.
-    pub(crate) fn inventory(&self, directives: Vec<shared::directive::Directive>) -> Up {
-        let known = self.state.known_workflows().into_iter();
-        Up::Inventory(Inventory {
-            slices: self.slice_states(),
-            workflows: known
-                .filter_map(|hash| self.state.packed_workflow(hash))
-                .collect(),
-            directives,
-        })
     }
 }

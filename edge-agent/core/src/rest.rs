@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use shared::codec;
 use shared::directive::Upstream;
 use shared::explain::Reason;
-use shared::fact::OutputFile;
+use shared::fact::{OutputFile, SliceState, TaskStatus};
 use shared::ids::{Hash, RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use shared::time::{Span, Stamp, Unix};
 use shared::workflow::Workflow;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// A slice at rest.
@@ -205,6 +206,23 @@ impl Rest {
         }
     }
 
+    /// As inventories and resets tell it.
+    fn told(&self) -> SliceState {
+        let columns = self.columns();
+        let index = columns.index().into_iter();
+        let status = |(pos, task): (usize, TaskIdx)| TaskStatus {
+            task,
+            state: columns.state[pos],
+            attempts: columns.attempts[pos],
+            outputs: columns.outputs[pos].clone(),
+        };
+        SliceState {
+            slice: self.id,
+            workflow: self.hash,
+            tasks: index.enumerate().map(status).collect(),
+        }
+    }
+
     /// What is known of its tasks.
     ///
     /// # Panics
@@ -239,15 +257,37 @@ impl State {
         Some(Cow::Owned(rest.slice(self.workflow(rest.hash)?)))
     }
 
-    /// All slices, awake or at rest, one after another.
-    pub fn all_slices(&self) -> impl Iterator<Item = Cow<'_, Slice>> {
-        let keys: BTreeSet<SliceKey> = self
-            .slices
-            .keys()
-            .chain(self.resting.keys())
-            .copied()
-            .collect();
-        keys.into_iter().filter_map(|at| self.slice(at))
+    /// Where slices of these keys are, awake or at rest.
+    pub(crate) fn keys(&self, range: RangeInclusive<SliceKey>) -> BTreeSet<SliceKey> {
+        let awake = self.slices.range(range.clone()).map(|(at, _)| *at);
+        let at_rest = self.resting.range(range).map(|(at, _)| *at);
+        awake.chain(at_rest).collect()
+    }
+
+    /// The slice as inventories and resets tell it: with all its tasks, also those that have no
+    /// history yet, since what is named by nobody would be placed once more.
+    pub(crate) fn slice_state(&self, at: SliceKey) -> Option<SliceState> {
+        let Some(slice) = self.slices.get(&at) else {
+            return Some(self.resting.get(&at)?.told());
+        };
+        let known = slice.slots.iter().zip(&slice.index);
+        let status = known.map(|(slot, task)| TaskStatus {
+            task: *task,
+            state: slot.state,
+            attempts: slot.attempts,
+            outputs: slot.outputs.clone(),
+        });
+        Some(SliceState {
+            slice: slice.id,
+            workflow: slice.hash,
+            tasks: status.collect(),
+        })
+    }
+
+    /// Content hash of the workflow of a slice.
+    pub(crate) fn hash_of(&self, at: SliceKey) -> Option<Hash> {
+        let awake = self.slices.get(&at).map(|slice| slice.hash);
+        awake.or_else(|| Some(self.resting.get(&at)?.hash))
     }
 
     /// Whether the slice is here at exactly this epoch.

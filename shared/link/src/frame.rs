@@ -38,6 +38,8 @@ pub enum Kind {
     LogAnswer = 8,
     /// A message of a session's telemetry stream.
     Telemetry = 9,
+    /// A part of an inventory, in a stream of its own.
+    Inventory = 10,
 }
 
 impl Kind {

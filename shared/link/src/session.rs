@@ -1,23 +1,26 @@
 //! A session: one control stream in both directions, opened by the agent, and one stream of facts
 //! upward, so that a long batch of facts never delays an answer to a ping. Telemetry goes up in a
-//! third stream, behind both.
+//! third stream, behind both, and an inventory in a fourth one, beside the facts.
 
 use crate::endpoint::Connection;
 use crate::error::{Close, LinkError};
 use crate::frame::{self, FrameError, FrameReader, Kind};
 use quinn::SendStream;
-use shared::limits::{FRAME_BYTES, HELLO_BYTES};
+use shared::inventory::InventoryPart;
+use shared::limits::{FRAME_BYTES, HELLO_BYTES, INVENTORY_PART_BYTES};
 use shared::telemetry::{PIECE_BYTES, Report};
 use shared::wire::{Down, Up};
 use std::future::pending;
 use tokio::select;
 
-/// Facts yield to everything else.
+/// Facts and inventories yield to everything else.
 const FACTS_PRIORITY: i32 = -1;
 /// Telemetry yields to facts, too.
 const TELEMETRY_PRIORITY: i32 = -2;
 /// Bytes of one frame of telemetry: a piece and what is around it.
 const TELEMETRY_BYTES: usize = PIECE_BYTES + 1024;
+/// Bytes of one frame of an inventory: a part and what is around it.
+const INVENTORY_BYTES: usize = INVENTORY_PART_BYTES + 1024;
 
 impl Connection {
     /// The agent's end of a session. The coordinator learns of it by the first message, the hello.
@@ -27,9 +30,8 @@ impl Connection {
     pub async fn open_session(&self) -> Result<(AgentTx, AgentRx), LinkError> {
         let (send, receive) = self.quic.open_bi().await?;
         let tx = AgentTx {
-            connection: self.clone(),
             control: send,
-            facts: None,
+            facts: self.lane(Kind::Facts, FACTS_PRIORITY),
         };
         let control = FrameReader::new(receive);
         Ok((
@@ -53,6 +55,7 @@ impl Connection {
             control: FrameReader::new(receive),
             facts: None,
             telemetry: None,
+            inventory: None,
             fresh: None,
             limit: HELLO_BYTES,
         };
@@ -63,9 +66,22 @@ impl Connection {
     /// accepted with that feature.
     #[must_use]
     pub fn telemetry(&self) -> TelemetryTx {
-        TelemetryTx {
+        TelemetryTx(self.lane(Kind::Telemetry, TELEMETRY_PRIORITY))
+    }
+
+    /// The agent's stream of its inventory, made with its first part; only in a session that was
+    /// accepted with that feature.
+    #[must_use]
+    pub fn inventory(&self) -> InventoryTx {
+        InventoryTx(self.lane(Kind::Inventory, FACTS_PRIORITY))
+    }
+
+    fn lane(&self, kind: Kind, priority: i32) -> Lane {
+        Lane {
             connection: self.clone(),
             stream: None,
+            kind,
+            priority,
         }
     }
 
@@ -83,12 +99,36 @@ impl Connection {
     }
 }
 
+/// A stream upward that is made with its first message. A call that is dropped halfway leaves it
+/// unusable.
+#[derive(Debug)]
+struct Lane {
+    connection: Connection,
+    stream: Option<SendStream>,
+    kind: Kind,
+    priority: i32,
+}
+
+impl Lane {
+    async fn send(&mut self, message: &Up) -> Result<(), LinkError> {
+        let frame = frame::encode(self.kind, message)?;
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => {
+                let stream = self.connection.quic.open_uni().await?;
+                let _ = stream.set_priority(self.priority); // fails only on a closed stream
+                none.insert(stream)
+            }
+        };
+        Ok(stream.write_all(&frame).await?)
+    }
+}
+
 /// Sends the agent's messages. A call that is dropped halfway leaves the stream unusable: await it.
 #[derive(Debug)]
 pub struct AgentTx {
-    connection: Connection,
     control: SendStream,
-    facts: Option<SendStream>,
+    facts: Lane,
 }
 
 impl AgentTx {
@@ -98,30 +138,18 @@ impl AgentTx {
     /// # Errors
     /// [`LinkError::Frame`] for one that is too large, or the loss of the connection.
     pub async fn send(&mut self, message: &Up) -> Result<(), LinkError> {
-        if !matches!(message, Up::Facts(_) | Up::Packed(_)) {
-            let frame = frame::encode(Kind::Control, message)?;
-            return Ok(self.control.write_all(&frame).await?);
+        if matches!(message, Up::Facts(_) | Up::Packed(_)) {
+            return self.facts.send(message).await;
         }
-        let frame = frame::encode(Kind::Facts, message)?;
-        let stream = match &mut self.facts {
-            Some(stream) => stream,
-            none => {
-                let stream = self.connection.quic.open_uni().await?;
-                let _ = stream.set_priority(FACTS_PRIORITY); // fails only on a closed stream
-                none.insert(stream)
-            }
-        };
-        Ok(stream.write_all(&frame).await?)
+        let frame = frame::encode(Kind::Control, message)?;
+        Ok(self.control.write_all(&frame).await?)
     }
 }
 
 /// Sends the agent's telemetry. A call that is dropped halfway leaves the stream unusable: await
 /// it.
 #[derive(Debug)]
-pub struct TelemetryTx {
-    connection: Connection,
-    stream: Option<SendStream>,
-}
+pub struct TelemetryTx(Lane);
 
 impl TelemetryTx {
     /// Sends one piece. Returns when the link has taken it, which says nothing of its arrival.
@@ -129,16 +157,22 @@ impl TelemetryTx {
     /// # Errors
     /// [`LinkError::Frame`] for one that is too large, or the loss of the connection.
     pub async fn send(&mut self, report: Report) -> Result<(), LinkError> {
-        let frame = frame::encode(Kind::Telemetry, &Up::Telemetry(report))?;
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            none => {
-                let stream = self.connection.quic.open_uni().await?;
-                let _ = stream.set_priority(TELEMETRY_PRIORITY); // fails only on a closed stream
-                none.insert(stream)
-            }
-        };
-        Ok(stream.write_all(&frame).await?)
+        self.0.send(&Up::Telemetry(report)).await
+    }
+}
+
+/// Sends the agent's inventory. A call that is dropped halfway leaves the stream unusable: await
+/// it.
+#[derive(Debug)]
+pub struct InventoryTx(Lane);
+
+impl InventoryTx {
+    /// Sends one part. Returns when the link has taken it, which says nothing of its arrival.
+    ///
+    /// # Errors
+    /// [`LinkError::Frame`] for one that is too large, or the loss of the connection.
+    pub async fn send(&mut self, part: InventoryPart) -> Result<(), LinkError> {
+        self.0.send(&Up::InventoryPart(part)).await
     }
 }
 
@@ -200,6 +234,7 @@ pub struct CoordinatorRx {
     control: FrameReader,
     facts: Option<FrameReader>,
     telemetry: Option<FrameReader>,
+    inventory: Option<FrameReader>,
     /// A stream whose kind is not known yet.
     fresh: Option<FrameReader>,
     limit: usize,
@@ -218,13 +253,15 @@ impl CoordinatorRx {
             return self.connection.judge(read);
         }
         let read = loop {
-            let wants_stream =
-                self.fresh.is_none() && (self.facts.is_none() || self.telemetry.is_none());
+            let whole =
+                self.facts.is_some() && self.telemetry.is_some() && self.inventory.is_some();
+            let wants_stream = self.fresh.is_none() && !whole;
             select! {
                 biased;
                 read = self.control.next(Kind::Control, limit) => break read,
                 read = next_of(&mut self.facts, Kind::Facts, limit) => break read,
                 read = next_of(&mut self.telemetry, Kind::Telemetry, TELEMETRY_BYTES) => break read,
+                read = next_of(&mut self.inventory, Kind::Inventory, INVENTORY_BYTES) => break read,
                 tag = tag_of(&mut self.fresh) => {
                     let tag = self.connection.judge(tag)?;
                     self.sort(tag)?;
@@ -241,6 +278,7 @@ impl CoordinatorRx {
     fn sort(&mut self, tag: u8) -> Result<(), LinkError> {
         let place = match tag {
             tag if tag == Kind::Telemetry.tag() => &mut self.telemetry,
+            tag if tag == Kind::Inventory.tag() => &mut self.inventory,
             _ => &mut self.facts,
         };
         if place.is_some() {

@@ -37,6 +37,7 @@ pub(crate) fn config(slots: u32) -> Config {
         redial: (Span(200), Span::secs(30)),
         snapshot_interval: Span::secs(10),
         fact_window: Span::secs(24 * 3600),
+        inventory_part: shared::limits::INVENTORY_PART_BYTES,
         has_coordinator: false,
         version: "bench".to_owned(),
         scheduler: shared::config::scheduler::Scheduler::default(),

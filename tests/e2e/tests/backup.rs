@@ -130,6 +130,57 @@ fn a_restored_coordinator_holds_until_all_were_heard_and_nothing_is_lost() {
     assert!(fleet.json(&["waits", "list"]).is_empty());
 }
 
+/// Text of which packing leaves three quarters.
+fn noise(seed: u64, bytes: usize) -> String {
+    const LETTERS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.";
+    let mut state = seed;
+    let letter = |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        char::from(LETTERS[(state >> 58) as usize])
+    };
+    (0..bytes).map(letter).collect()
+}
+
+/// What the gateway has does not fit into one message: 12 MiB of workflows, and many tasks.
+#[test]
+fn a_large_inventory_is_told_in_parts_and_ends_the_hold() {
+    const RUNS: u64 = 4;
+    let mut fleet = Fleet::start(&[ON_0]);
+    let path = backup(&fleet);
+    let axis: Vec<String> = (0..45).map(|n| n.to_string()).collect();
+    let axis = axis.join(", ");
+    let later: Vec<String> = (1..=RUNS)
+        .map(|n| {
+            let noise = noise(n, 4 << 20);
+            let run = fleet.submit(&format!(
+                "name: large-{n}\ndescription: '{noise}'\ntasks:\n  \
+                 a: {{shell: '{HOLD}'}}\n  b: {{shell: 'true', needs: [a]}}\n  \
+                 many: {{shell: 'true', needs: [b], when: 'false', matrix: {{x: [{axis}], y: [{axis}]}}}}"
+            ));
+            let _ = fleet.wait_task(&run, "a", "running");
+            run
+        })
+        .collect();
+    restore(&mut fleet, &path, &[]);
+    let up = |fleet: &Fleet| fleet.relay().traffic(0)[0].passed_bytes;
+    let before = up(&fleet);
+    fleet.wait_online(0);
+    for run in &later {
+        known_again(&fleet, run);
+        let _ = fleet.wait_run(run, "running");
+    }
+    let told = up(&fleet) - before;
+    assert!(told > shared::limits::FRAME_BYTES as u64, "{told} bytes");
+    assert!(fleet.json(&["waits", "list"]).is_empty());
+    fleet.put_mark("go", "");
+    for run in &later {
+        let _ = fleet.wait_run(run, "succeeded");
+    }
+    fleet.wait_delivered(0);
+}
+
 #[test]
 fn a_cancel_that_the_backup_does_not_know_is_not_forgotten_and_a_dead_gateway_is_accepted() {
     let mut fleet = Fleet::start(&[ON_0, ON_1]);

@@ -11,9 +11,10 @@ use link::{Connection, Endpoint, Settings};
 use shared::directive::{Assign, Body as Wish, Directive};
 use shared::fact::{Acknowledged, Body, Fact};
 use shared::ids::{Epoch, Generation, NodeId, RunId, SliceRef, TaskIdx};
+use shared::inventory::{Item, Reader};
 use shared::log::{Batch, Direction, Head, Offer};
 use shared::time::{Span, Unix};
-use shared::wire::{Down, Hello, PROTOCOL_MAX, Refusal, Refuse, Up, Welcome};
+use shared::wire::{Down, Hello, INVENTORY_PARTS, PROTOCOL_MAX, Refusal, Refuse, Up, Welcome};
 use shared::{codec, spec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -324,6 +325,44 @@ fn an_unknown_protocol_and_another_history_are_refused_and_local_work_goes_on() 
     );
     let _ = gateway.succeeds("name: local\ntasks: {one: {command: 'true'}}");
     assert_eq!(gateway.mark("ran"), "1\n", "a fork is never applied");
+}
+
+/// A coordinator of an earlier version gets an inventory in one message, one of this version in
+/// parts, each on the same session as its question.
+#[test]
+fn an_inventory_is_told_as_the_coordinator_takes_it() {
+    let mut played = Played::new();
+    let gateway = played.enrol();
+    let mut session = played.online();
+    let first = played.directive(Wish::Assign(assign(&gateway, 1)));
+    played.say(&mut session, &Down::Directives(first));
+    played.hear(&mut session, is_done(1));
+    for features in [0, INVENTORY_PARTS] {
+        let why = "call again";
+        session.connection.close(link::Close::Done, why);
+        session = played.called();
+        let mut asks = played.welcome(&session.hello);
+        asks.want_inventory = true;
+        asks.features = features;
+        session.rx.accepted();
+        played.say(&mut session, &Down::Welcome(Box::new(asks)));
+        let (workflows, slices) = loop {
+            match wait(&played.runtime, session.rx.recv()).unwrap() {
+                Up::Inventory(told) if features == 0 => {
+                    break (told.workflows.len(), told.slices.len());
+                }
+                Up::InventoryPart(part) if features != 0 => {
+                    assert!(part.last, "it is small");
+                    let items = Reader::new(session.hello.session).take(&part).unwrap();
+                    let is_run = |item: &&Item| matches!(item, Item::Run(_));
+                    let runs = items.iter().filter(is_run).count();
+                    break (items.len() - runs, runs);
+                }
+                other => assert!(other.facts().is_some() || matches!(other, Up::Applied(_))),
+            }
+        };
+        assert_eq!((workflows, slices), (1, 1));
+    }
 }
 
 /// A welcome for another session, or to somebody who was welcomed already, is an old one.

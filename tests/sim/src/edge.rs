@@ -12,7 +12,7 @@ use crate::world::{Ev, World};
 use edge_core::driver::{Driver, DriverError};
 use edge_core::event::{Action, Boot, Event};
 use shared::ids::{AttemptRef, Incarnation};
-use shared::wire::Up;
+use shared::wire::{INVENTORY_PARTS, Up};
 use std::collections::BTreeSet;
 
 /// Actions of one step, each with the number of notes of the tap before it.
@@ -463,6 +463,12 @@ impl World {
 
     fn say(&mut self, m: usize, session: u64, mut message: Up) {
         crate::check::silent::on_send(self, m);
+        if let Up::Hello(hello) = &mut message
+            && m % 3 == 2
+        {
+            // an agent of an earlier version
+            hello.features &= !INVENTORY_PARTS;
+        }
         if let (Up::Hello(hello), Some(agent)) = (&mut message, &mut self.machines[m].agent)
             && std::mem::take(&mut agent.skew)
         {

@@ -146,6 +146,10 @@ kinds! {
     Labelled = "labelled",
     /// A person let a gateway send nothing.
     SyncPaused = "sync_paused",
+    /// An inventory came in parts.
+    InventoryParts = "inventory_parts",
+    /// A session ended between two parts of an inventory.
+    InventoryCut = "inventory_cut",
     /// As many of a matrix ran as may run at once.
     LimitReached = "limit_reached",
     /// A task ended because too many of its matrix had failed.

@@ -20,6 +20,9 @@ pub const EPOCH_MS: i64 = 1_767_225_600_000;
 /// The boot clock when the first process can run.
 pub const BOOT_NS: u64 = 5_000_000_000;
 
+/// Bytes of a part of an inventory: so few that most have several, and a run may span some.
+pub const INVENTORY_PART: usize = 600;
+
 /// Two clocks of a machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Clocks {
@@ -247,6 +250,7 @@ impl Machine {
             redial: (Span::secs(1), Span::secs(60)),
             snapshot_interval: Span::secs(10),
             fact_window: Span::secs(24 * 3600),
+            inventory_part: INVENTORY_PART,
             has_coordinator: true,
             version: "simulated".to_owned(),
             scheduler: shared::config::scheduler::Scheduler::default(),

@@ -18,6 +18,8 @@ pub enum Stream {
     Facts,
     /// What may be thinned.
     Details,
+    /// Parts of an inventory.
+    Inventory,
 }
 
 impl Stream {
@@ -27,6 +29,7 @@ impl Stream {
         match message {
             Up::Facts(_) | Up::Packed(_) => Self::Facts,
             Up::Details(_) | Up::Telemetry(_) => Self::Details,
+            Up::InventoryPart(_) => Self::Inventory,
             _ => Self::Control,
         }
     }
@@ -54,10 +57,10 @@ pub struct Flight<M> {
 /// One direction of a session.
 #[derive(Debug)]
 pub struct Lane<M> {
-    streams: [VecDeque<Flight<M>>; 3],
+    streams: [VecDeque<Flight<M>>; 4],
     /// Arrivals that wait for the direction to live again.
-    stalled: [u32; 3],
-    last: [Time; 3],
+    stalled: [u32; 4],
+    last: [Time; 4],
     sent: u64,
     newest: u64,
 }
@@ -66,8 +69,8 @@ impl<M> Default for Lane<M> {
     fn default() -> Self {
         Self {
             streams: Default::default(),
-            stalled: [0; 3],
-            last: [0; 3],
+            stalled: [0; 4],
+            last: [0; 4],
             sent: 0,
             newest: 0,
         }
@@ -100,13 +103,13 @@ impl<M> Lane<M> {
     }
 
     /// The arrivals that had to wait.
-    pub fn release(&mut self) -> [u32; 3] {
+    pub fn release(&mut self) -> [u32; 4] {
         std::mem::take(&mut self.stalled)
     }
 
     /// Everything under way is lost.
     pub fn lose(&mut self) -> Vec<M> {
-        self.stalled = [0; 3];
+        self.stalled = [0; 4];
         self.streams
             .iter_mut()
             .flat_map(std::mem::take)

@@ -7,8 +7,12 @@ use crate::trace::Lane;
 use crate::world::{Ev, World};
 use cloud_core::event::{Conn, Input};
 use edge_core::event::Event;
+use shared::inventory::InventoryPart;
 use shared::log::Head;
 use shared::wire::{Down, LogId, Refusal, Up};
+
+/// Chance of a thousand that a session ends behind a part of an inventory that is not the last.
+const PART_CUT: u64 = 50;
 
 impl World {
     /// The time a message of machine `m` takes now.
@@ -226,6 +230,7 @@ impl World {
         }
         let input = match message {
             Up::Telemetry(report) => return self.piece_arrives(conn, report),
+            Up::InventoryPart(part) => return self.part_arrives(conn, part),
             Up::Hello(hello) if !connection.greeted => {
                 connection.greeted = true;
                 let secret = self.dice.ids.id();
@@ -249,6 +254,29 @@ impl World {
             },
         };
         self.tell_cloud(input);
+    }
+
+    /// The coordinator gets a part of an inventory, and the link may take the next one; or the
+    /// session ends between the two.
+    fn part_arrives(&mut self, conn: u64, part: InventoryPart) {
+        let Some((m, life)) = self.conns.get(&conn).map(|one| (one.machine, one.life)) else {
+            return;
+        };
+        let (session, last) = (part.session, part.last);
+        self.happened(Kind::InventoryParts);
+        self.tell_cloud(Input::Heard {
+            conn: Conn(conn),
+            message: Up::InventoryPart(part),
+        });
+        if last {
+            return;
+        }
+        if !self.calm && self.dice.net.chance(PART_CUT) {
+            self.happened(Kind::InventoryCut);
+            self.reset_session(m);
+        } else if self.lives(m, life) {
+            self.tell(m, Event::PartTaken { session });
+        }
     }
 
     /// A message arrives at a gateway.
@@ -571,7 +599,12 @@ impl World {
     }
 
     fn release(&mut self, conn: u64, m: usize) {
-        const STREAMS: [Stream; 3] = [Stream::Control, Stream::Facts, Stream::Details];
+        const STREAMS: [Stream; 4] = [
+            Stream::Control,
+            Stream::Facts,
+            Stream::Details,
+            Stream::Inventory,
+        ];
         let at = self.t + self.delay(m);
         let link = self.machines[m].link.clone();
         let Some(connection) = self.conns.get_mut(&conn) else {
@@ -580,12 +613,12 @@ impl World {
         let up = if link.reaches(Side::Cloud) {
             connection.up.release()
         } else {
-            [0; 3]
+            [0; 4]
         };
         let down = if link.reaches(Side::Agent) {
             connection.down.release()
         } else {
-            [0; 3]
+            [0; 4]
         };
         for (stream, n) in STREAMS.into_iter().zip(up) {
             (0..n).for_each(|_| self.queue.at(at, Ev::Up(conn, stream)));

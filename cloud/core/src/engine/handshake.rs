@@ -341,6 +341,7 @@ impl<S: Store> Engine<S> {
             session: hello.session,
             secret,
             sent: hello.directives,
+            incoming: None,
         });
         self.outputs.push(Output::Send {
             conn,

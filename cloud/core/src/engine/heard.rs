@@ -2,16 +2,15 @@
 
 use super::Engine;
 use crate::event::{Conn, Output};
-use crate::inbox::{Message, Recall};
+use crate::inbox::Message;
 use crate::node::Ingested;
 use crate::offered::Offered;
 use crate::seal;
 use crate::store::{AggregateId, Store, StoreError};
-use shared::directive::{Body, Directive};
-use shared::fact::{self, Fact, Outcome, SliceState};
+use shared::fact::{self, Fact, Outcome};
 use shared::ids::{Hash, NodeId, RunId};
 use shared::log::Head;
-use shared::wire::{Detail, Down, Inventory, Refusal, Up};
+use shared::wire::{Detail, Down, Refusal, Up};
 use std::collections::BTreeMap;
 
 impl<S: Store> Engine<S> {
@@ -49,6 +48,14 @@ impl<S: Store> Engine<S> {
             }
             Up::Inventory(inventory) => {
                 self.inventory(node, inventory);
+                Ok(())
+            }
+            Up::InventoryPart(part) => {
+                if let Err(error) = self.inventory_part(node, &part) {
+                    let text = format!("its inventory is not taken: {error}");
+                    self.refuse(conn, Refusal::Malformed, &text);
+                    self.drop_live(node);
+                }
                 Ok(())
             }
             Up::Details(details) => {
@@ -177,59 +184,6 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn inventory(&mut self, node: NodeId, inventory: Inventory) {
-        let Some(known) = self.nodes.get_mut(&node) else {
-            return;
-        };
-        let Some(log) = known.log(node) else { return };
-        if !known.inventory_wanted {
-            return;
-        }
-        known.inventory_wanted = false;
-        self.links.entry(node).or_default().asked = false;
-        let mut packed = BTreeMap::new();
-        for bytes in inventory.workflows {
-            if let Ok((_, hash)) = shared::codec::unpack(&bytes) {
-                packed.insert(hash, bytes);
-            }
-        }
-        let mut by_run: BTreeMap<RunId, Vec<SliceState>> = BTreeMap::new();
-        for run in known.slices.keys() {
-            by_run.entry(run.0).or_default();
-        }
-        // a run that keeps facts of this node back waits for its inventory, even for an empty one
-        for (id, run) in &self.runs {
-            if run.head.held || run.head.kept.iter().any(|(l, ..)| *l == log) {
-                by_run.entry(*id).or_default();
-            }
-        }
-        for state in inventory.slices {
-            let slice = state.slice;
-            let epoch = known.slices.entry((slice.run, slice.slice)).or_default();
-            *epoch = slice.epoch.max(*epoch);
-            by_run.entry(slice.run).or_default().push(state);
-        }
-        let fx = self.effects.entry(AggregateId::Node(node)).or_default();
-        for asked in recalled(&inventory.directives) {
-            if let Message::Recalled { run, .. } = asked
-                && by_run.contains_key(&run)
-            {
-                fx.send(&mut known.post, AggregateId::Run(run), asked);
-            }
-        }
-        for (run, slices) in by_run {
-            let hash: Option<Hash> = slices.first().map(|s| s.workflow);
-            let workflow = hash.and_then(|hash| packed.get(&hash).cloned());
-            let message = Message::Inventory {
-                log,
-                slices,
-                workflow,
-            };
-            fx.send(&mut known.post, AggregateId::Run(run), message);
-        }
-        fx.send(&mut known.post, AggregateId::Fleet, Message::Heard { node });
-    }
-
     fn details(&mut self, node: NodeId, details: Vec<Detail>) {
         let at = self.now.wall;
         let Some(known) = self.nodes.get_mut(&node) else {
@@ -283,25 +237,6 @@ fn ends(facts: &[(u64, Fact)]) -> (u64, u64) {
         Outcome::Succeeded => (ended + 1, failed),
         Outcome::Failed => (ended + 1, failed + 1),
         Outcome::Cancelled | Outcome::Lost | Outcome::NotBegun => (ended, failed),
-    })
-}
-
-/// What a person had asked of runs, as directives say it that this store may have forgotten.
-fn recalled(directives: &[Directive]) -> impl Iterator<Item = Message> {
-    directives.iter().filter_map(|directive| {
-        let (run, asked, by, why) = match &directive.body {
-            Body::Cancel { run, by, why } => (*run, Recall::Cancel, by, why.as_str()),
-            Body::Pause { run, on: true, by } => (*run, Recall::Pause, by, ""),
-            Body::Pause { run, on: false, by } => (*run, Recall::Resume, by, ""),
-            _ => return None,
-        };
-        Some(Message::Recalled {
-            run,
-            asked,
-            at: directive.at,
-            by: by.clone(),
-            why: why.to_owned(),
-        })
     })
 }
 

@@ -240,7 +240,7 @@ impl<S: Store> Engine<S> {
             }
             Message::AskInventory => {
                 node.inventory_wanted = node.forgotten.is_none();
-                self.ask_again(id);
+                self.ask_again(id, from);
                 return Ok(());
             }
             Message::Closed { slice } => {
@@ -266,11 +266,16 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// A live session is asked for its inventory by a new handshake.
-    fn ask_again(&mut self, id: NodeId) {
+    /// A live session is asked for its inventory by a new handshake, unless what is on its way says
+    /// all that `from` asks for.
+    pub(super) fn ask_again(&mut self, id: NodeId, from: AggregateId) {
         let wanted = self.nodes.get(&id).is_some_and(|n| n.inventory_wanted);
         let link = self.links.entry(id).or_default();
         if !wanted || link.asked {
+            let incoming = link.live.as_mut().and_then(|live| live.incoming.as_mut());
+            if let Some(incoming) = incoming {
+                incoming.asked_by(from);
+            }
             return;
         }
         if let Some(live) = link.live.take() {

@@ -11,6 +11,7 @@ mod common;
 mod details;
 mod exchange;
 mod forgetting;
+mod inventories;
 mod limits;
 mod logs;
 mod losses;

@@ -21,6 +21,8 @@ mod details;
 mod exchange;
 #[path = "../../../core/tests/engine/forgetting.rs"]
 mod forgetting;
+#[path = "../../../core/tests/engine/inventories.rs"]
+mod inventories;
 #[path = "../../../core/tests/engine/limits.rs"]
 mod limits;
 #[path = "../../../core/tests/engine/logs.rs"]

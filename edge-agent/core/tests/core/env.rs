@@ -43,6 +43,7 @@ pub(crate) fn config() -> Config {
         redial: (Span(1000), Span(60_000)),
         snapshot_interval: Span::secs(10),
         fact_window: Span::secs(3600),
+        inventory_part: shared::limits::INVENTORY_PART_BYTES,
         has_coordinator: true,
         version: "test".to_owned(),
         scheduler: shared::config::scheduler::Scheduler::default(),

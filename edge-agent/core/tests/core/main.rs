@@ -4,6 +4,7 @@ mod ahead;
 mod asking;
 mod batch;
 mod env;
+mod inventory;
 mod limits;
 mod link;
 mod marks;

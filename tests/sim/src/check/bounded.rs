@@ -1,11 +1,12 @@
 //! Promise 7: bounded.
 
+use crate::machine::INVENTORY_PART;
 use crate::trace::Lane;
 use crate::world::World;
 use shared::fact::{Body, Outcome};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, FRAME_BYTES, HELLO_BYTES};
 use shared::log::{Batch, Entries};
-use shared::wire::{Down, Up};
+use shared::wire::{Down, Refusal, Up};
 
 /// What it means.
 pub const DEFINITION: &str = "No frame, batch, commit, queue or store grows beyond its limit, no task fails more often \
@@ -31,6 +32,7 @@ pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
         Up::Packed(batch) => Entries::unpack(&batch.entries).is_err(),
         Up::Hello(_) => shared::codec::encode(message).len() > HELLO_BYTES,
         Up::Inventory(_) => shared::codec::encode(message).len() > FRAME_BYTES,
+        Up::InventoryPart(part) => part.bytes.len() > INVENTORY_PART,
         _ => false,
     };
     if too_large {
@@ -43,6 +45,12 @@ pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
 
 /// The coordinator sends a message.
 pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
+    if let Down::Refuse(refuse) = message
+        && refuse.reason == Refusal::Malformed
+    {
+        let text = format!("an honest agent is refused: {}", refuse.text);
+        world.fail("bounded", text);
+    }
     if let Down::Directives(batch) = message {
         let bytes: usize = batch.entries.iter().map(Vec::len).sum();
         if bytes > FRAME_BYTES || batch.entries.len() > ENTRIES_PER_COMMIT {
