@@ -24,8 +24,8 @@ use tracing::field::display;
 const QUEUE: usize = 4096;
 /// Inputs decided and committed together.
 const GROUP: usize = 1024;
-/// Memory of facts and parts of inventories that wait for the engine, in KiB; whoever brings more waits, and so does its
-/// gateway.
+/// Memory of facts and parts of inventories that wait for the engine, in KiB; whoever brings more
+/// waits, and so does its gateway.
 const FACTS_KIB: u32 = 64 * 1024;
 /// Messages on their way to one session; a session that is slower is closed and resumes from its
 /// cursors.

@@ -70,7 +70,8 @@ pub enum Message {
         /// A new incarnation of it is welcome.
         replace: bool,
     },
-    /// fleet → node, run → node: part of the store is lost: ask for everything it has.
+    /// fleet, run, the node itself → node: part of what it said is lost here: ask for everything it
+    /// has.
     AskInventory,
     /// node → fleet: the node was heard since the hold.
     Heard {

@@ -330,7 +330,7 @@ impl Node {
                 self.fence();
                 (Ingested::Fork(number), Vec::new())
             }
-            Offer::Gap(number) => match self.bridge(&batch) {
+            Offer::Gap(number) => match self.bridge(node, &batch, fx) {
                 true => {
                     self.facts = batch.after;
                     self.ingest(node, batch, fx)
@@ -360,8 +360,9 @@ impl Node {
         }
     }
 
-    /// Whether the batch begins with a reset fact that declares all that lies between as gone.
-    fn bridge(&mut self, batch: &Offered) -> bool {
+    /// Whether the batch begins with a reset fact that declares all that lies between as gone. What
+    /// was begun in between is known by its workflow only, which the inventory brings.
+    fn bridge(&mut self, node: NodeId, batch: &Offered, fx: &mut Effects) -> bool {
         let number = batch.after.number + 1;
         let first = batch.facts.first().filter(|(n, _)| *n == number);
         let Some(fact::Body::Reset { from, to, why, .. }) = first.map(|(_, fact)| &fact.body)
@@ -374,6 +375,11 @@ impl Node {
             return false;
         }
         self.note(format!("facts {wanted} to {to} are gone: {why}"));
+        fx.send(
+            &mut self.post,
+            AggregateId::Node(node),
+            Message::AskInventory,
+        );
         true
     }
 

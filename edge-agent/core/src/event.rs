@@ -36,7 +36,8 @@ pub struct Config {
     pub snapshot_interval: Span,
     /// How long acknowledged facts are kept.
     pub fact_window: Span,
-    /// Bytes of a part of an inventory, `limits::INVENTORY_PART_BYTES` at most.
+    /// Bytes of a part of an inventory, and of the tasks in a reset: `limits::INVENTORY_PART_BYTES`
+    /// at most.
     pub inventory_part: usize,
     /// Whether there is a coordinator to dial at all.
     pub has_coordinator: bool,

@@ -16,6 +16,7 @@ pub mod driver;
 pub mod event;
 pub mod explain;
 mod files;
+mod hole;
 mod intake;
 mod inventory;
 mod lane;

@@ -5,7 +5,6 @@ use crate::agent::{Agent, Effects, Post, Timer};
 use crate::event::Action;
 use crate::inventory::Outgoing;
 use shared::codec;
-use shared::fact::Body;
 use shared::ids::Generation;
 use shared::limits::{IDLE_COMMIT_MS, SESSION_BLOCK};
 use shared::log::{Batch, Head, Offer};
@@ -319,8 +318,12 @@ impl Agent {
         }
         let makes_backups = self.link.features & wire::BACKUPS != 0;
         self.note_safe(makes_backups.then_some(welcome.facts.safe), fx);
-        if there.number + 1 < self.link.facts_first {
-            self.declare_hole(there.number + 1, fx);
+        if there.number + 1 < self.link.facts_first
+            && let Err(why) = self.declare_hole(there.number + 1, fx)
+        {
+            // directives go on: to forget a run may be one of them
+            self.link.trouble = Some(why);
+            self.link.sent = u64::MAX;
         }
         if welcome.want_inventory {
             fx.after
@@ -352,23 +355,6 @@ impl Agent {
         );
         self.hang_up(session, &why, fx);
         fx.after.push(Post::Act(Action::NewIncarnation { why }));
-    }
-
-    /// Facts that the coordinator wants are gone: the hole is declared, sending goes on behind it.
-    fn declare_hole(&mut self, from: u64, fx: &mut Effects) {
-        let to = self.link.facts_first - 1;
-        self.link.sent = to;
-        let why = "acknowledged once, and older than the window that is kept".to_owned();
-        let slices = self.slice_states();
-        self.emit(
-            Body::Reset {
-                from,
-                to,
-                why,
-                slices,
-            },
-            fx,
-        );
     }
 
     fn on_refuse(&mut self, session: u64, refuse: &Refuse, fx: &mut Effects) {

@@ -157,7 +157,8 @@ fn a_large_inventory_is_told_in_parts_and_ends_the_hold() {
             let run = fleet.submit(&format!(
                 "name: large-{n}\ndescription: '{noise}'\ntasks:\n  \
                  a: {{shell: '{HOLD}'}}\n  b: {{shell: 'true', needs: [a]}}\n  \
-                 many: {{shell: 'true', needs: [b], when: 'false', matrix: {{x: [{axis}], y: [{axis}]}}}}"
+                 many: {{shell: 'true', needs: [b], when: 'false', \
+                 matrix: {{x: [{axis}], y: [{axis}]}}}}"
             ));
             let _ = fleet.wait_task(&run, "a", "running");
             run

@@ -44,10 +44,12 @@ impl Incoming {
         }
     }
 
-    /// Somebody asks for the inventory while it comes: a run that it was not about yet will hear.
+    /// Somebody asks for the inventory while it comes. A run that it was not about yet will hear;
+    /// and a node asks since its facts have a hole, which was there before this inventory.
     pub(super) fn asked_by(&mut self, from: AggregateId) {
         self.told.again |= match from {
             AggregateId::Run(run) => self.told.runs.contains(&run),
+            AggregateId::Node(_) => false,
             _ => true,
         };
     }

@@ -1,5 +1,7 @@
 //! An inventory that is told in parts, as the link takes them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 use crate::env::*;
 use edge_core::event::{Event, Local};
 use shared::directive::Body as Wish;
