@@ -321,6 +321,29 @@ fn what_was_there_at_the_start_goes_the_oldest_first_and_is_not_looked_for_all_t
     assert_eq!(make_room(&mut env, 4), 4);
 }
 
+/// After a restore what runs need is known only when the nodes were heard.
+#[test]
+fn nothing_makes_room_while_old_runs_are_held() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.submit(vec![task("a", &[])]);
+    let assign = env.agent("gw-1").assigns().last().unwrap().clone();
+    env.tell("gw-1", all_done(&assign));
+    let hash = stored(&mut env, 0);
+    let backup = env.store.image();
+    env.submit(vec![task("b", &[])]);
+    let assign = env.agent("gw-1").assigns().last().unwrap().clone();
+    env.tell("gw-1", all_done(&assign));
+    env.restart(backup);
+    env.give(Input::FileFound { hash, size: 4 });
+    assert!(env.hello("gw-1").unwrap().want_inventory);
+    assert_eq!(make_room(&mut env, 4), 0);
+    let (node, by) = (None, "ann".to_owned());
+    assert_eq!(env.ask(Request::AcceptGone { node, by }), Reply::Done);
+    assert_eq!(make_room(&mut env, 4), 4);
+    assert_eq!(env.dropped, [hash]);
+}
+
 /// A run that only facts name, and that nobody rebuilds, holds its node's facts no longer than one
 /// that ended.
 #[test]
