@@ -1,4 +1,5 @@
-//! What each gate consists of: `test`, `ci`, and the programs that `sim` and `bench` start.
+//! What each gate consists of: `test`, `ci`, and the programs that `sim`, `model` and `bench`
+//! start.
 //!
 //! Dependencies are built at most three times in a gate: as metadata (clippy and docs share it), in
 //! the dev profile (every test and the binaries that the end-to-end tests start), and in the
@@ -12,7 +13,7 @@ use crate::steps::Steps;
 use crate::workspace::Workspace;
 use crate::{audit, system, tidy};
 
-/// Builds what the tests need, runs all of them, then simulates `seeds` seeds.
+/// Builds what the tests need, runs all of them, checks the model, then simulates `seeds` seeds.
 pub(crate) fn test(workspace: &Workspace, seeds: u64) -> Result<()> {
     let mut steps = Steps::default();
     test_steps(&mut steps, workspace, seeds)?;
@@ -45,6 +46,11 @@ pub(crate) fn ci(workspace: &Workspace, seeds: u64) -> Result<()> {
 /// Starts the simulator with the given arguments and hands its exit code on.
 pub(crate) fn sim(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
     hand_over(simulator(workspace, args))
+}
+
+/// Starts the model's checker with the given arguments and hands its exit code on.
+pub(crate) fn model(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
+    hand_over(checker(workspace, args))
 }
 
 /// Builds both binaries as they are shipped, then starts the benchmarks with the given arguments.
@@ -85,6 +91,7 @@ fn test_steps(steps: &mut Steps, workspace: &Workspace, seeds: u64) -> Result<()
         "test",
         workspace.cargo(&["test", "--workspace", "--locked"]),
     )?;
+    steps.program("model", checker(workspace, &[]))?;
     steps.program(
         "sim",
         simulator(workspace, &["--seeds", &seeds.to_string()]),
@@ -105,6 +112,13 @@ fn docs(workspace: &Workspace) -> Command {
 
 fn simulator(workspace: &Workspace, args: &[&str]) -> Command {
     let mut all = vec!["run", "--release", "--locked", "--package", "sim", "--"];
+    all.extend(args);
+    workspace.cargo(&all)
+}
+
+/// In the dev profile, which builds the model with optimisation and keeps its overflow checks.
+fn checker(workspace: &Workspace, args: &[&str]) -> Command {
+    let mut all = vec!["run", "--locked", "--package", "model", "--"];
     all.extend(args);
     workspace.cargo(&all)
 }

@@ -1,4 +1,4 @@
-//! The gates and chores of this repository: `cargo xtask test|sim|bench|audit|tidy|ci`.
+//! The gates and chores of this repository: `cargo xtask test|sim|model|bench|audit|tidy|ci`.
 //!
 //! Owns the command line and nothing else; each command lives in a module of its own. Talk goes to
 //! stderr, so that the `--json` output of the simulator and the benchmarks stays clean on stdout.
@@ -35,6 +35,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
     let (name, args) = matches.subcommand().expect("clap requires a subcommand");
     match name {
         "sim" => return gate::sim(&workspace, &passed_through(args)),
+        "model" => return gate::model(&workspace, &passed_through(args)),
         "bench" => return gate::bench(&workspace, &passed_through(args)),
         "test" => gate::test(&workspace, seeds(args))?,
         "ci" => gate::ci(&workspace, seeds(args))?,
@@ -67,13 +68,14 @@ fn cli() -> Command {
         .about("Gates and chores of this repository")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_seeds(
-            Command::new("test").about("Every test, then a smoke run of the simulator"),
-        ))
+        .subcommand(with_seeds(Command::new("test").about(
+            "Every test, then the model and a smoke run of the simulator",
+        )))
         .subcommand(with_seeds(
             Command::new("ci").about("The whole gate: format, tidy, audit, clippy, docs, test"),
         ))
         .subcommand(forwarding("sim").about("The simulator: --seeds N, or replay SEED; see --help"))
+        .subcommand(forwarding("model").about("The protocol's model: --without RULE; see --help"))
         .subcommand(forwarding("bench").about("The benchmarks: [NAME...] [--json]; see --help"))
         .subcommand(Command::new("audit").about("Licences, sources, banned crates, layers"))
         .subcommand(
@@ -120,11 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn sim_and_bench_forward_everything() {
+    fn sim_model_and_bench_forward_everything() {
         for line in [
             "xtask sim --seeds 5 --start 7 --layer 1 --json",
             "xtask sim replay 42",
             "xtask sim --help",
+            "xtask model --without hold --json",
             "xtask bench chain core --json",
         ] {
             let words: Vec<&str> = line.split(' ').collect();

@@ -323,6 +323,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         never: &["tokio", "quinn"],
     },
     Layer {
+        package: "model",
+        may_use: NOTHING,
+        never: NOTHING,
+    },
+    Layer {
         package: "e2e",
         may_use: &[
             "relay",
