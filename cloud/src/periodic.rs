@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 
 /// Pause after a backup that failed, if they are not more frequent anyway.
 const AGAIN: Duration = Duration::from_secs(300);
+/// Who makes them, for the audit record.
+const SELF: &str = "coordinator";
 
 /// Makes a backup whenever the newest one is old enough, until the coordinator stops.
 pub(crate) async fn run(app: Arc<App>, periodic: Periodic) {
@@ -36,7 +38,7 @@ async fn make(app: &Arc<App>, periodic: &Periodic) -> Result<PathBuf, BackupErro
     let (for_it, place) = (app.clone(), path.clone());
     let written = tokio::task::spawn_blocking(move || put(&for_it, &place)).await;
     let written = written.map_err(|_| BackupError::Stopping)??;
-    let counted = count(app, written, path.display().to_string()).await;
+    let counted = count(app, written, path.display().to_string(), SELF.to_owned()).await;
     // it is whole and in its place, whatever the coordinator makes of it
     prune(&periodic.dir, periodic.keep, &path)
         .map_err(|error| BackupError::Io("remove old backups", error))?;

@@ -146,7 +146,15 @@ pub fn pack(workflow: &Workflow) -> (Vec<u8>, Hash) {
 /// # Errors
 /// [`DecodeError`]; a later format is told apart from malformed bytes.
 pub fn unpack(packed: &[u8]) -> Result<(Workflow, Hash), DecodeError> {
-    let bytes = decompress(packed, WORKFLOW_BYTES)?;
+    unpack_within(packed, WORKFLOW_BYTES)
+}
+
+/// The same of a workflow that has at most `limit` bytes.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_within(packed: &[u8], limit: usize) -> Result<(Workflow, Hash), DecodeError> {
+    let bytes = decompress(packed, limit)?;
     Ok((Workflow::decode(&bytes)?, Hash::of(&bytes)))
 }
 

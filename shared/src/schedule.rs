@@ -21,6 +21,8 @@ pub const SCHEDULED_FOR: &str = "DRIFTLESS_SCHEDULED_FOR";
 pub const SCHEDULES: usize = 256;
 /// Bytes of a packed workflow that is fired by a schedule.
 pub const WORKFLOW_BYTES: usize = 256 * 1024;
+/// Bytes of the same, unpacked.
+pub const UNPACKED_BYTES: usize = 64 * WORKFLOW_BYTES;
 /// Slots of one backfill, and slots that a catch-up may ask for.
 pub const SLOTS: usize = 1000;
 /// Firings that are remembered one by one.

@@ -150,6 +150,8 @@ pub enum Request {
         replace: bool,
         /// Until when it is good.
         expires: Unix,
+        /// Who.
+        by: String,
     },
     /// Read a token before it is used.
     GetToken {
@@ -362,6 +364,8 @@ pub enum Request {
     BackupTaken {
         /// Which, for people.
         number: String,
+        /// Who.
+        by: String,
     },
     /// A backup is durable in its place; what it holds is safe.
     BackupDone {
@@ -371,6 +375,8 @@ pub enum Request {
         place: String,
         /// What it holds of each node's facts.
         cursors: Vec<Cursor>,
+        /// Who.
+        by: String,
     },
     /// The newest finished backup.
     Backup,

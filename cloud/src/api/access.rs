@@ -1,16 +1,16 @@
 //! Access tokens, and the record of what was done with them.
 
-use super::Shared;
 use super::error::{ApiError, Asked, Body, Named};
 use super::lists::lines;
 use super::types::{Ask, GivenAccess, NewAccess, Revoked};
+use super::{Shared, find};
 use crate::clock;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use certs::AccessToken;
 use cloud_core::access::Role;
-use cloud_core::event::{Reply, Request};
+use cloud_core::event::{Refused, Reply, Request};
 use serde::Deserialize;
 use shared::time::{Span, Unix};
 
@@ -83,6 +83,9 @@ pub(super) async fn revoke(
     };
     match app.engine.ask(request).await? {
         Reply::Done => Ok(Json(Revoked { revoked: name })),
+        Reply::Refused(refused @ Refused::NotFound { .. }) => {
+            Err(find::no_access(&app, &name, refused).await)
+        }
         other => Err(ApiError::odd(&other)),
     }
 }

@@ -1,7 +1,8 @@
 //! Backups: streamed to whoever asks, and counted once they say that it is in its place.
 
 use super::Shared;
-use super::error::{ApiError, Body as Asked, Named};
+use super::error::{ApiError, Asked, Body as Sent, Named};
+use super::runs::{By, bounded};
 use super::types::{self, BACKUP_ID, BYTES};
 use crate::app::App;
 use crate::backup::{self, BackupError, Source, Written};
@@ -127,7 +128,11 @@ fn of_state<W: Write>(app: &App, snapshot: Snapshot, out: W) -> Result<(W, Writt
 }
 
 /// GET /backup
-pub(super) async fn stream(State(app): Shared) -> Result<Response, ApiError> {
+pub(super) async fn stream(
+    State(app): Shared,
+    Asked(By { by }): Asked<By>,
+) -> Result<Response, ApiError> {
+    bounded(&[("by", &by)])?;
     let permit = STREAMS.try_acquire().map_err(|_| {
         let what = format!("{STREAMS_AT_ONCE} backups are taken just now");
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, what).hint("try again later")
@@ -136,6 +141,7 @@ pub(super) async fn stream(State(app): Shared) -> Result<Response, ApiError> {
     // the keys of the fleet are in it: that somebody takes them is on record before they leave
     let taken = Request::BackupTaken {
         number: id.to_string(),
+        by,
     };
     match app.engine.ask(taken).await? {
         Reply::Done => {}
@@ -183,11 +189,17 @@ fn is_gone(error: &BackupError) -> bool {
 ///
 /// # Errors
 /// [`BackupError`].
-pub(crate) async fn count(app: &App, written: Written, place: String) -> Result<(), BackupError> {
+pub(crate) async fn count(
+    app: &App,
+    written: Written,
+    place: String,
+    by: String,
+) -> Result<(), BackupError> {
     let request = Request::BackupDone {
         at: written.at,
         place,
         cursors: written.cursors,
+        by,
     };
     match app.engine.ask(request).await {
         Ok(Reply::Done) => Ok(()),
@@ -201,15 +213,17 @@ pub(crate) async fn count(app: &App, written: Written, place: String) -> Result<
 pub(super) async fn placed(
     State(app): State<Arc<App>>,
     Named(id): Named<u64>,
-    Asked(placed): Asked<types::Placed>,
+    Asked(By { by }): Asked<By>,
+    Sent(placed): Sent<types::Placed>,
 ) -> Result<Json<types::Backup>, ApiError> {
+    bounded(&[("by", &by)])?;
     let written = app.streamed.take(id).ok_or_else(|| {
         let what = format!("no backup {id} waits to be counted");
         ApiError::new(StatusCode::NOT_FOUND, what).hint("make another one")
     })?;
     let at = written.at;
     let place = placed.place.chars().take(1000).collect::<String>();
-    let counted = count(&app, written, place.clone()).await;
+    let counted = count(&app, written, place.clone(), by).await;
     counted.map_err(|error| ApiError::new(StatusCode::CONFLICT, error.to_string()))?;
     Ok(Json(types::Backup {
         at: Some(at),

@@ -96,18 +96,19 @@ impl From<Stopping> for ApiError {
     }
 }
 
-/// A JSON body; unknown fields are refused.
+/// A JSON body; unknown fields are refused. An empty one is an object without any field.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 
-impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = Raw::from_request(request, state).await?.0;
-        if bytes.is_empty() {
-            return Ok(Self(T::default()));
-        }
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+        let object: &[u8] = match bytes.is_empty() {
+            true => b"{}",
+            false => &bytes,
+        };
+        serde_json::from_slice(object).map(Self).map_err(|error| {
             ApiError::malformed(format!("the body cannot be read: {error}"))
                 .hint("send one JSON object with the fields of docs/api.md")
         })

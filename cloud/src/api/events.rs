@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use cloud_core::access::Caller;
-use cloud_core::event::{Reply, Request};
+use cloud_core::event::{Refused, Reply, Request};
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -93,6 +93,12 @@ impl Reader {
                 last,
                 events,
             } => (first, last, events),
+            Reply::Refused(refused @ Refused::Forgotten { first, last, .. }) => {
+                let oldest = first.saturating_sub(1);
+                return Err(ApiError::from(refused).hint(format!(
+                    "after={oldest} begins with the oldest that is kept, after={last} with what comes"
+                )));
+            }
             other => return Err(ApiError::odd(&other)),
         };
         let mut text = Vec::new();

@@ -91,6 +91,30 @@ pub(super) async fn no_task(app: &App, run: RunId, task: &str, refused: Refused)
     }
 }
 
+/// Adds a suggestion to "no such schedule".
+pub(super) async fn no_schedule(app: &App, name: &str, refused: Refused) -> ApiError {
+    let error = ApiError::from(refused);
+    let Ok(Reply::Schedules(all)) = app.engine.ask(Request::Schedules).await else {
+        return error;
+    };
+    match nearest(name, all.iter().map(|one| one.name.as_str())) {
+        Some(meant) => error.hint(format!("did you mean {meant}?")),
+        None => error.hint("`driftless schedule list` shows the schedules"),
+    }
+}
+
+/// Adds a suggestion to "no such access token".
+pub(super) async fn no_access(app: &App, name: &str, refused: Refused) -> ApiError {
+    let error = ApiError::from(refused);
+    let Ok(Reply::Access(all)) = app.engine.ask(Request::Access).await else {
+        return error;
+    };
+    match nearest(name, all.iter().map(|one| one.name.as_str())) {
+        Some(meant) => error.hint(format!("did you mean {meant}?")),
+        None => error.hint("`driftless access list` shows their names"),
+    }
+}
+
 /// The node called `name`.
 pub(super) async fn node(app: &App, name: &str) -> Result<Node, ApiError> {
     match app

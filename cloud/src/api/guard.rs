@@ -29,7 +29,8 @@ fn judge(headers: &HeaderMap, loopback: bool) -> Result<(), ApiError> {
         && origin.split_once("://").map(|(_, rest)| rest) != Some(host)
     {
         let what = format!("a page of {origin} may not use this API");
-        return Err(ApiError::new(StatusCode::FORBIDDEN, what));
+        return Err(ApiError::new(StatusCode::FORBIDDEN, what)
+            .hint("use `driftless`, or a program outside of a browser"));
     }
     if loopback && !is_local(host) {
         let what = format!("this API is not reached as '{host}'");

@@ -18,6 +18,7 @@ mod lists;
 mod logs;
 mod nodes;
 mod operate;
+mod packed;
 mod people;
 mod plan;
 mod routes;

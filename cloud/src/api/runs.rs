@@ -1,20 +1,21 @@
 //! Runs and their tasks.
 
-use super::error::{ApiError, Asked, Body, Named, Raw};
+use super::error::{ApiError, Asked, Body, Named};
 use super::lists::lines;
+use super::packed::SUBMITTED;
 use super::types::{Ask, BYTES};
 use super::{Shared, find};
 use crate::app::App;
 use crate::clock;
-use axum::extract::State;
+use axum::extract::{Request as Sent, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use cloud_core::event::{Refused, Reply, Request};
 use cloud_core::view::{Run, Task};
 use serde::Deserialize;
-use shared::codec;
 use shared::ids::{Hash, RunId};
+use shared::limits::WORKFLOW_BYTES;
 use shared::state::{RunState, TaskState};
 use shared::workflow::{Source, Workflow};
 
@@ -93,12 +94,12 @@ pub(super) async fn get(
     one(&app, run).await.map(Json)
 }
 
-/// Who submits.
+/// Who asks.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct By {
     #[serde(default)]
-    by: String,
+    pub(super) by: String,
 }
 
 /// POST /runs
@@ -106,7 +107,7 @@ pub(super) async fn submit(
     State(app): Shared,
     Asked(By { by }): Asked<By>,
     headers: HeaderMap,
-    Raw(body): Raw,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
     bounded(&[("by", &by)])?;
     let idempotency_key = match headers.get("idempotency-key").map(|value| value.to_str()) {
@@ -117,18 +118,15 @@ pub(super) async fn submit(
             return Err(ApiError::malformed(what));
         }
     };
-    let workflow = body.to_vec();
-    let (tx, files) = (body, app.files.clone());
-    let checked = tokio::task::spawn_blocking(move || {
-        let (workflow, _) = codec::unpack(&tx).map_err(|error| {
-            ApiError::malformed(format!("the workflow cannot be read: {error}"))
-                .hint("send what `driftless submit` sends: a compiled workflow, packed")
-        })?;
+    let packed = SUBMITTED.read(sent).await?;
+    let files = app.files.clone();
+    let check = move |workflow: Workflow| {
         check_sent(&workflow, |hash| files.find(hash).map(|(_, size)| size))
-    });
-    checked
-        .await
-        .map_err(|error| ApiError::malformed(error.to_string()))??;
+    };
+    let checked = packed.unpack(WORKFLOW_BYTES, "driftless submit", check);
+    // others may be unpacked while this one is committed
+    drop(checked.await?);
+    let workflow = packed.bytes.to_vec();
     let run = RunId(clock::random());
     let request = Request::Submit {
         run,

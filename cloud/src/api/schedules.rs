@@ -1,20 +1,22 @@
 //! Schedules.
 
-use super::Shared;
-use super::error::{ApiError, Asked, Body, Named, Raw};
+use super::error::{ApiError, Asked, Body, Named};
 use super::lists::lines;
+use super::packed::SUBMITTED;
 use super::runs::{bounded, check_sent};
 use super::types::{Ask, NewBackfill};
+use super::{Shared, find};
 use crate::app::App;
 use crate::clock;
-use axum::extract::State;
+use axum::extract::{Request as Sent, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use cloud_core::event::{Reply, Request, ScheduleAsk};
+use cloud_core::event::{Refused, Reply, Request, ScheduleAsk};
 use serde::Deserialize;
-use shared::codec;
 use shared::ids::ScheduleId;
+use shared::schedule::UNPACKED_BYTES;
 use shared::schedule::view::{Slot, View};
+use shared::workflow::Workflow;
 
 /// How a schedule is made.
 #[derive(Debug, Deserialize)]
@@ -31,18 +33,21 @@ pub(super) struct Creation {
 pub(super) async fn create(
     State(app): Shared,
     Asked(Creation { by, node, replace }): Asked<Creation>,
-    Raw(body): Raw,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
     bounded(&[("by", &by), ("node", node.as_deref().unwrap_or_default())])?;
-    let (workflow, _) = codec::unpack(&body).map_err(|error| {
-        ApiError::malformed(format!("the workflow cannot be read: {error}"))
-            .hint("send what `driftless schedule create` sends: a compiled workflow, packed")
-    })?;
-    check_sent(&workflow, |hash| app.files.find(hash).map(|(_, size)| size))?;
+    let packed = SUBMITTED.read(sent).await?;
+    let files = app.files.clone();
+    let check = move |workflow: Workflow| {
+        check_sent(&workflow, |hash| files.find(hash).map(|(_, size)| size))?;
+        Ok(workflow.name)
+    };
+    let checked = packed.unpack(UNPACKED_BYTES, "driftless schedule create", check);
+    let (name, _) = checked.await?;
     let request = Request::CreateSchedule {
         schedule: ScheduleId(clock::random()),
-        name: workflow.name,
-        workflow: body.to_vec(),
+        name,
+        workflow: packed.bytes.to_vec(),
         node,
         replace,
         by,
@@ -61,9 +66,12 @@ pub(super) async fn create(
 }
 
 async fn one(app: &App, name: &str) -> Result<View, ApiError> {
-    let name = name.to_owned();
-    match app.engine.ask(Request::Schedule { name }).await? {
+    let named = name.to_owned();
+    match app.engine.ask(Request::Schedule { name: named }).await? {
         Reply::Schedule(view) => Ok(*view),
+        Reply::Refused(refused @ Refused::NotFound { .. }) => {
+            Err(find::no_schedule(app, name, refused).await)
+        }
         other => Err(ApiError::odd(&other)),
     }
 }
@@ -102,8 +110,13 @@ pub(super) async fn next(
     Named(name): Named<String>,
     Asked(Count { count }): Asked<Count>,
 ) -> Result<Response, ApiError> {
-    match app.engine.ask(Request::NextSlots { name, count }).await? {
+    let named = name.clone();
+    let asked = Request::NextSlots { name: named, count };
+    match app.engine.ask(asked).await? {
         Reply::Slots(slots) => Ok(lines(slots.into_iter().map(Slot::from).collect())),
+        Reply::Refused(refused @ Refused::NotFound { .. }) => {
+            Err(find::no_schedule(&app, &name, refused).await)
+        }
         other => Err(ApiError::odd(&other)),
     }
 }

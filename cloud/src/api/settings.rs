@@ -22,14 +22,15 @@ pub(super) async fn get(
 /// POST /settings
 pub(super) async fn change(
     State(app): Shared,
-    Body(NewSetting { of, key, value, by }): Body<NewSetting>,
+    Body(new): Body<NewSetting>,
 ) -> Result<Json<Settings>, ApiError> {
-    let scope = scope(&app, &of).await?;
+    let (node, label) = (new.node, new.label);
+    let scope = scope(&app, &ScopeQuery { node, label }).await?;
     let request = Request::Configure {
         scope: scope.clone(),
-        name: key,
-        value,
-        by,
+        name: new.key,
+        value: new.value,
+        by: new.by,
     };
     match app.engine.ask(request).await? {
         Reply::Done => view(&app, scope).await,

@@ -1,8 +1,9 @@
 //! The tokens that let nodes join.
 
 use super::Shared;
-use super::error::{ApiError, Body, Named};
+use super::error::{ApiError, Asked, Body, Named};
 use super::lists::lines;
+use super::runs::{By, bounded};
 use super::types::{Ask, NewToken, Token};
 use crate::app::App;
 use crate::clock;
@@ -22,12 +23,14 @@ const TOKEN_LIFE_MAX: Span = Span::secs(365 * 86_400);
 /// POST /tokens
 pub(super) async fn create(
     State(app): Shared,
+    Asked(By { by }): Asked<By>,
     Body(NewToken {
         name,
         expires_in_ms,
         replace,
     }): Body<NewToken>,
 ) -> Result<Response, ApiError> {
+    bounded(&[("by", &by)])?;
     let life = expires_in_ms.map_or(TOKEN_LIFE, Span);
     if life.0 == 0 || life > TOKEN_LIFE_MAX {
         let what = format!("a token cannot be good for {life}");
@@ -50,6 +53,7 @@ pub(super) async fn create(
         name: name.clone(),
         replace,
         expires,
+        by,
     };
     match app.engine.ask(request).await? {
         Reply::Done => {

@@ -100,6 +100,7 @@ pub struct Finish {
 
 /// For whom a setting holds: one node, those with a label (`KEY=VALUE`), or the fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScopeQuery {
     /// Its name or id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,14 +111,19 @@ pub struct ScopeQuery {
 }
 
 /// A setting to change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewSetting {
-    /// For whom.
-    #[serde(flatten)]
-    pub of: ScopeQuery,
+    /// The name or id of the node that it holds for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Or the label (`KEY=VALUE`) that it holds for; without both: the fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Its key, as `max_retries`.
     pub key: String,
-    /// Its value in the grammar of the configuration; null unsets it.
+    /// Its value in the grammar of the configuration; null unsets it, and must be written.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub value: Option<String>,
     /// Who.
     #[serde(default)]
@@ -155,10 +161,8 @@ pub struct NewAnswer {
 #[serde(deny_unknown_fields)]
 pub struct NewAccess {
     /// Its name.
-    #[serde(default)]
     pub name: String,
     /// `viewer`, `operator` or `admin`.
-    #[serde(default)]
     pub role: String,
     /// For how long it is good, in milliseconds; until it is revoked if absent.
     #[serde(default)]
@@ -210,17 +214,6 @@ pub struct NewBackfill {
     pub from: Unix,
     /// The last, or an instant behind it.
     pub to: Unix,
-}
-
-impl Default for NewBackfill {
-    /// Of an empty body: slots between these instants there are none, which is said.
-    fn default() -> Self {
-        Self {
-            by: String::new(),
-            from: Unix(1),
-            to: Unix(0),
-        }
-    }
 }
 
 /// Labels of a node to set, or (with null) to take away.

@@ -74,6 +74,51 @@ fn a_store_that_is_not_one_is_refused() {
 }
 
 #[test]
+fn a_field_that_is_missing_or_mistyped_changes_nothing() {
+    let coordinator = Coordinator::start();
+    let cases: &[(&str, &str, &[u8], u16, &str)] = &[
+        (
+            "POST",
+            "/runs/zz/tasks/q/answer",
+            b"",
+            400,
+            "missing field `yes`",
+        ),
+        ("POST", "/settings", b"", 400, "missing field `key`"),
+        (
+            "POST",
+            "/settings",
+            b"{\"nod\":\"gw-7\",\"key\":\"max_retries\",\"value\":\"1\"}",
+            400,
+            "`nod`",
+        ),
+        (
+            "POST",
+            "/settings",
+            b"{\"key\":\"max_retries\",\"vaule\":\"1\"}",
+            400,
+            "`vaule`",
+        ),
+        (
+            "POST",
+            "/settings",
+            b"{\"key\":\"max_retries\"}",
+            400,
+            "missing field `value`",
+        ),
+        ("GET", "/settings?nod=gw-7", b"", 400, "`nod`"),
+    ];
+    for (method, path, body, status, said) in cases {
+        let (found, problem) = coordinator.send(method, path, &[], body);
+        let error = problem["error"].as_str().unwrap_or_default();
+        assert_eq!(found, *status, "{method} {path}: {problem}");
+        assert!(error.contains(said), "{method} {path}: {problem}");
+    }
+    let (_, settings) = coordinator.json("/settings");
+    assert!(!settings.to_string().contains("fleet"), "{settings}");
+}
+
+#[test]
 fn malformed_requests_get_their_own_errors() {
     let coordinator = Coordinator::start();
     let cases: &[(&str, &str, &[u8], u16, &str)] = &[

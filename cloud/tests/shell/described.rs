@@ -272,7 +272,13 @@ const CALLS: &[(&str, &str, &str, &str, bool)] = &[
     ("GET", "/v1/audit", "", "", true),
     ("GET", "/v1/backup", "", "", true),
     ("GET", "/v1/backup/newest", "", "", true),
-    ("POST", "/v1/backup/{id}", "999999", "", false),
+    (
+        "POST",
+        "/v1/backup/{id}",
+        "999999",
+        "{\"place\":\"here\"}",
+        false,
+    ),
     ("GET", "/v1/healthz", "", "", true),
     ("GET", "/healthz", "", "", true),
     ("GET", "/readyz", "", "", true),
@@ -399,6 +405,73 @@ fn every_operation_answers_as_it_is_described() {
         .filter(|(method, path, _)| !called.contains(&(method.as_str(), path.as_str())))
         .collect();
     assert!(left.is_empty(), "never called: {left:?}");
+}
+
+/// The names that an error of the API calls known, if `nonsense` is not one.
+fn known(error: &str) -> Option<BTreeSet<String>> {
+    let (_, list) = error.split_once("unknown field `nonsense`")?;
+    let names = list.split('`').skip(1).step_by(2);
+    Some(names.map(str::to_owned).collect())
+}
+
+/// What a request with a parameter and a field that nobody knows says of those that are known, and
+/// what an empty one says of those that are needed.
+#[test]
+fn parameters_and_fields_are_those_that_are_described() {
+    let (coordinator, document) = (Coordinator::start(), document());
+    let base = coordinator.url("").replace("/v1", "");
+    let ask = |method: &str, path: &str, body: &str| {
+        let (_, _, text) = coordinator.raw(method, &format!("{base}{path}"), body.as_bytes());
+        let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+        problem["error"].as_str().unwrap_or_default().to_owned()
+    };
+    for (method, template, _) in described(&document) {
+        let operation = &document["paths"][&template][method.to_lowercase()];
+        let path = template.split(['{', '}']).enumerate();
+        let path: String = path
+            .map(|(n, part)| if n % 2 == 0 { part } else { "1" })
+            .collect();
+        let told = |kind: &str, names: BTreeSet<String>, found: Option<BTreeSet<String>>| {
+            assert_eq!(
+                found.unwrap_or_default(),
+                names,
+                "{kind} of {method} {template}"
+            );
+        };
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let parameters = parameters.filter(|parameter| parameter["in"] == "query");
+        let names = parameters.map(|parameter| parameter["name"].as_str().unwrap().to_owned());
+        let nonsense = if method == "POST" {
+            "{\"nonsense\":1}"
+        } else {
+            ""
+        };
+        let error = ask(&method, &format!("{path}?nonsense=1"), nonsense);
+        let of_query = known(&error).filter(|_| error.starts_with("the query"));
+        told("the query", names.collect(), of_query);
+
+        let body = &operation["requestBody"];
+        let Some(schema) = body["content"]["application/json"]["schema"]["$ref"].as_str() else {
+            continue;
+        };
+        let schema = document.pointer(schema.trim_start_matches('#')).unwrap();
+        let fields = object(&schema["properties"]).keys().cloned().collect();
+        told("the body", fields, known(&ask(&method, &path, nonsense)));
+        let required = schema["required"].as_array().unwrap();
+        assert_eq!(
+            body["required"],
+            !required.is_empty(),
+            "{method} {template}"
+        );
+        if !required.is_empty() {
+            let error = ask(&method, &path, "");
+            let missing = error.split('`').nth(1).unwrap_or_default();
+            assert!(
+                error.contains("missing field") && required.contains(&missing.into()),
+                "{method} {template}: {error}"
+            );
+        }
+    }
 }
 
 #[test]

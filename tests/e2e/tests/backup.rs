@@ -78,6 +78,11 @@ fn a_restored_coordinator_holds_until_all_were_heard_and_nothing_is_lost() {
         (&verified["nodes"], &verified["runs"]),
         (&2.into(), &2.into())
     );
+    let audit = fleet.json(&["audit", "list"]);
+    let who = |what: &str| &audit.iter().find(|entry| entry["what"] == what).unwrap()["who"];
+    for what in ["token create", "backup read", "backup create"] {
+        assert_eq!(who(what), who("submit"), "{what}: {audit:?}");
+    }
     let newest = fleet.json(&["backup", "status"]).remove(0);
     assert!(newest["place"].as_str().unwrap().contains("one.backup"));
 

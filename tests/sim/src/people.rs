@@ -192,6 +192,7 @@ impl World {
         self.machines[m].key = self.people.permits;
         let name = self.machines[m].name.clone();
         let request = Request::AddToken {
+            by: String::new(),
             record: id.clone().into_bytes(),
             id: id.clone(),
             name: Some(name.clone()),

@@ -40,6 +40,7 @@ impl Pair {
         let mut cloud = common::Env::new();
         let token = "token".to_owned();
         cloud.ask(Request::AddToken {
+            by: String::new(),
             record: vec![1],
             id: token.clone(),
             name: None,

@@ -55,6 +55,7 @@ impl<S: Store> Engine<S> {
         let fleet = AggregateId::Fleet;
         match request {
             Request::AddToken {
+                by: _,
                 record,
                 id,
                 name,

@@ -226,15 +226,13 @@ impl<S: Store> Engine<S> {
                 (AggregateId::Node(node), self.forget_node(node, &by))
             }
             Request::ReleaseQuarantine { node, by } => {
-                let done = self.release_quarantine(node, &by);
-                (AggregateId::Node(node), done)
+                (AggregateId::Node(node), self.release_quarantine(node, &by))
             }
             Request::Drain { node, on, by } => {
                 (AggregateId::Node(node), self.drain_node(node, on, &by))
             }
             Request::ChangeNode { node, change, by } => {
-                let done = self.change_node(node, change, &by);
-                (AggregateId::Node(node), done)
+                (AggregateId::Node(node), self.change_node(node, change, &by))
             }
             Request::ForgetRun { run, by } => {
                 let done = self.forget_now(run, Asked::plain(at, by))?;
@@ -242,7 +240,9 @@ impl<S: Store> Engine<S> {
             }
             // that it was asked for is on record; nothing else changes
             Request::BackupTaken { .. } => (fleet, Ok(Reply::Done)),
-            Request::BackupDone { at, place, cursors } => {
+            Request::BackupDone {
+                at, place, cursors, ..
+            } => {
                 let backup = crate::fleet::Backup { at, place };
                 (fleet, Ok(self.backup_done(backup, &cursors)))
             }

@@ -138,9 +138,9 @@ impl Request {
     fn action_on_fleet(&self) -> Option<Action<'_>> {
         let of = Action::plain;
         Some(match self {
-            Self::AddToken { id, name, .. } => Action {
+            Self::AddToken { id, name, by, .. } => Action {
                 detail: name.clone().unwrap_or_default(),
-                ..of("token create", About::Name(id), None)
+                ..of("token create", About::Name(id), Some(by))
             },
             Self::RevokeToken { id, by } => of("token revoke", About::Name(id), Some(by)),
             Self::Exchange { step, by, .. } => {
@@ -190,8 +190,8 @@ impl Request {
                 of("schedule create", About::Name(name), Some(by))
             }
             Self::AskSchedule { name, ask, by } => of(ask.text(), About::Name(name), Some(by)),
-            Self::BackupTaken { number } => of("backup read", About::Name(number), None),
-            Self::BackupDone { place, .. } => of("backup create", About::Name(place), None),
+            Self::BackupTaken { number, by } => of("backup read", About::Name(number), Some(by)),
+            Self::BackupDone { place, by, .. } => of("backup create", About::Name(place), Some(by)),
             Self::Enrol { .. }
             | Self::EnrolledBefore { .. }
             | Self::Certify { .. }
@@ -245,9 +245,11 @@ impl Request {
             | Self::Exchange { by, .. }
             | Self::CreateSchedule { by, .. }
             | Self::AskSchedule { by, .. }
-            | Self::RevokeAccess { by, .. } => Some(by),
-            Self::AddToken { .. }
-            | Self::Enrol { .. }
+            | Self::RevokeAccess { by, .. }
+            | Self::AddToken { by, .. }
+            | Self::BackupTaken { by, .. }
+            | Self::BackupDone { by, .. } => Some(by),
+            Self::Enrol { .. }
             | Self::EnrolledBefore { .. }
             | Self::Certify { .. }
             | Self::Revoke { .. }
@@ -270,8 +272,6 @@ impl Request {
             | Self::Access
             | Self::Events { .. }
             | Self::Backup
-            | Self::BackupTaken { .. }
-            | Self::BackupDone { .. }
             | Self::Schedules
             | Self::Schedule { .. }
             | Self::NextSlots { .. }

@@ -216,6 +216,7 @@ fn files_that_were_sent_and_never_named_go_after_a_day() {
     env.pass(due - env.now.mono);
     assert_eq!(env.dropped, [unnamed]);
     let late = Request::AddToken {
+        by: String::new(),
         record: Vec::new(),
         id: "t".to_owned(),
         name: None,

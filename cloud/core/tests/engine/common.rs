@@ -371,6 +371,7 @@ impl Env {
     pub(crate) fn enrol(&mut self, name: &str) -> NodeId {
         let token = format!("token-{name}-{}", self.next);
         let added = self.ask(Request::AddToken {
+            by: String::new(),
             record: vec![1],
             id: token.clone(),
             name: None,

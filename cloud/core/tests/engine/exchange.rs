@@ -38,6 +38,7 @@ fn shows(env: &mut Env, name: &str, issuer: u8) {
 
 fn token(env: &mut Env, id: &str, expires: Unix) {
     let added = env.ask(Request::AddToken {
+        by: String::new(),
         record: vec![1],
         id: id.to_owned(),
         name: None,

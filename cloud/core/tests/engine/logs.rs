@@ -278,6 +278,7 @@ fn a_restored_mark_holds_before_anything_is_served_and_voids_open_tokens() {
     env.join("gw-1");
     let run = env.submit(vec![task("a", &[])]);
     env.ask(Request::AddToken {
+        by: String::new(),
         record: Vec::new(),
         id: "open".to_owned(),
         name: None,

@@ -25,6 +25,7 @@ fn reimage(env: &mut Env, name: &str, incarnation: u8) {
     env.agent(name).key = incarnation;
     let id = format!("again-{name}-{incarnation}");
     env.ask(Request::AddToken {
+        by: String::new(),
         record: Vec::new(),
         id: id.clone(),
         name: Some(name.to_owned()),

@@ -272,6 +272,7 @@ fn facts_are_safe_as_far_as_a_finished_backup_holds_them() {
     env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
     let (node, incarnation) = (env.agent("gw-1").node, env.agent("gw-1").incarnation);
     let done = |at: i64, facts, incarnation| Request::BackupDone {
+        by: String::new(),
         at: Unix(at),
         place: "here".to_owned(),
         cursors: vec![Cursor {
@@ -317,6 +318,7 @@ fn a_backup_of_a_clock_that_was_ahead_keeps_no_other_from_counting() {
     for (ahead, facts) in [(year, 1), (0, 2)] {
         let at = Unix(env.now.wall.0 + ahead);
         let done = Request::BackupDone {
+            by: String::new(),
             at,
             place: "here".to_owned(),
             cursors: vec![Cursor {

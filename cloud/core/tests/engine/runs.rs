@@ -253,6 +253,7 @@ fn tokens_are_good_once_for_their_name_and_time() {
     env.join("gw-1");
     let add = |env: &mut Env, id: &str, name: Option<&str>, expires| {
         env.ask(Request::AddToken {
+            by: String::new(),
             record: vec![2],
             id: id.to_owned(),
             name: name.map(str::to_owned),

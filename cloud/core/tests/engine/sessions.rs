@@ -111,6 +111,7 @@ fn a_reimaged_gateway_needs_a_token_and_gets_its_work_again() {
     let node = env.agent("gw-1").node;
     let id = "again".to_owned();
     env.ask(Request::AddToken {
+        by: String::new(),
         record: Vec::new(),
         id: id.clone(),
         name: Some("gw-1".to_owned()),

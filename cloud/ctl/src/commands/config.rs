@@ -8,7 +8,7 @@ use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::table::{Cell, Table};
 use clap::{Args, Subcommand};
-use cloud::api::types::{NewSetting, ScopeQuery};
+use cloud::api::types::NewSetting;
 use cloud_core::view::{Setting, Settings};
 use serde::Serialize;
 use shared::config::scheduler::{Scheduler, key_named};
@@ -118,10 +118,8 @@ fn change(
         .change(key, value)
         .map_err(|(what, mend)| Failure::new(Code::Usage, what).hint(mend))?;
     let asked = NewSetting {
-        of: ScopeQuery {
-            node: of.node.clone(),
-            label: of.label.clone(),
-        },
+        node: of.node.clone(),
+        label: of.label.clone(),
         key: key.to_owned(),
         value: value.map(str::to_owned),
         by: super::who(),

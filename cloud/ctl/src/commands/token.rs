@@ -67,7 +67,7 @@ pub(super) fn run(command: Command, global: &Global, out: &mut Output) -> Result
 }
 
 fn create(client: &Client, wanted: &NewToken, out: &mut Output) -> Result<(), Failure> {
-    let token: Token = client.post("/tokens", wanted)?;
+    let token: Token = client.post(&format!("/tokens?by={}", escape(&who())), wanted)?;
     if out.json {
         return out.object(&token);
     }

@@ -50,6 +50,7 @@ fn add(engine: &mut Engine<RedbStore>, id: &str) -> Reply {
     ask(
         engine,
         Request::AddToken {
+            by: String::new(),
             record: id.as_bytes().to_vec(),
             id: id.to_owned(),
             name: None,
