@@ -306,6 +306,17 @@ and do this again"
     done
 }
 
+# A gateway that is to join and has nothing to enrol with would be started again and again.
+check_token() {
+    if [ -n "$token" ] || enrolled || [ -f "$root$state/token" ] || [ -f "$root$state/identity.json" ]; then
+        return 0
+    fi
+    [ -n "$coordinators" ] || grep -qs "^token_file = " "$root$ETC/agent.toml" || return 0
+    [ "$start" = no ] || usage_error "this gateway is not enrolled: give --token-file, too \
+(\`driftless token create\` makes the token), or --no-start"
+    say "missing: $state/token, with a token of \`driftless token create\`; the agent does not start without it"
+}
+
 install_token() {
     [ -n "$token" ] || return 0
     if enrolled; then
@@ -359,7 +370,10 @@ install_role() {
         usage_error "the agent needs --name"
     fi
     check_configuration
-    [ "$role" = coordinator ] || check_joining
+    if [ "$role" = agent ]; then
+        check_joining
+        check_token
+    fi
     make_user
     install_program
     directory "$state" "$mode" "$user"

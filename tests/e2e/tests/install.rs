@@ -363,6 +363,28 @@ fn a_gateway_that_works_alone_is_told_how_to_join() {
 }
 
 #[test]
+fn a_service_that_could_not_enrol_is_not_started() {
+    let Some(sandbox) = Sandbox::new() else {
+        return;
+    };
+    let joins = [AGENT, &["--coordinator", "a.example:4433"]].concat();
+    let refused = sandbox.run(&joins);
+    let told = stderr(&refused);
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("give --token-file"), "{told}");
+    assert!(!sandbox.path("etc/driftless/agent.toml").exists());
+    let told = sandbox.succeeds(&[&joins[..], &["--no-start"]].concat());
+    assert!(
+        told.contains("missing: /var/lib/driftless-agent/token"),
+        "{told}"
+    );
+    // as an upgrade
+    assert_eq!(sandbox.run(AGENT).status.code(), Some(2));
+    fs::write(sandbox.path("tmp/token"), token("beef0123")).unwrap();
+    let _ = sandbox.succeeds(&[&joins[..], &["--token-file", "/tmp/token"]].concat());
+}
+
+#[test]
 fn backups_have_a_directory_that_the_service_may_write_and_outlive_a_purge() {
     let image = tempfile::tempdir().unwrap();
     let root = image.path().display().to_string();
