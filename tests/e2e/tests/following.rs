@@ -1,6 +1,7 @@
 //! What tasks write, followed while they run, with the real binaries and a link that is cut.
 
-use e2e::fleet::{Fleet, program};
+use e2e::agent::{stderr, stdout};
+use e2e::fleet::{Fleet, output, program};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -130,6 +131,12 @@ fn whoever_follows_sees_all_that_a_task_writes_once_also_over_a_cut_link() {
     assert_eq!(whole.rest().0, ["talk | three"]);
     let (left, said) = there.rest();
     assert_eq!((left, said.as_str()), (vec!["three".to_owned()], "bad"));
+    let mut of_task = program("driftless");
+    of_task.args(["run", "logs", &run, "talk", "--data"]);
+    let of_task = stdout(&output(of_task.arg(&data)));
+    let of_task: Vec<&str> = of_task.lines().collect();
+    let both = ["talk | one", "talk | two", "talk | three", "talk ! bad"];
+    assert_eq!(of_task, both);
     let all = fleet.json(&["run", "logs", &run]);
     let all: Vec<&str> = all.iter().filter_map(|l| l["line"].as_str()).collect();
     assert_eq!(all, ["one", "two", "three", "bad"]);
@@ -208,4 +215,24 @@ fn what_is_over_and_wrote_nothing_is_asked_for_no_more() {
     assert_eq!(passes(&fleet), asked);
     fleet.put_mark("end", "");
     let _ = reader.rest();
+}
+
+#[test]
+fn what_a_task_wrote_to_standard_error_alone_is_found() {
+    let fleet = Fleet::start(&[&[]]);
+    let run = fleet
+        .submit("name: e\ntasks: {e: {retry: {max_attempts: 1}, shell: 'echo boom >&2; exit 1'}}");
+    let _ = fleet.wait_run(&run, "failed");
+    let ask = |args: &[&str]| {
+        let mut command = program("driftless");
+        command.args(args).arg("--data").arg(fleet.data());
+        output(&mut command)
+    };
+    let both = ask(&["run", "logs", &run, "e"]);
+    assert_eq!(stdout(&both), "e ! boom\n", "{}", stderr(&both));
+    let one = ask(&["task", "logs", &run, "e"]);
+    let said = stderr(&one);
+    assert!(said.contains("--stream stderr shows it"), "{said}");
+    let nobody = ask(&["run", "logs", &run, "f"]);
+    assert_eq!(nobody.status.code(), Some(3), "{}", stderr(&nobody));
 }

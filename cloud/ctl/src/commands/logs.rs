@@ -248,8 +248,15 @@ pub(super) fn task(
     let mut tail = Tail::new(&name.run, &name.task, stream, None);
     if !follow {
         let mut show = |tail: &Tail, at: u64, line: &[u8]| write(out, tail, false, at, line);
-        tail.drain(client, number, &mut show)?;
-        tail.flush(&mut show)?;
+        let drained = tail.drain(client, number, &mut show);
+        let drained = drained.and_then(|_| tail.flush(&mut show));
+        let silent = drained
+            .as_ref()
+            .map_or_else(|f| f.code == Code::NotFound, |()| tail.next == 0);
+        if silent && stream == Stream::Stdout && has_written(client, name, Stream::Stderr, number) {
+            out.say("it wrote to standard error only: --stream stderr shows it");
+        }
+        drained?;
         return out.flush();
     }
     let mut silence = Silence::default();
@@ -309,6 +316,13 @@ pub(super) fn task(
     }
 }
 
+/// Whether anything of that stream can be read.
+fn has_written(client: &Client, name: &TaskName, stream: Stream, number: Option<u32>) -> bool {
+    let mut tail = Tail::new(&name.run, &name.task, stream, None);
+    tail.ask(client, number)
+        .is_ok_and(|piece| !piece.bytes.is_empty())
+}
+
 /// The newest attempt, if another one is read.
 fn moved<'a>(tail: &Tail, task: &'a Task) -> Option<&'a Attempt> {
     let read = tail.attempt?;
@@ -321,31 +335,44 @@ fn ended(tail: &Tail, task: &Task) -> bool {
     history.any(|a| Some((a.epoch, a.number)) == tail.attempt && a.ended.is_some())
 }
 
+fn task_of(client: &Client, run: &str, task: &str) -> Result<Task, Failure> {
+    let (run, task) = (run.to_owned(), task.to_owned());
+    client.get(&path(&TaskName { run, task }))
+}
+
 /// What `run logs` has read.
 #[derive(Default)]
 struct Reading {
+    /// Only of this task.
+    only: Option<String>,
     follow: bool,
     tails: BTreeMap<(String, Which, &'static str), Tail>,
     silences: BTreeMap<String, Silence>,
 }
 
-/// `run logs`: all tasks of a run, each line behind the name of its task.
+/// `run logs`: all tasks of a run, or one, each line behind the name of its task.
 pub(super) fn run(
     client: &Client,
     run: &str,
+    only: Option<&str>,
     follow: bool,
     out: &mut Output,
 ) -> Result<(), Failure> {
     let mut reading = Reading {
+        only: only.map(str::to_owned),
         follow,
         ..Reading::default()
     };
     loop {
         let place = format!("/runs/{}", escape(run));
-        let pass = client.get::<Run>(&place).and_then(|seen| {
-            let over = RunState::from_text(&seen.state).is_some_and(RunState::is_final);
-            reading.pass(client, run, out).map(|silent| (over, silent))
-        });
+        let over = match only {
+            None => client
+                .get::<Run>(&place)
+                .map(|seen| RunState::from_text(&seen.state).is_some_and(RunState::is_final)),
+            Some(task) => task_of(client, run, task).map(|task| is_over(&task)),
+        };
+        let pass =
+            over.and_then(|over| reading.pass(client, run, out).map(|silent| (over, silent)));
         match pass {
             Ok((over, None)) if over || !follow => return reading.end(out),
             Ok((over, Some(failure))) if over || !follow => {
@@ -373,13 +400,17 @@ impl Reading {
         out: &mut Output,
     ) -> Result<Option<Failure>, Failure> {
         let mut begun = Vec::new();
-        client.list(&format!("/runs/{}/tasks", escape(run)), |task: Task| {
+        let mut take = |task: Task| {
             let last = newest(&task).map(|a| (a.epoch, a.number, a.node.clone()));
             let over = newest(&task).is_some_and(|a| a.ended.is_some());
             begun
                 .extend(last.map(|(epoch, number, node)| (task.task, (epoch, number), node, over)));
             Ok(true)
-        })?;
+        };
+        match &self.only {
+            None => client.list(&format!("/runs/{}/tasks", escape(run)), take)?,
+            Some(task) => drop(take(task_of(client, run, task)?)?),
+        }
         self.silences.entry(String::new()).or_default().ends(out);
         let mut silent: BTreeSet<String> = BTreeSet::new();
         let mut why = None;

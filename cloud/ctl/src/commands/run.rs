@@ -3,7 +3,6 @@
 use super::list::List;
 use super::logs;
 use super::node::{as_of, pairs};
-use super::task::{Stream, TaskName};
 use super::who;
 use crate::args::Global;
 use crate::client::{Client, escape};
@@ -196,13 +195,7 @@ fn show_logs(
     follow: bool,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    match task {
-        Some(task) => {
-            let name = TaskName { run, task };
-            logs::task(client, &name, Stream::Stdout, None, follow, out)
-        }
-        None => logs::run(client, &run, follow, out),
-    }
+    logs::run(client, &run, task.as_deref(), follow, out)
 }
 
 fn forget(client: &Client, run: &str, out: &mut Output) -> Result<(), Failure> {
