@@ -10,7 +10,8 @@ use crate::clock;
 use crate::config::Settings;
 use crate::control::{Answer, Client, Request};
 use crate::data::{self, Identity};
-use certs::{Subject, Times, WRITTEN, believable};
+use certs::{Subject, Times, Token, WRITTEN, believable};
+use network::Whose;
 use rustix::fs::{FlockOperation, flock};
 use shared::finding::{Finding, Judgement, worst};
 use shared::ids::Hash;
@@ -50,20 +51,59 @@ pub(crate) fn findings(given: &Given) -> Vec<Finding> {
         ),
         Err(why) => Finding::error("store", why.clone(), "restore it, or enrol anew"),
     });
-    if let Ok(Some(identity)) = &identity {
-        let coordinators = identity.coordinators();
-        if coordinators.is_empty() {
-            findings.push(Finding::ok(
-                "certificate",
-                "none is needed: no coordinator is set",
-            ));
-        } else {
-            findings.push(certificate(&dir.join("pki")));
-            findings.extend(network::coordinators(&coordinators, &dir.join("pki")));
-        }
+    if let Ok(identity) = &identity {
+        let known = identity.as_ref().map(Identity::coordinators);
+        findings.extend(link(given, &dir.join("pki"), known.unwrap_or_default()));
     }
     findings.extend(machine::kernel());
     findings
+}
+
+/// The certificate and the way to the coordinator, or what enrolment needs: the next start's.
+fn link(given: &Given, pki: &Path, known: Vec<String>) -> Vec<Finding> {
+    // what is wrong with the configuration is told with the tasks
+    let settings = Settings::read(given.config.as_deref(), given.flags()).ok();
+    let settings = settings.map(|(settings, _)| settings);
+    let wanted = settings.as_ref().map(|settings| &settings.coordinators);
+    let coordinators = match (known.is_empty(), wanted) {
+        (true, Some(wanted)) => wanted.clone(),
+        _ => known.clone(),
+    };
+    if coordinators.is_empty() {
+        let text = "none is needed: no coordinator is set";
+        return vec![Finding::ok("certificate", text)];
+    }
+    if !known.is_empty() || certs::kept_certificate(pki).is_some() {
+        let mut findings = vec![certificate(pki)];
+        findings.extend(network::coordinators(&coordinators, Whose::Node(pki)));
+        return findings;
+    }
+    let file = settings.and_then(|settings| settings.token_file);
+    let (finding, token) = token(file.as_deref());
+    let whose = Whose::Newcomer(pki, token.map(|token| token.authority));
+    let mut findings = vec![finding];
+    findings.extend(network::coordinators(&coordinators, whose));
+    findings
+}
+
+/// The token that a first start enrols with.
+fn token(file: Option<&Path>) -> (Finding, Option<Token>) {
+    const NAME: &str = "token";
+    const MEND: &str = "put there what `driftless token create` prints";
+    let Some(file) = file else {
+        let text = "no token_file is set: the first start enrols with --token only";
+        let mend = "set it to a file with what `driftless token create` prints";
+        return (Finding::warning(NAME, text, mend), None);
+    };
+    let shown = file.display();
+    let read = match fs::read_to_string(file) {
+        Ok(text) => Token::parse(&text).map_err(|error| format!("{shown}: {error}")),
+        Err(error) => Err(format!("{shown} cannot be read: {error}")),
+    };
+    match read {
+        Ok(token) => (Finding::ok(NAME, format!("{shown} holds one")), Some(token)),
+        Err(why) => (Finding::error(NAME, why, MEND), None),
+    }
 }
 
 pub(crate) fn print(findings: &[Finding], json: bool) -> io::Result<()> {

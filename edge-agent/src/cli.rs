@@ -49,6 +49,11 @@ Examples:
 Each line is ok, warning or error, with the mend. It works without a network and without a running
 agent. Exit codes: 0 no error, 1 an error";
 
+const JOURNAL_EXAMPLES: &str = "\
+Examples:
+  driftless-agent journal verify
+  driftless-agent journal export > journal.jsonl";
+
 /// The agent's commands.
 #[derive(Debug, Parser)]
 #[command(name = "driftless-agent", version, about = "Runs workflows on this gateway", long_about = LONG, after_help = EXAMPLES)]
@@ -132,17 +137,30 @@ enum Command {
     #[command(subcommand)]
     Config(Config),
     /// Show the agent, its link and what it has not brought back yet.
+    #[command(after_help = "\
+Examples:
+  driftless-agent status
+  driftless-agent status --json")]
     Status,
     /// Check this gateway: clock, disk, certificate, the way to the coordinator, kernel, store.
     #[command(after_help = CHECK_EXAMPLES)]
     Check,
     /// Show its tasks.
+    #[command(after_help = "\
+Examples:
+  driftless-agent ps
+  driftless-agent ps --all            what has ended, too")]
     Ps {
         /// Ended ones, too.
         #[arg(long)]
         all: bool,
     },
     /// Show what a task wrote.
+    #[command(after_help = "\
+Examples:
+  driftless-agent logs 4f1c clean
+  driftless-agent logs 4f1c clean --attempt 1.2
+  driftless-agent logs 4f1c clean --follow")]
     Logs {
         /// A run, or the unique beginning of its id.
         run: String,
@@ -158,6 +176,9 @@ enum Command {
     /// Show what this gateway measured of itself.
     Telemetry(TelemetryArgs),
     /// Show why a task runs, or why it does not run yet.
+    #[command(after_help = "\
+Examples:
+  driftless-agent explain 4f1c clean")]
     Explain {
         /// A run, or the unique beginning of its id.
         run: String,
@@ -165,8 +186,13 @@ enum Command {
         task: String,
     },
     /// Run a workflow on this gateway.
+    #[command(after_help = "\
+Examples:
+  driftless-agent submit flow.yaml --param month=7
+  driftless-agent submit flow.yaml --file table=july.csv
+  generate | driftless-agent submit -")]
     Submit {
-        /// The specification.
+        /// The specification; - reads it from standard input.
         file: PathBuf,
         /// A parameter.
         #[arg(long = "param", value_name = "NAME=VALUE")]
@@ -176,6 +202,9 @@ enum Command {
         files: Vec<String>,
     },
     /// End a run on this gateway.
+    #[command(after_help = "\
+Examples:
+  driftless-agent cancel 4f1c --reason \"wrong month\"")]
     Cancel {
         /// A run, or the unique beginning of its id.
         run: String,
@@ -184,11 +213,18 @@ enum Command {
         reason: String,
     },
     /// Begin nothing more of a run until `resume` (what runs goes on).
+    #[command(after_help = "\
+Examples:
+  driftless-agent pause 4f1c")]
     Pause {
         /// A run, or the unique beginning of its id.
         run: String,
     },
     /// Show what waits for a person here, oldest first, with the command that ends each wait.
+    #[command(after_help = "\
+Examples:
+  driftless-agent waits
+  driftless-agent waits --json")]
     Waits,
     /// Answer a question of a task, without any network.
     #[command(after_help = ANSWER_EXAMPLES)]
@@ -205,6 +241,9 @@ enum Command {
         input: Vec<String>,
     },
     /// Let a paused, lost or failed task run again, and what fell with it wait for it again.
+    #[command(after_help = "\
+Examples:
+  driftless-agent retry 4f1c clean")]
     Retry {
         /// A run, or the unique beginning of its id.
         run: String,
@@ -212,6 +251,10 @@ enum Command {
         task: String,
     },
     /// Let a paused run, or a paused, lost or failed task, go on.
+    #[command(after_help = "\
+Examples:
+  driftless-agent resume 4f1c
+  driftless-agent resume 4f1c clean   only this task")]
     Resume {
         /// A run, or the unique beginning of its id.
         run: String,
@@ -235,11 +278,14 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(after_help = JOURNAL_EXAMPLES)]
 enum Journal {
     /// Print every fact and directive that is there as a JSON line: number, hash, content.
+    #[command(after_help = JOURNAL_EXAMPLES)]
     Export,
     /// Recompute the hash chains of both logs and compare them with what is stored. Exit code 1: a
     /// chain is broken, with the first entries that do not fit.
+    #[command(after_help = JOURNAL_EXAMPLES)]
     Verify,
 }
 

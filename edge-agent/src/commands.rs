@@ -337,11 +337,17 @@ pub(crate) fn logs(
     })())
 }
 
+/// Stands for standard input where a specification is named.
+const STDIN: &str = "-";
+
 /// The file's bytes, if they are not too many.
 fn read_spec(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = SPEC_BYTES as u64 + 1;
-    File::open(file)?.take(limit).read_to_end(&mut bytes)?;
+    match file == Path::new(STDIN) {
+        true => io::stdin().lock().take(limit).read_to_end(&mut bytes)?,
+        false => File::open(file)?.take(limit).read_to_end(&mut bytes)?,
+    };
     if bytes.len() > SPEC_BYTES {
         let text = format!("it has more than {} MiB", SPEC_BYTES >> 20);
         return Err(io::Error::other(text));
@@ -385,6 +391,20 @@ fn pairs(items: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     items.iter().map(|item| pair(item)).collect()
 }
 
+/// All mistakes of a specification as a failure; with `json` each one is an object on standard
+/// output.
+fn told_mistakes(mistakes: &Mistakes, json: bool) -> Failure {
+    if !json {
+        return Failure(MISTAKES, mistakes.to_string());
+    }
+    for line in mistakes.mistakes.iter().flat_map(serde_json::to_string) {
+        // Nobody is left to tell when standard output is closed.
+        let _ = writeln!(io::stdout(), "{line}");
+    }
+    let count = mistakes.mistakes.len() + mistakes.more;
+    Failure(MISTAKES, format!("{count} mistakes in the specification"))
+}
+
 /// Reads and compiles a specification, and sends its files along.
 pub(crate) fn compile(
     client: &mut Client,
@@ -392,11 +412,15 @@ pub(crate) fn compile(
     params: &[String],
     files: &[String],
     submitted_at: Unix,
+    json: bool,
 ) -> Result<Workflow, Failure> {
     let params = pairs(params)?;
-    let name = file.display().to_string();
+    let name = match file == Path::new(STDIN) {
+        true => "standard input".to_owned(),
+        false => file.display().to_string(),
+    };
     let bytes = read_spec(file).map_err(|error| unreadable(&name, &error))?;
-    let wrong = |mistakes: Mistakes| Failure(MISTAKES, mistakes.to_string());
+    let wrong = |mistakes: Mistakes| told_mistakes(&mistakes, json);
     let text = shared::spec::utf8(&name, &bytes).map_err(wrong)?;
     let mut sent: BTreeMap<String, (Hash, u64)> = BTreeMap::new();
     for item in files {
@@ -416,7 +440,7 @@ pub(crate) fn submit(
     finish((|| {
         let mut client = Client::connect(&common.data)?;
         let now = clock::now().wall;
-        let workflow = compile(&mut client, file, params, files, now)?;
+        let workflow = compile(&mut client, file, params, files, now, common.json)?;
         if workflow.schedule.is_some() {
             let name = file.display();
             let text = format!(

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tracing_subscriber::EnvFilter;
 
 /// The configuration file that is read unless another one is named.
 pub const FILE: &str = "/etc/driftless/agent.toml";
@@ -212,6 +213,11 @@ fn check(reader: &mut Reader) -> (u32, u32) {
     if let Err(why) = HoldLimits::parse(values.text("telemetry.hold_above")) {
         let mend = "as in memory=20,available=2,temperature=100, or off";
         reader.conflict("telemetry.hold_above", &why, mend);
+    }
+    let filter = values.text("log.filter");
+    if let Err(error) = EnvFilter::try_new(filter) {
+        let mend = "write a level, or levels of parts, as in warn,edge_agent=debug";
+        reader.conflict("log.filter", &format!("'{filter}': {error}"), mend);
     }
     let listen = values.text("metrics.listen");
     if let Err(why) = metrics::address(listen)

@@ -38,7 +38,10 @@ type Show<'a> = dyn FnMut(Value) -> io::Result<()> + 'a;
 /// `journal export` (every entry, a line each) and `journal verify` (a line a log).
 pub(crate) fn run(common: &Common, export: bool) -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut show = |line: Value| writeln!(out, "{line}");
+    let mut show = |line: Value| match export || common.json {
+        true => writeln!(out, "{line}"),
+        false => writeln!(out, "{}", told(&line)),
+    };
     let read = match Client::connect(&common.data) {
         Ok(client) => ask(client, !export, &mut show),
         Err(AskError::NotRunning { .. }) => {
@@ -47,6 +50,21 @@ pub(crate) fn run(common: &Common, export: bool) -> ExitCode {
         Err(other) => Err(other.into()),
     };
     finish(read.and_then(|()| Ok(out.flush()?)))
+}
+
+/// What was verified of a log, for people.
+fn told(verdict: &Value) -> String {
+    let log = verdict["log"].as_str().unwrap_or_default();
+    let (first, last) = (&verdict["first"], &verdict["last"]);
+    let unreadable = match verdict["unreadable"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(n) => format!("; {n} of kinds that a later version wrote"),
+    };
+    let checked = match verdict["checked"].as_bool() {
+        Some(false) => "; the hash before the first is gone, so a part could not be compared",
+        _ => "",
+    };
+    format!("{log}s {first} to {last}: as written{unreadable}{checked}")
 }
 
 fn fails(error: JournalError) -> Failure {

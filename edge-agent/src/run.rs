@@ -206,10 +206,8 @@ fn fail(code: u8, why: &str) -> ExitCode {
 
 fn start_log(settings: &Settings) {
     use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_new(&settings.log_filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(&settings.log_filter))
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     // A second start within one process keeps the first log.

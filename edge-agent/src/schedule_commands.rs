@@ -23,7 +23,7 @@ Examples:
 pub(crate) enum Command {
     /// Make a schedule of a workflow that has one; it fires here, with or without a link.
     Create {
-        /// The specification.
+        /// The specification; - reads it from standard input.
         file: PathBuf,
         /// A parameter.
         #[arg(long = "param", value_name = "NAME=VALUE")]
@@ -125,7 +125,7 @@ fn create(
 ) -> Result<(), Failure> {
     let mut client = Client::connect(&common.data)?;
     // Deadlines count from the firing: what is compiled here counts from 1970.
-    let workflow = compile(&mut client, file, params, files, Unix(0))?;
+    let workflow = compile(&mut client, file, params, files, Unix(0), common.json)?;
     if workflow.schedule.is_none() {
         let name = file.display();
         let text = format!(

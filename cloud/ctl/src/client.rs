@@ -272,6 +272,13 @@ impl Client {
             ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
             _ => false,
         };
+        // an answer of TLS is none of HTTP
+        let secured = matches!(error, ureq::Error::Protocol(_))
+            && self.target.borrow().base.starts_with("http://");
+        if secured {
+            return Failure::new(Code::Unreachable, what)
+                .hint("if the API there speaks TLS, write https://HOST:PORT");
+        }
         Failure::new(Code::Unreachable, what).hint(match distrusted {
             true => {
                 "the API's certificate must come from a file in --ca (or DRIFTLESS_CA), and name \

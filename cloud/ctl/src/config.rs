@@ -3,9 +3,9 @@
 
 use crate::args::Global;
 use crate::commands::serve::Serve;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, chain};
 use crate::output::Output;
-use crate::target::{DEFAULT_API, data_dir};
+use crate::target::{DEFAULT_API, usual_dir};
 use cloud::backup::Periodic;
 use cloud::{Guarded, Options};
 use cloud_core::record::Limits;
@@ -13,8 +13,11 @@ use host::Sources;
 use shared::config::scheduler::{KEYS as SCHEDULER, Scheduler};
 use shared::config::{Flag, Key, Kind, Reader, Settings};
 use shared::spec::{Mistake, Mistakes};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use tracing_subscriber::EnvFilter;
 
 /// Where they come from. Inside a test the machine's own file has no say.
 const SOURCES: Sources = Sources {
@@ -80,9 +83,12 @@ pub(crate) struct Configured {
 /// # Errors
 /// All mistakes.
 pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settings), Mistakes> {
-    let mut reader = Reader::new(KEYS);
+    let mut reader = reader();
     SOURCES.read(global.config.as_deref(), &mut reader)?;
     reader.flags(flags(global, serve));
+    if reader.settings().text("data").is_empty() {
+        reader.conflict("data", "no directory is named", "write its path");
+    }
     let listen = address(&mut reader, "listen");
     let api = address(&mut reader, "api");
     let given = |key| !reader.settings().text(key).is_empty();
@@ -94,9 +100,15 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
             mend,
         );
     }
+    check_pair(&mut reader);
+    let filter = reader.settings().text("log.filter").to_owned();
+    if let Err(error) = EnvFilter::try_new(&filter) {
+        let mend = "write a level, or levels of parts, as in warn,cloud=debug";
+        reader.conflict("log.filter", &format!("'{filter}': {error}"), mend);
+    }
     let settings = reader.settle()?;
     let options = Options {
-        data: data_dir(global),
+        data: dir_of(global, &settings),
         listen,
         api,
         retention: settings.span("retention"),
@@ -126,6 +138,23 @@ pub(crate) fn read(global: &Global, serve: &Serve) -> Result<(Configured, Settin
     Ok((configured, settings))
 }
 
+/// A certificate of the API's own is loaded as `serve` does it, unless this user may not read it.
+fn check_pair(reader: &mut Reader) {
+    let Some((cert, key)) = pem_files(reader.settings()) else {
+        return;
+    };
+    let hidden = |path: &Path| {
+        File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    if hidden(&cert) || hidden(&key) {
+        return;
+    }
+    if let Err(error) = certs::api_server_of_files(&cert, &key) {
+        let mend = "name a certificate and its key, both in PEM";
+        reader.conflict("access.cert", &chain(&error), mend);
+    }
+}
+
 /// The API's own certificate and key, if both are named.
 fn pem_files(settings: &Settings) -> Option<(PathBuf, PathBuf)> {
     let path = |key| Some(settings.text(key)).filter(|text| !text.is_empty());
@@ -143,14 +172,37 @@ fn periodic(settings: &Settings) -> Option<Periodic> {
     })
 }
 
-/// What a configuration file says of `key`, as far as it can be read and understood: for commands
-/// that only want to know where the coordinator is.
-pub(crate) fn of_file(global: &Global, key: &str) -> Option<String> {
+/// All defaults, as they are for this user.
+fn reader() -> Reader {
     let mut reader = Reader::new(KEYS);
+    reader.default("data", &usual_dir().display().to_string());
+    reader
+}
+
+/// Where the coordinator is, by flags, environment and file as far as they can be read and
+/// understood: for commands that need nothing else, and may be another user's, who may not read the
+/// file.
+pub(crate) fn whereabouts(global: &Global) -> Settings {
+    let mut reader = reader();
     SOURCES.read_file_leniently(global.config.as_deref(), &mut reader);
-    let settings = reader.settings();
-    let text = settings.is_set(key).then(|| settings.text(key))?;
-    (!text.is_empty()).then(|| text.to_owned())
+    SOURCES.environment(&mut reader);
+    let flags = flags(global, &Serve::default());
+    reader.flags(
+        flags
+            .into_iter()
+            .filter(|flag| flag.key == "data")
+            .collect(),
+    );
+    reader.settings().clone()
+}
+
+/// The data directory among `settings`; one that a flag names need not be UTF-8.
+pub(crate) fn dir_of(global: &Global, settings: &Settings) -> PathBuf {
+    match (&global.data, settings.text("data")) {
+        (Some(named), _) => named.clone(),
+        (None, "") => usual_dir(),
+        (None, text) => text.into(),
+    }
 }
 
 /// All mistakes as a command's failure: of a wrong command line if only flags are wrong.

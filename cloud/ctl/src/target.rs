@@ -3,6 +3,7 @@
 use crate::args::Global;
 use crate::config;
 use crate::exit::{Code, Failure};
+use shared::config::{From, Settings};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -14,18 +15,19 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The coordinator's data directory: `--data`, `DRIFTLESS_DATA`, the configuration file, or the
-/// usual place.
+/// The coordinator's data directory: of flag, environment, configuration file, or the usual place.
 pub(crate) fn data_dir(global: &Global) -> PathBuf {
-    if let Some(data) = &global.data {
-        return data.clone();
-    }
-    if let Some(data) = variable("DRIFTLESS_DATA") {
-        return data.into();
-    }
-    if let Some(data) = config::of_file(global, "data") {
-        return data.into();
-    }
+    config::dir_of(global, &config::whereabouts(global))
+}
+
+/// Whether flag or environment name the coordinator by its API. It may be on another machine then:
+/// what is on this one says nothing of it.
+pub(crate) fn by_api(global: &Global) -> bool {
+    global.api.is_some() || variable("DRIFTLESS_API").is_some()
+}
+
+/// Where a coordinator of this user keeps its state unless told otherwise.
+pub(crate) fn usual_dir() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return config::DATA.into();
     }
@@ -65,9 +67,9 @@ const SYSTEM_ROOTS: [&str; 3] = [
 /// # Errors
 /// When one of them is wrong, or the data directory that was named says nothing.
 pub(crate) fn find(global: &Global) -> Result<Target, Failure> {
-    let (base, of_dir) = address(global)?;
-    let named = global.data.is_some() || variable("DRIFTLESS_DATA").is_some();
-    let dir = (of_dir || named).then(|| data_dir(global));
+    let told = config::whereabouts(global);
+    let (base, of_dir) = address(global, &told)?;
+    let dir = (of_dir || is_named(&told)).then(|| config::dir_of(global, &told));
     let token = match token(global)? {
         Some(token) => Some(token),
         None => dir.as_deref().and_then(local_token),
@@ -90,6 +92,11 @@ pub(crate) fn find(global: &Global) -> Result<Target, Failure> {
         }
     }
     Ok(Target { base, token, roots })
+}
+
+/// Whether flag or environment name the data directory.
+fn is_named(told: &Settings) -> bool {
+    matches!(told.from("data"), From::Variable(_) | From::Flag(_))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -129,22 +136,17 @@ fn local_token(data: &Path) -> Option<String> {
 }
 
 /// The API's base address, and whether the data directory told it.
-fn address(global: &Global) -> Result<(String, bool), Failure> {
+fn address(global: &Global, told: &Settings) -> Result<(String, bool), Failure> {
     if let Some(api) = &global.api {
         return Ok((base(api, "--api")?, false));
     }
     if let Some(api) = variable("DRIFTLESS_API") {
         return Ok((base(&api.to_string_lossy(), "DRIFTLESS_API")?, false));
     }
-    let named = global.data.is_some() || variable("DRIFTLESS_DATA").is_some();
-    match read_address(&data_dir(global)) {
+    match read_address(&config::dir_of(global, told)) {
         Ok(address) => Ok((base(&address, "api.addr")?, true)),
-        Err(_) if !named => {
-            let api = match config::of_file(global, "api") {
-                Some(api) => base(&api, "the configuration's api")?,
-                None => base(DEFAULT_API, "the default")?,
-            };
-            Ok((api, false))
+        Err(_) if !is_named(told) => {
+            Ok((base(told.text("api"), "the configuration's api")?, false))
         }
         Err(error) => Err(error),
     }

@@ -2,7 +2,7 @@
 
 use crate::linking::{self, text};
 use crate::renewing::Renewing;
-use certs::Holder;
+use certs::{ClientTls, Fingerprint, Holder};
 use link::{Close, Endpoint, LinkError, Settings};
 use shared::finding::Finding;
 use shared::time::Span;
@@ -15,8 +15,17 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 /// QUIC does not work below.
 const LEAST_MTU: u16 = 1_200;
 
+/// Who tries.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose<'a> {
+    /// A node, with what its `pki` holds.
+    Node(&'a Path),
+    /// One that is to become a node, with the authority of its token.
+    Newcomer(&'a Path, Option<Fingerprint>),
+}
+
 /// Every address of every coordinator.
-pub(super) fn coordinators(coordinators: &[String], pki: &Path) -> Vec<Finding> {
+pub(super) fn coordinators(coordinators: &[String], whose: Whose<'_>) -> Vec<Finding> {
     let runtime = match linking::runtime() {
         Ok(runtime) => runtime,
         Err(why) => {
@@ -32,7 +41,7 @@ pub(super) fn coordinators(coordinators: &[String], pki: &Path) -> Vec<Finding> 
         match runtime.block_on(linking::resolve(name)) {
             Ok(addresses) => {
                 for address in addresses {
-                    findings.extend(runtime.block_on(try_address(name, address, pki)));
+                    findings.extend(runtime.block_on(try_address(name, address, whose)));
                 }
             }
             Err(why) => {
@@ -44,13 +53,17 @@ pub(super) fn coordinators(coordinators: &[String], pki: &Path) -> Vec<Finding> 
     findings
 }
 
-async fn try_address(name: &str, address: SocketAddr, pki: &Path) -> Vec<Finding> {
+async fn try_address(name: &str, address: SocketAddr, whose: Whose<'_>) -> Vec<Finding> {
     let whom = match name == address.to_string() {
         true => name.to_owned(),
         false => format!("{name} ({address})"),
     };
-    match dial(address, pki).await {
-        Ok((trip, mtu)) => {
+    match dial(address, whose).await {
+        Ok(Met::Unknown) => {
+            let text = format!("{whom} answers; whether it is the right one, only a token says");
+            vec![Finding::ok("coordinator", text)]
+        }
+        Ok(Met::Known(trip, mtu)) => {
             let text = format!("{whom} answers in {} ms", trip.as_millis());
             vec![Finding::ok("coordinator", text), judge_mtu(mtu)]
         }
@@ -78,30 +91,55 @@ fn judge_mtu(mtu: u16) -> Finding {
 
 type Failed = (String, &'static str);
 
-async fn dial(address: SocketAddr, pki: &Path) -> Result<(Duration, u16), Failed> {
+/// What came of a try.
+enum Met {
+    /// The coordinator: its round trip, and the largest packet.
+    Known(Duration, u16),
+    /// Somebody who speaks QUIC.
+    Unknown,
+}
+
+/// The TLS settings that a session or an enrolment would have.
+fn tls_of(whose: Whose<'_>) -> Result<ClientTls, Failed> {
     let enrol = "enrol with a token of `driftless token create --replace NAME`";
     let here = |why: String| (why, enrol);
-    let enrolled = linking::enrolled(pki).map_err(here)?;
-    let holder = Holder::new(&enrolled.credential).map_err(|error| here(text(&error)))?;
-    let renewing = Renewing::new(pki);
-    let (authorities, clock) = (&enrolled.authorities, renewing.clock());
-    let tls = match renewing.only_renewable() {
-        true => certs::renewal_client(authorities, &holder, clock),
-        false => certs::session_client(authorities, &holder, clock),
+    let tls = match whose {
+        Whose::Node(pki) => {
+            let enrolled = linking::enrolled(pki).map_err(here)?;
+            let holder = Holder::new(&enrolled.credential).map_err(|error| here(text(&error)))?;
+            let renewing = Renewing::new(pki);
+            let (authorities, clock) = (&enrolled.authorities, renewing.clock());
+            match renewing.only_renewable() {
+                true => certs::renewal_client(authorities, &holder, clock),
+                false => certs::session_client(authorities, &holder, clock),
+            }
+        }
+        Whose::Newcomer(pki, authority) => {
+            // without a token: nobody's, so that whoever answers is not trusted
+            let authority = authority.unwrap_or(Fingerprint([0; 32]));
+            certs::enrol_client(authority, Renewing::new(pki).clock())
+        }
     };
-    let tls = tls.map_err(|error| here(text(&error)))?;
+    tls.map_err(|error| here(text(&error)))
+}
+
+async fn dial(address: SocketAddr, whose: Whose<'_>) -> Result<Met, Failed> {
+    let tls = tls_of(whose)?;
     let settings = Settings {
         idle: Span::secs(5),
         ..Settings::agent()
     };
     let endpoint = Endpoint::client(address, &settings)
         .map_err(|error| (text(&error), "look at the network"))?;
-    let connection = endpoint.dial(address, tls).await.map_err(failed)?;
+    let connection = match (endpoint.dial(address, tls).await, whose) {
+        (Err(LinkError::Untrusted(_)), Whose::Newcomer(_, None)) => return Ok(Met::Unknown),
+        (dialled, _) => dialled.map_err(failed)?,
+    };
     let settled = tokio::time::timeout(SETTLE, connection.closed()).await;
     if let Ok(error) = settled {
         return Err(failed(error));
     }
-    let found = (connection.round_trip(), connection.mtu());
+    let found = Met::Known(connection.round_trip(), connection.mtu());
     connection.close(Close::Done, "a check");
     let close = endpoint.close(Close::Done, "a check");
     // Only politeness: the coordinator notices by itself.

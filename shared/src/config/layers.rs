@@ -169,6 +169,13 @@ impl Reader {
         reader
     }
 
+    /// A default that only the machine itself knows.
+    pub fn default(&mut self, key: &str, text: &str) {
+        if let Some(key) = self.schema.iter().find(|known| known.name == key) {
+            self.set(key, text, From::Default);
+        }
+    }
+
     /// A file's text.
     pub fn file(&mut self, name: &str, text: &str) {
         let found = file::read(self.schema, text);

@@ -508,7 +508,13 @@ impl Gateway {
             "it was taken: {}",
             stdout(&output)
         );
-        stderr(&output)
+        let printed = stdout(&output);
+        let mistakes = printed.lines().map(|line| {
+            let mistake: Value = serde_json::from_str(line).expect("each line is JSON");
+            let text = |field: &str| mistake[field].as_str().unwrap_or_default().to_owned();
+            format!("{}\n  mend: {}\n", text("what"), text("mend"))
+        });
+        mistakes.chain([stderr(&output)]).collect()
     }
 
     /// All tasks of a run by id, as `ps --all --json` shows them.

@@ -356,3 +356,16 @@ fn slow_and_stuck_clients_hold_up_nobody() {
     assert_eq!(got[0]["id"], run[0]["id"]);
     drop(stuck);
 }
+
+#[test]
+fn an_api_that_speaks_tls_is_called_by_its_scheme() {
+    let guarded = Guarded::start(&[], &[]);
+    let at = guarded.fleet.api();
+    let log = guarded.fleet.log_text("coordinator");
+    assert!(log.contains(&format!("API at https://{at}")), "{log}");
+    let mut command = program("driftless");
+    let ended = output(command.args(["node", "list", "--api", &at.to_string()]));
+    assert_eq!(ended.status.code(), Some(4));
+    let said = stderr(&ended);
+    assert!(said.contains("write https://HOST:PORT"), "{said}");
+}

@@ -1,10 +1,13 @@
 //! What is wrong is refused with its reason and changes nothing.
 
-use e2e::agent::{stderr, stdout, wait_for};
+use e2e::agent::{Gateway, stderr, stdout, wait_for};
 use e2e::fleet::{Fleet, output, program, serve_args};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use shared::codec;
+use shared::limits::WORKFLOW_BYTES;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Output};
+use std::process::{Child, Output, Stdio};
 
 /// An agent that must end by itself: its exit code and what it said.
 fn agent(data: &Path, args: &[&str]) -> (Option<i32>, String) {
@@ -304,4 +307,149 @@ fn a_certificate_of_another_fleet_is_refused_and_local_work_goes_on() {
     submit.arg("submit").arg(&spec).arg("--data").arg(&data);
     assert!(output(&mut submit).status.success());
     assert_eq!(ours.json(&["node", "list"]).len(), 0);
+}
+
+/// The status that a request without a client's help is answered with.
+fn post(api: &str, path: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(api).expect("it can be done");
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream
+        .write_all(&[head.as_bytes(), body].concat())
+        .expect("it can be done");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it can be done");
+    answer
+}
+
+/// The most memory that a process had, in MiB.
+fn peak(process: &Child) -> u64 {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it can be done");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = line
+        .expect("it can be done")
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("it can be done");
+    kib >> 10
+}
+
+/// Four kilobytes that are 128 MiB: whoever may use the API must not fill the memory with them.
+#[test]
+fn few_of_many_workflows_that_come_at_once_are_unpacked_at_once() {
+    let base = tempfile::tempdir().unwrap();
+    let (data, any) = (
+        base.path().join("coordinator"),
+        "127.0.0.1:0".parse().unwrap(),
+    );
+    let mut command = program("driftless");
+    command
+        .args(serve_args(&data, any, any))
+        .stderr(Stdio::null());
+    let running = Running(command.spawn().unwrap());
+    let api = wait_for("the coordinator", || {
+        let text = std::fs::read_to_string(data.join("api.addr")).ok()?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    });
+    let bomb = codec::compress(&vec![0; WORKFLOW_BYTES]);
+    assert!(bomb.len() < 20_000, "{} bytes", bomb.len());
+    let (at, body) = (&api, &bomb);
+    std::thread::scope(|scope| {
+        for path in ["/v1/runs", "/v1/plan", "/v1/schedules"] {
+            for _ in 0..16 {
+                scope.spawn(move || {
+                    let answer = post(at, path, body);
+                    let refused = ["HTTP/1.1 400", "HTTP/1.1 503"];
+                    assert!(refused.iter().any(|s| answer.starts_with(s)), "{answer}");
+                });
+            }
+        }
+    });
+    let peak = peak(&running.0);
+    assert!(peak < 1000, "{peak} MiB");
+    let answer = post(&api, "/v1/schedules", &bomb);
+    assert!(
+        answer.contains("cannot be decompressed within 16777216 bytes"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn mistakes_are_objects_at_a_gateway_too() {
+    let gateway = Gateway::started(&[]);
+    let refused = gateway.try_submit("name: u\ntasks:\n  a: {shel: x}\n", &[]);
+    assert_eq!(refused.status.code(), Some(6), "{}", stderr(&refused));
+    let said = stdout(&refused);
+    let mistake: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert_eq!(mistake["line"], 3, "{said}");
+    assert!(said.contains("did you mean 'shell'?"), "{said}");
+}
+
+#[test]
+fn a_gateway_reads_a_specification_from_standard_input() {
+    let gateway = Gateway::started(&[]);
+    let mut command = program("driftless-agent");
+    command
+        .args(["submit", "-", "--json", "--data"])
+        .arg(gateway.data());
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let spec = "name: piped\ntasks: {one: {command: 'true'}}";
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(spec.as_bytes())
+        .unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", stderr(&ended));
+    let run: serde_json::Value = serde_json::from_str(&stdout(&ended)).unwrap();
+    let _ = gateway.settled(run["id"].as_str().unwrap());
+}
+
+#[test]
+fn what_is_not_there_is_told_with_what_to_do() {
+    let fleet = Fleet::enrolling(&[]);
+    let spec = fleet.spec("name: nightly\nschedule: {every: 1d}\ntasks: {a: {command: 'true'}}");
+    let made = fleet.cli(&["schedule", "create", spec.to_str().unwrap()]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let _ = fleet.json(&["access", "create", "--role", "viewer", "--name", "display"]);
+    let there = fleet.base().join("letter");
+    std::fs::write(&there, "no backup").unwrap();
+    let there = there.to_str().unwrap();
+    for (args, code, says) in [
+        (
+            &["schedule", "get", "nihgtly"][..],
+            3,
+            "did you mean nightly?",
+        ),
+        (
+            &["schedule", "next", "zebra"],
+            3,
+            "`driftless schedule list`",
+        ),
+        (&["access", "revoke", "dispaly"], 3, "did you mean display?"),
+        (&["access", "revoke", "zebra"], 3, "`driftless access list`"),
+        (
+            &["events", "--after", "99999"],
+            5,
+            "after=0 begins with the oldest",
+        ),
+        (&["backup", "create", there], 5, "name another file"),
+        (&["journal", "verify", there], 5, "is not a backup"),
+        (
+            &["journal", "export", "/nowhere/at.all"],
+            3,
+            "/nowhere/at.all",
+        ),
+    ] {
+        let refused = fleet.cli(args);
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(says), "{args:?}: {said}");
+    }
+    assert_eq!(std::fs::read_to_string(there).unwrap(), "no backup");
 }

@@ -212,3 +212,161 @@ fn a_setting_reaches_a_running_gateway_at_once_and_one_that_is_away_when_it_retu
     let output = fleet.cli(&["config", "set", "max_retries", "1", "--node", "nobody"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
 }
+
+/// The value of a key and where it comes from, as `config check` has it.
+fn checked(command: &mut std::process::Command, key: &str) -> (String, String) {
+    let ended = output(command.args(["config", "check", "--json"]));
+    assert!(ended.status.success(), "{}", stderr(&ended));
+    let lines = stdout(&ended);
+    let mut lines = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("it is there"));
+    let found = lines.find(|line| line["key"] == key).expect("it is there");
+    let text = |field: &str| found[field].as_str().expect("it is there").to_owned();
+    (text("value"), text("from"))
+}
+
+#[test]
+fn the_coordinator_uses_the_directory_that_its_configuration_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let file = at("coordinator.toml");
+    std::fs::write(&file, format!("data = '{}'\n", at("file").display())).unwrap();
+    let driftless = || {
+        let mut command = program("driftless");
+        command.env("DRIFTLESS_COORDINATOR_CONFIG", &file);
+        command.env("DRIFTLESS_COORDINATOR_DATA", at("variable"));
+        command
+    };
+    let (value, from) = checked(&mut driftless(), "data");
+    assert_eq!(value, at("variable").display().to_string());
+    assert_eq!(from, "DRIFTLESS_COORDINATOR_DATA");
+    let any = ["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"];
+    let mut serve = driftless();
+    serve.arg("serve").args(any).stderr(Stdio::null());
+    let _running = Running(serve.spawn().unwrap());
+    wait_for("an answer to who has the same variable", || {
+        let found = output(driftless().args(["node", "list"]));
+        found.status.success().then_some(())
+    });
+    assert!(at("variable").join("format").is_file() && !at("file").exists());
+
+    std::fs::write(&file, "data = ''\n").unwrap();
+    let mut command = program("driftless");
+    command.args(["config", "check", "--config"]).arg(&file);
+    let ended = output(&mut command);
+    assert_eq!(ended.status.code(), Some(6));
+    assert!(
+        stderr(&ended).contains("no directory is named"),
+        "{}",
+        stderr(&ended)
+    );
+}
+
+/// What is on this machine says nothing of a coordinator that is named by its API, however it is.
+#[test]
+fn a_coordinator_that_the_environment_names_by_its_api_is_the_only_one_that_is_looked_at() {
+    let (here, there) = (Fleet::enrolling(&[]), Fleet::enrolling(&[]));
+    let local = here.data();
+    let mut here = here;
+    here.stop_coordinator();
+    let ask = |api: &str, args: &[&str]| {
+        let mut command = program("driftless");
+        command
+            .env("DRIFTLESS_API", api)
+            .env("DRIFTLESS_DATA", &local);
+        output(command.args(args))
+    };
+    let doctor = ask(&there.api().to_string(), &["doctor"]);
+    let said = stdout(&doctor);
+    assert!(doctor.status.success(), "{said}");
+    assert!(!said.contains(&*local.to_string_lossy()), "{said}");
+    let nobody = "127.0.0.1:1";
+    let path = there.base().join("one.backup");
+    let made = ask(nobody, &["backup", "create", path.to_str().unwrap()]);
+    assert_eq!(made.status.code(), Some(4), "{}", stderr(&made));
+    assert!(!path.exists());
+    let read = ask(nobody, &["journal", "verify"]);
+    assert_eq!(read.status.code(), Some(4), "{}", stderr(&read));
+}
+
+#[test]
+fn the_way_to_the_coordinator_is_checked_before_the_first_start() {
+    let mut fleet = Fleet::enrolling(&[]);
+    let (config, token) = (fleet.base().join("agent.toml"), fleet.base().join("token"));
+    let text = format!(
+        "name = 'gw-7'\ndata = '{}'\ncoordinator = ['{}']\ntoken_file = '{}'\n",
+        fleet.marks().display(),
+        fleet.listen(),
+        token.display(),
+    );
+    std::fs::write(&config, text).unwrap();
+    let check = || {
+        let mut command = program("driftless-agent");
+        let ended = output(command.args(["check", "--config"]).arg(&config));
+        stdout(&ended)
+    };
+    let line = |said: &str, check: &str| {
+        let named = |line: &&str| line.split_whitespace().nth(1) == Some(check);
+        let found = said.lines().find(named).map(str::to_owned);
+        found.unwrap_or_else(|| panic!("no {check}: {said}"))
+    };
+    let said = check();
+    assert!(line(&said, "token").contains("cannot be read"), "{said}");
+    assert!(
+        line(&said, "coordinator").contains("only a token says"),
+        "{said}"
+    );
+    std::fs::write(&token, fleet.token(&[])).unwrap();
+    let said = check();
+    assert!(line(&said, "token").contains("holds one"), "{said}");
+    assert!(line(&said, "coordinator").contains("answers in"), "{said}");
+    std::fs::write(&token, Fleet::enrolling(&[]).token(&[])).unwrap();
+    let said = check();
+    assert!(line(&said, "coordinator").contains("fingerprint"), "{said}");
+    fleet.stop_coordinator();
+    let said = check();
+    assert!(said.contains("nothing answers"), "{said}");
+    assert!(!fleet.marks().join("pki").exists(), "nothing was made");
+}
+
+/// What would end a service at its start, or make it silent, is found by the check before.
+#[test]
+fn the_check_finds_what_a_start_would_meet() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("some.toml");
+    let cert = "[access]\ncert = '/nowhere/a.crt'\nkey = '/nowhere/a.key'\n";
+    let filter = "[log]\nfilter = 'cloud=inffo'\n";
+    for (name, text, wanted) in [
+        (
+            "driftless",
+            cert,
+            "some.toml:2:1: access.cert: /nowhere/a.crt does not exist",
+        ),
+        (
+            "driftless",
+            filter,
+            "some.toml:2:1: log.filter: 'cloud=inffo': ",
+        ),
+        (
+            "driftless-agent",
+            filter,
+            "some.toml:2:1: log.filter: 'cloud=inffo': ",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let mut command = program(name);
+        let ended = output(command.args(["config", "check", "--config"]).arg(&file));
+        let told = stderr(&ended);
+        assert_eq!(ended.status.code(), Some(6), "{name}: {told}");
+        assert!(told.contains(wanted), "{name}: {told}");
+    }
+    let fleet = Fleet::enrolling(&[]);
+    let mut doctor = program("driftless");
+    doctor.env("DRIFTLESS_COORDINATOR_BACKUP_DIR", "/proc/none");
+    let said = stdout(&output(doctor.args(["doctor", "--data"]).arg(fleet.data())));
+    assert!(
+        said.contains("none was made yet") && said.contains("/proc/none"),
+        "{said}"
+    );
+}

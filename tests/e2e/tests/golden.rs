@@ -135,6 +135,11 @@ fn completions_and_manual_pages_know_every_command() {
             for word in all_helps(name).into_keys().flatten() {
                 assert!(script.contains(&word), "{shell} {name}: {word}");
             }
+            if name == "driftless" {
+                // of the agent's own commands, which are its, too
+                assert!(script.contains("hold-above"), "{shell}");
+                assert!(!script.contains("demo-child"), "{shell}");
+            }
         }
     }
     let dir = tempfile::tempdir().unwrap();

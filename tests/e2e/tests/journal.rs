@@ -58,6 +58,17 @@ fn holds(verdicts: &[Value]) {
 fn the_logs_are_the_same_running_stopped_and_in_a_backup_and_a_changed_byte_is_named() {
     let mut fleet = fleet();
     holds(&fleet.json(&["journal", "verify"]));
+    let mut there = program("driftless-agent");
+    let there = output(
+        there
+            .args(["journal", "verify", "--data"])
+            .arg(fleet.agent_data(0)),
+    );
+    let said = stdout(&there);
+    assert!(
+        said.starts_with("facts 1 to ") && said.contains(": as written"),
+        "{said}"
+    );
     let running = fleet.json(&["journal", "export"]);
     let said = |lines: &[Value]| -> Vec<u64> {
         let mine = lines.iter().filter(|line| line.to_string().contains(WHY));

@@ -193,7 +193,7 @@ fn a_specification_cannot_choose_a_user() {
     let gateway = Gateway::started(&[]);
     for field in ["user", "run_as"] {
         let spec = format!("name: f\ntasks: {{one: {{command: 'true', {field}: root}}}}");
-        let told = stderr(&gateway.try_submit(&spec, &[]));
+        let told = gateway.refused(&spec, &[]);
         assert!(told.contains("cannot choose a user"), "{told}");
         assert!(told.contains("tasks.run_as"), "{told}");
     }

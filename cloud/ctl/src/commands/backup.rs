@@ -1,10 +1,10 @@
 //! `driftless backup`.
 
 use crate::args::Global;
-use crate::client::Client;
+use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::target::data_dir;
+use crate::target::{by_api, data_dir};
 use crate::text::{ago, bytes, now};
 use clap::Subcommand;
 use cloud::api::types::{BACKUP_ID, Backup, Placed};
@@ -95,6 +95,12 @@ pub(super) fn run(command: &Command, global: &Global, out: &mut Output) -> Resul
 }
 
 fn failure(path: &Path, error: &BackupError) -> Failure {
+    if let BackupError::Io(_, why) = error
+        && why.kind() == ErrorKind::AlreadyExists
+    {
+        let what = format!("{} is there already", path.display());
+        return Failure::new(Code::Refused, what).hint("name another file");
+    }
     let code = match error {
         BackupError::NoNode(..) => Code::NotFound,
         BackupError::Io(_, error) if error.kind() == ErrorKind::NotFound => Code::NotFound,
@@ -141,7 +147,7 @@ impl Drop for Ticker {
 
 fn create(path: &Path, global: &Global, out: &mut Output) -> Result<Code, Failure> {
     let made = match Client::new(global).and_then(|client| of_running(&client, path, out)) {
-        Err(why) if why.code == Code::Unreachable && global.api.is_none() => {
+        Err(why) if why.code == Code::Unreachable && !by_api(global) => {
             of_stopped(&data_dir(global), path, out).map_err(|error| match error {
                 // it runs, and cannot be reached
                 BackupError::Data(cloud::DataError::InUse(_)) | BackupError::Empty(_) => why,
@@ -160,7 +166,7 @@ fn of_running(
     path: &Path,
     out: &Output,
 ) -> Result<(Found, &'static str), Failure> {
-    let answer = client.open("/backup")?;
+    let answer = client.open(&format!("/backup?by={}", escape(&super::who())))?;
     let id = answer.headers().get(BACKUP_ID);
     let id = id.and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
     let id = id.ok_or_else(|| Failure::new(Code::Failed, "the answer names no backup"))?;
@@ -187,7 +193,8 @@ fn of_running(
     let found = placing.finish().map_err(wrong)?;
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let place = format!("{} ({})", full.display(), super::who());
-    let counted: Backup = client.post(&format!("/backup/{id}"), &Placed { place })?;
+    let done = format!("/backup/{id}?by={}", escape(&super::who()));
+    let counted: Backup = client.post(&done, &Placed { place })?;
     drop(counted);
     Ok((found, "made while it runs"))
 }

@@ -22,10 +22,23 @@ pub(crate) struct Completion {
     agent: bool,
 }
 
+/// The program's command line with the agent's own commands, and without those that are hidden.
+fn shown() -> clap::Command {
+    let all = Cli::command();
+    let commands = all.get_subcommands().filter(|one| !one.is_hide_set());
+    let commands = commands.map(|one| match one.get_name() {
+        "agent" => edge_agent::cli::command().name("agent"),
+        _ => one.clone(),
+    });
+    clap::Command::new("driftless")
+        .args(all.get_arguments())
+        .subcommands(commands)
+}
+
 pub(super) fn run(args: &Completion, out: &mut Output) -> Result<Code, Failure> {
     let mut command = match args.agent {
         true => edge_agent::cli::command(),
-        false => Cli::command(),
+        false => shown(),
     };
     let name = command.get_name().to_owned();
     let mut script = Vec::new();

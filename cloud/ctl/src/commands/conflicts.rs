@@ -13,6 +13,10 @@ use cloud_core::view::Conflict;
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// List facts that were recorded and changed nothing, newest first: at most the last 64 a run.
+    #[command(after_help = "\
+Examples:
+  driftless conflicts list
+  driftless conflicts list --run 4f1c --json")]
     List {
         /// Only those of this run
         #[arg(long, value_name = "RUN")]

@@ -3,9 +3,10 @@
 
 use crate::args::Global;
 use crate::client::Client;
+use crate::config;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::target::data_dir;
+use crate::target::{by_api, data_dir};
 use crate::text::{now, rough};
 use certs::{Authority, WRITTEN};
 use cloud::api::types::{self, Health};
@@ -60,7 +61,7 @@ pub(super) fn findings(global: &Global) -> Result<Vec<Finding>, Failure> {
             health.map_err(|failure| failure.what)
         });
     let mut findings = Vec::new();
-    if global.api.is_none() {
+    if !by_api(global) {
         findings.push(directory(&dir));
         findings.extend(host::room(&dir, DISK));
         findings.push(authority(&dir.join("authority")));
@@ -72,6 +73,9 @@ pub(super) fn findings(global: &Global) -> Result<Vec<Finding>, Failure> {
             let text = format!("version {}, agents at {}", health.version, health.listen);
             findings.push(Finding::ok("coordinator", text));
             findings.extend(fleet(client)?);
+            if !by_api(global) {
+                findings.extend(backups(global, client)?);
+            }
         }
         (health, _) => {
             let why = health.as_ref().err().cloned().unwrap_or_default();
@@ -222,6 +226,39 @@ fn fleet(client: &Client) -> Result<Vec<Finding>, Failure> {
     ])
 }
 
+/// Whether backups that the coordinator is to make by itself are made.
+fn backups(global: &Global, client: &Client) -> Result<Option<Finding>, Failure> {
+    let told = config::whereabouts(global);
+    let dir = told.text("backup.dir");
+    if dir.is_empty() {
+        return Ok(None);
+    }
+    let newest = client.get::<types::Backup>("/backup/newest")?.at;
+    Ok(Some(judge_backups(
+        dir,
+        newest,
+        told.span("backup.every"),
+        now(),
+    )))
+}
+
+fn judge_backups(dir: &str, newest: Option<Unix>, every: Span, now: Unix) -> Finding {
+    const NAME: &str = "backups";
+    let age = newest.map(|at| Span(now.0.saturating_sub(at.0).max(0).unsigned_abs()));
+    let text = match age {
+        Some(age) if age.0 <= every.0.saturating_mul(2) => {
+            return Finding::ok(NAME, format!("the newest one is {} old", rough(age)));
+        }
+        Some(age) => format!(
+            "one is due every {every}, and the newest is {} old",
+            rough(age)
+        ),
+        None => "none was made yet".to_owned(),
+    };
+    let mend = format!("the coordinator's log says why; can its user write to {dir}?");
+    Finding::warning(NAME, text, &mend)
+}
+
 /// Names of nodes, the first few.
 fn names<'n>(nodes: impl Iterator<Item = &'n Node>) -> String {
     first_of(nodes.map(|node| node.name.as_str()).collect())
@@ -352,6 +389,10 @@ mod tests {
         let end = authority.until().unwrap();
         let late = Unix(end.0 - 30 * DAY);
         assert_eq!(judge_authority(&authority, late).state, Judgement::Warning);
+        let backups = |newest| judge_backups("b", newest, Span::secs(60), Unix(300_000)).state;
+        assert_eq!(backups(None), Judgement::Warning);
+        assert_eq!(backups(Some(Unix(170_000))), Judgement::Warning);
+        assert_eq!(backups(Some(Unix(180_000))), Judgement::Ok);
         assert_eq!(judge_waits(&[], WRITTEN).state, Judgement::Ok);
         assert_eq!(judge_nodes(&[]).text, "0 online, 0 offline");
     }

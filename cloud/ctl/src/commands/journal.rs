@@ -2,11 +2,11 @@
 //! or a backup.
 
 use crate::args::Global;
-use crate::client::Client;
+use crate::client::{Client, escape};
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::table::{Cell, Table};
-use crate::target::data_dir;
+use crate::target::{by_api, data_dir};
 use clap::Subcommand;
 use cloud::backup::{self, BackupError};
 use cloud::{DataDir, DataError};
@@ -15,6 +15,7 @@ use cloud_store::journal::{Entry, Verdict, Walk};
 use cloud_store::snapshot::EachRow;
 use serde_json::{Value, json};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 #[derive(Subcommand, Debug)]
@@ -109,7 +110,8 @@ fn read(path: Option<&Path>, global: &Global, rows: &mut Rows<'_>) -> Result<(),
         };
         return read.map_err(|ended| failure(path, ended));
     }
-    let why = match Client::new(global).and_then(|client| client.open("/backup")) {
+    let all = format!("/backup?by={}", escape(&super::who()));
+    let why = match Client::new(global).and_then(|client| client.open(&all)) {
         Ok(answer) => {
             let input = answer.into_body().into_reader();
             // What follows the rows is not read: nobody counts this as a backup.
@@ -122,7 +124,7 @@ fn read(path: Option<&Path>, global: &Global, rows: &mut Rows<'_>) -> Result<(),
         }
         Err(why) => why,
     };
-    if why.code != Code::Unreachable || global.api.is_some() {
+    if why.code != Code::Unreachable || by_api(global) {
         return Err(why);
     }
     let dir = data_dir(global);
@@ -138,8 +140,11 @@ fn failure(path: &Path, ended: Ended) -> Failure {
         Ended::Out(failure) => failure,
         Ended::Backup(error) => {
             let code = match error {
-                BackupError::Data(DataError::InUse(_)) => Code::Refused,
+                BackupError::Data(DataError::InUse(_))
+                | BackupError::Foreign
+                | BackupError::Newer => Code::Refused,
                 BackupError::Empty(_) => Code::NotFound,
+                BackupError::Io(_, ref why) if why.kind() == ErrorKind::NotFound => Code::NotFound,
                 _ => Code::Failed,
             };
             Failure::new(code, format!("{}: {error}", path.display()))

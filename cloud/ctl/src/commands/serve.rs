@@ -95,8 +95,9 @@ fn tell(ready: &Ready, out: &mut Output) -> Result<(), Failure> {
     if out.json {
         return out.object(ready);
     }
+    let scheme = if ready.guarded { "https" } else { "http" };
     out.say(&format!(
-        "coordinator ready: agents at {} (UDP), API at http://{}, data in {}",
+        "coordinator ready: agents at {} (UDP), API at {scheme}://{}, data in {}",
         ready.listen, ready.api, ready.data
     ));
     Ok(())
@@ -113,10 +114,8 @@ fn failure(error: ServeError) -> Failure {
 
 /// The coordinator's own log, on standard error.
 fn start_log(configured: &Configured, out: &Output) {
-    let filter =
-        EnvFilter::try_new(&configured.log_filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(&configured.log_filter))
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(out.live && std::io::stderr().is_terminal());

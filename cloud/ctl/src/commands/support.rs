@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::config;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::target::data_dir;
+use crate::target::{by_api, data_dir};
 use crate::text::now;
 use bundle::Bundle;
 use clap::Args;
@@ -79,7 +79,7 @@ fn gather(args: &Support, global: &Global) -> Bundle {
         Ok(text) => bundle.text("metrics.txt", &text),
         Err(why) => bundle.missing("metrics.txt", &why),
     }
-    if global.api.is_none() {
+    if !by_api(global) {
         bundle.json_or("sizes.json", bundle::sizes(&data_dir(global)));
     } else {
         bundle.missing(

@@ -13,6 +13,10 @@ use cloud_core::view::Wait;
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// List everything that waits for a person, oldest first.
+    #[command(after_help = "\
+Examples:
+  driftless waits list
+  driftless waits list --json")]
     List,
 }
 
