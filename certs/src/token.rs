@@ -255,6 +255,12 @@ pub enum TokenRefusal {
 }
 
 impl TokenRecord {
+    /// Whether it is the record of what was presented, by the secret too.
+    #[must_use]
+    pub fn fits(&self, presented: &Presented) -> bool {
+        presented.id == self.id && secret_hash(presented) == self.secret_hash
+    }
+
     /// Judges an enrolment by a node called `name` whose public key has the SHA-256 `key`.
     ///
     /// # Errors
@@ -266,7 +272,7 @@ impl TokenRecord {
         key: &[u8; 32],
         now: Unix,
     ) -> Result<Admission, TokenRefusal> {
-        if presented.id != self.id || secret_hash(presented) != self.secret_hash {
+        if !self.fits(presented) {
             return Err(TokenRefusal::Wrong);
         }
         match &self.used {

@@ -189,28 +189,22 @@ async fn admit(
 }
 
 /// A used token is good once more for the key that it enrolled: the answer may have been lost. The
-/// signing request proves the key.
+/// signing request proves the key, and the secret that it held the token.
 async fn repeated(
     app: &App,
     request: &EnrolRequest,
     key: &[u8; 32],
     refused: &Refused,
 ) -> Result<NodeId, EnrolRefusal> {
-    let token = request.token.id.to_string();
-    if let Reply::Enrolled(node) = ask(app, Request::EnrolledBefore { token, key: *key }).await? {
-        return Ok(node);
-    }
-    // used before it was remembered by whom: then the node's id was made of its key
-    let node = certs::first_id(key);
-    if let Reply::Node(known) = ask(
-        app,
-        Request::Node {
-            name: request.name.clone(),
-        },
-    )
-    .await?
-        && known.id == node
-        && known.state != NodeState::Forgotten.text()
+    let before = Request::EnrolledBefore {
+        token: request.token.id.to_string(),
+        key: *key,
+        first: certs::first_id(key),
+    };
+    if let Reply::UsedToken(record, node) = ask(app, before).await?
+        && let Ok(record) = codec::decode::<TokenRecord>(&record)
+        && record.fits(&request.token)
+        && is_called(app, node, &request.name).await?
     {
         return Ok(node);
     }
@@ -218,6 +212,14 @@ async fn repeated(
         Refused::NotFound { .. } => EnrolRefusal::Token(TokenRefusal::Wrong),
         other => EnrolRefusal::NotAllowed(other.to_string()),
     })
+}
+
+/// Whether the node has this name, and was not declared gone.
+async fn is_called(app: &App, node: NodeId, name: &str) -> Result<bool, EnrolRefusal> {
+    let name = name.to_owned();
+    let known = ask(app, Request::Node { name }).await?;
+    Ok(matches!(known, Reply::Node(known)
+        if known.id == node && known.state != NodeState::Forgotten.text()))
 }
 
 /// Uses the token up and makes (or replaces) the node.

@@ -324,12 +324,14 @@ pub enum Request {
         /// At most so many.
         limit: usize,
     },
-    /// Read which node a token enrolled with this key before: its answer may have been lost.
+    /// Read which node a token enrolled with this key lately: its answer may have been lost.
     EnrolledBefore {
         /// The token's id.
         token: String,
         /// SHA-256 of the public key.
         key: [u8; 32],
+        /// The id of a node whose first key it is.
+        first: NodeId,
     },
     /// A node is about to be issued this certificate: first of all, or in place of an older one.
     Certify {
@@ -543,6 +545,8 @@ pub enum Reply {
     Enrolled(NodeId),
     /// A token's record.
     Token(Vec<u8>),
+    /// The record of a used token, and whom it enrolled.
+    UsedToken(Vec<u8>, NodeId),
     /// Runs.
     Runs(Vec<view::Run>),
     /// A run.

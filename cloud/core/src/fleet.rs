@@ -232,11 +232,25 @@ impl Fleet {
         }
     }
 
-    /// The node that a token enrolled with this key.
+    /// The record of a token and the node that it enrolled with this key, for as long as used
+    /// tokens are remembered. Of one that was used before keys were remembered only the node is
+    /// known; it was that key's if its id was made of it (`first`).
     #[must_use]
-    pub fn enrolled_before(&self, id: &str, key: &[u8; 32]) -> Option<NodeId> {
-        let used = self.uses.get(id).filter(|used| used.key == *key);
-        used.map(|used| used.node)
+    pub fn enrolled_before(
+        &self,
+        id: &str,
+        (key, first): (&[u8; 32], NodeId),
+        now: Unix,
+    ) -> Option<(Vec<u8>, NodeId)> {
+        let token = self.tokens.get(id)?;
+        let node = match self.uses.get(id) {
+            Some(used) => (used.key == *key).then_some(used.node),
+            None => token.used.filter(|node| *node == first),
+        };
+        let age = now.0.saturating_sub(self.token_over(id, token).0);
+        let recent = age <= TOKEN_KEPT.0 as i64;
+        node.filter(|_| recent)
+            .map(|node| (token.record.clone(), node))
     }
 
     /// Makes a token void.

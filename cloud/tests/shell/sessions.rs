@@ -101,6 +101,14 @@ fn a_token_enrols_one_node_once() {
         assert_eq!(enrolled.name, "gw-7");
         let again = enrol(&coordinator, &good, &key, "gw-7").await.unwrap();
         assert_eq!(again.id, enrolled.id, "the answer may have been lost");
+        // its key alone is no token: neither with one that nobody made nor without the secret
+        let mut made_up = token(&coordinator, r#"{"name":"gw-9"}"#);
+        made_up.presented.id.0 = [9; 8];
+        let (one, two) = (&made_up, &guess);
+        for token in [one, two] {
+            let refused = enrol(&coordinator, token, &key, "gw-7").await;
+            assert!(refused.is_err(), "{refused:?}");
+        }
         let reused = enrol(&coordinator, &good, &other, "gw-7")
             .await
             .unwrap_err();

@@ -415,13 +415,15 @@ impl<S: Store> Engine<S> {
                 .fleet
                 .token(&id, self.now.wall)
                 .map(|token| Reply::Token(token.record.clone())),
-            Request::EnrolledBefore { token, key } => {
-                let node = self.fleet.enrolled_before(&token, &key);
+            Request::EnrolledBefore { token, key, first } => {
+                let wall = self.now.wall;
+                let before = self.fleet.enrolled_before(&token, (&key, first), wall);
                 let unknown = || Refused::NotFound {
                     what: "token".to_owned(),
                     name: token.clone(),
                 };
-                node.map(Reply::Enrolled).ok_or_else(unknown)
+                let used = |(record, node)| Reply::UsedToken(record, node);
+                before.map(used).ok_or_else(unknown)
             }
             Request::Tokens => Ok(Reply::Tokens(self.fleet.view_tokens(self.now.wall))),
             Request::Schedules => Ok(Reply::Schedules(self.view_schedules())),

@@ -287,6 +287,22 @@ fn tokens_are_good_once_for_their_name_and_time() {
         Reply::Enrolled(_)
     ));
     refused(enrol(&mut env, "free", "gw-9"), "used already");
+    // the answer may have been lost: the same key asks again, but not for ever
+    let first = shared::ids::NodeId([3; 16]);
+    let before = |env: &mut Env, token: &str, key: u8| {
+        env.ask(Request::EnrolledBefore {
+            token: token.to_owned(),
+            key: crate::common::certificate(key).key,
+            first,
+        })
+    };
+    let used = Reply::UsedToken(vec![2], first);
+    assert_eq!(before(&mut env, "free", 3), used);
+    refused(before(&mut env, "free", 4), "no token free");
+    refused(before(&mut env, "bound", 3), "no token bound");
+    refused(before(&mut env, "made-up", 3), "no token made-up");
+    env.pass(Span::secs(8 * 86_400));
+    refused(before(&mut env, "free", 3), "no token free");
 }
 
 #[test]
