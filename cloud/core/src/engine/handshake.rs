@@ -166,6 +166,10 @@ impl<S: Store> Engine<S> {
                     known.note_cut(current);
                 }
             }
+            // nobody can say any more what its old life had
+            if self.fleet.hold.is_some() {
+                self.heard_since_hold(Some(node));
+            }
         }
         if current.is_some() && !self.logs_agree(conn, node, hello.incarnation, &hello)? {
             return Ok(());

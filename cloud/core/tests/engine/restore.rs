@@ -456,3 +456,26 @@ fn what_was_over_before_a_restore_is_no_work_of_its_node_behind_it() {
     comes_back(&mut env, "gw-1", inventory);
     assert_eq!(env.node("gw-1").slices, 0);
 }
+
+/// A gateway whose store was cut to nothing while old runs were held was online and in use, and
+/// they waited for it until a person said that it was gone.
+#[test]
+fn a_gateway_that_begins_anew_is_not_waited_for() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    let run = env.submit(vec![on("gw-1", task("a", &[]))]);
+    env.restart(backup);
+    let inventory = env
+        .agent("gw-1")
+        .inventory(&workflow(vec![on("gw-1", task("a", &[]))]));
+    comes_back(&mut env, "gw-1", inventory);
+    assert_eq!(env.run(run).state, "held");
+    let before = env.agent("gw-2").incarnation;
+    env.agent("gw-2").reimage(2);
+    env.agent("gw-2").succeeds = Some(before);
+    assert!(!env.hello("gw-2").unwrap().want_inventory);
+    assert_eq!(env.run(run).state, "running");
+    assert!(env.waits().is_empty(), "{:?}", env.waits());
+}
