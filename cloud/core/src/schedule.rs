@@ -157,8 +157,12 @@ impl Schedule {
         }
     }
 
-    /// A new epoch for a new owner.
+    /// A new epoch for a new owner. What a person paused at the gateway of the one before stays
+    /// paused; from now on the coordinator's mark says so, and is taken away there.
     pub fn give(&mut self, owner: Owner, generation: Generation) {
+        if let Some(who) = self.paused_at.take() {
+            self.paused.get_or_insert(who);
+        }
         self.epochs += 1;
         self.epoch = Epoch::new(generation, self.epochs);
         self.owner = owner;
@@ -231,7 +235,14 @@ impl Schedule {
         left
     }
 
+    /// Whether this node fires it: what any other says of it changes nothing.
+    fn is_of(&self, node: NodeId) -> bool {
+        let owns = matches!(self.owner, Owner::Node(owner, _) if owner == node);
+        owns || self.origin == Some(node)
+    }
+
     fn fold(&mut self, node: NodeId, at: Unix, body: Body, fx: &mut Effects) -> bool {
+        let own = self.is_of(node);
         match body {
             Body::Fired {
                 epoch,
@@ -249,7 +260,7 @@ impl Schedule {
                     cause,
                     trusted,
                 };
-                if epoch == self.epoch {
+                if own && epoch == self.epoch {
                     self.progress.fire(firing);
                 } else {
                     self.former.push_back((node, firing));
@@ -258,7 +269,7 @@ impl Schedule {
                     }
                 }
             }
-            Body::SlotsSkipped { epoch, skipped, .. } if epoch == self.epoch => {
+            Body::SlotsSkipped { epoch, skipped, .. } if own && epoch == self.epoch => {
                 self.progress.skip(skipped);
             }
             Body::ScheduleDone {
@@ -266,7 +277,7 @@ impl Schedule {
                 order,
                 refused,
                 ..
-            } if epoch == self.epoch => {
+            } if own && epoch == self.epoch => {
                 self.orders.1 = order.max(self.orders.1);
                 let asked = self.runs.remove(&order);
                 self.runs.retain(|number, _| *number > order);
@@ -283,7 +294,8 @@ impl Schedule {
         false
     }
 
-    /// A person at the gateway asked.
+    /// A person at a gateway asked. It was of the schedule as that gateway knows it: a former owner
+    /// fires what it was asked for, and what it fired is shown as such.
     fn asked_there(&mut self, node: NodeId, at: Unix, what: Order, by: String, fx: &mut Effects) {
         match what {
             Order::Set {
@@ -307,6 +319,7 @@ impl Schedule {
                     self.learn(revision, workflow, compiled, fx);
                 }
             }
+            _ if !self.is_of(node) => {}
             Order::Pause(on) => self.paused_at = on.then_some(by),
             Order::Backfill(from, to) => {
                 self.progress.backfill = Some((Unix(from.0.saturating_sub(1)), to));

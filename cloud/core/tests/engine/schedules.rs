@@ -239,6 +239,86 @@ fn a_silent_owner_loses_it_at_a_new_epoch_and_one_slot_counts_once() {
     assert_eq!(seen.fired, 1);
 }
 
+fn asked_there(what: Order) -> Body {
+    Body::ScheduleAsked {
+        schedule: ID,
+        what,
+        by: "bob".to_owned(),
+    }
+}
+
+/// Two gateways of which the second took the schedule over as the first was silent.
+fn taken_over(env: &mut Env, before: Vec<Body>) {
+    for node in ["gw-1", "gw-2"] {
+        env.join(node);
+    }
+    let mut moving = task("a", &[]);
+    let kind = ("kind".to_owned(), "gateway".to_owned());
+    moving.placement.labels.extend([kind]);
+    moving.disconnect = Disconnect {
+        lost_after: Some(Span::secs(600)),
+        replace: true,
+    };
+    create(
+        env,
+        &flow(vec![moving], Overlap::Allow),
+        Some("gw-1"),
+        false,
+    );
+    let (epoch, order, _) = ordered(env, "gw-1");
+    env.tell("gw-1", vec![done(epoch, order)]);
+    env.tell("gw-1", before);
+    env.hang_up("gw-1");
+    env.pass(Span::secs(599));
+    env.pass(Span::secs(61));
+    assert_eq!(view(env).owner, "gw-2");
+    let (epoch, order, _) = ordered(env, "gw-2");
+    env.tell("gw-2", vec![done(epoch, order)]);
+    env.hello("gw-1").unwrap();
+}
+
+/// A backfill that a person asked of the former owner was folded as if it were the present one's:
+/// the next owner ran all its slots a second time.
+#[test]
+fn what_a_person_asked_of_a_former_owner_is_not_asked_of_the_next_one() {
+    let mut env = Env::new();
+    taken_over(&mut env, Vec::new());
+    let past = |minutes: i64| Unix(slot(&env).0 - minutes * 60_000);
+    let backfill = Order::Backfill(past(9), past(5));
+    let late = [backfill, Order::Pause(true)].map(asked_there);
+    env.tell("gw-1", late.to_vec());
+    assert_eq!(view(&mut env).state, "active");
+    env.join("gw-3");
+    let again = flow(vec![task("a", &[])], Overlap::Allow);
+    create(&mut env, &again, Some("gw-3"), true);
+    let (epoch, order, _) = ordered(&mut env, "gw-2");
+    env.tell("gw-2", vec![done(epoch, order)]);
+    let what = ordered(&mut env, "gw-3").2;
+    assert!(matches!(what, Order::Set { paused: false, .. }), "{what:?}");
+    // nor does what a stranger says of it count
+    let (epoch, order, _) = ordered(&mut env, "gw-3");
+    let (stranger, _) = fired(epoch, slot(&env));
+    env.tell("gw-2", vec![stranger, done(epoch, order)]);
+    let seen = view(&mut env);
+    assert!(seen.why.unwrap().contains("has not confirmed"));
+    assert_eq!(seen.fired, 0);
+}
+
+/// A pause at a gateway was shown for ever, and held nobody, once another one fired the schedule.
+#[test]
+fn a_pause_at_a_gateway_goes_along_to_the_next_owner_and_ends_here() {
+    let mut env = Env::new();
+    taken_over(&mut env, vec![asked_there(Order::Pause(true))]);
+    let what = ordered(&mut env, "gw-2").2;
+    assert!(matches!(what, Order::Set { paused: true, .. }), "{what:?}");
+    assert_eq!(view(&mut env).why.as_deref(), Some("paused by bob"));
+    env.tell("gw-1", vec![asked_there(Order::Pause(false))]);
+    assert_eq!(view(&mut env).state, "paused");
+    ask(&mut env, ScheduleAsk::Pause(false));
+    assert_eq!(ordered(&mut env, "gw-2").2, Order::Pause(false));
+    assert_eq!(view(&mut env).state, "active");
+}
+
 #[test]
 fn another_owner_waits_until_the_present_one_gave_it_up() {
     let mut env = Env::new();
