@@ -28,6 +28,8 @@ const FORMAT: &str = "format";
 /// There from the beginning of a restore to its end.
 pub(crate) const RESTORING: &str = "restoring";
 const STORE: &str = "store.redb";
+/// Without this file a new authority would be made.
+const AUTHORITY: &str = "authority/authority.crt";
 const NEW_STORE: &str = "store.new";
 const QUIC: &str = "quic.addr";
 const API: &str = "api.addr";
@@ -157,17 +159,22 @@ impl DataDir {
             complete,
             _lock: lock,
         };
-        data.check_store()?;
+        data.check_parts()?;
         Ok(data)
     }
 
-    /// A store that is gone or empty is never taken for "nothing to do".
-    fn check_store(&self) -> Result<(), DataError> {
+    /// A store or an authority that is gone is never taken for "nothing to do": another authority
+    /// would be foreign to every node.
+    fn check_parts(&self) -> Result<(), DataError> {
         let damaged = |what: &str| DataError::Damaged {
             dir: self.path.clone(),
             what: what.into(),
         };
+        let authority = self.path.join(AUTHORITY).try_exists();
         match fs::metadata(self.store()).map(|meta| meta.len()) {
+            _ if self.complete && matches!(authority, Ok(false)) => {
+                Err(damaged(&format!("{AUTHORITY} is missing")))
+            }
             Err(_) if self.complete => Err(damaged("store.redb is missing")),
             Ok(0) => Err(damaged("store.redb is empty")),
             _ => Ok(()),
@@ -402,14 +409,22 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_gone_or_empty_is_noticed() {
+    fn a_part_that_is_gone_or_empty_is_noticed() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("d");
         let mut data = DataDir::open(&path).unwrap();
         fs::write(data.store(), "state").unwrap();
+        fs::create_dir(data.authority()).unwrap();
+        fs::write(path.join(AUTHORITY), "certificate").unwrap();
         data.complete().unwrap();
         drop(data);
         drop(DataDir::open(&path).unwrap());
+        let aside = home.path().join("aside");
+        fs::rename(path.join("authority"), &aside).unwrap();
+        let gone = DataDir::open(&path).unwrap_err();
+        let what = "authority/authority.crt is missing";
+        assert!(gone.to_string().contains(what), "{gone}");
+        fs::rename(&aside, path.join("authority")).unwrap();
         fs::write(path.join(STORE), "").unwrap();
         let empty = DataDir::open(&path).unwrap_err();
         assert!(empty.to_string().contains("store.redb is empty"), "{empty}");

@@ -294,6 +294,20 @@ fn a_bad_backup_and_a_used_directory_are_refused_and_leave_nothing() {
     done(&driftless(&["backup", "verify", text(&stopped)]));
     let again = driftless(&["backup", "create", text(&stopped), "--data", text(&data)]);
     assert!(!again.status.success(), "nothing is overwritten");
+    // a copy that left the keys out is neither started nor saved with new ones
+    fs::rename(data.join("authority"), fleet.base().join("aside")).unwrap();
+    let second = fleet.base().join("second.backup");
+    for args in [
+        &["backup", "create", text(&second), "--data", text(&data)][..],
+        &["serve", "--data", text(&data)],
+    ] {
+        let without = driftless(args);
+        assert!(!without.status.success());
+        let why = stderr(&without);
+        assert!(why.contains("authority/authority.crt is missing"), "{why}");
+    }
+    assert!(!data.join("authority").exists() && !second.exists());
+    fs::rename(fleet.base().join("aside"), data.join("authority")).unwrap();
     let unknown = fleet.base().join("unknown");
     let args = [
         "backup",
