@@ -189,7 +189,7 @@ impl Node {
     }
 
     /// Takes up a hello that was accepted: a new claim.
-    pub fn accept(&mut self, node: NodeId, hello: &Hello) {
+    pub fn accept(&mut self, hello: &Hello) {
         self.claim += 1;
         self.session = hello.session;
         self.believed = false;
@@ -199,9 +199,6 @@ impl Node {
             .retain(|name, _| !name.starts_with(taint::LABEL));
         for (key, value) in &hello.labels {
             self.labels.insert(key.clone(), value.clone());
-        }
-        if self.incarnation.is_none() {
-            self.begin_incarnation(node, hello.incarnation);
         }
         let told = hello.ack.map_or(0, |ack| ack.head.number);
         self.repeated(told, self.facts.number.min(hello.facts.number));
@@ -218,7 +215,8 @@ impl Node {
         self.repeats.push_back((incarnation, after + 1, last));
     }
 
-    fn begin_incarnation(&mut self, node: NodeId, incarnation: Incarnation) {
+    /// Begins a life of its data directory: both logs start at their origin.
+    pub fn begin_incarnation(&mut self, node: NodeId, incarnation: Incarnation) {
         self.incarnation = Some(incarnation);
         self.facts = Head::origin(node, incarnation, Direction::Up);
         self.facts_at = None;

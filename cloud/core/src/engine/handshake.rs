@@ -171,7 +171,12 @@ impl<S: Store> Engine<S> {
                 self.heard_since_hold(Some(node));
             }
         }
-        if current.is_some() && !self.logs_agree(conn, node, hello.incarnation, &hello)? {
+        if let (None, Some(known)) = (current, self.nodes.get_mut(&node)) {
+            // the first that this store hears of it may not be the first that it says
+            known.begin_incarnation(node, hello.incarnation);
+            self.effects.entry(AggregateId::Node(node)).or_default();
+        }
+        if !self.logs_agree(conn, node, hello.incarnation, &hello)? {
             return Ok(());
         }
         self.welcome(conn, node, hello, secret)
@@ -319,7 +324,7 @@ impl<S: Store> Engine<S> {
         let Some(known) = self.nodes.get_mut(&node) else {
             return Ok(());
         };
-        known.accept(node, &hello);
+        known.accept(&hello);
         known.confirm(node, hello.directives.number, fx);
         let welcome = Welcome {
             protocol: PROTOCOL_MAX.min(hello.protocol_max),

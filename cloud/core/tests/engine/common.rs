@@ -395,6 +395,12 @@ impl Env {
 
     /// Enrols a node and brings it online.
     pub(crate) fn join(&mut self, name: &str) {
+        self.install(name);
+        self.hello(name).unwrap();
+    }
+
+    /// Enrols a node that has not called yet.
+    pub(crate) fn install(&mut self, name: &str) {
         let node = self.enrol(name);
         let incarnation = Incarnation([1; 16]);
         let agent = Agent {
@@ -417,7 +423,6 @@ impl Env {
             sealing: None,
         };
         self.agents.insert(name.to_owned(), agent);
-        self.hello(name).unwrap();
     }
 
     pub(crate) fn agent(&mut self, name: &str) -> &mut Agent {

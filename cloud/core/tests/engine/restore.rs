@@ -479,3 +479,32 @@ fn a_gateway_that_begins_anew_is_not_waited_for() {
     assert_eq!(env.run(run).state, "running");
     assert!(env.waits().is_empty(), "{:?}", env.waits());
 }
+
+/// The store was put back to a moment between a gateway's enrolment and its first call: what it
+/// named of both logs was not looked at, and it was told nothing any more.
+#[test]
+fn a_gateway_that_this_store_never_heard_may_have_a_history() {
+    let mut env = Env::new();
+    env.install("gw-1");
+    let backup = env.store.image();
+    env.hello("gw-1").unwrap();
+    let tasks = || vec![on("gw-1", task("a", &[]))];
+    let old = env.submit(tasks());
+    let first = env.agent("gw-1").assigns()[0].clone();
+    env.tell("gw-1", vec![Body::Accepted { slice: first.slice }]);
+    let before = env.engine.generation();
+    env.restart(backup);
+    let inventory = env.agent("gw-1").inventory(&workflow(tasks()));
+    let welcome = env.hello("gw-1").unwrap();
+    assert!(welcome.want_inventory);
+    assert!(welcome.generation > before);
+    env.say("gw-1", Up::Inventory(inventory));
+    let origin = origin(env.agent("gw-1"));
+    env.resend("gw-1", origin);
+    assert_eq!(env.run(old).state, "running");
+    let new = env.submit(tasks());
+    let last = env.agent("gw-1").assigns().last().unwrap().clone();
+    assert_eq!(last.slice.run, new, "it is told what comes now");
+    env.tell("gw-1", all_done(&last));
+    assert_eq!(env.run(new).state, "succeeded");
+}
