@@ -12,6 +12,7 @@ use link::enrol::{EnrolAsk, EnrolRefusal, EnrolReply, EnrolRequest};
 use link::{Connection, LinkError};
 use shared::codec;
 use shared::ids::NodeId;
+use shared::limits::{LABEL_BYTES, LABELS, labels_fit};
 use shared::state::NodeState;
 use shared::time::{Span, Unix};
 use std::collections::BTreeSet;
@@ -36,9 +37,6 @@ pub(crate) struct Lives {
     /// After its end, for one use: to renew it.
     pub(crate) grace: Span,
 }
-
-/// Most labels of a node, and most bytes of all of them.
-const LABELS: (usize, usize) = (64, 8 * 1024);
 
 /// Serves a connection without a certificate: it may ask once. `renews` says that its program
 /// renews certificates.
@@ -75,16 +73,8 @@ async fn enrol(
     renews: bool,
 ) -> Result<(NodeId, EnrolReply), EnrolRefusal> {
     certs::check_name(&request.name).map_err(|error| EnrolRefusal::Name(error.to_string()))?;
-    let bytes: usize = request
-        .labels
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    if request.labels.len() > LABELS.0 || bytes > LABELS.1 {
-        let text = format!(
-            "a node has at most {} labels of {} bytes in all",
-            LABELS.0, LABELS.1
-        );
+    if !labels_fit(&request.labels) {
+        let text = format!("a node has at most {LABELS} labels of {LABEL_BYTES} bytes in all");
         return Err(EnrolRefusal::Request(text));
     }
     let key = Authority::request_key(&request.request)

@@ -1,5 +1,7 @@
 //! Named bounds. Whatever comes from outside or grows is bounded by one of these.
 
+use std::collections::BTreeMap;
+
 /// Entries in one commit, one batch or one segment of a log.
 pub const ENTRIES_PER_COMMIT: usize = 1000;
 /// Bytes of entries in one commit, unless a single entry is larger.
@@ -41,5 +43,16 @@ pub const LINGER_AHEAD_MS: u64 = 20;
 pub const IDLE_COMMIT_MS: u64 = 120_000;
 /// Session numbers reserved at once, so that dialling writes nothing.
 pub const SESSION_BLOCK: u64 = 1000;
+/// Labels of one node.
+pub const LABELS: usize = 64;
+/// Bytes of all of them, names and values.
+pub const LABEL_BYTES: usize = 8 * 1024;
 /// Milliseconds within which a live session answers a probe.
 pub const PROBE_MS: u64 = 5000;
+
+/// Whether a node may have these labels.
+#[must_use]
+pub fn labels_fit(labels: &BTreeMap<String, String>) -> bool {
+    let each = labels.iter().map(|(name, value)| name.len() + value.len());
+    labels.len() <= LABELS && each.sum::<usize>() <= LABEL_BYTES
+}

@@ -30,7 +30,7 @@ const REPEATS: usize = 64;
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Its labels: of its enrolment, overlaid by what it says.
+    /// Its labels, as it says them: at each hello, and before the first one as it was enrolled.
     pub labels: BTreeMap<String, String>,
     /// What it offers in all, once it was heard.
     pub capacity: Resources,
@@ -164,7 +164,7 @@ impl Node {
         }
     }
 
-    /// Its labels: of its enrolment, overlaid by what it says, overlaid by what a person says.
+    /// Its labels: what it says, overlaid by what a person says.
     #[must_use]
     pub fn all_labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.labels.clone();
@@ -195,11 +195,7 @@ impl Node {
         self.believed = false;
         self.capacity = hello.capacity.clone();
         self.features = hello.features;
-        self.labels
-            .retain(|name, _| !name.starts_with(taint::LABEL));
-        for (key, value) in &hello.labels {
-            self.labels.insert(key.clone(), value.clone());
-        }
+        self.labels.clone_from(&hello.labels);
         let told = hello.ack.map_or(0, |ack| ack.head.number);
         self.repeated(told, self.facts.number.min(hello.facts.number));
     }

@@ -6,7 +6,7 @@ use crate::queue::Time;
 use crate::tap::Ended;
 use cloud_core::fleet::Fleet;
 use cloud_core::schedule::Schedule;
-use cloud_core::store::{AggregateId, Transaction};
+use cloud_core::store::{AggregateId, Prune, Transaction};
 use shared::directive::{Body as Wanted, Directive};
 use shared::fact::{Body as Said, Fact};
 use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, TaskIdx};
@@ -328,6 +328,10 @@ impl CloudTruth {
         }
         if let AggregateId::Schedule(id) = tx.aggregate {
             out.extend(self.schedule(id, tx));
+            if tx.prune.contains(&Prune::Aggregate) {
+                self.versions.remove(&tx.aggregate);
+                self.schedules.remove(&id);
+            }
         }
         for segment in &tx.facts {
             out.extend(self.segment(segment));

@@ -6,11 +6,13 @@ use crate::seal;
 use crate::store::{AggregateId, Store, StoreError};
 use shared::fact::Acknowledged;
 use shared::ids::{Incarnation, NodeId};
-use shared::limits::PROBE_MS;
+use shared::limits::{LABEL_BYTES, LABELS, PROBE_MS, labels_fit};
 use shared::log::Head;
 use shared::time::Span;
 use shared::wire::{Down, Hello, LogId, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Refuse, Welcome};
 
+/// Lives of its data directory that a node may begin one after the other without a person's word.
+const LIVES: usize = 64;
 /// Directives that a node lacks before they are replaced by a reset and by what stands now.
 const LONG_LOG: u64 = 10_000;
 
@@ -74,6 +76,10 @@ impl<S: Store> Engine<S> {
                 hello.protocol_min, hello.protocol_max
             );
             return Some((Refusal::Protocol, text));
+        }
+        if !labels_fit(&hello.labels) {
+            let text = format!("a node has at most {LABELS} labels of {LABEL_BYTES} bytes in all");
+            return Some((Refusal::Malformed, text));
         }
         match self.nodes.get(&node) {
             None => Some((
@@ -142,6 +148,7 @@ impl<S: Store> Engine<S> {
             // its store forked and was fenced, or was cut to nothing; nobody else answered for it
             let follows = hello.succeeds == Some(current);
             let closed = known.closed.contains_key(&hello.incarnation);
+            let many = known.closed.len() >= LIVES;
             if closed && known.believed {
                 let text = "its incarnation was closed, and a person lets it begin another one";
                 self.refuse(conn, Refusal::NewIncarnation, text);
@@ -149,12 +156,15 @@ impl<S: Store> Engine<S> {
             }
             // a person may let in what nothing proves, once; a seal proves that this side took it
             // in before its store went back
-            let welcome = known.replace || follows || known.believed;
+            let welcome = known.replace || (follows && !many) || known.believed;
             if closed || !(welcome || self.sealed(node, &hello)) {
-                let why = format!(
+                let mut why = format!(
                     "incarnation {} calls, {current} is the one that counts",
                     hello.incarnation
                 );
+                if many {
+                    why.push_str("; it has begun anew very often");
+                }
                 self.doubt(conn, node, &why);
                 return Ok(());
             }

@@ -6,7 +6,7 @@ use crate::event::Output;
 use crate::inbox::Message;
 use crate::node::Node;
 use crate::run::{Asked, Run, place::Candidate};
-use crate::store::{AggregateId, Store, StoreError};
+use crate::store::{AggregateId, Prune, Store, StoreError};
 use shared::directive::Body;
 use shared::fact::Fact;
 use shared::ids::{NodeId, RunId};
@@ -52,6 +52,13 @@ impl<S: Store> Engine<S> {
                 (true, AggregateId::Run(run)) => self.fold_at_run(run, from, message)?,
                 (true, AggregateId::Schedule(id)) => self.fold_at_schedule(id, message),
             }
+        }
+        // facts that name a schedule make none: only who makes one at a gateway does
+        if let AggregateId::Schedule(id) = to
+            && self.schedules.get(&id).is_some_and(|s| s.revision == 0)
+        {
+            let fx = self.effects.entry(to).or_default();
+            fx.prune.push(Prune::Aggregate);
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ const GLANCE: Span = Span::secs(30);
 const BURST: usize = 10;
 /// Runs that persons may want at once.
 const TRIGGERS: usize = 16;
+/// Schedules that were made here, and of each gateway those that were made there.
+const MOST: usize = 4 * SCHEDULES;
 
 impl<S: Store> Engine<S> {
     /// Puts the workflows of all schedules into memory.
@@ -128,11 +130,8 @@ impl<S: Store> Engine<S> {
                     name: workflow.name,
                 });
             }
-            (None, false) if self.schedules.len() >= 4 * SCHEDULES => {
-                return Err(Refused::NoRoom(format!(
-                    "{} schedules exist",
-                    self.schedules.len()
-                )));
+            (None, false) if self.made_by(None) >= MOST => {
+                return Err(Refused::NoRoom(format!("{MOST} schedules exist")));
             }
             (None, false) => fresh,
         };
@@ -278,8 +277,31 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// How many schedules there are that were made at this gateway, or here, with those that were
+    /// taken away and are still remembered.
+    fn made_by(&self, node: Option<NodeId>) -> usize {
+        let made = self.schedules.values().filter(|s| s.origin == node);
+        made.count()
+    }
+
+    fn note_full(&mut self, node: NodeId) {
+        self.effects.entry(AggregateId::Node(node)).or_default();
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.note(format!(
+                "{MOST} schedules that were made there are known; more are not shown here"
+            ));
+        }
+    }
+
     /// Folds a message to a schedule.
     pub(super) fn fold_at_schedule(&mut self, id: ScheduleId, message: Message) {
+        let known = self.schedules.get(&id).is_some_and(|s| s.revision > 0);
+        if let (false, Message::ScheduleFact { log, .. }) = (known, &message)
+            && self.made_by(Some(log.node)) >= MOST
+        {
+            self.note_full(log.node);
+            return;
+        }
         let fx = self.effects.entry(AggregateId::Schedule(id)).or_default();
         let Some(schedule) = self.schedules.get_mut(&id) else {
             return;

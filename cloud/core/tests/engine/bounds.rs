@@ -8,9 +8,10 @@ use cloud_core::plan::plan;
 use cloud_core::store::{AggregateId, Store, request_event};
 use shared::fact::Body;
 use shared::ids::{Epoch, Hash, RunId, SliceRef, TaskIdx};
-use shared::limits::ENTRIES_PER_COMMIT;
+use shared::limits::{ENTRIES_PER_COMMIT, LABEL_BYTES, LABELS};
 use shared::time::{Span, Unix};
-use shared::wire::Up;
+use shared::wire::{Refusal, Up};
+use std::collections::BTreeMap;
 
 /// Bodies of runs that are over which may stay in memory.
 const BODIES: usize = 32;
@@ -252,4 +253,53 @@ fn a_plan_of_very_many_tasks_names_other_nodes_of_the_first_and_of_the_one_that_
     assert!(all <= 20_019, "{all}");
     assert!(made.tasks.iter().all(|task| task.node.is_some()));
     assert!(plan(workflow(Vec::new()), &ground, None).is_err());
+}
+
+/// A label that was taken out of a gateway's configuration stayed here for ever, and nothing
+/// limited how many there were.
+#[test]
+fn a_nodes_labels_are_those_of_its_last_hello_and_not_too_many() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let labels = |rows: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let row = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        rows.iter().map(row).collect()
+    };
+    let now = labels(&[("line", "3"), ("site", "gw-1")]);
+    env.agent("gw-1").labels = now.clone();
+    env.hello("gw-1").unwrap();
+    assert_eq!(env.node("gw-1").labels, now, "`kind` is gone");
+    let many = (0..=LABELS).map(|n| (n.to_string(), String::new()));
+    let long = labels(&[("a", &"b".repeat(LABEL_BYTES))]);
+    for bad in [many.collect(), long] {
+        env.agent("gw-1").labels = bad;
+        assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::Malformed);
+    }
+    assert_eq!(env.node("gw-1").labels, now);
+}
+
+/// Each life that is closed is remembered, and its runs are told: one broken gateway made them
+/// without end.
+#[test]
+fn a_node_that_begins_anew_again_and_again_waits_for_a_person() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.hang_up("gw-1");
+    let begin_anew = |env: &mut Env, life: u8| {
+        let agent = env.agent("gw-1");
+        let before = agent.incarnation;
+        agent.reimage(life);
+        agent.succeeds = Some(before);
+        let welcome = env.hello("gw-1");
+        env.hang_up("gw-1");
+        welcome.map(drop)
+    };
+    for life in 2..66 {
+        begin_anew(&mut env, life).unwrap();
+    }
+    let refused = begin_anew(&mut env, 66).unwrap_err();
+    assert_eq!(refused, Refusal::Quarantined);
+    let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
+    env.ask(Request::ReleaseQuarantine { node, by });
+    env.hello("gw-1").unwrap();
 }

@@ -109,6 +109,8 @@ pub(crate) struct Agent {
     pub(crate) incarnation: Incarnation,
     pub(crate) succeeds: Option<Incarnation>,
     pub(crate) session: u64,
+    /// As in its configuration.
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) conn: Conn,
     pub(crate) proof: Option<[u8; 16]>,
     pub(crate) features: u64,
@@ -411,6 +413,10 @@ impl Env {
             issuer: 1,
             succeeds: None,
             session: 0,
+            labels: BTreeMap::from([
+                ("kind".to_owned(), "gateway".to_owned()),
+                ("site".to_owned(), name.to_owned()),
+            ]),
             conn: Conn(0),
             proof: None,
             features: shared::wire::FEATURES & !shared::wire::CONFIGURE,
@@ -454,7 +460,7 @@ impl Env {
             generation: Generation(0),
             now: Now::default(),
             clock_trusted: true,
-            labels: BTreeMap::from([("site".to_owned(), agent.name.clone())]),
+            labels: agent.labels.clone(),
             capacity: Resources {
                 cpu_milli: 4000,
                 ..Resources::default()

@@ -10,8 +10,11 @@ use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::{Epoch, RunId, ScheduleId, SliceRef};
 use shared::limits::ENTRIES_PER_COMMIT;
+use shared::schedule::due::Skipped;
 use shared::schedule::view::View;
-use shared::schedule::{Catchup, Cause, Order, Overlap, Rule, SCHEDULED_FOR, Schedule, run_of};
+use shared::schedule::{
+    Catchup, Cause, Order, Overlap, Rule, SCHEDULED_FOR, SCHEDULES, Schedule, run_of,
+};
 use shared::time::{Span, Unix};
 use shared::workflow::{Disconnect, Task, Workflow};
 use std::collections::BTreeMap;
@@ -733,4 +736,64 @@ fn a_resume_passes_over_what_nobody_decided_also_in_one_step_with_a_pause() {
         let fired: Vec<Unix> = view(&mut env).last.iter().map(|one| one.slot).collect();
         assert_eq!(fired, [next], "{wishes:?}");
     }
+}
+
+/// Any fact that named a schedule made one for ever, and when these were many enough nobody could
+/// make one here any more.
+#[test]
+fn one_gateway_does_not_fill_the_list_of_schedules() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let id = |n: u64| {
+        let mut id = [9; 16];
+        id[..8].copy_from_slice(&n.to_le_bytes());
+        ScheduleId(id)
+    };
+    let names = |n: u64| Body::SlotsSkipped {
+        schedule: id(n),
+        epoch: Epoch(0),
+        skipped: Skipped {
+            from: Unix(0),
+            to: Unix(0),
+            count: 1,
+            reason: Reason::RunOpen,
+        },
+    };
+    let made = |n: u64| {
+        let mut flow = flow(vec![task("a", &[])], Overlap::Forbid);
+        flow.name = format!("s{n}");
+        let what = Order::Set {
+            revision: 1,
+            workflow: codec::pack(&flow).0,
+            after: Unix(0),
+            paused: false,
+        };
+        Body::ScheduleAsked {
+            schedule: id(n),
+            what,
+            by: "bob".to_owned(),
+        }
+    };
+    env.tell("gw-1", (0..900).map(|n| names(5_000 + n)).collect());
+    for part in 0..11_u64 {
+        env.tell("gw-1", (100 * part..100 * part + 100).map(made).collect());
+    }
+    let Reply::Schedules(shown) = env.ask(Request::Schedules) else {
+        panic!("schedules are listed");
+    };
+    assert_eq!(shown.len(), 4 * SCHEDULES);
+    let note = env.node("gw-1").note.unwrap();
+    assert!(
+        note.contains("1024 schedules that were made there"),
+        "{note}"
+    );
+    let own = flow(vec![task("a", &[])], Overlap::Forbid);
+    let made = create(&mut env, &own, None, false);
+    assert_eq!(made, Reply::Scheduled(ID));
+    // nor does a start find any of the others
+    env.restart(env.store.clone());
+    let Reply::Schedules(shown) = env.ask(Request::Schedules) else {
+        panic!("schedules are listed");
+    };
+    assert_eq!(shown.len(), 4 * SCHEDULES + 1);
 }
