@@ -26,7 +26,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{
+    Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel,
+};
 use tokio::time::{Instant, sleep_until};
 
 /// What the loop asks of the link.
@@ -94,6 +97,10 @@ fn settings(idle: Duration) -> Settings {
 /// Within so much time agents that see the new authority at work stop trusting the one before: all
 /// may see it at once.
 const DROP_OTHERS: Span = Span::secs(5);
+
+/// Messages that wait to be sent, at most: the core has a window for facts, and little else goes up
+/// unasked.
+const QUEUE: usize = 1_024;
 
 /// Addresses that one name is tried at, at most.
 const ADDRESSES: usize = 4;
@@ -236,7 +243,7 @@ async fn stop_on_signal(handle: Handle) {
 #[derive(Debug)]
 struct Session {
     number: u64,
-    to_send: UnboundedSender<Up>,
+    to_send: Sender<Up>,
     connection: Arc<tokio::sync::OnceCell<Connection>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -335,7 +342,7 @@ impl Link {
                     look = Instant::now();
                 }
                 LinkCommand::Send { session, message } => self.send(session, *message),
-                LinkCommand::Hangup { session } => self.hangup(session),
+                LinkCommand::Hangup { session } => self.hangup(session, "hung up"),
                 LinkCommand::Fetch { hash, size } => self.fetch(hash, size),
                 LinkCommand::Upload { hash } => self.upload(hash),
                 LinkCommand::MayDial(may) => {
@@ -375,9 +382,9 @@ impl Link {
 
     fn dial(&mut self, number: u64) {
         if let Some(old) = self.session.take() {
-            old.task.abort();
+            self.end(&old);
         }
-        let (to_send, from) = unbounded_channel();
+        let (to_send, from) = channel(QUEUE);
         let connection = Arc::new(tokio::sync::OnceCell::new());
         let talk = Talk {
             number,
@@ -401,24 +408,32 @@ impl Link {
         });
     }
 
-    fn send(&self, number: u64, message: Up) {
-        if let Some(session) = self
-            .session
-            .as_ref()
-            .filter(|session| session.number == number)
-        {
-            // A session whose task has ended has told the loop, or will.
-            let _ = session.to_send.send(message);
+    /// Ends the task of a session, which then says nothing more: neither to the telemetry.
+    fn end(&self, session: &Session) {
+        session.task.abort();
+        self.options.telemetry.unlinked(session.number);
+    }
+
+    fn send(&mut self, number: u64, message: Up) {
+        let session = self.session.as_ref();
+        let Some(session) = session.filter(|session| session.number == number) else {
+            return;
+        };
+        // A session whose task has ended has told the loop, or will.
+        if let Err(TrySendError::Full(_)) = session.to_send.try_send(message) {
+            let why =
+                format!("{QUEUE} messages wait to be sent, and the coordinator asks for more");
+            self.hangup(number, &why);
         }
     }
 
-    fn hangup(&mut self, number: u64) {
+    fn hangup(&mut self, number: u64, why: &str) {
         if let Some(session) = self.session.take_if(|session| session.number == number) {
             if let Some(connection) = session.connection.get() {
                 connection.close(Close::Done, "hung up");
             }
-            session.task.abort();
-            let why = "hung up".to_owned();
+            self.end(&session);
+            let why = why.to_owned();
             tell(
                 &self.handle,
                 Event::Unlinked {
@@ -536,7 +551,7 @@ struct Talk {
     sockets: Sockets,
     turn: Arc<AtomicUsize>,
     renewing: Renewing,
-    from: UnboundedReceiver<Up>,
+    from: Receiver<Up>,
 }
 
 impl Talk {
@@ -693,7 +708,7 @@ impl Talk {
 /// to `parts`: they have a stream of their own, so that nothing waits behind them.
 async fn send_all(
     tx: &mut AgentTx,
-    from: &mut UnboundedReceiver<Up>,
+    from: &mut Receiver<Up>,
     parts: UnboundedSender<InventoryPart>,
 ) -> String {
     while let Some(message) = from.recv().await {
@@ -759,4 +774,69 @@ pub(crate) fn enrolled(pki: &Path) -> Result<Enrolled, String> {
     key.enrolled(pki)
         .map_err(|error| text(&error))?
         .ok_or_else(|| format!("{} holds no certificate; enrol with --token", pki.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry;
+    use shared::ids::Incarnation;
+
+    /// A link without a coordinator. Its sessions do nothing while a test does not wait.
+    fn link(dir: &Path) -> Link {
+        let options = telemetry::Options {
+            data: dir.to_owned(),
+            incarnation: Incarnation([1; 16]),
+            every: None,
+            nvml: None,
+            limits: edge_core::telemetry::Limits::default(),
+            hold_above: edge_core::pressure::HoldLimits::default(),
+        };
+        let handle = Handle::default();
+        let (telemetry, _) = telemetry::start(options, handle.clone()).unwrap();
+        let options = LinkOptions {
+            coordinators: Vec::new(),
+            pki: dir.join("pki"),
+            data: dir.to_owned(),
+            files: FileDir::open(&dir.join("files"), 1 << 20).unwrap(),
+            idle_timeout: Duration::from_secs(60),
+            telemetry,
+        };
+        Link::new(options, handle)
+    }
+
+    /// The ring went on sending into a session that was hung up, as long as the link was paused.
+    #[test]
+    fn a_session_that_is_hung_up_or_replaced_gets_no_telemetry_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        runtime().unwrap().block_on(async {
+            let mut link = link(dir.path());
+            for (number, hang_up) in [(1, true), (2, false)] {
+                link.dial(number);
+                let (pieces, mut to_send) = unbounded_channel();
+                link.options.telemetry.linked(number, pieces);
+                match hang_up {
+                    true => link.hangup(number, "a test"),
+                    false => link.dial(number + 1),
+                }
+                let over = tokio::time::timeout(Duration::from_secs(60), to_send.recv()).await;
+                assert_eq!(over.unwrap(), None, "session {number}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_session_that_takes_nothing_is_ended_before_it_fills_the_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        runtime().unwrap().block_on(async {
+            let mut link = link(dir.path());
+            link.dial(1);
+            for nonce in 0..QUEUE as u64 {
+                link.send(1, Up::Pong { nonce });
+            }
+            assert!(link.session.is_some());
+            link.send(1, Up::Pong { nonce: 0 });
+            assert!(link.session.is_none());
+        });
+    }
 }
