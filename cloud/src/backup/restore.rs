@@ -150,7 +150,10 @@ impl Target for StoreOnly {
 /// # Errors
 /// [`BackupError`].
 pub fn verify(path: &Path) -> Result<Found, BackupError> {
-    let name = format!("driftless-verify-{}", std::process::id());
+    // Not by the id of this process: one that was killed leaves its directory, and in a container
+    // the next one has the same id.
+    let suffix = u128::from_le_bytes(clock::random());
+    let name = format!("driftless-verify-{suffix:032x}");
     let dir = std::env::temp_dir().join(name);
     let made = DirBuilder::new().mode(0o700).create(&dir);
     made.map_err(|error| BackupError::Io("make a temporary directory", error))?;

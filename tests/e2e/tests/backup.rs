@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use e2e::agent::{stderr, stdout};
+use e2e::agent::{binary, stderr, stdout};
 use e2e::fleet::{Fleet, HOLD, output, program};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -281,8 +281,13 @@ fn a_bad_backup_and_a_used_directory_are_refused_and_leave_nothing() {
         "{}",
         stderr(&started)
     );
+}
 
-    // of a coordinator that is stopped
+#[test]
+fn a_stopped_coordinator_is_backed_up_with_its_keys_or_not_at_all() {
+    let mut fleet = Fleet::start(&[]);
+    fleet.stop_coordinator();
+    let data = fleet.data();
     let stopped = fleet.base().join("stopped.backup");
     done(&driftless(&[
         "backup",
@@ -292,6 +297,14 @@ fn a_bad_backup_and_a_used_directory_are_refused_and_leave_nothing() {
         text(&data),
     ]));
     done(&driftless(&["backup", "verify", text(&stopped)]));
+    // one before it was killed, and had the same process id in its container
+    let script = "mkdir $TMPDIR/driftless-verify-$$ && exec \"$0\" backup verify \"$1\"";
+    let mut after_a_kill = std::process::Command::new("sh");
+    after_a_kill
+        .args(["-c", script])
+        .args([&binary("driftless"), &stopped])
+        .env("TMPDIR", fleet.base());
+    done(&output(&mut after_a_kill));
     let again = driftless(&["backup", "create", text(&stopped), "--data", text(&data)]);
     assert!(!again.status.success(), "nothing is overwritten");
     // a copy that left the keys out is neither started nor saved with new ones
