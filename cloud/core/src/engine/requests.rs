@@ -393,7 +393,8 @@ impl<S: Store> Engine<S> {
     fn load_for(&mut self, request: &Request) -> Result<(), StoreError> {
         let wanted = |run: &Run| match request {
             Request::Waits | Request::Runs { .. } | Request::RunsChangedSince { .. } => {
-                !run.head.in_doubt.is_empty() || !run.head.asking.is_empty()
+                let paused = run.count(TaskState::Paused) > 0;
+                paused || !run.head.in_doubt.is_empty() || !run.head.asking.is_empty()
             }
             Request::Conflicts { run: of } => {
                 of.is_none_or(|of| of == run.id) && !run.head.abouts.is_empty()
