@@ -224,6 +224,9 @@ pub struct RunHead {
     pub shares: BTreeMap<(u32, u32), limits::Share>,
     /// Since when the marks of `paused_at` stand.
     pub paused_since: BTreeMap<NodeId, Unix>,
+    /// The generation in which the store was found to have gone back last: what slices of older
+    /// ones were told, and what they did, may be forgotten.
+    pub went_back: Generation,
 }
 
 /// A fact that is recorded and changed nothing.
@@ -471,6 +474,7 @@ impl Run {
             limited: false,
             shares: BTreeMap::new(),
             paused_since: BTreeMap::new(),
+            went_back: Generation::default(),
         };
         Self {
             id,

@@ -230,6 +230,7 @@ impl<S: Store> Engine<S> {
         for run in runs {
             if let Some(run) = self.runs.get_mut(&run) {
                 run.head.held = true;
+                run.head.went_back = self.fleet.generation;
                 run.refresh(self.now.wall);
             }
         }

@@ -159,7 +159,7 @@ impl Run {
                 reason,
                 text,
                 ..
-            } => self.refused(at, log, *slice, *reason, text, fx),
+            } => self.refused(at, (log, *slice), (*reason, text), turned, fx),
             Body::Submitted {
                 slice,
                 workflow,
@@ -380,16 +380,19 @@ impl Run {
     fn refused(
         &mut self,
         at: At<'_>,
-        log: LogId,
-        slice: Option<SliceRef>,
-        reason: Reason,
-        text: &str,
+        (log, slice): (LogId, Option<SliceRef>),
+        (reason, text): (Reason, &str),
+        turned: &mut Vec<TaskIdx>,
         fx: &mut Effects,
     ) -> Result<(), Reason> {
         self.note(format!("a directive was refused ({reason}): {text}"));
         let Some(slice) = slice else { return Ok(()) };
         self.mine(log, slice)?;
         if self.head.slices[slice.slice as usize].stage == Stage::Assigned {
+            if reason == Reason::ForgottenRun {
+                self.was_over(at, slice.slice, turned, fx);
+                return Ok(());
+            }
             let why = format!("{reason}: {text}");
             self.head.refused_by.insert(log.node, why);
             self.hand_back(at, slice.slice, reason, fx);
@@ -440,7 +443,9 @@ impl Run {
         let ours = |s: &&SliceState| s.slice.run == self.id;
         let slices: Vec<&SliceState> = slices.iter().filter(ours).collect();
         for slice in self.given_up(log, &slices) {
-            self.released(at, log, slice, &[], turned, fx)?;
+            // what of it began, and ended, stood in the hole
+            let doubt = self.open_once(slice.slice);
+            self.released(at, log, slice, &doubt, turned, fx)?;
         }
         for state in slices {
             for status in &state.tasks {

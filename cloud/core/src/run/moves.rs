@@ -227,6 +227,20 @@ impl Run {
         }
     }
 
+    /// Those of them that must not run twice.
+    pub(super) fn open_once(&self, slice: u32) -> Vec<TaskIdx> {
+        let mut tasks = self.open_tasks(slice);
+        let once = |task: &TaskIdx| {
+            let spec = self
+                .body
+                .as_ref()
+                .map(|b| &b.workflow.tasks[task.0 as usize]);
+            spec.is_some_and(|spec| spec.side_effects == SideEffects::AtMostOnce)
+        };
+        tasks.retain(once);
+        tasks
+    }
+
     fn close(&mut self, number: u32, stage: Stage, fx: &mut Effects) {
         let slice = self.slice_ref(number);
         let known = &mut self.head.slices[number as usize];
@@ -270,10 +284,14 @@ impl Run {
     }
 
     /// Tasks of a slice that its owner cannot have begun without being heard: something that they
-    /// need from elsewhere, themselves or through others of the slice, never was there.
+    /// need from elsewhere, themselves or through others of the slice, never was there. Of what was
+    /// there before the store went back nothing is sure.
     fn surely_idle(&self, slice: u32) -> BTreeSet<TaskIdx> {
         let mut idle = BTreeSet::new();
         let Some(body) = &self.body else { return idle };
+        if self.slice_ref(slice).epoch < Epoch::new(self.head.went_back, 0) {
+            return idle;
+        }
         let never_ended = |t: &TaskIdx| {
             let row = &body.tasks[t.0 as usize];
             let ended = |a: &AttemptRow| a.outcome == Some(Outcome::Succeeded);
@@ -390,6 +408,28 @@ impl Run {
         let open = self.open_tasks(slice);
         self.record_move(at, slice, &open, why, Span(0));
         self.take(at, slice, &open, Policy::Confirmed, fx);
+        self.close(slice, Stage::Lost, fx);
+    }
+
+    /// Its node knows that the run was over everywhere, and forgot it: this store went back behind
+    /// that. How it ended is known nowhere any more, and it is not run again.
+    pub(super) fn was_over(
+        &mut self,
+        at: At<'_>,
+        slice: u32,
+        turned: &mut Vec<TaskIdx>,
+        fx: &mut Effects,
+    ) {
+        let rows = (0u32..).zip(self.body.iter().flat_map(|b| &b.tasks));
+        let left = rows.filter(|(_, row)| {
+            let idle = row.slice == slice || row.slice == NONE;
+            idle && !row.state.is_final()
+        });
+        let left: Vec<TaskIdx> = left.map(|(task, _)| TaskIdx(task)).collect();
+        for task in left {
+            self.set(task, TaskState::Lost, Some(Reason::ForgottenRun), at.wall);
+            turned.push(task);
+        }
         self.close(slice, Stage::Lost, fx);
     }
 
@@ -591,6 +631,9 @@ impl Run {
             return;
         }
         self.head.held = on;
+        if on {
+            self.head.went_back = now.generation;
+        }
         let heard = std::mem::take(&mut self.head.heard);
         if !on && self.head.known {
             if self.head.cancel.is_some() {
