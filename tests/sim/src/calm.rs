@@ -127,30 +127,42 @@ impl World {
             self.ask_who_waits();
             (0..self.machines.len()).for_each(|m| self.speak(m));
             self.end_schedules();
-            let restless = convergence::restless(self);
+            let mut restless = convergence::restless(self);
             quiet = if restless.is_empty() { quiet + 1 } else { 0 };
-            if quiet >= 2 && self.at_rest(false) {
-                self.people.away = true;
-                // what was measured comes behind the facts, and is acknowledged within a minute
-                self.run_until(self.t + 5 * MIN);
-                if !self.violations.is_empty() {
-                    return;
-                }
-                // an answer that somebody gave just before lets work go on
-                if convergence::restless(self).is_empty() {
+            if quiet >= 2 {
+                restless = self.disturbed();
+                if restless.is_empty() {
                     self.compare();
                     return;
                 }
-                self.people.away = false;
-                quiet = 0;
             }
-            if self.t > end {
-                self.give_up(&restless);
-                return;
+            if let Some(first) = restless.first() {
+                self.trace
+                    .say(self.t, Lane::World, || format!("no rest: {first}"));
+                if self.t > end {
+                    self.give_up(&restless);
+                    return;
+                }
             }
             self.ask(Request::Nodes, Purpose::Tidy);
             self.run_until(self.t + 30 * SEC);
         }
+    }
+
+    /// What is not at rest as the coordinator sees it, or does not stay so when nobody does
+    /// anything any more.
+    fn disturbed(&mut self) -> Vec<String> {
+        let seen = self.seen_restless();
+        if !seen.is_empty() {
+            return seen;
+        }
+        self.people.away = true;
+        // what was measured comes behind the facts, and is acknowledged within a minute
+        self.run_until(self.t + 5 * MIN);
+        // an answer that somebody gave just before lets work go on
+        let restless = convergence::restless(self);
+        self.people.away = restless.is_empty();
+        restless
     }
 
     /// Which runs wait for a person, by the list that people see.
@@ -164,33 +176,22 @@ impl World {
         self.people.waiting = waits.map(|run| run.id).collect();
     }
 
-    /// Whether the coordinator sees everything at rest; else, when asked to, says why not.
-    fn at_rest(&mut self, complain: bool) -> bool {
+    /// What is not at rest as the coordinator shows it.
+    fn seen_restless(&mut self) -> Vec<String> {
         let runs = self.view(Request::Runs { state: None });
-        let Some(runs) = runs.as_ref().and_then(convergence::runs) else {
-            return false;
+        let mut seen = match runs.as_ref().and_then(convergence::runs) {
+            Some(runs) => convergence::unsettled(runs),
+            None => vec!["the coordinator shows no runs".to_owned()],
         };
-        let unsettled = convergence::unsettled(runs);
-        if complain && let Some(first) = unsettled.first() {
-            let text = format!("{} runs are not settled; {first}", unsettled.len());
-            self.fail("convergence", text);
-        }
         let nodes = self.view(Request::Nodes);
-        let differ = convergence::settings(self, nodes.as_ref());
-        if complain && let Some(first) = differ.first() {
-            self.fail("convergence", first.clone());
-        }
-        unsettled.is_empty() && differ.is_empty()
+        seen.extend(convergence::settings(self, nodes.as_ref()));
+        seen
     }
 
     fn give_up(&mut self, restless: &[String]) {
         self.describe(restless);
-        if restless.is_empty() {
-            self.at_rest(true);
-        } else {
-            let text = format!("{} things are not at rest; {}", restless.len(), restless[0]);
-            self.fail("convergence", text);
-        }
+        let text = format!("{} things are not at rest; {}", restless.len(), restless[0]);
+        self.fail("convergence", text);
     }
 
     /// For the timeline: what is not at rest, and how the coordinator sees it.
@@ -283,6 +284,9 @@ impl World {
     }
 
     fn missing(&mut self, run: RunId, why: &str) {
+        if self.cloud.truth.buried.contains(&run) {
+            return;
+        }
         let promised = self.cloud.truth.promised.contains(&run)
             || self
                 .machines

@@ -4,7 +4,7 @@ use crate::fault::Kind;
 use crate::machine::{Clocks, Doom};
 use crate::medium::CloudMedium;
 use crate::net::Side;
-use crate::plan::{Layer, Moment};
+use crate::plan::{Layer, Moment, Plan};
 use crate::queue::{MS, SEC, Time, US};
 use crate::rng::Rng;
 use crate::tap::{Ailment, CloudNote, CloudTap, Ended, Handle};
@@ -66,12 +66,16 @@ pub struct Cloud {
     pub truth: CloudTruth,
     /// A copy of its disk that somebody keeps.
     pub image: Option<CloudImage>,
+    /// Backups of it.
+    pub backups: crate::backup::Shelf,
     /// An entry of an unknown kind is to be written for this gateway while the process is down.
     pub unknown_directive: Option<usize>,
     /// The key of seals.
     pub seal_key: [u8; 32],
     /// It went back to an older image.
     pub went_back: bool,
+    /// In such a way that nothing told it so.
+    pub put_back: bool,
     /// Pause before the next start after a fatal error.
     pub penance: Time,
     /// Steps since the world looked around.
@@ -116,24 +120,27 @@ impl Cloud {
             doom: None,
             truth: CloudTruth::default(),
             image: None,
+            backups: crate::backup::Shelf::default(),
             unknown_directive: None,
             seal_key,
             went_back: false,
+            put_back: false,
             penance: 0,
             steps: 0,
             books: crate::measure::Books::default(),
         }
     }
 
-    fn config(&self) -> Config {
+    fn config(&self, plan: &Plan) -> Config {
+        let retention = plan.leaving.and_then(|leaving| leaving.retention);
         Config {
             seal_key: self.seal_key,
-            // long enough that no clock jump makes a run leave
-            retention: Span::secs(10_000 * 86_400),
+            // else long enough that no clock jump makes a run leave
+            retention: retention.unwrap_or(Span::secs(10_000 * 86_400)),
             decisions_per_run: 1000,
             fold_facts: 20,
             record: record_limits(),
-            backups: false,
+            backups: plan.backups.is_some(),
             scheduler: shared::config::scheduler::Scheduler::default(),
         }
     }
@@ -161,7 +168,7 @@ impl World {
         let handle: Handle<CloudNote> = Handle::default();
         let now = self.cloud.clocks.now(self.t);
         let seed = self.dice.ids.bits();
-        let config = self.cloud.config();
+        let config = self.cloud.config(&self.plan);
         let opened = self.cloud.medium.open().and_then(|mut store| {
             crate::check::acknowledged_is_durable::inspect_cloud(self, store.as_mut());
             self.write_unknown_directive(store.as_mut());
@@ -366,6 +373,8 @@ impl World {
             let wrongs = self.cloud.truth.commit(ended, transactions);
             self.fail_all(Lane::Cloud, wrongs);
             self.watch_moves();
+            crate::check::safe::look_at_holes(self);
+            crate::check::forgotten::look(self);
         }
     }
 

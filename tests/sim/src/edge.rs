@@ -110,7 +110,7 @@ impl World {
             }
         };
         let tap = EdgeTap::new(store, handle.clone(), thorough);
-        match Driver::open(tap, self.machines[m].config()) {
+        match Driver::open(tap, self.machines[m].config(&self.plan)) {
             Ok(driver) => Some(driver),
             Err(error) => {
                 self.store_unreadable(m, &error);
@@ -371,9 +371,13 @@ impl World {
                 ended,
                 facts,
                 directives,
+                pruned,
             } => match ended {
                 Ended::Done => {
                     let wrongs = truth.commit(self.t, facts, directives, &self.flows);
+                    if let Some(upto) = pruned {
+                        crate::check::safe::on_prune(self, m, upto);
+                    }
                     crate::check::on_edge_commit(self, m, before);
                     wrongs
                 }

@@ -176,6 +176,24 @@ kinds! {
     CoordinatorFired = "coordinator_fired",
     /// A schedule got another owner.
     ScheduleMoved = "schedule_moved",
+    /// The coordinator forgot a run.
+    RunForgotten = "run_forgotten",
+    /// The coordinator removed facts that only forgotten runs needed.
+    FactsPruned = "facts_pruned",
+    /// A backup of the running coordinator was finished and counted.
+    BackupMade = "backup_made",
+    /// The coordinator died while a backup was made of it.
+    BackupCutShort = "backup_cut_short",
+    /// A gateway removed facts that were in a backup.
+    SafePruned = "safe_pruned",
+    /// The coordinator began with what was restored of its newest backup.
+    Restored = "restored",
+    /// The coordinator began with what was restored of a backup that was not its newest.
+    RestoredOlder = "restored_older",
+    /// A restore that did not wait for a gateway that is gone.
+    RestoredWithout = "restored_without",
+    /// Facts that a restored coordinator lacks were gone at their gateway, which said so.
+    HoleDeclared = "hole_declared",
 }
 
 impl Kind {

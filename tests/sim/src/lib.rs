@@ -4,6 +4,7 @@
 //! Invariant: the same seed gives the same trace hash, in every process and on every machine.
 //! Nothing here reads a clock or a random source but the seed.
 
+pub mod backup;
 pub mod calm;
 pub mod check;
 pub mod cloud;

@@ -2,7 +2,7 @@
 
 use crate::medium::EdgeMedium;
 use crate::net::Link;
-use crate::plan::Moment;
+use crate::plan::{Moment, Plan};
 use crate::queue::{MS, Time};
 use crate::tap::{EdgeNote, EdgeTap, Handle};
 use crate::workload::Deed;
@@ -189,6 +189,8 @@ pub struct Machine {
     pub life: usize,
     /// The disk is full.
     pub full: bool,
+    /// When it was full last.
+    pub full_until: Time,
     /// A record of an unknown kind is to be written while the agent is down.
     pub unknown_fact: bool,
     /// Since when tasks could start and none did.
@@ -238,7 +240,8 @@ impl Machine {
 
     /// The agent's settings.
     #[must_use]
-    pub fn config(&self) -> Config {
+    pub fn config(&self, plan: &Plan) -> Config {
+        let window = plan.backups.map(|backups| backups.window);
         Config {
             node: self.node.unwrap_or_default(),
             incarnation: self.incarnation,
@@ -249,7 +252,7 @@ impl Machine {
             slots: self.slots,
             redial: (Span::secs(1), Span::secs(60)),
             snapshot_interval: Span::secs(10),
-            fact_window: Span::secs(24 * 3600),
+            fact_window: window.unwrap_or(Span::secs(24 * 3600)),
             inventory_part: INVENTORY_PART,
             has_coordinator: true,
             version: "simulated".to_owned(),

@@ -73,7 +73,13 @@ fn core_seconds() -> f64 {
 fn run(start: u64, seeds: u64, layer: Option<Layer>, threads: usize, json: bool) -> ExitCode {
     let mut report = Report::default();
     let begun = core_seconds();
-    sim::runner::run_many(start, seeds, layer, threads, &mut |verdict| {
+    let endless = |seed| {
+        let layer = sim::runner::layer_of(seed, layer).number();
+        eprintln!("seed {seed}: bounded: a step does not end");
+        eprintln!("  cargo xtask sim replay {seed} --layer {layer}");
+        std::process::exit(1);
+    };
+    let mut each = |verdict: sim::runner::Verdict| {
         if !verdict.violations.is_empty() {
             eprintln!("{}", complaint(&verdict));
         }
@@ -85,7 +91,8 @@ fn run(start: u64, seeds: u64, layer: Option<Layer>, threads: usize, json: bool)
                 report.failed.len()
             );
         }
-    });
+    };
+    sim::runner::run_many(start, seeds, layer, threads, &mut each, &endless);
     let line = report.line(core_seconds() - begun);
     println!("{}", report.table());
     println!(

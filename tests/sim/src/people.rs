@@ -68,6 +68,8 @@ pub enum Deed {
     Resume(usize),
     /// Let what failed of a run run again.
     Retry(usize),
+    /// Let the coordinator forget a run.
+    Forget(usize),
     /// Answer questions at a gateway.
     Answer(usize),
     /// Answer questions at the coordinator.
@@ -166,6 +168,7 @@ impl World {
             image: None,
             life: usize::MAX,
             full: false,
+            full_until: 0,
             unknown_fact: false,
             idle_since: None,
             since: 0,
@@ -364,6 +367,11 @@ impl World {
         for n in 0..dice.below(10) {
             deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Operate(n)));
         }
+        let mut dice = self.dice.people.fork("forget", 0);
+        for _ in 0..self.plan.leaving.map_or(0, |leaving| leaving.asks) {
+            let n = dice.below(self.plan.runs.len() as u64) as usize;
+            deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Forget(n)));
+        }
         deeds.extend(self.plan_silence());
         deeds.extend(self.plan_schedules());
         for (at, deed) in deeds {
@@ -405,6 +413,10 @@ impl World {
             Deed::Resume(m) => self.resume(m),
             Deed::Answer(m) => self.answer(m),
             Deed::Retry(n) => self.retry(n),
+            Deed::Forget(n) => {
+                let (run, by) = (self.plan.runs[n].run, "somebody".to_owned());
+                self.ask(Request::ForgetRun { run, by }, Purpose::Act);
+            }
             Deed::AnswerThere => self.ask(Request::Waits, Purpose::Questions),
             Deed::Configure(n) => self.configure(n),
             Deed::Operate(n) => self.operate(n),
@@ -695,7 +707,7 @@ impl World {
 }
 
 /// Who asks.
-fn caller() -> cloud_core::access::Caller {
+pub(crate) fn caller() -> cloud_core::access::Caller {
     cloud_core::access::Caller {
         token: Some("people".to_owned()),
         from: "sim".to_owned(),

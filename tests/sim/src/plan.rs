@@ -127,6 +127,15 @@ pub enum What {
     },
     /// The coordinator starts from the copy.
     CloudPutBack(Time),
+    /// The coordinator's disk is replaced by what is restored of a backup.
+    Restore {
+        /// Of the newest one (0), or of one made so many before it.
+        back: usize,
+        /// Gateways that will never come back are not waited for.
+        accept: bool,
+        /// Off for so long.
+        down: Time,
+    },
     /// The gateway gets an empty disk and a permit.
     Reimage {
         /// Which gateway.
@@ -193,6 +202,28 @@ pub struct NetPlan {
     pub idle: Time,
 }
 
+/// Backups that the coordinator makes by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Backups {
+    /// From one to the next.
+    pub every: Time,
+    /// How long each takes at most.
+    pub takes: Time,
+    /// How many are kept.
+    pub keep: usize,
+    /// How long gateways keep acknowledged facts in any case: short, so that some go in a seed.
+    pub window: Span,
+}
+
+/// How runs that are over leave.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaving {
+    /// By themselves so long after their end, if at all.
+    pub retention: Option<Span>,
+    /// People ask for it so often.
+    pub asks: u64,
+}
+
 /// Everything that a seed will do.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -208,6 +239,10 @@ pub struct Plan {
     pub net: NetPlan,
     /// The runs.
     pub runs: Vec<PlannedRun>,
+    /// How runs leave, if they do.
+    pub leaving: Option<Leaving>,
+    /// Backups, if any are made.
+    pub backups: Option<Backups>,
     /// The schedules.
     pub schedules: Vec<crate::schedule::PlannedSchedule>,
     /// The faults, by time.
@@ -262,10 +297,11 @@ impl Plan {
             people,
         };
         let net = net(&mut rng, quiet);
+        let backups = backups(&root);
         let faults = if quiet {
             Vec::new()
         } else {
-            faults(&root, nodes)
+            faults(&root, nodes, backups.is_some())
         };
         Self {
             seed,
@@ -274,12 +310,36 @@ impl Plan {
             calm_at: SAFETY,
             net,
             runs: workload::draw(&root, scope),
+            leaving: leaving(&root),
+            backups,
             schedules: crate::schedule::draw(&root, scope),
             faults,
             lying_disk: 0,
             planted: None,
         }
     }
+}
+
+/// In one seed of three runs leave when they are over.
+fn leaving(root: &Rng) -> Option<Leaving> {
+    let mut rng = root.fork("leaving", 0);
+    rng.chance(330).then(|| Leaving {
+        retention: rng
+            .chance(600)
+            .then(|| Span::secs(rng.log_range(300, 4 * 3600))),
+        asks: rng.below(12),
+    })
+}
+
+/// One seed in three knows backups.
+fn backups(root: &Rng) -> Option<Backups> {
+    let mut rng = root.fork("backups", 0);
+    rng.chance(330).then(|| Backups {
+        every: rng.log_range(4 * MIN, 90 * MIN),
+        takes: rng.log_range(SEC, 4 * MIN),
+        keep: rng.range(1, 5) as usize,
+        window: Span::secs(rng.log_range(120, 3600)),
+    })
 }
 
 fn net(rng: &mut Rng, quiet: bool) -> NetPlan {
@@ -302,6 +362,7 @@ struct Accidents {
     nodes: usize,
     list: Vec<Planned>,
     destroyed: bool,
+    backups: bool,
 }
 
 impl Accidents {
@@ -346,14 +407,16 @@ const MENU: &[(Draw, u64, u64)] = &[
     (replay, 200, 6),
     (destroy, 80, 1),
     (cut_store, 120, 2),
+    (restore, 600, 2),
 ];
 
-fn faults(root: &Rng, nodes: usize) -> Vec<Planned> {
+fn faults(root: &Rng, nodes: usize, backups: bool) -> Vec<Planned> {
     let mut rng = root.fork("faults", 0);
     let mut accidents = Accidents {
         nodes,
         list: Vec::new(),
         destroyed: false,
+        backups,
     };
     let intensity = [100, 300, 1000][rng.below(3) as usize];
     for (position, (draw, chance, most)) in MENU.iter().enumerate() {
@@ -639,6 +702,40 @@ fn destroy(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let node = accidents.node(rng);
     let after = rng.log_range(MIN, HOUR);
     accidents.put(at, What::Destroy { node, after });
+}
+
+/// A restore, often together with what makes it hard: a gateway that is away for long, one whose
+/// own disk goes back as well, one that never comes back, a coordinator that dies in a backup.
+fn restore(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
+    if !accidents.backups {
+        return;
+    }
+    let node = accidents.node(rng);
+    match rng.below(6) {
+        0 => {
+            let dead = (true, true);
+            let lasts = rng.range(20 * MIN, 2 * HOUR);
+            accidents.put(
+                at.saturating_sub(lasts / 2),
+                What::Cut { node, dead, lasts },
+            );
+        }
+        1 => {
+            let kept = at.saturating_sub(rng.log_range(MIN, HOUR));
+            accidents.put(kept, What::KeepImage(Some(node)));
+            let back = at + rng.below(10 * MIN);
+            let down = pause(rng);
+            accidents.put(back.saturating_sub(5 * MIN), What::PutBack { node, down });
+        }
+        2 | 3 => destroy(rng, accidents, at.saturating_sub(10 * MIN)),
+        _ => {}
+    }
+    let what = What::Restore {
+        back: rng.below(4).saturating_sub(1) as usize,
+        accept: rng.chance(900),
+        down: pause(rng),
+    };
+    accidents.put(at, what);
 }
 
 #[cfg(test)]

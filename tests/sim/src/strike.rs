@@ -265,7 +265,9 @@ impl World {
     pub(crate) fn make_room(&mut self, whose: Option<usize>) {
         match whose {
             Some(m) => {
-                self.machines[m].full = false;
+                if std::mem::take(&mut self.machines[m].full) {
+                    self.machines[m].full_until = self.t;
+                }
                 if let Some(disk) = self.machines[m].medium.disk() {
                     disk.set_quota(None);
                 }
@@ -291,6 +293,7 @@ impl World {
             What::PutBack { node, down } => self.put_back(node, down),
             What::CopyDisk { node, lasts } => self.copy_disk(node, lasts),
             What::CloudPutBack(down) => self.cloud_put_back(down),
+            What::Restore { back, accept, down } => self.restore(back, accept, down),
             What::Reimage { node, down } => self.reimage(node, down),
             What::CutStore { node, down } => self.cut_store(node, down),
             What::Skew(m) => {
@@ -398,6 +401,7 @@ impl World {
             image: None,
             life: usize::MAX,
             full: false,
+            full_until: 0,
             unknown_fact: false,
             idle_since: None,
             since: 0,
@@ -451,6 +455,7 @@ impl World {
         self.cloud.truth = image.truth;
         self.cloud.files.extend(image.files);
         self.cloud.went_back = true;
+        self.cloud.put_back = true;
         self.people.closed.forget();
         if grown {
             self.happened(Kind::CoordinatorWentBack);

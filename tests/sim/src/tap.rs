@@ -62,6 +62,8 @@ pub enum EdgeNote {
         facts: Vec<Vec<u8>>,
         /// New directives.
         directives: Vec<Vec<u8>>,
+        /// Facts up to this number may go.
+        pruned: Option<u64>,
     },
 }
 
@@ -175,6 +177,7 @@ impl EdgeTap {
             ended,
             facts: commit.facts.clone(),
             directives: commit.directives.clone(),
+            pruned: commit.prune_facts,
         });
     }
 

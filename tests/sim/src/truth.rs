@@ -61,6 +61,8 @@ pub struct EdgeTruth {
     /// The store was cut to nothing: whoever asked this gateway for a run may ask its successor
     /// again.
     pub emptied: bool,
+    /// Last fact that may be gone.
+    pub pruned: u64,
     /// A person let nothing be sent: since when that is durable, for how long.
     pub silent: Option<(Time, Option<Span>)>,
     /// From when on the wall clock of its facts is the one that its schedules go by; none: not.
@@ -102,6 +104,7 @@ impl EdgeTruth {
             starts: BTreeMap::new(),
             branched: false,
             emptied: false,
+            pruned: 0,
             silent: None,
             sure_from: None,
         }
@@ -263,6 +266,15 @@ pub struct Assigned {
     pub tasks: Vec<TaskIdx>,
 }
 
+/// Facts that the coordinator never recorded, as their node declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// The last one before them.
+    pub known: u64,
+    /// The last one of them.
+    pub to: Head,
+}
+
 /// What is durable at the coordinator.
 #[derive(Debug, Clone, Default)]
 pub struct CloudTruth {
@@ -284,6 +296,20 @@ pub struct CloudTruth {
     pub promised: BTreeSet<RunId>,
     /// Last acknowledgement sent, by log.
     pub acked: BTreeMap<LogId, u64>,
+    /// Runs that were forgotten everywhere.
+    pub buried: BTreeSet<RunId>,
+    /// Those that the world did not look at.
+    pub new_buried: Vec<RunId>,
+    /// Runs that nodes were told to forget, with which logs: the world did not look at them.
+    pub new_forgets: Vec<(LogId, RunId)>,
+    /// Facts of each log up to which the records may be gone.
+    pub pruned: BTreeMap<LogId, u64>,
+    /// How often facts went since the world looked.
+    pub new_pruned: u64,
+    /// Facts of each log behind which the records go on although there are none before.
+    pub holes: BTreeMap<LogId, Vec<Hole>>,
+    /// Those that the world did not look at.
+    pub new_holes: Vec<(LogId, Hole)>,
     /// Old runs stand still after a restore.
     pub held: bool,
     /// The schedules.
@@ -336,6 +362,7 @@ impl CloudTruth {
         for segment in &tx.facts {
             out.extend(self.segment(segment));
         }
+        out.extend(self.leaves(tx));
         if let Some((log, above)) = tx.truncate {
             self.assigned
                 .retain(|one| one.log != log || one.number <= above);
@@ -344,6 +371,41 @@ impl CloudTruth {
             out.extend(self.entry(*log, entry));
         }
         out
+    }
+
+    /// What goes with a transaction.
+    fn leaves(&mut self, tx: &Transaction) -> Option<Wrong> {
+        for prune in &tx.prune {
+            match *prune {
+                Prune::Facts(log, upto) => {
+                    let pruned = self.pruned.entry(log).or_insert(0);
+                    *pruned = upto.max(*pruned);
+                    self.new_pruned += 1;
+                }
+                Prune::Aggregate => {
+                    self.versions.remove(&tx.aggregate);
+                    if let AggregateId::Schedule(id) = tx.aggregate {
+                        self.schedules.remove(&id);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let AggregateId::Run(run) = tx.aggregate else {
+            return None;
+        };
+        let workflow = tx.rows.iter().rev().find(|(name, _)| name == "w");
+        match workflow? {
+            (_, None) => {
+                self.buried.insert(run);
+                self.new_buried.push(run);
+                None
+            }
+            (_, Some(_)) => self.buried.contains(&run).then(|| {
+                let text = format!("run {run} was forgotten and is there again");
+                wrong("forgotten", text)
+            }),
+        }
     }
 
     fn schedule(&mut self, id: ScheduleId, tx: &Transaction) -> Vec<Wrong> {
@@ -358,7 +420,13 @@ impl CloudTruth {
         let origin = Head::origin(segment.log.node, segment.log.incarnation, Direction::Up);
         let known = self.heads.get(&segment.log).copied().unwrap_or(origin);
         self.heads.insert(segment.log, segment.head);
-        if segment.after != known {
+        if segment.after.number > known.number {
+            // whether there is one is judged by who knows both sides
+            let (known, to) = (known.number, segment.after);
+            let hole = Hole { known, to };
+            self.holes.entry(segment.log).or_default().push(hole);
+            self.new_holes.push((segment.log, hole));
+        } else if segment.after != known {
             return Some(wrong(
                 "applied_once_in_order",
                 format!(
@@ -379,8 +447,13 @@ impl CloudTruth {
         self.directives.insert(log, entry.head);
         let number = entry.head.number;
         let directive = Directive::decode(number, &entry.bytes).ok()?;
-        let Wanted::Assign(assign) = directive.body else {
-            return None;
+        let assign = match directive.body {
+            Wanted::Assign(assign) => assign,
+            Wanted::Forget { run } => {
+                self.new_forgets.push((log, run));
+                return None;
+            }
+            _ => return None,
         };
         let epoch = assign.slice.epoch.0;
         let mut old = None;

@@ -15,6 +15,7 @@ use shared::ids::{Hash, RunId, TaskIdx};
 use shared::wire::LogId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What happens.
 #[derive(Debug, Clone)]
@@ -55,6 +56,10 @@ pub enum Ev {
     CloudWake(u64),
     /// The coordinator starts.
     CloudStart(u64),
+    /// A backup of the coordinator begins.
+    BackupBegins,
+    /// It is in its place.
+    BackupEnds,
     /// A fault of the plan strikes.
     Strike(usize),
     /// A cut ends: machine, (up, down).
@@ -145,6 +150,10 @@ pub struct World {
     pub calm: bool,
     /// Events of this instant.
     pub spin: (Time, u64),
+    /// Events of this hour.
+    pub busy: (Time, u64),
+    /// For who looks from outside whether the world goes on.
+    pub pulse: Arc<Pulse>,
     /// What gateways measured, and what was acknowledged of it.
     pub measured: crate::measure::Measured,
 }
@@ -158,6 +167,17 @@ impl std::fmt::Debug for World {
     }
 }
 
+/// What is seen of a world from another thread.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// Its seed and one more; 0: nothing runs.
+    pub seed: AtomicU64,
+    /// Grows with each event.
+    pub beats: AtomicU64,
+}
+
+/// Events of one hour after which messages must go to and fro for ever.
+const BUSY: u64 = 400_000;
 /// Events of one instant after which somebody must be turning in circles.
 const SPIN: u64 = 20_000;
 
@@ -198,6 +218,8 @@ impl World {
             people: People::default(),
             calm: false,
             spin: (0, 0),
+            busy: (0, 0),
+            pulse: Arc::default(),
             measured: crate::measure::Measured::default(),
             plan,
         };
@@ -217,6 +239,9 @@ impl World {
             self.queue.at(planned.at, Ev::Strike(position));
         }
         self.plan_people();
+        if let Some(backups) = self.plan.backups {
+            self.queue.at(backups.every, Ev::BackupBegins);
+        }
         self.queue.at(crate::queue::MIN, Ev::Look);
     }
 
@@ -274,6 +299,15 @@ impl World {
     }
 
     fn watch_spin(&mut self) {
+        self.pulse.beats.fetch_add(1, Ordering::Relaxed);
+        let hour = self.t / crate::queue::HOUR;
+        if self.busy.0 != hour {
+            self.busy = (hour, 0);
+        }
+        self.busy.1 += 1;
+        if self.busy.1 == BUSY {
+            self.fail("bounded", format!("{BUSY} events in one hour"));
+        }
         if self.spin.0 == self.t {
             self.spin.1 += 1;
             if self.spin.1 == SPIN {
@@ -303,6 +337,8 @@ impl World {
             Ev::CloudStep(process) => self.cloud_step(process),
             Ev::CloudWake(process) => self.cloud_wake(process),
             Ev::CloudStart(process) => self.cloud_start(process),
+            Ev::BackupBegins => self.backup_begins(),
+            Ev::BackupEnds => self.backup_ends(),
             Ev::Strike(position) => self.strike(position),
             Ev::Healed(m, up, down) => self.heal(m, up, down),
             Ev::Fast(m, by) => self.machines[m].link.slow -= by.min(self.machines[m].link.slow),

@@ -226,3 +226,33 @@ fn a_gateway_that_was_told_a_forgotten_setting_is_told_that_nothing_is_set() {
 fn wishes_that_begin_and_end_in_one_commit_are_known_from_the_record() {
     passes(827, Layer::Cores);
 }
+
+/// A task had no attempt left and waited for a person. The coordinator started anew, and as long as
+/// nothing touched the run, the wait was in no list: the world never came to rest, and the run
+/// ended uncompared.
+#[test]
+fn what_waits_for_a_person_is_listed_after_a_start_too() {
+    passes(1177, Layer::Cores);
+}
+
+/// An older backup was restored. The gateway had pruned facts that a newer backup held, and still
+/// had some behind the hole, before the fact that declared it: the coordinator wanted the first
+/// missing one, the gateway sent the same again, for ever.
+#[test]
+fn facts_that_are_left_behind_a_hole_are_taken_in_before_it_is_declared() {
+    passes(29, Layer::Cores);
+}
+
+/// A slice had been given up, and both its start and its end stood in a hole behind an older
+/// backup: what must not run twice ran again.
+#[test]
+fn what_must_not_run_twice_is_in_doubt_when_its_history_is_in_a_hole() {
+    passes(436, Layer::Cores);
+}
+
+/// A run had been over and forgotten everywhere when an older backup was restored. Its gateway
+/// refused it, and was given it again every minute, each time with a fact.
+#[test]
+fn a_run_that_was_forgotten_before_a_restore_is_not_placed_for_ever() {
+    passes(493, Layer::Cores);
+}

@@ -2,7 +2,7 @@
 
 use crate::rng::mix;
 use crate::trace::Lane;
-use crate::truth::wrong;
+use crate::truth::{EdgeTruth, Wrong, wrong};
 use crate::world::World;
 use cloud_core::store::{AggregateId, Store};
 use shared::fact::Body;
@@ -128,7 +128,7 @@ pub fn inspect_cloud(world: &mut World, store: &mut dyn Store) {
             store,
         ));
         for (log, head) in &world.cloud.truth.heads {
-            wrongs.extend(read_facts(store, *log, *head));
+            wrongs.extend(read_facts(world, store, *log, *head));
         }
     }
     world.fail_all(Lane::Cloud, wrongs);
@@ -152,17 +152,28 @@ pub fn settle_open(world: &mut World, found: &BTreeMap<AggregateId, u64>) {
     }
 }
 
-fn read_facts(store: &mut dyn Store, log: LogId, head: Head) -> Option<crate::truth::Wrong> {
+fn read_facts(world: &World, store: &mut dyn Store, log: LogId, head: Head) -> Option<Wrong> {
+    let truth = &world.cloud.truth;
+    let holes = truth.holes.get(&log).map_or(&[][..], Vec::as_slice);
+    let pruned = truth.pruned.get(&log).copied().unwrap_or(0);
     let mut at = Head::origin(log.node, log.incarnation, Direction::Up);
     let mut gap = None;
     let read = store.facts(log, 1, head.number, &mut |number, bytes| {
+        let hole = holes.iter().find(|hole| hole.known == at.number);
+        if let Some(hole) = hole.filter(|hole| hole.to.number + 1 == number) {
+            at = hole.to;
+        }
+        // what went before it was at the end of a commit that is known
+        if at.number + 1 < number && at.number < pruned && number <= pruned + 1 {
+            at = end_of(world, log, number - 1).unwrap_or(at);
+        }
         if number == at.number + 1 {
             at = at.then(bytes);
         } else {
             gap = Some(number);
         }
     });
-    if read.is_ok() && at == head && gap.is_none() {
+    if read.is_ok() && (at == head || pruned >= head.number) && gap.is_none() {
         return None;
     }
     let text = format!(
@@ -175,4 +186,14 @@ fn read_facts(store: &mut dyn Store, log: LogId, head: Head) -> Option<crate::tr
             .unwrap_or_default()
     );
     Some(wrong("acknowledged_is_durable", text))
+}
+
+/// The fact `number` of a log, on the branch that the coordinator holds.
+fn end_of(world: &World, log: LogId, number: u64) -> Option<Head> {
+    let head = world.cloud.truth.heads.get(&log)?;
+    let row = |truth: &EdgeTruth, number: u64| Some(truth.facts.get(number as usize - 1)?.hash);
+    let holds = |truth: &&EdgeTruth| row(truth, head.number) == Some(head.hash);
+    let mut mine = world.lives.iter().filter(|truth| truth.log == log);
+    let hash = row(mine.find(holds)?, number)?;
+    Some(Head { number, hash })
 }

@@ -9,6 +9,7 @@ pub mod applied_once_in_order;
 pub mod bounded;
 pub mod convergence;
 pub mod explained;
+pub mod forgotten;
 pub mod limits;
 pub mod measured;
 pub mod no_invented_history;
@@ -16,6 +17,7 @@ pub mod no_offline_mode;
 pub mod one_owner;
 pub mod placed;
 pub mod recorded;
+pub mod safe;
 pub mod scheduled;
 pub mod silent;
 
@@ -48,6 +50,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("silent", silent::DEFINITION),
     ("limits", limits::DEFINITION),
     ("scheduled", scheduled::DEFINITION),
+    ("safe", safe::DEFINITION),
+    ("forgotten", forgotten::DEFINITION),
 ];
 
 /// Once a minute.
@@ -71,7 +75,10 @@ pub fn look(world: &mut World) {
 pub fn on_view(world: &mut World, reply: &Reply) {
     match reply {
         Reply::Nodes(nodes) => no_invented_history::on_nodes(world, nodes),
-        Reply::Runs(runs) => no_invented_history::on_runs(world, runs),
+        Reply::Runs(runs) => {
+            no_invented_history::on_runs(world, runs);
+            forgotten::on_runs(world, runs);
+        }
         _ => {}
     }
 }
@@ -85,6 +92,7 @@ pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
 /// The coordinator sends a message.
 pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
     acknowledged_is_durable::on_send_down(world, conn, message);
+    safe::on_send_down(world, conn, message);
     bounded::on_send_down(world, conn, message);
 }
 

@@ -9,7 +9,8 @@ use shared::workflow::SideEffects;
 /// What it means.
 pub const DEFINITION: &str = "Epochs of a task only grow. An attempt has at most one process, ever; two processes of one \
     task never overlap on one machine, nor on two unless its spec lets it be replaced, a disk of theirs was copied, \
-    put back or emptied, or the coordinator's was put back between their generations; a task with side effects at \
+    put back or emptied, or the coordinator's was put back between their generations (or restored, and the first \
+    one's gateway or its disk is gone); a task with side effects at \
     most once is never begun again after an attempt whose failure is not recorded, unless a person said so or one of \
     those disks did; nothing begins without its durable `started`, nor after the slice was given up.";
 
@@ -39,9 +40,15 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
     let mut found = None;
     for ran in world.ran_by_task.get(&key).into_iter().flatten() {
         let ran = &world.ran[*ran];
-        // what the coordinator placed before it noticed that its store had gone back
+        // what the coordinator placed before it noticed that its store had gone back; after a
+        // restore it waits for every gateway that it is not told to be gone
         let generation = |one: AttemptRef| one.slice.epoch.0 >> 32;
-        let again = world.cloud.went_back && generation(ran.attempt) != generation(attempt);
+        let log = world.lives[ran.life].log;
+        let gone = world.people.forgotten.contains(&log.node)
+            || world.cloud.backups.without.contains(&log.node)
+            || world.machines[ran.machine].log() != log;
+        let unaware = world.cloud.put_back || world.cloud.went_back && gone;
+        let again = unaware && generation(ran.attempt) != generation(attempt);
         // a run that was asked for at the gateway and is asked for once more
         let forgot = world.lives[ran.life].emptied && attempt.slice.epoch == Epoch::default();
         let broken =

@@ -1,0 +1,91 @@
+//! Runs leave when they are over, and do not come back.
+
+use crate::fault::Kind;
+use crate::machine::Machine;
+use crate::truth::{EdgeTruth, Wrong, wrong};
+use crate::world::World;
+use cloud_core::view;
+use shared::directive::{Body as Wanted, Directive};
+use shared::ids::RunId;
+use shared::wire::LogId;
+
+/// What it means.
+pub const DEFINITION: &str = "A gateway is told to forget a run only when all its tasks there are final, as far as the \
+    coordinator has its facts. The coordinator forgets it when every gateway that has something of it has durably taken that, or is declared gone; from then on no list shows it, and \
+    neither an inventory nor a late fact makes it known again, unless the coordinator's store goes back.";
+
+/// The gateways that are there on the disk that the coordinator knows, with their histories.
+fn present(world: &World) -> impl Iterator<Item = (&Machine, &EdgeTruth)> {
+    let there = world.machines.iter().filter(|one| {
+        let gone = one
+            .node
+            .is_none_or(|node| world.people.forgotten.contains(&node));
+        one.copy_of.is_none() && !one.destroyed && one.life != usize::MAX && !gone
+    });
+    let pairs = there.map(|one| (one, &world.lives[one.life]));
+    pairs.filter(|(_, life)| !life.branched)
+}
+
+/// A commit of the coordinator was folded.
+pub fn look(world: &mut World) {
+    let mut wrongs: Vec<Wrong> = Vec::new();
+    for (log, run) in std::mem::take(&mut world.cloud.truth.new_forgets) {
+        wrongs.extend(asked(world, log, run));
+    }
+    for run in std::mem::take(&mut world.cloud.truth.new_buried) {
+        world.happened(Kind::RunForgotten);
+        wrongs.extend(buried(world, run));
+    }
+    let pruned = std::mem::take(&mut world.cloud.truth.new_pruned);
+    (0..pruned).for_each(|_| world.happened(Kind::FactsPruned));
+    world.fail_all(crate::trace::Lane::Cloud, wrongs);
+}
+
+/// A gateway is told to forget a run.
+fn asked(world: &World, log: LogId, run: RunId) -> Option<Wrong> {
+    let (one, life) = present(world).find(|(_, life)| life.log == log)?;
+    let known = world
+        .cloud
+        .truth
+        .heads
+        .get(&log)
+        .map_or(0, |head| head.number);
+    if known < life.facts.len() as u64 {
+        return None;
+    }
+    let open = life.model.slices.values().find(|model| {
+        let mine = model.slice.run == run && !model.released;
+        mine && model.tasks.values().any(|task| !task.state.is_final())
+    })?;
+    let text = format!(
+        "{} shall forget {:?}, which is not over",
+        one.name, open.slice
+    );
+    Some(wrong("forgotten", text))
+}
+
+/// The coordinator forgot a run.
+fn buried(world: &World, run: RunId) -> Option<Wrong> {
+    let told = |life: &EdgeTruth| {
+        let mut read = life.directives.iter().zip(life.directives_base + 1..);
+        read.any(|(bytes, number)| {
+            let directive = Directive::decode(number, bytes);
+            directive.is_ok_and(|one| matches!(one.body, Wanted::Forget { run: of } if of == run))
+        })
+    };
+    let (one, _) = present(world).find(|(_, life)| {
+        let mut slices = life.model.slices.values();
+        slices.any(|model| model.slice.run == run && !model.released) && !told(life)
+    })?;
+    let text = format!("run {run} was forgotten, {} has not done so", one.name);
+    Some(wrong("forgotten", text))
+}
+
+/// The coordinator shows its runs.
+pub fn on_runs(world: &mut World, runs: &[view::Run]) {
+    let truth = &world.cloud.truth;
+    if let Some(run) = runs.iter().find(|run| truth.buried.contains(&run.id)) {
+        let text = format!("run {} was forgotten and is shown as {}", run.id, run.state);
+        world.fail("forgotten", text);
+    }
+}
