@@ -18,6 +18,7 @@ pub mod ids;
 pub mod inventory;
 pub mod limits;
 pub mod log;
+pub mod planted;
 pub mod schedule;
 pub mod spec;
 pub mod state;

@@ -43,6 +43,7 @@ use crate::store::{AggregateId, EventId, Outcome, Prune, Store, StoreError, Tran
 use shared::ids::{Hash, NodeId, RunId, ScheduleId};
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
 use shared::log::{Batch, Direction, Head};
+use shared::planted::{self, Mistake};
 use shared::time::{Mono, Now, Span, Unix};
 use shared::wire::{Ack, Down, Hello, LogId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -319,6 +320,9 @@ impl<S: Store> Engine<S> {
             self.input(input)?;
         }
         self.timers()?;
+        if planted::on(Mistake::AckBeforeCommit) {
+            self.send_acks(out);
+        }
         self.seal_round();
         if !arriving {
             self.commit()?;
@@ -372,11 +376,15 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn flush(&mut self, out: &mut dyn FnMut(Output)) {
+    fn send_acks(&mut self, out: &mut dyn FnMut(Output)) {
         for (conn, ack) in std::mem::take(&mut self.acks) {
             let message = Down::Ack(ack);
             out(Output::Send { conn, message });
         }
+    }
+
+    fn flush(&mut self, out: &mut dyn FnMut(Output)) {
+        self.send_acks(out);
         for output in std::mem::take(&mut self.outputs) {
             out(output);
         }
@@ -574,6 +582,10 @@ impl<S: Store> Engine<S> {
 
     /// Throws away what is in memory after a failed commit and starts from the store.
     fn rebuild(&mut self, why: &str) -> Result<(), StoreError> {
+        if planted::on(Mistake::KeepMemoryAbove) {
+            self.batch.clear();
+            return Ok(());
+        }
         self.store.reopen()?;
         self.effects.clear();
         self.batch.clear();

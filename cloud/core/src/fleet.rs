@@ -11,6 +11,7 @@ use crate::store::AggregateId;
 use crate::view;
 use serde::{Deserialize, Serialize};
 use shared::ids::{Generation, NodeId, RunId};
+use shared::planted::{self, Mistake};
 use shared::time::{Span, Unix};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,6 +103,8 @@ impl Fleet {
     }
 
     fn raise(&mut self, at_least: u64) {
+        let from_store = planted::on(Mistake::GenerationFromStore);
+        let at_least = if from_store { 0 } else { at_least };
         let next = (self.generation.0 + 1).max(at_least);
         self.generation = Generation(next.min(GENERATION_MAX));
     }
@@ -116,6 +119,9 @@ impl Fleet {
         fx: &mut Effects,
     ) {
         self.raise(seen.saturating_add(1).min(GENERATION_MAX));
+        if planted::on(Mistake::NoHold) {
+            return;
+        }
         for token in self.tokens.values_mut().filter(|t| t.used.is_none()) {
             token
                 .void

@@ -14,6 +14,7 @@ use shared::explain::Reason;
 use shared::fact::{self, Fact};
 use shared::ids::{Epoch, Generation, Hash, Incarnation, NodeId, RunId, ScheduleId, SliceRef};
 use shared::log::{Direction, Head, Offer};
+use shared::planted::{self, Mistake};
 use shared::taint::{self, Taint};
 use shared::time::{Stamp, Unix};
 use shared::wire::{CONFIGURE, Hello, LogId};
@@ -319,6 +320,11 @@ impl Node {
             return (Ingested::Want(1), Vec::new());
         };
         match batch.offer(self.facts) {
+            Offer::Duplicate if planted::on(Mistake::FoldTwice) => {
+                let first = batch.after.number + 1;
+                self.record(log, (first, batch.last()), &batch.facts, fx);
+                (Ingested::Recorded, Vec::new())
+            }
             Offer::Duplicate => (Ingested::Recorded, Vec::new()),
             Offer::Fork(number) => {
                 self.fence();

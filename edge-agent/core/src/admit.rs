@@ -11,6 +11,7 @@ use shared::explain::{DecisionKind, Reason};
 use shared::fact::Body;
 use shared::ids::{AttemptRef, TaskIdx};
 use shared::limits::{AHEAD_MS, BYTES_PER_COMMIT, STARTS_AHEAD};
+use shared::planted::{self, Mistake};
 use shared::state::TaskState;
 use shared::time::{Mono, Span};
 use shared::workflow::{Resources, SideEffects, Source};
@@ -166,7 +167,8 @@ impl Agent {
         let Some(run) = self.state.runs.get(&key.slice.0) else {
             return false;
         };
-        let stands = run.paused_here || run.paused_there || run.cancel.is_some();
+        let paused = run.paused_here || run.paused_there;
+        let stands = paused && !planted::on(Mistake::StartPaused) || run.cancel.is_some();
         let leaves = run.forget || slice.releasing || self.superseding(slice.id);
         slice.slot(key.pos).state == TaskState::Ready && !stands && !leaves
     }
@@ -188,6 +190,10 @@ impl Agent {
     /// Starts tasks while something fits. Whether anything was decided.
     pub(crate) fn admit(&mut self, fx: &mut Effects) -> bool {
         if self.closing || self.ready.len() == 0 {
+            return false;
+        }
+        let needs_link = planted::on(Mistake::WaitForLink) && !self.link.online();
+        if needs_link || planted::on(Mistake::DialFirst) && self.link.proof.is_none() {
             return false;
         }
         if !self.has_room() {
@@ -317,11 +323,14 @@ impl Agent {
     ) -> Option<AttemptRef> {
         self.ready.remove(key);
         let slice = self.state.slices.get(&key.slice)?;
-        let attempt = AttemptRef {
+        let mut attempt = AttemptRef {
             slice: slice.id,
             task: slice.index[key.pos as usize],
             number: slice.slot(key.pos).attempts + 1,
         };
+        if planted::on(Mistake::SameNumber) {
+            attempt.number = (attempt.number - 1).max(1);
+        }
         let launch = self.launch(key, attempt, turn);
         let reason = if turn == Turn::Now {
             Reason::ResourcesFree

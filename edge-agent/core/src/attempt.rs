@@ -6,6 +6,7 @@ use crate::state::{SliceKey, TaskKey};
 use shared::explain::{DecisionKind, Reason};
 use shared::fact::{Body, End, Outcome};
 use shared::ids::AttemptRef;
+use shared::planted::{self, Mistake};
 use shared::state::TaskState;
 use shared::time::{Mono, Span, Stamp};
 use shared::workflow::{OnExhausted, Retry, SideEffects, Task};
@@ -167,7 +168,10 @@ impl Agent {
                     TaskState::Ready
                 };
             }
-            None | Some(StopWhy::Pause) if end.reason == Reason::ExitedZero => {
+            None | Some(StopWhy::Pause)
+                if end.reason == Reason::ExitedZero
+                    || end.reason == Reason::Signalled && planted::on(Mistake::SignalIsGood) =>
+            {
                 (record.outcome, record.task) = (Outcome::Succeeded, TaskState::Succeeded);
                 record.outputs.clone_from(&end.outputs);
             }
@@ -212,7 +216,7 @@ impl Agent {
                 numbers,
                 fx,
             );
-        } else if used >= max {
+        } else if used >= max && !planted::on(Mistake::NoRetryLimit) {
             self.note(
                 key,
                 DecisionKind::Refused,

@@ -9,6 +9,7 @@ use crate::rng::Rng;
 use shared::explain::Reason;
 use shared::fact::{Body, End, Outcome};
 use shared::ids::{AttemptRef, SliceRef};
+use shared::planted::{self, Mistake};
 use shared::state::TaskState;
 use std::collections::BTreeSet;
 
@@ -66,6 +67,9 @@ impl Agent {
             return;
         }
         self.hold_slot(attempt, key, class, Turn::Now);
+        if planted::on(Mistake::AdoptedTakeNone) {
+            self.usage.slots -= 1;
+        }
         let now = self.now.mono;
         if let Some(att) = self.attempts.get_mut(&attempt) {
             att.began = Some(now);
@@ -120,7 +124,7 @@ impl Agent {
     fn interrupted(&self, attempt: AttemptRef, begun: bool, once: bool) -> End {
         let (outcome, reason, task) = if !begun {
             (Outcome::NotBegun, Reason::NeverBegan, self.again(attempt))
-        } else if once {
+        } else if once && !planted::on(Mistake::BeginInDoubt) {
             (Outcome::Lost, Reason::InDoubt, TaskState::Lost)
         } else if self.crashed_too_often(attempt) {
             (Outcome::Lost, Reason::CrashLimit, TaskState::Failed)

@@ -15,6 +15,7 @@ use shared::fact::Fact;
 use shared::ids::Hash;
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, LINGER_AHEAD_MS, LINGER_MS};
 use shared::log::{Head, PackedBatch};
+use shared::planted::{self, Mistake};
 use shared::time::{Mono, Now, Span};
 use shared::wire::{self, Down, Up};
 use std::collections::{BTreeSet, VecDeque};
@@ -126,6 +127,13 @@ impl<S: Store> Driver<S> {
         self.fx.before.drain(..).for_each(&mut *act);
         if self.must_commit(now) {
             if let Err(error) = self.commit(now) {
+                if planted::on(Mistake::ConfirmBeforeCommit)
+                    && let (Phase::Online(session), Some(head)) =
+                        (self.agent.link.phase, self.agent.link.directives)
+                {
+                    let message = Up::Applied(head);
+                    act(Action::Send { session, message });
+                }
                 return Err(self.rebuild(error));
             }
             self.act_after(act)?;
@@ -325,6 +333,10 @@ impl<S: Store> Driver<S> {
         let (facts, directives) = self.ages.note(now.mono, after, self.config.fact_window);
         let ages = codec::encode(&self.ages);
         commit.marks.push((ages::MARK.to_owned(), ages));
+        if planted::on(Mistake::DropOldest) && after.0 > 40 {
+            commit.prune_facts = Some(after.0 / 2).filter(|n| *n >= self.agent.link.facts_first);
+            return;
+        }
         if facts + directives > 0 {
             let last = facts.min(self.unneeded());
             commit.prune_facts = (last >= self.agent.link.facts_first).then_some(last);
@@ -452,12 +464,18 @@ impl<S: Store> Driver<S> {
             let (last, bytes) = (batch.head.number, batch.entries.len());
             (Up::Packed(batch), last, bytes)
         };
-        let may_pack = self.agent.link.features & wire::PACKED != 0;
+        let again = self.agent.link.next > 2;
+        let cut = planted::on(Mistake::CutInCommit) && again;
+        let may_pack = self.agent.link.features & wire::PACKED != 0 && !cut;
         if may_pack && let Some(batch) = self.store.packed_after(after)? {
             return Ok(Some(packed(batch)));
         }
         let batch = self.store.facts_after(after)?;
-        Ok(batch.map(|batch| {
+        Ok(batch.map(|mut batch| {
+            if cut {
+                batch.entries.truncate(batch.entries.len().div_ceil(2));
+                batch = shared::log::Batch::new(batch.after, batch.entries);
+            }
             let head = batch.head();
             if may_pack && batch.entries.len() >= WORTH_PACKING {
                 return packed(PackedBatch::new(batch.after, head, &batch.entries));
@@ -470,6 +488,10 @@ impl<S: Store> Driver<S> {
     /// Throws the core away and builds it anew from the store.
     fn rebuild(&mut self, error: StoreError) -> DriverError {
         let full = matches!(error, StoreError::Full(_));
+        if planted::on(Mistake::KeepMemory) && self.store.reopen().is_ok() {
+            self.fx = Effects::default();
+            return DriverError::Rebuilt(error);
+        }
         self.failures += 1;
         if self.failures > if full { 1 } else { RETRIES } {
             return DriverError::Fatal(error);

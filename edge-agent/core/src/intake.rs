@@ -9,6 +9,7 @@ use shared::directive::Assign;
 use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::{AttemptRef, Epoch, RunId, SliceRef, TaskIdx};
+use shared::planted::{self, Mistake};
 use shared::state::TaskState;
 use std::sync::Arc;
 
@@ -216,7 +217,9 @@ impl Agent {
 
     /// Ends everything of a slice that has not begun, and asks what runs to end.
     fn cancel_slice(&mut self, at: SliceKey, fx: &mut Effects) {
-        self.stop_slice(at, StopWhy::Cancel, false, fx);
+        if !planted::on(Mistake::CancelNothing) {
+            self.stop_slice(at, StopWhy::Cancel, false, fx);
+        }
         let Some(slice) = self.state.slices.get(&at) else {
             return;
         };

@@ -8,6 +8,7 @@ use shared::codec;
 use shared::ids::Generation;
 use shared::limits::{IDLE_COMMIT_MS, SESSION_BLOCK};
 use shared::log::{Batch, Head, Offer};
+use shared::planted::{self, Mistake};
 use shared::time::{Mono, Span};
 use shared::wire::{self, Ack, DirectiveSeal, Down, Hello, Refusal, Refuse, Up, Welcome};
 use std::collections::VecDeque;
@@ -150,6 +151,9 @@ impl Agent {
     fn dial_after(&mut self, pause: Span) {
         self.link.phase = Phase::Offline;
         self.timers.retain(|(_, timer)| *timer != Timer::Redial);
+        if planted::on(Mistake::NoRedial) {
+            return;
+        }
         self.timers.insert((self.now.mono + pause, Timer::Redial));
     }
 
@@ -296,7 +300,8 @@ impl Agent {
             return;
         }
         let there = welcome.facts.head;
-        if there.number > self.state.facts || known.is_some_and(|own| own.hash != there.hash) {
+        let other = |own: Head| own.hash != there.hash && !planted::on(Mistake::CursorsByNumber);
+        if there.number > self.state.facts || known.is_some_and(other) {
             self.forked(session, there.number, fx);
             return;
         }

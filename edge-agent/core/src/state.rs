@@ -16,6 +16,7 @@ use shared::directive::{self, Assign, Limit, Upstream};
 use shared::explain::Reason;
 use shared::fact::{self, End, Fact, Outcome};
 use shared::ids::{AttemptRef, BootId, Epoch, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
+use shared::planted::{self, Mistake};
 use shared::state::TaskState;
 use shared::time::{Stamp, Unix};
 use shared::workflow::Workflow;
@@ -722,6 +723,10 @@ impl State {
 
     /// Work that a reset does not mention goes on; what it mentions and is not here is answered.
     fn reset(&mut self, slices: &[SliceRef]) -> Option<Open> {
+        if planted::on(Mistake::ResetStopsOthers) {
+            let named = |id: &SliceRef| slices.contains(id);
+            self.slices.retain(|_, slice| named(&slice.id));
+        }
         let missing = slices.iter().find(|id| !self.holds(**id))?;
         let more = slices.iter().filter(|id| !self.holds(**id)).count() - 1;
         let text = format!("a slice that the reset names is not here, and {more} more");

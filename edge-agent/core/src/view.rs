@@ -9,6 +9,7 @@ use crate::sync::SyncPaused;
 use serde::{Deserialize, Serialize};
 use shared::explain::Reason;
 use shared::ids::{AttemptRef, RunId, TaskIdx};
+use shared::planted::{self, Mistake};
 use shared::state::TaskState;
 use shared::time::Unix;
 use std::borrow::Cow;
@@ -308,7 +309,10 @@ impl Agent {
             }
         });
         let decisions = decisions.collect();
-        let summary = self.summary(&task, &waits_for, key);
+        let mut summary = self.summary(&task, &waits_for, key);
+        if planted::on(Mistake::NoReason) && !self.link.online() {
+            summary.clear();
+        }
         Some(Explain {
             task,
             summary,

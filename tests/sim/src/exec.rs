@@ -105,6 +105,7 @@ impl World {
         let life = self.machines[m].process;
         crate::check::one_owner::on_spawn(self, m, attempt);
         crate::check::limits::on_spawn(self, m, attempt);
+        crate::check::bounded::on_spawn(self, m);
         let ran = self.ran.len();
         self.ran_by_task
             .entry((attempt.slice.run, attempt.task))
@@ -142,7 +143,8 @@ impl World {
         self.tell(m, Event::Began { attempt, at: began });
     }
 
-    fn deed(&self, attempt: &AttemptRef) -> Option<Deed> {
+    /// What an attempt will do, or did.
+    pub(crate) fn deed(&self, attempt: &AttemptRef) -> Option<Deed> {
         let flow = self.flows.get(&attempt.slice.run)?;
         let habit = flow.habits.get(attempt.task.0 as usize)?;
         Some(habit.deed(self.plan.seed, attempt))

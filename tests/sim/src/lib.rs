@@ -20,6 +20,8 @@ pub mod net;
 pub mod operate;
 pub mod people;
 pub mod plan;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod queue;
 pub mod report;
 pub mod rng;

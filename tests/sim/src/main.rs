@@ -20,9 +20,9 @@ struct Args {
 /// Which seeds to run, and how.
 #[derive(clap::Args)]
 struct Seeds {
-    /// How many.
-    #[arg(long, default_value_t = 200)]
-    seeds: u64,
+    /// How many: 200, or 2,000 with `--planted`.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first one.
     #[arg(long, default_value_t = 0)]
     start: u64,
@@ -32,9 +32,13 @@ struct Seeds {
     /// Worker threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// End with one line for programs.
+    /// End with one line for programs; with `--planted`, one for each mistake.
     #[arg(long)]
     json: bool,
+    /// Switch mistakes in the cores on, one after the other, and count the seeds until a named
+    /// invariant notices it: all, or the one named.
+    #[arg(long, value_name = "MISTAKE", num_args = 0..=1, default_missing_value = "all")]
+    planted: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -126,11 +130,67 @@ fn replay(seed: u64, layer: Option<Layer>, hash: bool) -> ExitCode {
     }
 }
 
+/// Seeds without faults that each planted mistake must pass.
+#[cfg(feature = "planted")]
+const CALM: u64 = 20;
+
+#[cfg(feature = "planted")]
+fn planted(which: &str, seeds: &Seeds, layer: Option<Layer>) -> Result<ExitCode, String> {
+    use shared::planted::Mistake;
+    let wanted = |one: &&Mistake| which == "all" || one.name() == which;
+    let mistakes: Vec<Mistake> = Mistake::ALL.iter().filter(wanted).copied().collect();
+    if mistakes.is_empty() {
+        let names: Vec<_> = Mistake::ALL.iter().map(|one| one.name()).collect();
+        return Err(format!(
+            "no mistake {which}; there are: {}",
+            names.join(", ")
+        ));
+    }
+    let range = (seeds.start, seeds.seeds.unwrap_or(2000));
+    let mut rows = Vec::new();
+    for mistake in mistakes {
+        let row = sim::planted::measure(mistake, range, CALM, layer, seeds.threads);
+        if seeds.json {
+            println!(
+                "{}",
+                serde_json::to_string(&row).map_err(|e| e.to_string())?
+            );
+        }
+        eprintln!(
+            "{}: {} after {} seeds",
+            row.planted,
+            row.invariant.unwrap_or("nobody"),
+            row.seeds
+        );
+        rows.push(row);
+    }
+    if !seeds.json {
+        println!("{}", sim::planted::table(&rows));
+    }
+    Ok(match rows.iter().all(|row| row.caught) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+#[cfg(not(feature = "planted"))]
+fn planted(_: &str, _: &Seeds, _: Option<Layer>) -> Result<ExitCode, String> {
+    Err(
+        "this simulator was built without mistakes: `cargo xtask sim --planted` builds one with"
+            .to_owned(),
+    )
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.command.unwrap_or(Command::Run(args.run)) {
-        Command::Run(seeds) => layer(seeds.layer)
-            .map(|layer| run(seeds.start, seeds.seeds, layer, seeds.threads, seeds.json)),
+        Command::Run(seeds) => layer(seeds.layer).and_then(|layer| match &seeds.planted {
+            Some(which) => planted(which, &seeds, layer),
+            None => {
+                let count = seeds.seeds.unwrap_or(200);
+                Ok(run(seeds.start, count, layer, seeds.threads, seeds.json))
+            }
+        }),
         Command::Replay {
             seed,
             layer: number,

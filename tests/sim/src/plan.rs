@@ -318,6 +318,22 @@ impl Plan {
             planted: None,
         }
     }
+
+    /// What `seed` does without any accident: an even network, tasks that neither fail nor hang,
+    /// nobody who cancels, pauses or tries again.
+    #[must_use]
+    pub fn without_faults(seed: u64, layer: Layer) -> Self {
+        let mut plan = Self::draw(seed, layer);
+        plan.faults.clear();
+        (plan.net.spikes, plan.net.doubles) = (0, 0);
+        for run in &mut plan.runs {
+            (run.cancel, run.pause, run.retry) = (None, None, None);
+            for habit in &mut run.habits {
+                (habit.fails, habit.hangs) = (0, 0);
+            }
+        }
+        plan
+    }
 }
 
 /// In one seed of three runs leave when they are over.

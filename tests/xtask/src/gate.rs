@@ -111,7 +111,11 @@ fn docs(workspace: &Workspace) -> Command {
 }
 
 fn simulator(workspace: &Workspace, args: &[&str]) -> Command {
-    let mut all = vec!["run", "--release", "--locked", "--package", "sim", "--"];
+    let mut all = vec!["run", "--release", "--locked", "--package", "sim"];
+    if args.iter().any(|arg| arg.starts_with("--planted")) {
+        all.extend(["--features", "planted"]);
+    }
+    all.push("--");
     all.extend(args);
     workspace.cargo(&all)
 }

@@ -8,6 +8,7 @@ use shared::fact::Acknowledged;
 use shared::ids::{Incarnation, NodeId};
 use shared::limits::{LABEL_BYTES, LABELS, PROBE_MS, labels_fit};
 use shared::log::Head;
+use shared::planted::{self, Mistake};
 use shared::time::Span;
 use shared::wire::{Down, Hello, LogId, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Refuse, Welcome};
 
@@ -216,7 +217,9 @@ impl<S: Store> Engine<S> {
         };
         let (facts, log_end) = (known.facts, known.directives.number);
         let behind = hello.facts.number < facts.number
-            || (hello.facts.number == facts.number && hello.facts.hash != facts.hash);
+            || (hello.facts.number == facts.number
+                && hello.facts.hash != facts.hash
+                && !planted::on(Mistake::CursorsByNumber));
         if behind || known.fenced == Some(current) {
             let text = format!(
                 "its facts end at {}, fact {} of another history is known here",

@@ -10,6 +10,7 @@ use crate::store::{AggregateId, Prune, Store, StoreError};
 use shared::directive::Body;
 use shared::fact::Fact;
 use shared::ids::{NodeId, RunId};
+use shared::planted::{self, Mistake};
 use shared::time::Span;
 use shared::wire::{LIMITS, LogId, RETRY, WORKFLOW_2};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,13 @@ impl<S: Store> Engine<S> {
     /// Folds the messages to one aggregate.
     pub(super) fn fold_inbox(&mut self, to: AggregateId, inbox: Inbox) -> Result<(), StoreError> {
         let wall = self.now.wall;
+        if let AggregateId::Run(run) = to
+            && planted::on(Mistake::RefuseUnknownRun)
+            && self.fleet.hold.is_some()
+            && !self.runs.contains_key(&run)
+        {
+            return Ok(());
+        }
         if let AggregateId::Run(run) = to {
             self.runs
                 .entry(run)

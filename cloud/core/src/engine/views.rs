@@ -7,6 +7,7 @@ use crate::store::Store;
 use crate::view;
 use shared::explain::Reason;
 use shared::ids::{NodeId, RunId, TaskIdx};
+use shared::planted::{self, Mistake};
 use shared::state::{NodeState, TaskState};
 use shared::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +38,10 @@ impl<S: Store> Engine<S> {
     pub(super) fn as_of(&self, id: NodeId) -> view::AsOf {
         let node = self.nodes.get(&id);
         let link = self.links.get(&id);
-        let fact = node.map_or(0, |n| n.facts.number);
+        let mut fact = node.map_or(0, |n| n.facts.number);
+        if planted::on(Mistake::ViewAhead) {
+            fact = link.map_or(0, |l| l.ahead).max(fact);
+        }
         view::AsOf {
             at: node.and_then(|n| n.facts_at).map(|s| s.wall),
             fact,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use shared::directive::Assign;
 use shared::explain::{Decision, DecisionKind, Evidence, Reason};
 use shared::ids::{Epoch, Incarnation, NodeId, TaskIdx};
+use shared::planted::{self, Mistake};
 use shared::state::TaskState;
 use shared::taint::{Effect, Taint};
 use shared::time::Span;
@@ -535,6 +536,9 @@ impl Run {
     fn assign(&mut self, at: At<'_>, node: &Candidate, tasks: &[TaskIdx], fx: &mut Effects) {
         let number = self.head.slices.len() as u32;
         self.head.epochs += 1;
+        if planted::on(Mistake::EpochPerSlice) {
+            self.head.epochs = 1;
+        }
         self.head.slices.push(Slice {
             epoch: Epoch::new(at.generation, self.head.epochs),
             node: node.id,

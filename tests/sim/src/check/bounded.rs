@@ -120,6 +120,20 @@ fn first(mut attempt: shared::ids::AttemptRef) -> shared::ids::AttemptRef {
 /// Steps of one process within a minute.
 const STEPS: u64 = 5_000;
 
+/// A process is about to begin: of those that nobody stops, as many run as there are slots at most.
+pub fn on_spawn(world: &mut World, m: usize) {
+    let machine = &world.machines[m];
+    let going = machine.procs.values().filter(|proc| !proc.stopping).count();
+    let slots = machine.slots as usize;
+    if going >= slots {
+        let text = format!(
+            "gw-{} begins a process beside {going}, on {slots} slots",
+            m + 1
+        );
+        world.fail("bounded", text);
+    }
+}
+
 /// Somebody takes a step.
 pub fn on_step(world: &mut World, lane: Lane) {
     let (steps, who) = match lane {

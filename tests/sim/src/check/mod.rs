@@ -100,6 +100,7 @@ pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
 pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
     world.machines[m].idle_since = None;
     bounded::on_edge_commit(world, m, before);
+    no_invented_history::on_edge_commit(world, m, before);
     count_answers(world, m, before);
     scheduled::count(world, m, before);
 }

@@ -2,8 +2,10 @@
 
 use crate::machine::Machine;
 use crate::truth::{EdgeTruth, wrong};
+use crate::workload::Ending;
 use crate::world::World;
 use cloud_core::view;
+use shared::fact::{Body, Outcome};
 use shared::ids::Incarnation;
 use shared::wire::LogId;
 use std::collections::BTreeSet;
@@ -11,7 +13,8 @@ use std::collections::BTreeSet;
 /// What it means.
 pub const DEFINITION: &str = "Whatever the coordinator shows of a node is \"as of\" a number that ends one of the node's \
     commits and is recorded durably, with that fact's edge time, and it never claims that the node is further ahead \
-    than it is; a run's view of each node obeys the same; it shows no task and no state that the records do not hold.";
+    than it is; a run's view of each node obeys the same; it shows no task and no state that the records do not hold, and no \
+    gateway records a success of a process that failed.";
 
 fn judge(world: &World, log: LogId, name: &str, as_of: &view::AsOf) -> Option<String> {
     let durable = world
@@ -57,6 +60,26 @@ fn judge(world: &World, log: LogId, name: &str, as_of: &view::AsOf) -> Option<St
             as_of.behind, as_of.fact
         )
     })
+}
+
+/// A commit of an agent became durable; its facts follow position `before`: what they tell as a
+/// success was one.
+pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
+    let fresh = &world.lives[world.machines[m].life].facts[before..];
+    let mut good = fresh
+        .iter()
+        .filter_map(|row| match &row.fact.as_ref()?.body {
+            Body::Ended { attempt, end } if end.outcome == Outcome::Succeeded => Some(*attempt),
+            _ => None,
+        });
+    let wrong = good.find(|attempt| {
+        let ends = world.deed(attempt).map(|deed| deed.ends);
+        !matches!(ends, Some(Ending::Well | Ending::OutputMissing))
+    });
+    if let Some(attempt) = wrong {
+        let text = format!("gw-{} tells {attempt:?}, which failed, as a success", m + 1);
+        world.fail("no_invented_history", text);
+    }
 }
 
 /// The coordinator shows its nodes.
