@@ -256,3 +256,11 @@ fn what_must_not_run_twice_is_in_doubt_when_its_history_is_in_a_hole() {
 fn a_run_that_was_forgotten_before_a_restore_is_not_placed_for_ever() {
     passes(493, Layer::Cores);
 }
+
+/// A schedule that a gateway had made lay in a hole of the facts: what it fired from then on was a
+/// name without a workflow at the coordinator. Nobody asked the gateway for it, and its facts were
+/// dropped when its retention was over.
+#[test]
+fn what_a_schedule_fires_that_the_store_forgot_is_asked_for() {
+    passes(276, Layer::Disk);
+}

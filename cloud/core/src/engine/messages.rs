@@ -204,14 +204,29 @@ impl<S: Store> Engine<S> {
             (*n, fact)
         });
         let result = self.step_run(id, |run, at, fx| match run.head.gone {
-            Some(_) => run.too_late(log, &mut facts, fx),
+            Some(_) => {
+                run.too_late(log, &mut facts, fx);
+                false
+            }
             None => run.fold(at, log, &mut facts, fx),
         });
         if let Some(at) = last {
             self.folded_at.insert((id, log.node), at);
         }
         self.decoded.insert(log, fresh);
-        result.map(|_| ())
+        if result? == Some(true) {
+            self.ask_for_stray(id, log.node);
+        }
+        Ok(())
+    }
+
+    /// A node fired a run by a schedule that this store does not know: it is asked for all it has.
+    fn ask_for_stray(&mut self, run: RunId, node: NodeId) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.inventory_wanted = known.forgotten.is_none();
+            self.effects.entry(AggregateId::Node(node)).or_default();
+            self.ask_again(node, AggregateId::Run(run));
+        }
     }
 
     fn fold_at_node(

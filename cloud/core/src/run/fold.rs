@@ -18,14 +18,17 @@ const CONFLICTS: usize = 64;
 
 impl Run {
     /// Folds facts of one node's log, ascending. Those that were folded before are passed over.
+    /// Whether the run was fired by a schedule that this store does not know: its node alone can
+    /// tell what it is.
     pub fn fold(
         &mut self,
         at: At<'_>,
         log: LogId,
         facts: &mut dyn Iterator<Item = (u64, &Fact)>,
         fx: &mut Effects,
-    ) {
+    ) -> bool {
         let mut turned = Vec::new();
+        let mut stray = false;
         let kept = self.keeps(log);
         let mut last = self.head.folded.get(&log).copied().unwrap_or(0);
         for (number, fact) in facts {
@@ -35,6 +38,7 @@ impl Run {
             last = number.max(last);
             let begins = matches!(fact.body, Body::Submitted { .. }) || fired(at, fact).is_some();
             if self.early(log, fact) && !begins {
+                stray |= !self.head.known && matches!(fact.body, Body::Fired { .. });
                 self.keep(log, number);
                 continue;
             }
@@ -57,6 +61,7 @@ impl Run {
             self.settle(at.wall, fx);
         }
         self.refresh(at.wall);
+        stray
     }
 
     /// Whether a fact must wait for its node's inventory: nothing, or not its slice, is known here.
