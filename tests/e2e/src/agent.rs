@@ -512,7 +512,8 @@ impl Gateway {
         let mistakes = printed.lines().map(|line| {
             let mistake: Value = serde_json::from_str(line).expect("each line is JSON");
             let text = |field: &str| mistake[field].as_str().unwrap_or_default().to_owned();
-            format!("{}\n  mend: {}\n", text("what"), text("mend"))
+            let place = format!("{}:{}:{}", text("file"), mistake["line"], mistake["column"]);
+            format!("{place}: {}\n  mend: {}\n", text("what"), text("mend"))
         });
         mistakes.chain([stderr(&output)]).collect()
     }

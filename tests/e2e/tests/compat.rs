@@ -159,7 +159,11 @@ fn journals_of_the_first_release_are_read_and_their_chains_hold() {
     let journal = |what: &str| {
         let mut command = program("driftless-agent");
         let data = base.path().join("gw-0");
-        output(command.args(["journal", what, "--data"]).arg(data))
+        output(
+            command
+                .args(["journal", what, "--json", "--data"])
+                .arg(data),
+        )
     };
     let verified = journal("verify");
     assert!(verified.status.success(), "{}", stderr(&verified));

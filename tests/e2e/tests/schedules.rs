@@ -223,7 +223,7 @@ fn spec_field_schedule_jitter() {
     assert_eq!(made["jitter"], 1_200_000);
     let file = gateway.spec(&flow("k", "every: 1h, jitter: 2h", "'true'"));
     let refused = gateway.command(&["schedule", "create", &file.display().to_string()]);
-    assert!(stderr(&refused).contains("`jitter` of 2h is longer than 1h"));
+    assert!(stdout(&refused).contains("`jitter` of 2h is longer than 1h"));
 }
 
 #[test]
