@@ -264,3 +264,11 @@ fn a_run_that_was_forgotten_before_a_restore_is_not_placed_for_ever() {
 fn what_a_schedule_fires_that_the_store_forgot_is_asked_for() {
     passes(276, Layer::Disk);
 }
+
+/// The store was restored; before a gateway called, a person let a run go on that was over there.
+/// The gateway's log of directives began anew with its call, and the word to give the slice up was
+/// gone with the old one: nobody asked again, since what is over was no work of the gateway.
+#[test]
+fn a_retry_between_a_restore_and_the_call_of_its_node_goes_on() {
+    passes(563, Layer::Cores);
+}

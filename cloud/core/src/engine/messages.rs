@@ -427,6 +427,10 @@ fn wish(node: &mut Node, from: AggregateId, message: Message) -> Option<Body> {
             // this brings it again
             node.workflows.remove(&slice.run);
             node.older.remove(&slice.run);
+            // also one that was over, which a person lets run again: should the node's log begin
+            // anew before it answers, it is asked once more
+            let key = (slice.run, slice.slice);
+            node.slices.entry(key).or_insert(slice.epoch);
             Body::Release { slice }
         }
         // an agent of the first release does not know it: `Engine::retry` refuses before
