@@ -6,13 +6,14 @@ use crate::truth::{EdgeTruth, Wrong, wrong};
 use crate::world::World;
 use cloud_core::view;
 use shared::directive::{Body as Wanted, Directive};
-use shared::ids::RunId;
+use shared::ids::{RunId, TaskIdx};
 use shared::wire::LogId;
 
 /// What it means.
-pub const DEFINITION: &str = "A gateway is told to forget a run only when all its tasks there are final, as far as the \
-    coordinator has its facts. The coordinator forgets it when every gateway that has something of it has durably taken that, or is declared gone; from then on no list shows it, and \
-    neither an inventory nor a late fact makes it known again, unless the coordinator's store goes back.";
+pub const DEFINITION: &str = "A gateway is told to forget a run only when all its tasks there are final, or may be lost by \
+    its silence, as far as the coordinator has its facts. The coordinator forgets it when every gateway that has \
+    something of it has durably taken that, or is declared gone; from then on no list shows it, and neither an \
+    inventory nor a late fact makes it known again, unless the coordinator's store goes back.";
 
 /// The gateways that are there on the disk that the coordinator knows, with their histories.
 fn present(world: &World) -> impl Iterator<Item = (&Machine, &EdgeTruth)> {
@@ -55,13 +56,24 @@ fn asked(world: &World, log: LogId, run: RunId) -> Option<Wrong> {
     }
     let open = life.model.slices.values().find(|model| {
         let mine = model.slice.run == run && !model.released;
-        mine && model.tasks.values().any(|task| !task.state.is_final())
+        let mut tasks = model.tasks.iter();
+        mine && tasks
+            .any(|(task, known)| !known.state.is_final() && !may_be_lost(world, run, *task))
     })?;
     let text = format!(
         "{} shall forget {:?}, which is not over",
         one.name, open.slice
     );
     Some(wrong("forgotten", text))
+}
+
+/// Whether a silence of its gateway may end a task: the coordinator gives it up, and the run may be
+/// over without it.
+fn may_be_lost(world: &World, run: RunId, task: TaskIdx) -> bool {
+    world.flows.get(&run).is_some_and(|flow| {
+        let spec = &flow.workflow.tasks[task.0 as usize];
+        spec.disconnect.lost_after.is_some()
+    })
 }
 
 /// The coordinator forgot a run.
