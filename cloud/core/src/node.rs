@@ -375,6 +375,8 @@ impl Node {
             return false;
         }
         self.note(format!("facts {wanted} to {to} are gone: {why}"));
+        // that sending goes on again may be among them; a node that sends is not paused
+        self.sync_paused = None;
         fx.send(
             &mut self.post,
             AggregateId::Node(node),

@@ -272,3 +272,10 @@ fn what_a_schedule_fires_that_the_store_forgot_is_asked_for() {
 fn a_retry_between_a_restore_and_the_call_of_its_node_goes_on() {
     passes(563, Layer::Cores);
 }
+
+/// That a gateway sends again lay in a hole of its facts: a restored coordinator showed it as
+/// paused for ever.
+#[test]
+fn a_pause_of_sending_that_ended_in_a_hole_is_over() {
+    passes(1053, Layer::Disk);
+}
