@@ -84,6 +84,10 @@ mistakes! {
     ViewAhead = "view_ahead",
     /// A task that ended by a signal is told as a success.
     SignalIsGood = "signal_is_good",
+    /// Outcomes count as they come, also while a node that was not heard may have a newer claim.
+    CountWhileHeld = "count_while_held",
+    /// A node counts as heard with its inventory, whatever it still has to bring.
+    HeardByInventory = "heard_by_inventory",
 }
 
 #[cfg(feature = "planted")]

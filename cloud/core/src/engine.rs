@@ -216,6 +216,7 @@ macro_rules! at {
         At {
             wall: $engine.now.wall,
             generation: $engine.fleet.generation,
+            hold: $engine.fleet.hold.as_ref().map(|hold| hold.since),
             files: &$engine.files,
             schedules: &$engine.schedules,
             definitions: &$engine.definitions,

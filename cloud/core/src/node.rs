@@ -124,6 +124,12 @@ pub struct Node {
     /// Since when a key speaks for it that neither a token nor a person let in: it showed a younger
     /// certificate than the one known here.
     pub unconfirmed_key: Option<Unix>,
+    /// Facts up to here were there when it was asked for its inventory: it counts as heard when they
+    /// are recorded, too. 0 if none are missing.
+    pub owes: u64,
+    /// The last fact that was recorded when old runs were held last, and its edge time: what came
+    /// behind it waits for the end of the hold where it is about those.
+    pub held_from: (u64, Option<Unix>),
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -196,6 +202,11 @@ impl Node {
         self.believed = false;
         self.capacity = hello.capacity.clone();
         self.features = hello.features;
+        self.owes = match self.inventory_wanted {
+            true => hello.facts.number,
+            // its disk may have gone back meanwhile
+            false => self.owes.min(hello.facts.number),
+        };
         self.labels.clone_from(&hello.labels);
         let told = hello.ack.map_or(0, |ack| ack.head.number);
         self.repeated(told, self.facts.number.min(hello.facts.number));
@@ -224,6 +235,7 @@ impl Node {
         (self.settings, self.settings_by) = (Scheduler::default(), 0);
         self.settings_unknown = false;
         self.sync_paused = None;
+        (self.owes, self.held_from) = (0, (0, None));
         self.accepted.clear();
         self.workflows.clear();
         self.older.clear();
@@ -307,6 +319,17 @@ impl Node {
             "incarnation {old} ended at fact {last}: its gateway's store is gone; what was not \
              acknowledged is lost"
         ));
+    }
+
+    /// Tells the fleet that the node was heard, when its inventory and all the facts are here that
+    /// it had when that was asked for. One alone says too little: what it ended may lie in the
+    /// facts, and be done again elsewhere if it falls silent before it sends them.
+    pub fn tell_heard(&mut self, node: NodeId, fx: &mut Effects) {
+        let whole = self.facts.number >= self.owes || planted::on(Mistake::HeardByInventory);
+        if whole && !self.inventory_wanted {
+            self.owes = 0;
+            fx.send(&mut self.post, AggregateId::Fleet, Message::Heard { node });
+        }
     }
 
     /// Records facts. What is new is also read, for those who fold it.

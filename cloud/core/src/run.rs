@@ -43,6 +43,8 @@ pub const CHUNK: usize = 256;
 const DECISIONS_CHUNK: u64 = 64;
 /// No slice.
 pub const NONE: u32 = u32::MAX;
+/// Who submitted a run that is known from an inventory only.
+const REBUILT: &str = "rebuilt from an inventory";
 /// Notes kept for people.
 const NOTES: usize = 64;
 /// Bytes of the evidence of one decision from a gateway; a decision with more is not kept.
@@ -167,13 +169,14 @@ pub struct RunHead {
     pub held: bool,
     /// Tasks in doubt: they wait for a person; since when.
     pub in_doubt: BTreeMap<TaskIdx, Unix>,
-    /// Facts kept unread while the workflow is not known.
+    /// Facts that are kept back: while the workflow is not known, until their node's inventory came,
+    /// or while the run is held. Rows of numbers, with facts of other runs among them.
     pub kept: Vec<(LogId, u64, u64)>,
     /// Nodes that refused a slice and are not offered one for now, and why.
     pub refused_by: BTreeMap<NodeId, String>,
     /// Last fact folded of each log.
     pub folded: BTreeMap<LogId, u64>,
-    /// Logs whose inventory came since the run was held.
+    /// Logs whose inventory came in the hold that began at `heard_since`.
     pub heard: BTreeSet<LogId>,
     /// Facts applied, and those recorded only.
     pub applied: u64,
@@ -227,6 +230,27 @@ pub struct RunHead {
     /// The generation in which the store was found to have gone back last: what slices of older
     /// ones were told, and what they did, may be forgotten.
     pub went_back: Generation,
+    /// Lives of nodes that ended while facts of theirs were kept back, and why: they end here behind
+    /// those.
+    pub losses: Vec<(LogId, Reason)>,
+    /// The hold in which the logs of `heard` were heard.
+    pub heard_since: Option<Unix>,
+    /// The generation in which the run was held last and went on: what counts in it stands, whatever
+    /// a node that was not heard then had been given before.
+    pub settled: Generation,
+    /// When it had ended before an inventory told that it had been let run again.
+    pub reopened: Option<Unix>,
+    /// Slices that an inventory told of, and of which no fact came yet.
+    pub adopted: BTreeSet<SliceRef>,
+}
+
+impl RunHead {
+    /// How many facts are kept back at most.
+    pub(crate) fn kept_facts(&self) -> usize {
+        let rows = self.kept.iter();
+        let facts = rows.map(|(_, first, last)| last - first + 1).sum::<u64>();
+        usize::try_from(facts).unwrap_or(usize::MAX)
+    }
 }
 
 /// A fact that is recorded and changed nothing.
@@ -411,6 +435,8 @@ pub struct At<'a> {
     pub wall: Unix,
     /// Life of the store.
     pub generation: Generation,
+    /// Since when old runs stand still, while they do.
+    pub hold: Option<Unix>,
     /// Files that are in the file store.
     pub files: &'a BTreeMap<Hash, u64>,
     /// Decisions kept.
@@ -475,6 +501,11 @@ impl Run {
             shares: BTreeMap::new(),
             paused_since: BTreeMap::new(),
             went_back: Generation::default(),
+            losses: Vec::new(),
+            heard_since: None,
+            settled: Generation::default(),
+            reopened: None,
+            adopted: BTreeSet::new(),
         };
         Self {
             id,

@@ -273,7 +273,10 @@ impl World {
                 return;
             }
             match self.view(Request::Tasks { run, state: None }) {
-                Some(Reply::Tasks(tasks)) => applied_once_in_order::at_rest(self, run, &tasks),
+                Some(Reply::Tasks(tasks)) => {
+                    applied_once_in_order::at_rest(self, run, &tasks);
+                    crate::check::counted_once::at_rest(self, run, &tasks);
+                }
                 Some(Reply::Refused(why)) => self.missing(run, &why.to_string()),
                 _ => self.fail(
                     "convergence",

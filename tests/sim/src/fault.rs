@@ -150,6 +150,8 @@ kinds! {
     InventoryParts = "inventory_parts",
     /// A session ended between two parts of an inventory.
     InventoryCut = "inventory_cut",
+    /// A gateway was cut off between its inventory and facts that the coordinator had lost.
+    SilentBehindInventory = "silent_behind_inventory",
     /// As many of a matrix ran as may run at once.
     LimitReached = "limit_reached",
     /// A task ended because too many of its matrix had failed.

@@ -38,6 +38,8 @@ pub enum Purpose {
     Retry(RunId),
     /// For the checkers, from time to time.
     Watch,
+    /// What counts of a run, for the checkers.
+    Count(RunId),
     /// For the checkers, who wait for it.
     View,
     /// What is left on a drained node.
@@ -300,6 +302,9 @@ impl World {
             (Purpose::Left, Reply::NodeWork(work)) => crate::check::placed::on_left(self, &work),
             (Purpose::Schedule(n), reply) => self.schedule_answered(n, &reply),
             (Purpose::Watch, reply) => crate::check::on_view(self, &reply),
+            (Purpose::Count(run), Reply::Tasks(tasks)) => {
+                crate::check::counted_once::on_tasks(self, run, &tasks);
+            }
             (Purpose::View, reply) => {
                 crate::check::on_view(self, &reply);
                 self.people.views.push(reply);

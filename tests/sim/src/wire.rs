@@ -2,7 +2,7 @@
 
 use crate::fault::Kind;
 use crate::net::{Connection, Side, Stream};
-use crate::queue::{SEC, Time};
+use crate::queue::{HOUR, MIN, SEC, Time};
 use crate::trace::Lane;
 use crate::world::{Ev, World};
 use cloud_core::event::{Conn, Input};
@@ -11,6 +11,8 @@ use shared::inventory::InventoryPart;
 use shared::log::Head;
 use shared::wire::{Down, LogId, Refusal, Up};
 
+/// Chance of a thousand that a gateway is cut off behind its inventory, with facts still to bring.
+const SILENT_BEHIND: u64 = 200;
 /// Chance of a thousand that a session ends behind a part of an inventory that is not the last.
 const PART_CUT: u64 = 50;
 
@@ -269,6 +271,7 @@ impl World {
             message: Up::InventoryPart(part),
         });
         if last {
+            self.fall_silent(m);
             return;
         }
         if !self.calm && self.dice.net.chance(PART_CUT) {
@@ -276,6 +279,21 @@ impl World {
             self.reset_session(m);
         } else if self.lives(m, life) {
             self.tell(m, Event::PartTaken { session });
+        }
+    }
+
+    /// Sometimes a gateway is away for long behind its inventory, before the facts are here that the
+    /// coordinator lost.
+    fn fall_silent(&mut self, m: usize) {
+        let head = self.cloud.truth.heads.get(&self.machines[m].log());
+        let here = head.map_or(0, |head| head.number);
+        let had = self.machines[m].hello.as_ref();
+        let missing = had.is_some_and(|hello| hello.facts.number > here);
+        if !self.calm && self.cloud.went_back && missing && self.dice.net.chance(SILENT_BEHIND) {
+            self.happened(Kind::SilentBehindInventory);
+            let lasts = self.dice.net.range(30 * MIN, 3 * HOUR);
+            self.cut(m, true, true);
+            self.queue.at(self.t + lasts, Ev::Healed(m, true, true));
         }
     }
 

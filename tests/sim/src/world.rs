@@ -142,6 +142,8 @@ pub struct World {
     pub ran: Vec<Ran>,
     /// Processes by task.
     pub ran_by_task: BTreeMap<(RunId, TaskIdx), Vec<usize>>,
+    /// What was shown to count, where a restore is planned.
+    pub counted: crate::check::counted_once::Counted,
     /// Broken promises.
     pub violations: Vec<Violation>,
     /// The people.
@@ -214,6 +216,7 @@ impl World {
             ends: BTreeMap::new(),
             ran: Vec::new(),
             ran_by_task: BTreeMap::new(),
+            counted: crate::check::counted_once::Counted::new(),
             violations: Vec::new(),
             people: People::default(),
             calm: false,

@@ -77,9 +77,22 @@ impl<S: Store> Engine<S> {
         let (first, second) = (behind.into_iter(), left.into_iter());
         for (to, mut messages) in first.chain(second) {
             let mut now = Inbox::new();
-            while let Some(next) = messages.first_entry() {
+            let held = matches!(to, AggregateId::Run(run) if self.is_held(run));
+            let mut ends = match held {
+                true => ends_of_hold(&mut messages),
+                false => Inbox::new(),
+            };
+            loop {
+                // what its nodes told of before they were heard comes first
+                if messages.is_empty() && now.is_empty() {
+                    messages.append(&mut ends);
+                }
+                let Some(next) = messages.first_entry() else {
+                    break;
+                };
                 let facts = match (to, next.get()) {
                     (AggregateId::Run(_), Message::Facts { ranges, .. }) => count(ranges),
+                    (AggregateId::Run(run), Message::Hold { on: false }) => self.kept_facts(run),
                     _ => 0,
                 };
                 if facts > 0 && *budget == 0 {
@@ -92,6 +105,7 @@ impl<S: Store> Engine<S> {
                 let (key, message) = next.remove_entry();
                 now.insert(key, message);
             }
+            messages.append(&mut ends);
             if !messages.is_empty() {
                 self.inbox.insert(to, messages);
             }
@@ -100,6 +114,14 @@ impl<S: Store> Engine<S> {
             }
         }
         taken
+    }
+
+    fn is_held(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|run| run.head.held)
+    }
+
+    fn kept_facts(&self, run: RunId) -> usize {
+        self.runs.get(&run).map_or(0, |run| run.head.kept_facts())
     }
 
     /// Whether facts wait to be folded.
@@ -118,6 +140,13 @@ impl<S: Store> Engine<S> {
             ranges.first().map(|(from, _)| *from)
         })
     }
+}
+
+/// Takes the messages out that end the hold of a run.
+fn ends_of_hold(messages: &mut Inbox) -> Inbox {
+    let ends = |message: &Message| matches!(message, Message::Hold { on: false });
+    let taken = messages.extract_if(.., |_, message| ends(message));
+    taken.collect()
 }
 
 fn count(ranges: &[(u64, u64)]) -> usize {

@@ -338,6 +338,9 @@ impl<S: Store> Engine<S> {
             return Ok(());
         };
         known.accept(&hello);
+        if known.owes > 0 {
+            known.tell_heard(node, fx);
+        }
         known.confirm(node, hello.directives.number, fx);
         let welcome = Welcome {
             protocol: PROTOCOL_MAX.min(hello.protocol_max),

@@ -124,6 +124,9 @@ impl<S: Store> Engine<S> {
         let (result, mut decoded) = known.ingest(node, batch, &mut fx);
         let (ended, failed) = ends(&decoded);
         known.trust.ends(self.now.wall, ended, failed);
+        if known.owes > 0 {
+            known.tell_heard(node, &mut fx);
+        }
         let came = decoded.len() as u64;
         let (head, safe) = (known.facts, known.safe);
         let changed = before != (head.number, known.notes.len())

@@ -1,8 +1,8 @@
 //! Inventories: what nodes have, after this store lost part of what it knew.
 //!
-//! One that comes in parts is taken run by run, each as soon as all of it is here. It counts as
-//! heard with its last part only; a session that ends before is asked for all of it again, which
-//! changes nothing where it says the same.
+//! One that comes in parts is taken run by run, each as soon as all of it is here. Its node counts
+//! as heard with its last part at the earliest ([`crate::node::Node::tell_heard`]); a session that
+//! ends before is asked for all of it again, which changes nothing where it says the same.
 
 use super::Engine;
 use crate::inbox::{Message, Recall};
@@ -159,9 +159,6 @@ impl<S: Store> Engine<S> {
             *epoch = slice.epoch.max(*epoch);
         }
         let fx = self.effects.entry(AggregateId::Node(log.node)).or_default();
-        for asked in recalled(run, directives) {
-            fx.send(&mut known.post, AggregateId::Run(run), asked);
-        }
         // a run that is known has its workflow
         let unknown = self.runs.get(&run).is_none_or(|run| !run.head.known);
         let workflow = packed.filter(|_| unknown).map(<[u8]>::to_vec);
@@ -171,6 +168,10 @@ impl<S: Store> Engine<S> {
             workflow,
         };
         fx.send(&mut known.post, AggregateId::Run(run), message);
+        // behind its slices, which may say that it was let run again
+        for asked in recalled(run, directives) {
+            fx.send(&mut known.post, AggregateId::Run(run), asked);
+        }
     }
 
     /// Whether a run is to hear of an inventory that is not about it: it has slices there, is held,
@@ -213,7 +214,7 @@ impl<S: Store> Engine<S> {
         let fx = self.effects.entry(AggregateId::Node(node)).or_default();
         if let Some(known) = self.nodes.get_mut(&node) {
             known.inventory_wanted = false;
-            fx.send(&mut known.post, AggregateId::Fleet, Message::Heard { node });
+            known.tell_heard(node, fx);
         }
     }
 }

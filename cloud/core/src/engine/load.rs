@@ -227,6 +227,10 @@ impl<S: Store> Engine<S> {
         let fx = self.effects.entry(AggregateId::Fleet).or_default();
         self.fleet
             .begin_hold((self.now.wall, why), seen, nodes, &runs, fx);
+        // each is asked for its inventory, so this is stored with that
+        for node in self.nodes.values_mut() {
+            node.held_from = (node.facts.number, node.facts_at.map(|at| at.wall));
+        }
         for run in runs {
             if let Some(run) = self.runs.get_mut(&run) {
                 run.head.held = true;

@@ -1,7 +1,8 @@
 //! The inboxes: each message is folded once by its aggregate.
 
-use super::Engine;
 use super::drain::Inbox;
+use super::{At, Engine};
+use crate::effects::Effects;
 use crate::event::Output;
 use crate::inbox::Message;
 use crate::node::Node;
@@ -10,10 +11,17 @@ use crate::store::{AggregateId, Prune, Store, StoreError};
 use shared::directive::Body;
 use shared::fact::Fact;
 use shared::ids::{NodeId, RunId};
+use shared::limits::ENTRIES_PER_COMMIT;
 use shared::planted::{self, Mistake};
 use shared::time::Span;
 use shared::wire::{LIMITS, LogId, RETRY, WORKFLOW_2};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Numbers of kept facts that are folded in one turn, and read at once.
+const KEPT_AT_ONCE: u64 = 32 * ENTRIES_PER_COMMIT as u64;
+
+/// Facts of one log, ascending.
+type Facts<'a, 'f> = &'a mut dyn Iterator<Item = (u64, &'f Fact)>;
 
 impl<S: Store> Engine<S> {
     /// Folds the messages to one aggregate.
@@ -120,23 +128,19 @@ impl<S: Store> Engine<S> {
                 incarnation,
                 why,
             } => {
-                self.step_run(id, |run, at, fx| {
-                    run.node_gone(at, node, incarnation, why, fx);
-                })?;
+                let log = LogId { node, incarnation };
+                self.step_run(id, |run, _, _| run.node_gone(log, why))?;
+                self.count_kept(id, false)?;
             }
             Message::Inventory {
                 log,
                 slices,
                 workflow,
             } => {
-                let hold = self.fleet.hold.is_some();
-                let kept = self.step_run(id, |run, at, fx| {
-                    run.head.held |= hold && !run.head.known;
-                    run.inventory(at, log, &slices, workflow.as_deref(), fx)
+                self.step_run(id, |run, at, fx| {
+                    run.inventory(at, log, &slices, workflow.as_deref(), fx);
                 })?;
-                for (log, from, to) in kept.unwrap_or_default() {
-                    self.fold_facts(id, log, &[(from, to)])?;
-                }
+                self.count_kept(id, false)?;
             }
             Message::AssignRefused { slice, why } => {
                 self.step_run(id, |run, at, fx| run.assign_refused(at, slice, why, fx))?;
@@ -144,17 +148,25 @@ impl<S: Store> Engine<S> {
             Message::Recalled {
                 asked, at, by, why, ..
             } => {
-                let hold = self.fleet.hold.is_some();
-                self.step_run(id, |run, _, fx| {
-                    run.head.held |= hold && !run.head.known;
+                self.step_run(id, |run, now, fx| {
+                    if !run.head.known {
+                        run.stand_still(now);
+                    }
                     run.recall(asked, Asked { at, by, why }, fx);
                 })?;
             }
             fired @ (Message::Fire { .. } | Message::Replaced { .. }) => {
                 self.fold_from_schedule(id, fired)?;
             }
-            Message::Hold { on } => {
-                self.step_run(id, |run, at, fx| run.hold(on, at, fx))?;
+            Message::Hold { on: true } => {
+                self.step_run(id, |run, at, fx| run.hold(true, at, fx))?;
+            }
+            // should another hold have begun, its end will be told as well
+            Message::Hold { on: false } => {
+                let held = self.runs.get(&id).is_some_and(|run| run.head.held);
+                if held && self.fleet.hold.is_none() {
+                    self.count_kept(id, true)?;
+                }
             }
             _ => {}
         }
@@ -175,13 +187,86 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Folds facts named by numbers: from memory if they have just come, else from the store.
+    /// What the run kept back counts now, as far as it may: the facts, and the losses of nodes that
+    /// came behind them. `all`: all nodes were heard, and it goes on.
+    fn count_kept(&mut self, id: RunId, all: bool) -> Result<(), StoreError> {
+        let waits = |run: &mut Run| run.holds_back() && !all;
+        let kept = self.step_run(id, |run, at, _| match waits(run) {
+            true => Vec::new(),
+            false => run.take_kept(at, all),
+        })?;
+        let rest = self.fold_kept(id, kept.unwrap_or_default(), all)?;
+        self.step_run(id, |run, at, fx| {
+            if !rest.is_empty() {
+                // the next turn goes on
+                run.keep_on(rest);
+                let message = Message::Hold { on: false };
+                fx.send(&mut run.head.post, AggregateId::Run(id), message);
+            } else if !waits(run) {
+                run.lose(at, fx);
+                if all {
+                    run.hold(false, at, fx);
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Folds facts that a run kept back, a part at a time, and returns what is left for the next
+    /// turn, if it may be `cut`.
+    fn fold_kept(
+        &mut self,
+        id: RunId,
+        rows: Vec<(LogId, u64, u64)>,
+        cut: bool,
+    ) -> Result<Vec<(LogId, u64, u64)>, StoreError> {
+        let mut left = if cut { KEPT_AT_ONCE } else { u64::MAX };
+        let mut rows = rows.into_iter();
+        while let Some((log, mut from, last)) = rows.next() {
+            while from <= last {
+                if left == 0 {
+                    let begun = std::iter::once((log, from, last));
+                    return Ok(begun.chain(rows).collect());
+                }
+                let to = last.min(from + left.min(KEPT_AT_ONCE) - 1);
+                self.step_with_facts(id, log, &[(from, to)], |run, at, facts, fx| {
+                    run.fold_kept(at, log, facts, fx);
+                })?;
+                left -= to + 1 - from;
+                from = to + 1;
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Folds facts named by numbers.
     fn fold_facts(
         &mut self,
         id: RunId,
         log: LogId,
         ranges: &[(u64, u64)],
     ) -> Result<(), StoreError> {
+        let stray = self.step_with_facts(id, log, ranges, |run, at, facts, fx| {
+            if run.head.gone.is_some() {
+                run.too_late(log, facts, fx);
+                return false;
+            }
+            run.fold(at, log, facts, fx)
+        })?;
+        if stray == Some(true) {
+            self.ask_for_stray(id, log.node);
+        }
+        Ok(())
+    }
+
+    /// A step of a run that reads facts: from memory if they have just come, else from the store.
+    fn step_with_facts<R>(
+        &mut self,
+        id: RunId,
+        log: LogId,
+        ranges: &[(u64, u64)],
+        step: impl FnOnce(&mut Run, At<'_>, Facts<'_, '_>, &mut Effects) -> R,
+    ) -> Result<Option<R>, StoreError> {
         let fresh = self.decoded.remove(&log).unwrap_or_default();
         let first = fresh.first().map_or(u64::MAX, |(n, _)| *n);
         let mut old: Vec<(u64, Fact)> = Vec::new();
@@ -203,21 +288,12 @@ impl<S: Store> Engine<S> {
             last = Some(fact.at.wall);
             (*n, fact)
         });
-        let result = self.step_run(id, |run, at, fx| match run.head.gone {
-            Some(_) => {
-                run.too_late(log, &mut facts, fx);
-                false
-            }
-            None => run.fold(at, log, &mut facts, fx),
-        });
+        let result = self.step_run(id, |run, at, fx| step(run, at, &mut facts, fx));
         if let Some(at) = last {
             self.folded_at.insert((id, log.node), at);
         }
         self.decoded.insert(log, fresh);
-        if result? == Some(true) {
-            self.ask_for_stray(id, log.node);
-        }
-        Ok(())
+        result
     }
 
     /// A node fired a run by a schedule that this store does not know: it is asked for all it has.

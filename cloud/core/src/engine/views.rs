@@ -9,7 +9,7 @@ use shared::explain::Reason;
 use shared::ids::{NodeId, RunId, TaskIdx};
 use shared::planted::{self, Mistake};
 use shared::state::{NodeState, TaskState};
-use shared::time::Span;
+use shared::time::{Span, Unix};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Conflicts in one answer, at most.
@@ -53,16 +53,26 @@ impl<S: Store> Engine<S> {
     /// How far a node is folded into a run.
     fn as_of_in(&self, run: RunId, node: NodeId) -> view::AsOf {
         let known = self.as_of(node);
-        let Some(next) = self.unfolded(run, node) else {
-            return known;
+        let (fact, at) = match (self.kept_back(run, node), self.unfolded(run, node)) {
+            (Some(as_of), _) => as_of,
+            (None, Some(next)) => (next - 1, self.folded_at.get(&(run, node)).copied()),
+            (None, None) => return known,
         };
-        let fact = next - 1;
         view::AsOf {
-            at: self.folded_at.get(&(run, node)).copied(),
+            at,
             fact,
             behind: known.behind + known.fact.saturating_sub(fact),
             heard: known.heard,
         }
+    }
+
+    /// How far a node is folded into a run that keeps facts of it back while it is held.
+    fn kept_back(&self, run: RunId, node: NodeId) -> Option<(u64, Option<Unix>)> {
+        let head = &self.runs.get(&run).filter(|run| run.head.held)?.head;
+        let first = head.kept.iter().find(|(log, ..)| log.node == node)?.1;
+        let from = self.nodes.get(&node)?.held_from;
+        let known = from.0 < first;
+        Some(if known { from } else { (0, None) })
     }
 
     fn silence(&self, node: NodeId) -> Option<Span> {

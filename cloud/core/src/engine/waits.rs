@@ -187,8 +187,15 @@ impl<S: Store> Engine<S> {
         }
         if let Some(hold) = &self.fleet.hold {
             for id in &hold.nodes {
-                let what = format!("not heard since the hold began: {}", hold.why);
-                out.push(self.node_wait(*id, what, hold.since, "driftless node gone NODE"));
+                let (mut what, mut command) = ("not heard".to_owned(), "driftless node gone NODE");
+                if let Some(node) = self.nodes.get(id).filter(|node| node.owes > 0) {
+                    what = format!("fact {} of {} is here", node.facts.number, node.owes);
+                }
+                if self.links.get(id).is_some_and(|link| link.live.is_some()) {
+                    command = "";
+                }
+                what = format!("{what} since the hold began: {}", hold.why);
+                out.push(self.node_wait(*id, what, hold.since, command));
             }
         }
         for schedule in self.schedules.values() {

@@ -1,6 +1,6 @@
 //! Facts into states: in order, each once, and only where slice, epoch, owner and state agree.
 
-use super::{About, At, AttemptRow, Conflict, HISTORY, Run, Slice, Stage};
+use super::{About, At, AttemptRow, Conflict, HISTORY, REBUILT, Run, Slice, Stage};
 use crate::effects::Effects;
 use crate::inbox::Message;
 use shared::explain::Reason;
@@ -15,9 +15,14 @@ use std::collections::BTreeSet;
 
 /// Facts without effect that are remembered one by one.
 const CONFLICTS: usize = 64;
+/// Facts of other runs between two that are kept back in one row, since both are read at once.
+const KEPT_APART: u64 = 64;
+/// Rows of facts that are kept back; beyond, those of a log grow, whatever lies between.
+const KEPT_ROWS: usize = 4096;
 
 impl Run {
-    /// Folds facts of one node's log, ascending. Those that were folded before are passed over.
+    /// Folds facts of one node's log, ascending. Those that were folded before are passed over,
+    /// and what may not count yet is kept back.
     /// Whether the run was fired by a schedule that this store does not know: its node alone can
     /// tell what it is.
     pub fn fold(
@@ -27,8 +32,8 @@ impl Run {
         facts: &mut dyn Iterator<Item = (u64, &Fact)>,
         fx: &mut Effects,
     ) -> bool {
+        let (mut stray, mut unexplained) = (false, false);
         let mut turned = Vec::new();
-        let mut stray = false;
         let kept = self.keeps(log);
         let mut last = self.head.folded.get(&log).copied().unwrap_or(0);
         for (number, fact) in facts {
@@ -37,48 +42,106 @@ impl Run {
             }
             last = number.max(last);
             let begins = matches!(fact.body, Body::Submitted { .. }) || fired(at, fact).is_some();
-            if self.early(log, fact) && !begins {
+            let early = self.early(at, log, fact);
+            if (early || self.keeps(log) || self.holds_back()) && !begins {
                 stray |= !self.head.known && matches!(fact.body, Body::Fired { .. });
+                unexplained |= early;
                 self.keep(log, number);
-                continue;
-            }
-            match self.apply(at, log, fact, &mut turned, fx) {
-                Ok(()) => self.head.applied += 1,
-                Err(why) => self.conflict(log.node, number, fact, why),
+            } else {
+                self.count_fact(at, log, (number, fact), &mut turned, fx);
             }
         }
         self.head.folded.insert(log, last);
+        if self.head.known && unexplained && !kept {
+            self.send(log.node, Message::AskInventory, fx);
+        }
+        self.follow(at, log, &turned, fx);
+        stray
+    }
+
+    /// Folds facts that were kept back. Of a node that nobody waits for any more, although its
+    /// inventory did not come, those that say what is not known here stay until it comes.
+    pub fn fold_kept(
+        &mut self,
+        at: At<'_>,
+        log: LogId,
+        facts: &mut dyn Iterator<Item = (u64, &Fact)>,
+        fx: &mut Effects,
+    ) {
+        let mut turned = Vec::new();
+        let whole = self.has_told(at, log);
+        for (number, fact) in facts {
+            let reset = matches!(fact.body, Body::Reset { .. });
+            if !reset && fact.body.run() != Some(self.id) {
+                continue;
+            }
+            if !whole && (self.keeps(log) || self.names_unknown(fact)) {
+                self.keep(log, number);
+            } else {
+                self.count_fact(at, log, (number, fact), &mut turned, fx);
+            }
+        }
+        self.follow(at, log, &turned, fx);
+    }
+
+    fn count_fact(
+        &mut self,
+        at: At<'_>,
+        log: LogId,
+        (number, fact): (u64, &Fact),
+        turned: &mut Vec<TaskIdx>,
+        fx: &mut Effects,
+    ) {
+        match self.apply(at, log, fact, turned, fx) {
+            Ok(()) => self.head.applied += 1,
+            Err(why) => self.conflict(log.node, number, fact, why),
+        }
+    }
+
+    /// What follows from facts that count, and from the tasks that they turned.
+    fn follow(&mut self, at: At<'_>, log: LogId, turned: &[TaskIdx], fx: &mut Effects) {
         if self.head.origin.is_some() && !self.head.asking.is_empty() {
             // a question of a local run may be the last that is open
             let mine = self.live_slices(|s| s.node == log.node);
             mine.into_iter().for_each(|number| self.time_slice(number));
         }
-        if self.head.known && self.keeps(log) && !kept {
-            self.send(log.node, Message::AskInventory, fx);
-        }
-        self.tell(&turned, fx);
+        self.tell(turned, fx);
         if self.head.unplaced > 0 && !turned.is_empty() {
             self.settle(at.wall, fx);
         }
         self.refresh(at.wall);
-        stray
+    }
+
+    /// Whether no outcome counts for now, since a node that was not heard may have a newer claim to
+    /// what it ended. A local run is its own gateway's.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.head.held && self.head.origin.is_none() && !planted::on(Mistake::CountWhileHeld)
     }
 
     /// Whether a fact must wait for its node's inventory: nothing, or not its slice, is known here.
     /// Facts and the inventory travel on streams of their own, and another node's inventory may
     /// have made the run known in between.
-    fn early(&self, log: LogId, fact: &Fact) -> bool {
-        let awaited = self.head.held && !self.head.heard.contains(&log);
-        !self.head.known
-            || self.keeps(log)
-            || (awaited
-                && self
-                    .slices_of(&fact.body)
-                    .any(|slice| self.unheard_of(slice)))
+    fn early(&self, at: At<'_>, log: LogId, fact: &Fact) -> bool {
+        let awaited = (at.hold.is_some() || self.head.held) && !self.has_told(at, log);
+        !self.head.known || (awaited && self.names_unknown(fact))
     }
 
-    /// Whether facts of this log wait for the inventory of their node.
-    fn keeps(&self, log: LogId) -> bool {
+    /// Whether nothing more is to come of what is known elsewhere of this log: its inventory came in
+    /// this hold, or its life is over.
+    fn has_told(&self, at: At<'_>, log: LogId) -> bool {
+        let now = at.hold.is_none() || self.head.heard_since == at.hold;
+        let heard = self.head.heard.contains(&log) && now;
+        heard || self.head.gone_logs.contains(&log)
+    }
+
+    /// Whether a fact is about a slice that is not known here.
+    fn names_unknown(&self, fact: &Fact) -> bool {
+        let mut slices = self.slices_of(&fact.body);
+        slices.any(|slice| self.unheard_of(slice))
+    }
+
+    /// Whether facts of this log are kept back.
+    pub(super) fn keeps(&self, log: LogId) -> bool {
         self.head.kept.iter().any(|(l, ..)| *l == log)
     }
 
@@ -120,11 +183,38 @@ impl Run {
         });
     }
 
+    /// Remembers a fact that is kept back, in rows with others of its log, also across facts of other
+    /// runs, which those who fold them pass over: what a node brings in months fits into the head.
     fn keep(&mut self, log: LogId, number: u64) {
-        match self.head.kept.last_mut() {
-            Some((l, _, last)) if *l == log && *last + 1 == number => *last = number,
+        let apart = match self.head.kept.len() {
+            ..KEPT_ROWS => KEPT_APART,
+            _ => u64::MAX,
+        };
+        let mut rows = self.head.kept.iter_mut().rev();
+        match rows.find(|(l, ..)| *l == log) {
+            Some((_, _, last)) if number.saturating_sub(*last) <= apart => {
+                *last = number.max(*last);
+            }
             _ => self.head.kept.push((log, number, number)),
         }
+    }
+
+    /// Takes the rows of facts out that may be folded now: all of them, or those of nodes that have
+    /// told what they have.
+    pub fn take_kept(&mut self, at: At<'_>, all: bool) -> Vec<(LogId, u64, u64)> {
+        if !self.head.known {
+            return Vec::new();
+        }
+        let kept = std::mem::take(&mut self.head.kept).into_iter();
+        let (now, later) = kept.partition(|(log, ..)| all || self.has_told(at, *log));
+        self.head.kept = later;
+        now
+    }
+
+    /// Puts rows back that were not folded.
+    pub fn keep_on(&mut self, rows: Vec<(LogId, u64, u64)>) {
+        self.head.kept.extend(rows);
+        self.head.kept.sort_unstable();
     }
 
     fn apply(
@@ -366,6 +456,7 @@ impl Run {
 
     fn accepted(&mut self, log: LogId, slice: SliceRef) -> Result<(), Reason> {
         self.mine(log, slice)?;
+        self.head.adopted.remove(&slice);
         let known = &mut self.head.slices[slice.slice as usize];
         if known.stage == Stage::Assigned {
             known.stage = Stage::Accepted;
@@ -416,6 +507,14 @@ impl Run {
         wall: Unix,
         fx: &mut Effects,
     ) -> Result<(), Reason> {
+        if self.head.known && self.head.by == REBUILT && self.mine(log, slice).is_ok() {
+            // its inventory came first
+            self.head.submitted = wall;
+            by.clone_into(&mut self.head.by);
+            self.head.origin = Some(log.node);
+            self.time_slice(0);
+            return Ok(());
+        }
         if self.head.known || slice.slice != 0 {
             return Err(Reason::ImpossibleTransition);
         }
@@ -449,6 +548,9 @@ impl Run {
     ) -> Result<(), Reason> {
         let ours = |s: &&SliceState| s.slice.run == self.id;
         let slices: Vec<&SliceState> = slices.iter().filter(ours).collect();
+        for state in &slices {
+            self.head.adopted.remove(&state.slice);
+        }
         for slice in self.given_up(log, &slices) {
             // what of it began, and ended, stood in the hole
             let doubt = self.open_once(slice.slice);
@@ -496,8 +598,10 @@ impl Run {
         let numbers = (0u32..).zip(&self.head.slices);
         let slices = numbers.filter(|(_, s)| theirs(s));
         let slices = slices.map(|(number, _)| self.slice_ref(number));
+        // one that an inventory named was taken over behind this, or is named
         slices
             .filter(|slice| named.iter().all(|state| state.slice != *slice))
+            .filter(|slice| !self.head.adopted.contains(slice))
             .collect()
     }
 

@@ -1,6 +1,6 @@
 //! Slices that leave their node: lost, released, refused, found again in an inventory.
 
-use super::{At, AttemptRow, NONE, Run, Slice, Stage, TaskRow};
+use super::{At, AttemptRow, NONE, REBUILT, Run, Slice, Stage, TaskRow};
 use crate::effects::Effects;
 use crate::inbox::Message;
 use shared::explain::{DecisionKind, Evidence, Reason};
@@ -481,8 +481,7 @@ impl Run {
         self.head.epochs = self.head.epochs.max(counter);
     }
 
-    /// What a node has of this run, after this store went back. Returns kept facts to be folded
-    /// now.
+    /// What a node has of this run, after this store went back.
     pub fn inventory(
         &mut self,
         at: At<'_>,
@@ -490,12 +489,13 @@ impl Run {
         slices: &[SliceState],
         packed: Option<&[u8]>,
         fx: &mut Effects,
-    ) -> Vec<(LogId, u64, u64)> {
+    ) {
         if let (false, Some(packed)) = (self.head.known, packed)
             && let Ok((definition, hash, true)) = at.definitions.unpack(packed)
         {
-            self.head.by = "rebuilt from an inventory".to_owned();
+            self.head.by = REBUILT.to_owned();
             self.define(packed, hash, definition, fx);
+            self.stand_still(at);
             // an inventory that came before the first fact of its node said nothing to this run
             let others: BTreeSet<LogId> = self.head.kept.iter().map(|(l, ..)| *l).collect();
             for other in others.into_iter().filter(|other| *other != log) {
@@ -503,16 +503,13 @@ impl Run {
             }
         }
         if !self.head.known {
-            return Vec::new();
+            return;
         }
-        // each node's facts wait for its own inventory: before it, its slices are not known to be
-        // its own
-        let (kept, others) = std::mem::take(&mut self.head.kept)
-            .into_iter()
-            .partition(|(l, ..)| *l == log);
-        self.head.kept = others;
+        if at.hold.is_some() && self.head.heard_since != at.hold {
+            self.head.heard.clear();
+            self.head.heard_since = at.hold;
+        }
         self.head.heard.insert(log);
-        self.head.folded.remove(&log);
         let named: BTreeSet<SliceRef> = slices.iter().map(|s| s.slice).collect();
         for state in slices {
             self.compare(at, log, state);
@@ -538,7 +535,14 @@ impl Run {
         self.repeat_marks(log, fx);
         self.recall_stale(fx);
         self.refresh(at.wall);
-        kept
+    }
+
+    /// While old runs are held, one that this store did not know, or took for over, is held, too.
+    pub(crate) fn stand_still(&mut self, at: At<'_>) {
+        if at.hold.is_some() {
+            self.head.held = true;
+            self.head.went_back = at.generation;
+        }
     }
 
     /// Whether another slice has this number, at a newer epoch: it was drawn before this side knew
@@ -581,7 +585,23 @@ impl Run {
         {
             return;
         }
+        if self.head.origin.is_some_and(|origin| origin != log.node) {
+            return;
+        }
+        // only what is open is placed, so what is over here was to be done again; unless the run
+        // went on without this node, which was not heard
+        let settled = state.slice.epoch < Epoch::new(self.head.settled, 0);
+        let open = at.hold.is_some() && !settled;
         self.adopt_slice(log, state.slice);
+        self.head.adopted.insert(state.slice);
+        if open && self.head.state.is_final() && !self.head.held {
+            // it was let run again: what persons had asked before does not stand any more
+            self.head.reopened = self.head.ended;
+            self.head.cancel = None;
+            self.head.pause = None;
+            self.head.pause_asked = self.head.ended.unwrap_or_default();
+            self.stand_still(at);
+        }
         let tasks = self.body.as_ref().map_or(0, |b| b.tasks.len());
         for status in &state.tasks {
             if status.task.0 as usize >= tasks {
@@ -590,8 +610,8 @@ impl Run {
             let Some(body) = &self.body else { return };
             let row = &body.tasks[status.task.0 as usize];
             // what this side ended because it was on no node was on this one
-            let ended = row.state.is_final() && row.state != TaskState::Succeeded;
-            let again = row.slice == NONE && ended;
+            let nowhere = row.slice == NONE && row.state != TaskState::Succeeded;
+            let again = row.state.is_final() && (open || nowhere);
             let current = self.head.slices.get(row.slice as usize);
             if current.is_none_or(|s| s.epoch < state.slice.epoch) {
                 self.own(status.task, state.slice.slice);
@@ -631,8 +651,9 @@ impl Run {
             return;
         }
         self.head.held = on;
-        if on {
-            self.head.went_back = now.generation;
+        match on {
+            true => self.head.went_back = now.generation,
+            false => self.head.settled = now.generation,
         }
         let heard = std::mem::take(&mut self.head.heard);
         if !on && self.head.known {

@@ -66,6 +66,8 @@ impl Run {
         }
         let at = by.at;
         match asked {
+            // one that the run had ended by before it was let run again
+            Recall::Cancel if self.head.reopened.is_some_and(|ended| at <= ended) => return,
             Recall::Cancel if self.head.cancel.is_none() => {
                 self.head.cancel = Some(by);
                 if !self.head.held {

@@ -9,7 +9,7 @@ use crate::inbox::Message;
 use serde::{Deserialize, Serialize};
 use shared::explain::{DecisionKind, Evidence, Reason};
 use shared::fact::{Outcome, OutputFile};
-use shared::ids::{Incarnation, NodeId, TaskIdx};
+use shared::ids::{NodeId, TaskIdx};
 use shared::state::TaskState;
 use shared::time::Unix;
 use shared::wire::LogId;
@@ -248,17 +248,19 @@ impl Run {
 
     /// Everything on an incarnation of a node is gone. Nobody reads what a run made that is over,
     /// unless it is let run again: parts of it that are done there are given up by nobody then.
-    pub fn node_gone(
-        &mut self,
-        at: At<'_>,
-        node: NodeId,
-        incarnation: Incarnation,
-        why: Reason,
-        fx: &mut Effects,
-    ) {
-        self.head.gone_logs.insert(LogId { node, incarnation });
-        if !self.head.state.is_final() {
-            self.node_lost(at, node, incarnation, why, fx);
+    pub fn node_gone(&mut self, log: LogId, why: Reason) {
+        self.head.gone_logs.insert(log);
+        self.head.losses.push((log, why));
+    }
+
+    /// Nodes that are gone are lost here, as far as all that they brought is folded.
+    pub fn lose(&mut self, at: At<'_>, fx: &mut Effects) {
+        for (log, why) in std::mem::take(&mut self.head.losses) {
+            if self.keeps(log) {
+                self.head.losses.push((log, why));
+            } else if !self.head.state.is_final() {
+                self.node_lost(at, log.node, log.incarnation, why, fx);
+            }
         }
     }
 

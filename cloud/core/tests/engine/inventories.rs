@@ -91,7 +91,7 @@ fn is_waited_for(env: &mut Env, name: &str) -> bool {
     let Reply::Waits(waits) = env.ask(Request::Waits) else {
         panic!("the waits")
     };
-    let hold = |wait: &Wait| wait.what.contains("not heard since the hold");
+    let hold = |wait: &Wait| wait.what.contains("since the hold began");
     let of = |wait: &Wait| wait.node.as_deref() == Some(name);
     waits.iter().any(|wait| hold(wait) && of(wait))
 }
@@ -115,8 +115,9 @@ fn runs_are_known_as_they_come_and_the_node_is_heard_with_the_last_part() {
             assert_eq!(known, [true, false], "parts of {size} bytes");
         }
         say(&mut env, "gw-1", last);
-        assert!(!is_waited_for(&mut env, "gw-1"));
+        assert!(is_waited_for(&mut env, "gw-1"), "its facts are to come");
         resend(&mut env, "gw-1");
+        assert!(!is_waited_for(&mut env, "gw-1"));
         env.hello("gw-2").unwrap();
         for part in of(&mut env, "gw-2", size) {
             say(&mut env, "gw-2", &part);
@@ -146,9 +147,9 @@ fn a_session_that_ends_between_parts_is_asked_for_all_of_them_again() {
     for part in of(&mut env, "gw-1", 100) {
         say(&mut env, "gw-1", &part);
     }
-    assert!(!is_waited_for(&mut env, "gw-1"));
     assert!(runs.iter().all(|run| is_known(&mut env, *run)));
     resend(&mut env, "gw-1");
+    assert!(!is_waited_for(&mut env, "gw-1"));
     assert!(!env.hello("gw-1").unwrap().want_inventory);
 }
 
@@ -220,8 +221,8 @@ fn parts_that_do_not_belong_are_named_and_change_nothing() {
     env.hello("gw-1").unwrap();
     let all = of(&mut env, "gw-1", 100);
     all.iter().for_each(|part| say(&mut env, "gw-1", part));
-    assert!(!is_waited_for(&mut env, "gw-1"));
     resend(&mut env, "gw-1");
+    assert!(!is_waited_for(&mut env, "gw-1"));
     let mut more = all[0].clone();
     more.part = all.len() as u32;
     say(&mut env, "gw-1", &more);
@@ -242,8 +243,9 @@ fn an_older_agent_is_heard_with_its_one_message() {
     assert_eq!(welcome.features & INVENTORY_PARTS, 0);
     let inventory = env.agent("gw-1").inventory(&workflow(pair()));
     env.say("gw-1", Up::Inventory(inventory));
-    assert!(!is_waited_for(&mut env, "gw-1"));
     assert_eq!(env.run(runs[0]).state, "held");
+    resend(&mut env, "gw-1");
+    assert!(!is_waited_for(&mut env, "gw-1"));
 }
 
 /// A cancel that this store forgot comes with its run, or, where nothing of the run is left there,

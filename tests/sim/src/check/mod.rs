@@ -8,6 +8,7 @@ pub mod acknowledged_is_durable;
 pub mod applied_once_in_order;
 pub mod bounded;
 pub mod convergence;
+pub mod counted_once;
 pub mod explained;
 pub mod forgotten;
 pub mod limits;
@@ -39,6 +40,7 @@ pub const ALL: &[(&str, &str)] = &[
         acknowledged_is_durable::DEFINITION,
     ),
     ("applied_once_in_order", applied_once_in_order::DEFINITION),
+    ("counted_once", counted_once::DEFINITION),
     ("one_owner", one_owner::DEFINITION),
     ("no_invented_history", no_invented_history::DEFINITION),
     ("convergence", convergence::DEFINITION),
@@ -68,6 +70,7 @@ pub fn look(world: &mut World) {
     if minute.is_multiple_of(10) && world.cloud.engine.is_some() {
         world.ask(Request::Nodes, Purpose::Watch);
         world.ask(Request::Runs { state: None }, Purpose::Watch);
+        counted_once::look(world);
     }
 }
 

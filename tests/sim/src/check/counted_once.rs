@@ -1,0 +1,109 @@
+//! Promise 3 again, across restores: what counted once counts for ever, and alone.
+
+use crate::people::Purpose;
+use crate::plan::What;
+use crate::truth::wrong;
+use crate::world::World;
+use cloud_core::event::Request;
+use cloud_core::view;
+use shared::ids::RunId;
+use std::collections::BTreeSet;
+
+/// What it means.
+pub const DEFINITION: &str = "An attempt whose success was shown to count before the coordinator began with a restored \
+    backup counts behind it, too, if it is shown at all: none is superseded by what a former owner of its slice ended, nor \
+    by work that was placed anew while its gateway still had it to tell; and no success of an older epoch counts behind one \
+    that counted. Not for gateways whose disk was copied, put back, emptied or is gone, nor for a coordinator whose older \
+    disk was put back without a word.";
+
+/// An attempt that counted: of which task of which run, where, which one.
+pub type Counted = BTreeSet<(RunId, String, String, u64, u32)>;
+
+/// People look at the tasks of all runs, where a restore is planned.
+pub fn look(world: &mut World) {
+    let restores = |fault: &crate::plan::Planned| matches!(fault.what, What::Restore { .. });
+    if !world.plan.faults.iter().any(restores) {
+        return;
+    }
+    for run in world.people.submitted.clone() {
+        world.ask(Request::Tasks { run, state: None }, Purpose::Count(run));
+    }
+}
+
+fn is_success(one: &view::Attempt) -> bool {
+    one.outcome == "succeeded" && one.not_applied.is_none()
+}
+
+/// The coordinator shows the tasks of a run.
+pub fn on_tasks(world: &mut World, run: RunId, tasks: &[view::Task]) {
+    for task in tasks.iter().filter(|task| task.state == "succeeded") {
+        for one in task.history.iter().filter(|one| is_success(one)) {
+            world.counted.insert(named(run, task, one));
+        }
+    }
+}
+
+fn named(run: RunId, task: &view::Task, one: &view::Attempt) -> (RunId, String, String, u64, u32) {
+    let (id, node) = (task.task.clone(), one.node.clone());
+    (run, id, node, one.epoch, one.number)
+}
+
+/// Whether a gateway has one history, and still works on it.
+fn is_plain(world: &World, name: &str) -> bool {
+    let mut machines = world.machines.iter().filter(|one| one.name == name);
+    let (Some(one), None) = (machines.next(), machines.next()) else {
+        return false;
+    };
+    let lives = world.lives.iter();
+    let mut lives = lives.filter(|life| Some(life.log.node) == one.node);
+    let only = lives
+        .next()
+        .is_some_and(|life| !life.branched && !life.emptied);
+    only && lives.next().is_none() && !one.destroyed
+}
+
+/// All is at rest: the coordinator shows these tasks of a run.
+pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
+    if world.cloud.put_back {
+        return;
+    }
+    let mut wrongs = Vec::new();
+    let text = |task: &view::Task, one: &view::Attempt| {
+        let view::Attempt {
+            epoch,
+            number,
+            node,
+            ..
+        } = one;
+        format!(
+            "attempt {epoch}.{number} of task {} of run {run} at {node}",
+            task.task
+        )
+    };
+    for task in tasks {
+        for one in task.history.iter().filter(|one| is_plain(world, &one.node)) {
+            if let Some(why) = &one.not_applied
+                && world.counted.contains(&named(run, task, one))
+            {
+                let what = text(task, one);
+                let text = format!("{what} counted before a restore, and does not any more: {why}");
+                wrongs.push(wrong("counted_once", text));
+            }
+        }
+        let before = |one: &&view::Attempt| world.counted.contains(&named(run, task, one));
+        let newest = task
+            .history
+            .iter()
+            .filter(before)
+            .map(|one| one.epoch)
+            .max();
+        let late = |one: &&view::Attempt| is_success(one) && !before(one);
+        let late = task.history.iter().filter(late);
+        for one in late.filter(|one| newest.is_some_and(|newest| one.epoch < newest)) {
+            let what = text(task, one);
+            let text = format!("{what} counts, although one of epoch {newest:?} counted before");
+            wrongs.push(wrong("counted_once", text));
+        }
+    }
+    world.fail_all(crate::trace::Lane::Cloud, wrongs);
+}
