@@ -175,6 +175,8 @@ pub struct Connection {
     pub cloud_open: bool,
     /// The hello has arrived.
     pub greeted: bool,
+    /// Its facts come behind its inventory.
+    pub late: bool,
     /// Messages up.
     pub up: Lane<Up>,
     /// Messages down.

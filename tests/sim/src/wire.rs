@@ -12,7 +12,7 @@ use shared::log::Head;
 use shared::wire::{Down, LogId, Refusal, Up};
 
 /// Chance of a thousand that a gateway is cut off behind its inventory, with facts still to bring.
-const SILENT_BEHIND: u64 = 200;
+const SILENT_BEHIND: u64 = 500;
 /// Chance of a thousand that a session ends behind a part of an inventory that is not the last.
 const PART_CUT: u64 = 50;
 
@@ -41,6 +41,7 @@ impl World {
             agent_open: false,
             cloud_open: true,
             greeted: true,
+            late: false,
             up: crate::net::Lane::default(),
             down: crate::net::Lane::default(),
         };
@@ -101,6 +102,7 @@ impl World {
             agent_open: true,
             cloud_open: true,
             greeted: false,
+            late: false,
             up: crate::net::Lane::default(),
             down: crate::net::Lane::default(),
         };
@@ -173,7 +175,10 @@ impl World {
         }
         let half = !connection.agent_open;
         let welcome = match &message {
-            Down::Welcome(welcome) => Some(welcome.features),
+            Down::Welcome(welcome) => {
+                connection.late = welcome.want_inventory && conn.is_multiple_of(3);
+                Some(welcome.features)
+            }
             _ => None,
         };
         let at = connection.down.put(stream, at, message);
@@ -195,6 +200,10 @@ impl World {
         if !self.machines[m].link.reaches(Side::Cloud) {
             connection.up.stall(stream);
             self.felt_cut(m);
+            return;
+        }
+        if connection.late && stream == Stream::Facts && self.cloud.went_back && !self.calm {
+            self.queue.at(self.t + SEC, Ev::Up(conn, stream));
             return;
         }
         let Some((message, overtook)) = connection.up.take(stream) else {
@@ -255,7 +264,12 @@ impl World {
                 message,
             },
         };
+        let whole =
+            matches!(&input, Input::Heard { message, .. } if matches!(message, Up::Inventory(_)));
         self.tell_cloud(input);
+        if whole {
+            self.inventory_is_here(conn, m);
+        }
     }
 
     /// The coordinator gets a part of an inventory, and the link may take the next one; or the
@@ -271,7 +285,7 @@ impl World {
             message: Up::InventoryPart(part),
         });
         if last {
-            self.fall_silent(m);
+            self.inventory_is_here(conn, m);
             return;
         }
         if !self.calm && self.dice.net.chance(PART_CUT) {
@@ -282,9 +296,12 @@ impl World {
         }
     }
 
-    /// Sometimes a gateway is away for long behind its inventory, before the facts are here that the
-    /// coordinator lost.
-    fn fall_silent(&mut self, m: usize) {
+    /// The facts may come that waited for the inventory. Sometimes the gateway is away for long,
+    /// before they are here.
+    fn inventory_is_here(&mut self, conn: u64, m: usize) {
+        if let Some(connection) = self.conns.get_mut(&conn) {
+            connection.late = false;
+        }
         let head = self.cloud.truth.heads.get(&self.machines[m].log());
         let here = head.map_or(0, |head| head.number);
         let had = self.machines[m].hello.as_ref();
