@@ -126,8 +126,9 @@ impl<S: Store> Virtual<S> {
     }
 
     fn set_clock(&mut self, nanos: u64) {
-        let passed = nanos - self.now.mono.0;
-        self.now.wall.0 += i64::try_from(passed / 1_000_000).unwrap_or(0);
+        // What is below a millisecond counts with the next step: both clocks run at one rate.
+        let passed = nanos / 1_000_000 - self.now.mono.0 / 1_000_000;
+        self.now.wall.0 += i64::try_from(passed).unwrap_or(0);
         self.now.mono = Mono(nanos);
     }
 
