@@ -6,7 +6,8 @@ use crate::event::{Action, Launch};
 use crate::explain::Numbers;
 use crate::lane::{LANE, Turn};
 use crate::ready::Class;
-use crate::state::TaskKey;
+use crate::slice::Slice;
+use crate::state::{SliceKey, TaskKey};
 use shared::explain::{DecisionKind, Reason};
 use shared::fact::Body;
 use shared::ids::{AttemptRef, TaskIdx};
@@ -389,7 +390,8 @@ impl Agent {
         let is_deadline = |timer: &Timer| matches!(timer, Timer::Deadline(_));
         self.timers.retain(|(_, timer)| !is_deadline(timer));
         let mut waiting = Vec::new();
-        for (at, slice) in &self.state.slices {
+        let with_some = |(_, slice): &(&SliceKey, &Slice)| slice.has_deadlines;
+        for (at, slice) in self.state.slices.iter().filter(with_some) {
             for pos in 0..slice.slots.len() as u32 {
                 let open = match slice.slot(pos).state {
                     TaskState::Running | TaskState::Ready | TaskState::Retrying => true,

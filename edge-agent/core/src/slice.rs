@@ -88,6 +88,8 @@ pub struct Slice {
     pub answers: BTreeMap<TaskIdx, Answers>,
     /// Matrices with limits, by their position in the workflow.
     pub groups: BTreeMap<u32, Group>,
+    /// Whether a task of it has a deadline.
+    pub has_deadlines: bool,
 }
 
 /// Answers to a question, oldest first, each with why it does not count.
@@ -135,6 +137,8 @@ impl Slice {
             since: None,
             exit: None,
         };
+        let deadline = |task: &TaskIdx| workflow.tasks[task.0 as usize].deadline;
+        let has_deadlines = index.iter().any(|task| deadline(task).is_some());
         let mut slice = Self {
             id,
             hash,
@@ -153,6 +157,7 @@ impl Slice {
             pause_ask: None,
             answers: BTreeMap::new(),
             groups: BTreeMap::new(),
+            has_deadlines,
             index,
         };
         slice.link_tasks()?;
