@@ -86,6 +86,8 @@ impl Agent {
             self.ahead.begun += 1;
             match att.behind.take() {
                 Some(before) => drop(self.lanes.remove(&before)),
+                // Nearly always the oldest one: no look at the hundreds behind it.
+                None if self.queued.front() == Some(&id) => drop(self.queued.pop_front()),
                 None => self.queued.retain(|other| *other != id),
             }
             self.usage.take(class, self.ready.wants(class));
