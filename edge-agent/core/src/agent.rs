@@ -275,7 +275,7 @@ impl Agent {
             seen: self.state.directives,
             body,
         };
-        let mut touch = Touch::default();
+        let mut touch = self.touch();
         self.state.apply_fact(&fact, &mut touch);
         fx.entries.push(Entry::Fact(fact.encode()));
         self.absorb(touch, fx);
@@ -284,7 +284,7 @@ impl Agent {
     /// Takes a directive over: folded here and now, durable with the next commit.
     pub(crate) fn record(&mut self, number: u64, bytes: Vec<u8>, fx: &mut Effects) {
         let directive = Directive::decode(number, &bytes).ok();
-        let mut touch = Touch::default();
+        let mut touch = self.touch();
         self.state
             .apply_directive(number, directive.as_ref(), &mut touch);
         fx.entries.push(Entry::Directive(bytes));
@@ -305,9 +305,17 @@ impl Agent {
         fx.after.push(Post::Act(settings));
     }
 
+    /// For one step of the fold, which adds its rows to those that the next snapshot writes.
+    fn touch(&mut self) -> Touch {
+        Touch {
+            rows: std::mem::take(&mut self.dirty),
+            ..Touch::default()
+        }
+    }
+
     /// Brings the indexes up to date with the fold.
-    pub(crate) fn absorb(&mut self, touch: Touch, fx: &mut Effects) {
-        self.dirty.extend(touch.rows);
+    pub(crate) fn absorb(&mut self, mut touch: Touch, fx: &mut Effects) {
+        self.dirty.append(&mut touch.rows);
         if touch.settings {
             self.tell_settings(fx);
         }
