@@ -4,6 +4,7 @@
 use crate::ids::Hash;
 use crate::limits::WORKFLOW_BYTES;
 use crate::workflow::Workflow;
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
@@ -37,7 +38,32 @@ pub enum DecodeError {
 /// `Serialize`.
 #[must_use]
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("types of this crate can always be encoded")
+    let to = Growing(Vec::with_capacity(MOST));
+    postcard::serialize_with_flavor(value, to).expect("types of this crate can always be encoded")
+}
+
+/// Nearly all entries have fewer bytes: what holds them does not grow while they are encoded.
+const MOST: usize = 128;
+
+/// Bytes that come one after another.
+struct Growing(Vec<u8>);
+
+impl Flavor for Growing {
+    type Output = Vec<u8>;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
 }
 
 /// Reads exactly one value from all of `bytes`.
