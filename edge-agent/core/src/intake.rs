@@ -4,14 +4,12 @@
 use crate::agent::{Agent, Effects, Post, StopWhy};
 use crate::event::{Action, Local, LocalReply};
 use crate::state::{Open, SliceKey, TaskKey, key};
-use shared::codec;
 use shared::directive::Assign;
 use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::{AttemptRef, Epoch, RunId, SliceRef, TaskIdx};
 use shared::planted::{self, Mistake};
 use shared::state::TaskState;
-use std::sync::Arc;
 
 impl Agent {
     /// Answers recorded directives that can be answered now. Whether one was.
@@ -307,7 +305,8 @@ impl Agent {
         if !self.has_room() {
             return Err("there is no room on the disk for more work".to_owned());
         }
-        let (compiled, hash) = codec::unpack(&workflow).map_err(|error| error.to_string())?;
+        let opened = self.state.unpack(&workflow);
+        let (compiled, hash) = opened.map_err(|error| error.to_string())?;
         if compiled.schedule.is_some() {
             return Err("the workflow has a schedule; use `schedule create`".to_owned());
         }
@@ -326,8 +325,9 @@ impl Agent {
             slice: 0,
             epoch: Epoch(0),
         };
-        crate::slice::Slice::new(slice, Arc::new(compiled), hash, tasks)
-            .map_err(|(_, text)| text)?;
+        crate::slice::Slice::new(slice, compiled.clone(), hash, tasks).map_err(|(_, text)| text)?;
+        // The fold opens it in this very step: known already, it is not decoded a second time.
+        self.state.workflows.entry(hash).or_insert(compiled);
         self.emit(
             Body::Submitted {
                 slice,

@@ -6,11 +6,12 @@ use crate::limit::Told;
 use crate::slice::{Answers, Slice, Slot};
 use crate::state::{Open, SliceKey, State, key};
 use serde::{Deserialize, Serialize};
-use shared::codec;
+use shared::codec::{self, DecodeError};
 use shared::directive::Upstream;
 use shared::explain::Reason;
 use shared::fact::{OutputFile, SliceState, TaskStatus};
 use shared::ids::{Hash, RunId, SliceRef, TaskIdx};
+use shared::limits::WORKFLOW_BYTES;
 use shared::state::TaskState;
 use shared::time::{Span, Stamp, Unix};
 use shared::workflow::Workflow;
@@ -305,6 +306,18 @@ impl State {
         }
         let (workflow, _) = codec::unpack(self.packed.get(&hash)?).ok()?;
         Some(Arc::new(workflow))
+    }
+
+    /// The workflow in `packed`, and its content hash. One that is open already is not decoded
+    /// again: to decode a large one takes longer than to compare it.
+    pub(crate) fn unpack(&self, packed: &[u8]) -> Result<(Arc<Workflow>, Hash), DecodeError> {
+        let bytes = codec::decompress(packed, WORKFLOW_BYTES)?;
+        let hash = Hash::of(&bytes);
+        let workflow = match self.workflows.get(&hash) {
+            Some(open) => open.clone(),
+            None => Arc::new(Workflow::decode(&bytes)?),
+        };
+        Ok((workflow, hash))
     }
 
     /// The same, packed.

@@ -421,11 +421,11 @@ impl State {
     }
 
     fn submitted(&mut self, id: SliceRef, packed: &[u8], touch: &mut Touch) {
-        let Ok((workflow, hash)) = codec::unpack(packed) else {
+        let Ok((workflow, hash)) = self.unpack(packed) else {
             return;
         };
         let tasks = (0..workflow.tasks.len() as u32).map(TaskIdx).collect();
-        if let Ok(slice) = Slice::new(id, Arc::new(workflow), hash, tasks) {
+        if let Ok(slice) = Slice::new(id, workflow, hash, tasks) {
             self.runs.entry(id.run).or_default().local = true;
             self.take(slice, touch);
         }

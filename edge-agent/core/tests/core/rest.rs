@@ -2,11 +2,13 @@
 
 use crate::env::*;
 use edge_core::event::{Local, LocalReply};
+use shared::codec;
 use shared::directive::Body as Wish;
 use shared::fact::Body;
 use shared::ids::RunId;
 use shared::state::TaskState;
 use shared::time::Span;
+use std::sync::Arc;
 
 /// A slice of two of three tasks, worked through, with the snapshot behind it.
 fn over() -> Env {
@@ -138,6 +140,23 @@ fn a_person_at_the_gateway_wakes_it_too() {
         by,
     };
     assert!(matches!(env.local(2, unknown), LocalReply::Refused(_)));
+}
+
+#[test]
+fn runs_of_one_workflow_hold_it_once() {
+    let mut env = Env::new();
+    let flow = workflow(vec![task("a", &[]), task("b", &[0])]);
+    env.submit(&flow);
+    let again = Local::Submit {
+        run: RunId([3; 16]),
+        workflow: codec::pack(&flow).0,
+        by: "ann".to_owned(),
+    };
+    assert_eq!(env.local(2, again), LocalReply::Done);
+    let slices = env.driver.agent().state().slices.values();
+    let held: Vec<_> = slices.map(|slice| &slice.workflow).collect();
+    assert_eq!((held.len(), held[0].as_ref()), (2, &flow));
+    assert!(Arc::ptr_eq(held[0], held[1]));
 }
 
 #[test]
