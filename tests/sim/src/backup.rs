@@ -4,7 +4,7 @@ use crate::cloud::CloudImage;
 use crate::fault::Kind;
 use crate::queue::{SEC, Time};
 use crate::tap::Ended;
-use crate::trace::Lane;
+use crate::trace::{Lane, Sort};
 use crate::world::{Ev, World};
 use cloud_core::event::{Cursor, Input, Request, RequestId};
 use cloud_core::node::Node;
@@ -36,6 +36,14 @@ pub struct Shelf {
     pub hold: BTreeMap<LogId, u64>,
     /// Gateways that a restore did not wait for.
     pub without: Vec<NodeId>,
+}
+
+impl Shelf {
+    /// Whether one is being made.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.making.is_some()
+    }
 }
 
 impl World {
@@ -78,7 +86,7 @@ impl World {
             .files
             .retain(|hash, _| there.contains_key(hash));
         self.happened(Kind::BackupMade);
-        self.trace.say(self.t, Lane::Cloud, || {
+        self.trace.note(self.t, Lane::Cloud, Sort::Backup, || {
             format!("a backup holds {:?}", backup.cursors)
         });
         for cursor in &backup.cursors {
@@ -144,7 +152,7 @@ impl World {
                 Kind::RestoredOlder
             });
         }
-        self.trace.say(self.t, Lane::Cloud, || {
+        self.trace.note(self.t, Lane::Cloud, Sort::Backup, || {
             format!(
                 "restored from a backup of {}, without {without:?}",
                 position - chosen

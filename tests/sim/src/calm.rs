@@ -4,7 +4,7 @@
 use crate::check::{applied_once_in_order, convergence};
 use crate::people::Purpose;
 use crate::queue::{HOUR, MIN, SEC, Time};
-use crate::trace::Lane;
+use crate::trace::{Lane, Sort};
 use crate::world::{Ev, World};
 use cloud_core::event::{Reply, Request};
 use shared::ids::RunId;
@@ -13,6 +13,12 @@ impl World {
     /// Runs the whole seed: safety first, then liveness.
     pub fn run_to_the_end(&mut self) {
         let calm_at = self.plan.calm_at;
+        if let Some(end) = self.plan.stop_at {
+            self.run_until(end.min(calm_at));
+            if end < calm_at {
+                return;
+            }
+        }
         self.run_until(calm_at);
         if self.violations.is_empty() {
             self.calm_down();
@@ -22,8 +28,9 @@ impl World {
 
     fn calm_down(&mut self) {
         self.calm = true;
-        self.trace
-            .say(self.t, Lane::World, || "faults stop".to_owned());
+        self.trace.note(self.t, Lane::World, Sort::Phase, || {
+            "faults stop".to_owned()
+        });
         self.cloud.deaf = 0;
         self.cloud.doom = None;
         self.cloud.handle.lock().ailment = crate::tap::Ailment::None;
@@ -44,7 +51,7 @@ impl World {
             self.revive(m);
         }
         self.revive_cloud();
-        if !self.plan.schedules.is_empty() {
+        if self.plan.schedules.len() > self.plan.gone.schedules.len() {
             // slots go on for a while without faults
             self.run_until(self.t + 15 * MIN);
         }
@@ -59,7 +66,7 @@ impl World {
         let silent = |truth: &crate::truth::EdgeTruth| truth.silent.is_some();
         if self.lives.get(life).is_some_and(silent) {
             let position = self.people.deeds.len();
-            self.people.deeds.push(crate::people::Deed::ResumeSync(m));
+            self.people.deeds.push(crate::deed::Deed::ResumeSync(m));
             self.queue.at(self.t + MIN, Ev::Person(position));
         }
     }
@@ -96,7 +103,7 @@ impl World {
             return;
         }
         let position = self.people.deeds.len();
-        self.people.deeds.push(crate::people::Deed::Pause(n, false));
+        self.people.deeds.push(crate::deed::Deed::Pause(n, false));
         self.queue.at(self.t + MIN, Ev::Person(position));
     }
 

@@ -430,11 +430,10 @@ impl World {
             }
             self.trace.mark(self.t, Lane::Node(m), 5, number);
             self.trace.say(self.t, Lane::Node(m), || {
-                let text = row.fact.as_ref().map(|fact| format!("{:?}", fact.body));
-                format!(
-                    "fact {number} {}",
-                    text.as_deref().map_or("unknown kind", short)
-                )
+                let text = row.fact.as_ref();
+                let text = text.map(|fact| crate::tell::fact(&self.flows, &fact.body));
+                let text = text.as_deref().unwrap_or("of an unknown kind");
+                format!("fact {number} {text}")
             });
         }
     }
@@ -614,13 +613,4 @@ impl World {
         self.trace.say(self.t, Lane::Node(m), || "boots".to_owned());
         self.queue.at(self.t + SEC, Ev::Start(m, process));
     }
-}
-
-/// The first 160 characters.
-fn short(text: &str) -> &str {
-    let end = text
-        .char_indices()
-        .nth(400)
-        .map_or(text.len(), |(at, _)| at);
-    &text[..end]
 }

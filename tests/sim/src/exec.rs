@@ -118,6 +118,7 @@ impl World {
             from: self.t,
             to: None,
             seen: false,
+            end: None,
         });
         let stopping = false;
         self.machines[m].procs.insert(
@@ -138,7 +139,8 @@ impl World {
         }
         self.trace.mark(self.t, Lane::Node(m), 6, pid);
         self.trace.say(self.t, Lane::Node(m), || {
-            format!("process {pid} begins: {attempt:?}")
+            let what = crate::tell::attempt(&self.flows, &attempt);
+            format!("process {pid} begins: {what}")
         });
         self.tell(m, Event::Began { attempt, at: began });
     }
@@ -197,6 +199,7 @@ impl World {
         let ran = &mut self.ran[proc.ran];
         ran.to = Some(self.t);
         ran.seen = seen;
+        ran.end = Some(reason);
         self.trace.mark(self.t, Lane::Node(m), 7, pid);
         self.trace.say(self.t, Lane::Node(m), || {
             format!("process {pid} ends: {exit}")

@@ -1,11 +1,16 @@
-//! `sim run` and `sim replay`: see `docs/simulation.md`.
+//! `sim run`, `sim replay` and `sim shrink`: see `docs/simulation.md`.
 
 use clap::{Parser, Subcommand};
-use sim::plan::Layer;
+use sim::cut::Cut;
+use sim::plan::{Layer, Plan};
 use sim::report::{Report, complaint};
+use sim::runner::{self, Verdict};
+use sim::shrink::{self, Shrunk};
 use sim::trace::Sink;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Deterministic simulation of both cores. Without a command it runs many seeds.
 #[derive(Parser)]
@@ -39,6 +44,25 @@ struct Seeds {
     /// invariant notices it: all, or the one named.
     #[arg(long, value_name = "MISTAKE", num_args = 0..=1, default_missing_value = "all")]
     planted: Option<String>,
+    /// Shrink the first failing seeds behind the run, for so many seconds in all; 0: do not.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    shrink: u64,
+}
+
+/// One seed.
+#[derive(clap::Args)]
+struct One {
+    /// The seed.
+    seed: u64,
+    /// 1 or 2; absent: as `run` would choose.
+    #[arg(long)]
+    layer: Option<u8>,
+    /// With a mistake in the cores switched on.
+    #[arg(long, value_name = "MISTAKE")]
+    planted: Option<String>,
+    /// Draw what happened into this file, as a page for browsers.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -47,14 +71,22 @@ enum Command {
     Run(Seeds),
     /// Run one seed again and print what happened.
     Replay {
-        /// The seed.
-        seed: u64,
-        /// 1 or 2; absent: as `run` would choose.
-        #[arg(long)]
-        layer: Option<u8>,
+        #[command(flatten)]
+        one: One,
         /// Print only the hash of the trace.
         #[arg(long)]
         hash: bool,
+        /// Without what this text names; `shrink` prints such texts.
+        #[arg(long, default_value = "")]
+        cut: Cut,
+    },
+    /// Make a failing seed smaller: what is left breaks the same promise. Print it.
+    Shrink {
+        #[command(flatten)]
+        one: One,
+        /// Worker threads; they change nothing of what comes out.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
     },
 }
 
@@ -74,36 +106,47 @@ fn core_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn run(start: u64, seeds: u64, layer: Option<Layer>, threads: usize, json: bool) -> ExitCode {
+/// Ends the process over a world in which a step does not end.
+fn endless(seed: u64, layer: Option<Layer>) -> ! {
+    let layer = runner::layer_of(seed, layer).number();
+    eprintln!("seed {seed}: bounded: a step does not end");
+    eprintln!("  cargo xtask sim replay {seed} --layer {layer}");
+    std::process::exit(1);
+}
+
+/// Failing seeds that are shrunk behind a run.
+const SHRUNK: usize = 3;
+
+fn run(seeds: &Seeds, layer: Option<Layer>) -> ExitCode {
+    let count = seeds.seeds.unwrap_or(200);
     let mut report = Report::default();
+    let mut failed = Vec::new();
     let begun = core_seconds();
-    let endless = |seed| {
-        let layer = sim::runner::layer_of(seed, layer).number();
-        eprintln!("seed {seed}: bounded: a step does not end");
-        eprintln!("  cargo xtask sim replay {seed} --layer {layer}");
-        std::process::exit(1);
-    };
-    let mut each = |verdict: sim::runner::Verdict| {
+    let mut each = |verdict: Verdict| {
         if !verdict.violations.is_empty() {
             eprintln!("{}", complaint(&verdict));
         }
         report.add(&verdict);
         if report.seeds % 100 == 0 {
-            eprintln!(
-                "{} of {seeds} seeds, {} failed",
-                report.seeds,
-                report.failed.len()
-            );
+            let failed = report.failed.len();
+            eprintln!("{} of {count} seeds, {failed} failed", report.seeds);
+        }
+        if !verdict.violations.is_empty() && failed.len() < SHRUNK {
+            failed.push(verdict);
         }
     };
-    sim::runner::run_many(start, seeds, layer, threads, &mut each, &endless);
+    let endless = |seed| endless(seed, layer);
+    runner::watched(seeds.threads, &endless, |pulses| {
+        runner::run_many(seeds.start, count, layer, pulses, &mut each);
+    });
     let line = report.line(core_seconds() - begun);
     println!("{}", report.table());
     println!(
         "{} seeds, {} failed, {} agent-hours, {} attempts, {} core-seconds",
         line.seeds, line.violations, line.agent_hours, line.attempts, line.core_seconds
     );
-    if json {
+    shrink_some(failed, seeds);
+    if seeds.json {
         match serde_json::to_string(&line) {
             Ok(text) => println!("{text}"),
             Err(error) => eprintln!("the line for programs cannot be written: {error}"),
@@ -116,19 +159,109 @@ fn run(start: u64, seeds: u64, layer: Option<Layer>, threads: usize, json: bool)
     }
 }
 
-fn replay(seed: u64, layer: Option<Layer>, hash: bool) -> ExitCode {
-    let layer = sim::runner::layer_of(seed, layer);
-    // a reader that has seen enough closes the pipe; the seed runs on without it
-    let sink: Sink = Box::new(|line| drop(writeln!(std::io::stdout(), "{line}")));
-    let verdict = sim::runner::run_seed(seed, layer, (!hash).then_some(sink));
-    println!("{:016x}", verdict.hash);
-    if verdict.violations.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        eprintln!("{}", complaint(&verdict));
-        ExitCode::FAILURE
+/// Shrinks seeds that failed, as far as there is time; each gets its share of what is left.
+fn shrink_some(failed: Vec<Verdict>, seeds: &Seeds) {
+    let end = Instant::now() + Duration::from_secs(seeds.shrink);
+    for (left, verdict) in (1..=failed.len() as u32).rev().zip(failed) {
+        let now = Instant::now();
+        let share = end.saturating_duration_since(now) / left;
+        if share.is_zero() {
+            return;
+        }
+        let plan = Plan::draw(verdict.seed, verdict.layer);
+        let shrunk = shrink_one(&plan, verdict, seeds.threads, now.checked_add(share));
+        eprintln!("{}", shrink::summary(&plan, &shrunk));
     }
 }
+
+/// From one word about how it goes to the next.
+const WORD: Duration = Duration::from_secs(10);
+
+fn shrink_one(plan: &Plan, found: Verdict, threads: usize, until: Option<Instant>) -> Shrunk {
+    let layer = plan.layer;
+    let mut word = Instant::now() + WORD;
+    let mut more = |tries: u64, left: &Plan| {
+        let now = Instant::now();
+        if now > word {
+            word = now + WORD;
+            eprintln!("{tries} worlds: {}", sim::tell::size(left));
+        }
+        until.is_none_or(|until| now < until)
+    };
+    let endless = |seed| endless(seed, Some(layer));
+    runner::watched(threads, &endless, |pulses| {
+        shrink::shrink(plan, found, pulses, &mut more)
+    })
+}
+
+/// Replays a plan for people, and draws it if they want that.
+fn show(plan: Plan, html: Option<&Path>) -> Result<Verdict, String> {
+    // a reader that has seen enough closes the pipe; the seed runs on without it
+    let mut out: Sink = Box::new(|line| drop(writeln!(std::io::stdout(), "{line}")));
+    out(sim::record::LETTERS);
+    let (verdict, drawing) = runner::run_recorded(plan, out);
+    if let Some(file) = html {
+        let written = std::fs::write(file, drawing.html());
+        written.map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
+    }
+    Ok(verdict)
+}
+
+fn replay(one: &One, layer: Layer, hash: bool, cut: &Cut) -> Result<ExitCode, String> {
+    plant(one.planted.as_deref())?;
+    let plan = Plan::draw(one.seed, layer).without(cut);
+    let verdict = match hash {
+        true => runner::run_plan(plan, None),
+        false => show(plan, one.html.as_deref())?,
+    };
+    println!("{:016x}", verdict.hash);
+    if verdict.violations.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("{}", complaint(&verdict));
+    Ok(ExitCode::FAILURE)
+}
+
+fn shrink(one: &One, layer: Layer, threads: usize) -> Result<ExitCode, String> {
+    plant(one.planted.as_deref())?;
+    let plan = Plan::draw(one.seed, layer);
+    let found = runner::run_plan(plan.clone(), None);
+    if found.violations.is_empty() {
+        eprintln!("seed {} keeps all promises", one.seed);
+        return Ok(ExitCode::FAILURE);
+    }
+    let shrunk = shrink_one(&plan, found, threads, None);
+    show(plan.clone().without(&shrunk.cut), one.html.as_deref())?;
+    println!("{}", shrink::summary(&plan, &shrunk));
+    if let Some(mistake) = &one.planted {
+        println!("  and --planted {mistake}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "planted")]
+fn plant(name: Option<&str>) -> Result<(), String> {
+    use shared::planted::{Mistake, plant};
+    let Some(name) = name else {
+        return Ok(());
+    };
+    let mut all = Mistake::ALL.iter();
+    let mistake = all.find(|one| one.name() == name);
+    plant(Some(*mistake.ok_or_else(|| format!("no mistake {name}"))?));
+    Ok(())
+}
+
+#[cfg(not(feature = "planted"))]
+fn plant(name: Option<&str>) -> Result<(), String> {
+    match name {
+        None => Ok(()),
+        Some(_) => Err(NONE_BUILT_IN.to_owned()),
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+const NONE_BUILT_IN: &str =
+    "this simulator was built without mistakes: `cargo xtask sim --planted` builds one with";
 
 /// Seeds without faults that each planted mistake must pass.
 #[cfg(feature = "planted")]
@@ -175,29 +308,23 @@ fn planted(which: &str, seeds: &Seeds, layer: Option<Layer>) -> Result<ExitCode,
 
 #[cfg(not(feature = "planted"))]
 fn planted(_: &str, _: &Seeds, _: Option<Layer>) -> Result<ExitCode, String> {
-    Err(
-        "this simulator was built without mistakes: `cargo xtask sim --planted` builds one with"
-            .to_owned(),
-    )
+    Err(NONE_BUILT_IN.to_owned())
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let of = |one: &One| Ok(runner::layer_of(one.seed, layer(one.layer)?));
     let outcome = match args.command.unwrap_or(Command::Run(args.run)) {
         Command::Run(seeds) => layer(seeds.layer).and_then(|layer| match &seeds.planted {
             Some(which) => planted(which, &seeds, layer),
-            None => {
-                let count = seeds.seeds.unwrap_or(200);
-                Ok(run(seeds.start, count, layer, seeds.threads, seeds.json))
-            }
+            None => Ok(run(&seeds, layer)),
         }),
-        Command::Replay {
-            seed,
-            layer: number,
-            hash,
-        } => layer(number).map(|layer| replay(seed, layer, hash)),
+        Command::Replay { one, hash, cut } => {
+            of(&one).and_then(|layer| replay(&one, layer, hash, &cut))
+        }
+        Command::Shrink { one, threads } => of(&one).and_then(|layer| shrink(&one, layer, threads)),
     };
-    outcome.unwrap_or_else(|why| {
+    outcome.unwrap_or_else(|why: String| {
         eprintln!("{why}");
         ExitCode::from(2)
     })

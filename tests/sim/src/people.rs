@@ -1,11 +1,12 @@
 //! People and their programs: submissions, cancels, pauses, permits. Whoever gets no answer asks
 //! again.
 
+use crate::deed::Deed;
 use crate::fault::Kind;
 use crate::machine::{Clocks, Machine};
 use crate::medium::EdgeMedium;
 use crate::net::Link;
-use crate::queue::{SEC, Time};
+use crate::queue::SEC;
 use crate::trace::Lane;
 use crate::truth::EdgeTruth;
 use crate::workload::{node_labels, node_name};
@@ -15,7 +16,7 @@ use cloud_core::settings::Scope;
 use cloud_core::view;
 use edge_core::event::{Event, Local, LocalReply};
 use shared::ids::{BootId, Incarnation, NodeId, RunId};
-use shared::time::{Span, Unix};
+use shared::time::Unix;
 use shared::workflow::Resources;
 use std::collections::BTreeMap;
 
@@ -55,39 +56,6 @@ pub struct Ask {
     pub request: Request,
     /// Why.
     pub purpose: Purpose,
-}
-
-/// What somebody will do.
-#[derive(Debug, Clone, Copy)]
-pub enum Deed {
-    /// Submit run number so.
-    Submit(usize),
-    /// Cancel it.
-    Cancel(usize),
-    /// Pause it or let it go on.
-    Pause(usize, bool),
-    /// Look for tasks that wait for a person at a gateway.
-    Resume(usize),
-    /// Let what failed of a run run again.
-    Retry(usize),
-    /// Let the coordinator forget a run.
-    Forget(usize),
-    /// Answer questions at a gateway.
-    Answer(usize),
-    /// Answer questions at the coordinator.
-    AnswerThere,
-    /// Change a setting, drawn by this number.
-    Configure(u64),
-    /// Cordon, drain, label or taint a node, or end that, drawn by this number.
-    Operate(u64),
-    /// Let a gateway send nothing, for so long or until somebody says so.
-    PauseSync(usize, Option<Span>),
-    /// Let it send again.
-    ResumeSync(usize),
-    /// Make schedule number so.
-    Schedule(usize),
-    /// Ask something of it.
-    AskSchedule(usize, crate::schedule::Act),
 }
 
 /// Requests under way.
@@ -149,8 +117,8 @@ impl World {
             slots: (capacity.cpu_milli / 1000).max(1),
             capacity,
             copy_of: None,
-            power: true,
-            destroyed: false,
+            power: !self.plan.gone.agents.contains(&n),
+            destroyed: self.plan.gone.agents.contains(&n),
             boot: BootId(self.dice.ids.id()),
             clocks: Clocks {
                 booted: 0,
@@ -213,6 +181,12 @@ impl World {
             certificate: self.machines[m].certificate(),
         };
         self.ask(request, Purpose::Enrol(m));
+    }
+
+    /// Gateway `m` is cut out: what its enrolment would have drawn is drawn.
+    pub(crate) fn never_enrol(&mut self) {
+        self.people.permits += 1;
+        self.dice.ids.id();
     }
 
     /// Somebody asks the coordinator for something.
@@ -334,74 +308,15 @@ impl World {
         }
     }
 
-    /// Puts what people will do into the queue.
+    /// Puts what people will do into the queue, but for what is cut out.
     pub fn plan_people(&mut self) {
-        let mut deeds: Vec<(Time, Deed)> = Vec::new();
-        for (n, run) in self.plan.runs.iter().enumerate() {
-            deeds.push((run.at, Deed::Submit(n)));
-            if let Some(at) = run.cancel {
-                deeds.push((at, Deed::Cancel(n)));
-            }
-            if let Some(at) = run.retry {
-                deeds.push((at, Deed::Retry(n)));
-            }
-            if let Some((at, lasts)) = run.pause {
-                deeds.push((at, Deed::Pause(n, true)));
-                deeds.push((at + lasts, Deed::Pause(n, false)));
-            }
-        }
-        for m in 0..self.plan.nodes {
-            for hour in 1..7 {
-                let at = hour * crate::queue::HOUR + self.dice.people.below(crate::queue::HOUR);
-                deeds.push((at, Deed::Resume(m)));
-                let at = hour * crate::queue::HOUR + self.dice.people.below(crate::queue::HOUR);
-                deeds.push((at, Deed::Answer(m)));
-                // often somebody else answers at the same time
-                let soon = self.dice.people.below(2 * crate::queue::MIN);
-                deeds.push((
-                    (at + soon).saturating_sub(crate::queue::MIN),
-                    Deed::AnswerThere,
-                ));
-            }
-        }
-        let mut dice = self.dice.people.fork("settings", 0);
-        for n in 0..dice.below(6) {
-            deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Configure(n)));
-        }
-        let mut dice = self.dice.people.fork("operate", 0);
-        for n in 0..dice.below(10) {
-            deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Operate(n)));
-        }
-        let mut dice = self.dice.people.fork("forget", 0);
-        for _ in 0..self.plan.leaving.map_or(0, |leaving| leaving.asks) {
-            let n = dice.below(self.plan.runs.len() as u64) as usize;
-            deeds.push((dice.below(6 * crate::queue::HOUR), Deed::Forget(n)));
-        }
-        deeds.extend(self.plan_silence());
-        deeds.extend(self.plan_schedules());
-        for (at, deed) in deeds {
+        for (at, deed) in crate::deed::draw(&self.plan, &mut self.dice.people) {
             let position = self.people.deeds.len();
             self.people.deeds.push(deed);
-            self.queue.at(at, Ev::Person(position));
-        }
-    }
-
-    /// When people pause the links of gateways. One in three seeds knows none.
-    fn plan_silence(&mut self) -> Vec<(Time, Deed)> {
-        let mut dice = self.dice.people.fork("silence", 0);
-        let mut deeds = Vec::new();
-        for _ in 0..dice.below(3) {
-            let m = dice.below(self.plan.nodes as u64) as usize;
-            let at = dice.below(5 * crate::queue::HOUR);
-            let lasts = dice.range(1, 90) * crate::queue::MIN;
-            let by_itself = dice.chance(500);
-            let length = by_itself.then_some(Span(lasts / 1_000_000));
-            deeds.push((at, Deed::PauseSync(m, length)));
-            if !by_itself {
-                deeds.push((at + lasts, Deed::ResumeSync(m)));
+            if !self.plan.gone.deeds.contains(&position) {
+                self.queue.at(self.plan.gone.when(at), Ev::Person(position));
             }
         }
-        deeds
     }
 
     /// A person does something.
@@ -411,7 +326,11 @@ impl World {
             self.queue.at(later, Ev::Person(position));
             return;
         }
-        match self.people.deeds[position] {
+        let deed = self.people.deeds[position];
+        let (lane, sort) = crate::tell::place(&self.plan, deed);
+        self.trace
+            .note(self.t, lane, sort, || crate::tell::deed(&self.plan, deed));
+        match deed {
             Deed::Submit(n) => self.submit(n, position),
             Deed::Cancel(n) => self.cancel(n),
             Deed::Pause(n, on) => self.pause(n, on),

@@ -1,6 +1,7 @@
 //! What a seed will do: its topology, its network, its runs, and when which fault strikes. Swarm
 //! style: each seed draws its own mix of faults and their intensity, including none at all.
 
+use crate::cut::Gone;
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;
 use crate::workload::{self, PlannedRun, Scope};
@@ -251,6 +252,10 @@ pub struct Plan {
     pub lying_disk: u64,
     /// A mistake built into the world (negative control).
     pub planted: Option<Planted>,
+    /// What of it does not happen: the rest stays where it is, with its numbers.
+    pub gone: Gone,
+    /// The world ends here and comes to no rest: for who waits for a promise that breaks before.
+    pub stop_at: Option<Time>,
 }
 
 /// Mistakes of the world around the cores, for controls: each must be noticed.
@@ -316,6 +321,8 @@ impl Plan {
             faults,
             lying_disk: 0,
             planted: None,
+            gone: Gone::default(),
+            stop_at: None,
         }
     }
 

@@ -4,10 +4,11 @@
 
 use crate::check;
 use crate::plan::{Layer, Plan};
-use crate::runner::{layer_of, run_plan};
+use crate::runner::{first, layer_of, run_watched};
+use crate::world::Pulse;
 use serde::Serialize;
 use shared::planted::{Mistake, plant};
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of one mistake.
@@ -38,17 +39,19 @@ pub fn measure(
     threads: usize,
 ) -> Row {
     plant(Some(mistake));
-    let found = first(most, threads, &|n| {
+    let pulses: Vec<Arc<Pulse>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
+    let found = first(most, &pulses, &|n, pulse| {
         let seed = start.wrapping_add(n);
-        noticed(Plan::draw(seed, layer_of(seed, layer)))
+        noticed(Plan::draw(seed, layer_of(seed, layer)), pulse)
     });
     let quiet = AtomicU64::new(0);
-    first(calm, threads, &|n| {
+    first(calm, &pulses, &|n, pulse| {
         let seed = start.wrapping_add(n);
-        if noticed(Plan::without_faults(seed, layer_of(seed, layer))).is_some() {
+        let plan = Plan::without_faults(seed, layer_of(seed, layer));
+        if noticed(plan, pulse).is_some() {
             quiet.fetch_add(1, Ordering::Relaxed);
         }
-        None
+        None::<()>
     });
     plant(None);
     Row {
@@ -61,41 +64,11 @@ pub fn measure(
 }
 
 /// The invariant that a plan broke first, by its name.
-fn noticed(plan: Plan) -> Option<&'static str> {
-    let verdict = run_plan(plan, None);
+fn noticed(plan: Plan, pulse: &Arc<Pulse>) -> Option<&'static str> {
+    let verdict = run_watched(plan, None, Arc::clone(pulse));
     let broken = verdict.violations.iter().map(|one| one.invariant);
     let mut named = broken.filter(|one| check::ALL.iter().any(|(name, _)| name == one));
     named.next()
-}
-
-/// The smallest number below `most` for which `look` finds something, with what it found.
-fn first(
-    most: u64,
-    threads: usize,
-    look: &(dyn Fn(u64) -> Option<&'static str> + Sync),
-) -> Option<(u64, &'static str)> {
-    let next = AtomicU64::new(0);
-    let best: Mutex<Option<(u64, &'static str)>> = Mutex::new(None);
-    let known = || best.lock().unwrap_or_else(|e| e.into_inner());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= most || known().is_some_and(|(best, _)| best < n) {
-                        break;
-                    }
-                    if let Some(invariant) = look(n) {
-                        let mut best = known();
-                        if best.is_none_or(|(best, _)| n < best) {
-                            *best = Some((n, invariant));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    best.into_inner().unwrap_or_else(|e| e.into_inner())
 }
 
 /// The table for people: a line a mistake, then the invariants with how many each noticed.

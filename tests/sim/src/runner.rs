@@ -1,5 +1,6 @@
 //! Runs seeds: one after another in each thread, each in a world of its own.
 
+use crate::drawing::Drawing;
 use crate::fault::Tally;
 use crate::plan::{Layer, Plan};
 use crate::queue::{HOUR, Time};
@@ -7,7 +8,7 @@ use crate::trace::Sink;
 use crate::world::{Pulse, Violation, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 /// What became of one seed.
@@ -46,13 +47,21 @@ pub fn run_plan(plan: Plan, lines: Option<Sink>) -> Verdict {
 }
 
 /// Runs a plan while somebody watches its pulse.
-fn run_watched(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> Verdict {
-    let (seed, layer, nodes) = (plan.seed, plan.layer, plan.nodes as u64);
-    let tasks = plan
-        .runs
-        .iter()
-        .map(|run| run.workflow.tasks.len() as u64)
-        .sum();
+pub(crate) fn run_watched(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> Verdict {
+    run_drawn(plan, lines, pulse).0
+}
+
+/// Runs a plan with lines for people, and draws what happened.
+#[must_use]
+pub fn run_recorded(plan: Plan, lines: Sink) -> (Verdict, Drawing) {
+    let (verdict, drawing) = run_drawn(plan, Some(lines), Arc::default());
+    (verdict, drawing.unwrap_or_default())
+}
+
+fn run_drawn(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> (Verdict, Option<Drawing>) {
+    let (seed, layer) = (plan.seed, plan.layer);
+    let nodes = plan.agents_left().count() as u64;
+    let tasks = plan.tasks_left() as u64;
     pulse.seed.store(seed.wrapping_add(1), Ordering::Relaxed);
     let mut world = World::new(plan, lines);
     world.pulse = Arc::clone(&pulse);
@@ -65,6 +74,7 @@ fn run_watched(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> Verdict {
             .unwrap_or_default();
         world.fail("panic", text);
     }
+    let drawing = world.finish_record();
     // what a panic left behind must not panic again
     let verdict = Verdict {
         seed,
@@ -78,7 +88,7 @@ fn run_watched(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> Verdict {
     };
     let _ = catch_unwind(AssertUnwindSafe(|| drop(world)));
     pulse.seed.store(0, Ordering::Relaxed);
-    verdict
+    (verdict, drawing)
 }
 
 /// Which layer a seed runs on: every third with simulated disks when nothing else is asked for.
@@ -130,32 +140,46 @@ impl Watch {
     }
 }
 
-/// Runs `count` seeds from `start` on `threads` threads; `each` sees the verdicts as they come,
-/// `endless` the seed of a world in which a step does not end: it will have no verdict.
-pub fn run_many(
-    start: u64,
-    count: u64,
-    layer: Option<Layer>,
+/// Lets `work` run worlds, one at a time with each of `threads` pulses; `endless` gets the seed of
+/// one in which a step does not end: it will have no verdict.
+pub fn watched<T>(
     threads: usize,
-    each: &mut dyn FnMut(Verdict),
     endless: &(dyn Fn(u64) + Sync),
-) {
+    work: impl FnOnce(&[Arc<Pulse>]) -> T,
+) -> T {
     let pulses: Vec<Arc<Pulse>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
     let over = AtomicBool::new(false);
-    let next = AtomicU64::new(0);
-    let (send, receive) = mpsc::channel();
     std::thread::scope(|scope| {
         let (over, watched) = (&over, &pulses);
-        scope.spawn(move || {
+        let watcher = scope.spawn(move || {
             let mut watch = Watch::default();
             while !over.load(Ordering::Relaxed) {
-                std::thread::sleep(LOOK);
+                std::thread::park_timeout(LOOK);
                 if let Some(seed) = watch.look(watched, LOOK) {
                     endless(seed);
                 }
             }
         });
-        for pulse in &pulses {
+        let done = work(&pulses);
+        over.store(true, Ordering::Relaxed);
+        watcher.thread().unpark();
+        done
+    })
+}
+
+/// Runs `count` seeds from `start`, one at a time with each of `pulses`; `each` sees the verdicts
+/// as they come.
+pub fn run_many(
+    start: u64,
+    count: u64,
+    layer: Option<Layer>,
+    pulses: &[Arc<Pulse>],
+    each: &mut dyn FnMut(Verdict),
+) {
+    let next = AtomicU64::new(0);
+    let (send, receive) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for pulse in pulses {
             let send = send.clone();
             let next = &next;
             scope.spawn(move || {
@@ -175,8 +199,39 @@ pub fn run_many(
         }
         drop(send);
         receive.iter().for_each(each);
-        over.store(true, Ordering::Relaxed);
     });
+}
+
+/// The smallest number below `most` for which `look` finds something, with what it found; one look
+/// at a time with each of `pulses`.
+pub(crate) fn first<T: Send>(
+    most: u64,
+    pulses: &[Arc<Pulse>],
+    look: &(dyn Fn(u64, &Arc<Pulse>) -> Option<T> + Sync),
+) -> Option<(u64, T)> {
+    let next = AtomicU64::new(0);
+    let best: Mutex<Option<(u64, T)>> = Mutex::new(None);
+    let known = || best.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for pulse in pulses {
+            let (next, known) = (&next, &known);
+            scope.spawn(move || {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= most || known().as_ref().is_some_and(|(best, _)| *best < n) {
+                        break;
+                    }
+                    if let Some(found) = look(n, pulse) {
+                        let mut best = known();
+                        if best.as_ref().is_none_or(|(best, _)| n < *best) {
+                            *best = Some((n, found));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    best.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Schedules of a seed, and what people do with them: they make, pause, trigger, fill, change, move
 //! and delete them, at gateways and at the coordinator.
 
+use crate::deed::Deed;
 use crate::fault::Kind;
-use crate::people::{Deed, Purpose};
+use crate::people::Purpose;
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;
 use crate::workload::{self, Habit, PlannedRun, Scope};
@@ -203,17 +204,6 @@ impl PlannedSchedule {
 }
 
 impl World {
-    /// Puts what people will do with schedules into the list.
-    pub(crate) fn plan_schedules(&self) -> Vec<(Time, Deed)> {
-        let mut deeds = Vec::new();
-        for (n, planned) in self.plan.schedules.iter().enumerate() {
-            deeds.push((planned.at, Deed::Schedule(n)));
-            let acts = planned.acts.iter();
-            deeds.extend(acts.map(|(at, act)| (*at, Deed::AskSchedule(n, *act))));
-        }
-        deeds
-    }
-
     /// A slot fired: what its run does is known from here on.
     pub(crate) fn fired(&mut self, id: ScheduleId, run: RunId, local: Option<usize>) {
         let Some(n) = self.people.schedules.get(&id).copied() else {

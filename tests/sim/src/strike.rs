@@ -7,7 +7,7 @@ use crate::net::Link;
 use crate::plan::{Moment, What};
 use crate::queue::{MIN, MS, SEC, Time};
 use crate::tap::{Ailment, Ended};
-use crate::trace::Lane;
+use crate::trace::{Lane, Sort};
 use crate::world::{Ev, World};
 use cloud_core::event::{Conn, Input};
 use cloud_core::store::{AggregateId, Entry, Transaction};
@@ -25,8 +25,9 @@ impl World {
         }
         let what = self.plan.faults[position].what;
         self.trace.mark(self.t, Lane::World, 12, position as u64);
+        let lane = what.node().map_or(Lane::Cloud, Lane::Node);
         self.trace
-            .say(self.t, Lane::World, || format!("fault {what:?}"));
+            .note(self.t, lane, Sort::Fault, || format!("fault: {what}"));
         match what {
             What::Cut { node, dead, lasts } => {
                 self.cut(node, dead.0, dead.1);

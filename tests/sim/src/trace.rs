@@ -3,7 +3,6 @@
 
 use crate::queue::{SEC, Time};
 use crate::rng::mix;
-use std::fmt::Write as _;
 
 /// Whose lane a line stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +23,36 @@ impl Lane {
             Self::Node(n) => 2 + n as u64,
         }
     }
+}
 
-    fn column(self) -> usize {
-        match self {
-            Self::World | Self::Cloud => 0,
-            Self::Node(n) => n + 1,
-        }
-    }
+/// What a line of the timeline is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// What machines do.
+    Talk,
+    /// A fault strikes.
+    Fault,
+    /// Somebody does something.
+    Deed,
+    /// A backup, or a restore.
+    Backup,
+    /// Another phase of the seed begins.
+    Phase,
+    /// A promise is broken.
+    Violation,
+}
+
+/// A line that gets a mark in a drawing.
+#[derive(Debug, Clone)]
+pub struct Note {
+    /// When.
+    pub at: Time,
+    /// Whose.
+    pub lane: Lane,
+    /// About what.
+    pub sort: Sort,
+    /// What happened.
+    pub text: String,
 }
 
 /// The trace of one seed.
@@ -39,6 +61,10 @@ pub struct Trace {
     hash: u64,
     /// Takes lines for people, if they are wanted.
     lines: Option<Sink>,
+    /// Lines of what happens now: time and lane, text.
+    fresh: Vec<(Time, Lane, String)>,
+    /// What gets a mark in a drawing, if lines are wanted.
+    notes: Vec<Note>,
 }
 
 /// Takes lines as they come.
@@ -56,7 +82,10 @@ impl Trace {
     /// With lines for people or without.
     #[must_use]
     pub fn new(lines: Option<Sink>) -> Self {
-        Self { hash: 0, lines }
+        Self {
+            lines,
+            ..Self::default()
+        }
     }
 
     /// Something happened: it is mixed into the hash.
@@ -69,19 +98,52 @@ impl Trace {
 
     /// Something that people want to see happened.
     pub fn say(&mut self, at: Time, lane: Lane, text: impl FnOnce() -> String) {
+        if self.lines.is_some() {
+            self.fresh.push((at, lane, text()));
+        }
+    }
+
+    /// Something happened that gets a mark in a drawing.
+    pub fn note(&mut self, at: Time, lane: Lane, sort: Sort, text: impl FnOnce() -> String) {
+        if self.lines.is_none() {
+            return;
+        }
+        let text = text();
+        self.fresh.push((at, lane, text.clone()));
+        if sort != Sort::Talk {
+            self.notes.push(Note {
+                at,
+                lane,
+                sort,
+                text,
+            });
+        }
+    }
+
+    /// Hands on the lines of what just happened, each beside the `state` of all lanes after it.
+    pub fn flush(&mut self, state: &str) {
         let Some(lines) = &mut self.lines else {
             return;
         };
-        let mut line = clock(at);
-        let name = match lane {
-            Lane::World => "world".to_owned(),
-            Lane::Cloud => "cloud".to_owned(),
-            Lane::Node(n) => crate::workload::node_name(n),
-        };
-        let indent = lane.column() * 4;
-        // writing into a String cannot fail
-        let _ = write!(line, "  {name:<6} {:indent$}{}", "", text());
-        lines(&line);
+        for (at, lane, text) in self.fresh.drain(..) {
+            let name = match lane {
+                Lane::World => "world".to_owned(),
+                Lane::Cloud => "cloud".to_owned(),
+                Lane::Node(n) => crate::workload::node_name(n),
+            };
+            lines(&format!("{}  {state}  {name:<6} {text}", clock(at)));
+        }
+    }
+
+    /// Whether something was said that is not handed on.
+    #[must_use]
+    pub fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// What gets a mark in a drawing.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     /// The hash of everything so far.
@@ -120,9 +182,10 @@ mod tests {
         two.mark(1, Lane::Cloud, 2, 3);
         assert_ne!(one.hash(), two.hash());
         one.say(3_661_000_000_000, Lane::Node(1), || "hello".to_owned());
+        one.flush("| x |");
         assert_eq!(
             receive.try_recv().as_deref(),
-            Ok("1:01:01.000  gw-2           hello")
+            Ok("1:01:01.000  | x |  gw-2   hello")
         );
     }
 }

@@ -8,6 +8,7 @@ use cloud_core::fleet::Fleet;
 use cloud_core::schedule::Schedule;
 use cloud_core::store::{AggregateId, Prune, Transaction};
 use shared::directive::{Body as Wanted, Directive};
+use shared::explain::Reason;
 use shared::fact::{Body as Said, Fact};
 use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, TaskIdx};
 use shared::log::{Direction, Head};
@@ -504,4 +505,6 @@ pub struct Ran {
     pub to: Option<Time>,
     /// Its end was seen by its agent.
     pub seen: bool,
+    /// How it ended, unless it was killed together with its machine.
+    pub end: Option<Reason>,
 }

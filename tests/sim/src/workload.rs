@@ -50,6 +50,9 @@ pub struct Habit {
     pub ignores_term: bool,
     /// Bytes of an output.
     pub size: u64,
+    /// The task's number as it was drawn: what an attempt does hangs on it, and not on which other
+    /// tasks were cut out.
+    pub number: u32,
 }
 
 /// What one attempt will do.
@@ -80,17 +83,17 @@ pub enum Ending {
     Never,
 }
 
-fn attempt_key(seed: u64, attempt: &AttemptRef) -> u64 {
+fn attempt_key(seed: u64, task: u32, attempt: &AttemptRef) -> u64 {
     let mut key = fnv(seed, &attempt.slice.run.0);
     key = mix(key ^ attempt.slice.epoch.0);
-    mix(key ^ u64::from(attempt.task.0) << 32 ^ u64::from(attempt.number))
+    mix(key ^ u64::from(task) << 32 ^ u64::from(attempt.number))
 }
 
 impl Habit {
     /// What `attempt` will do: the same whenever it is asked.
     #[must_use]
     pub fn deed(&self, seed: u64, attempt: &AttemptRef) -> Deed {
-        let mut rng = Rng::new(attempt_key(seed, attempt));
+        let mut rng = Rng::new(attempt_key(seed, self.number, attempt));
         let length = self.length / 2 + rng.below(self.length);
         let ends = match rng.below(1000) {
             n if n < self.hangs => Ending::Never,
@@ -116,7 +119,7 @@ impl Habit {
     pub fn output(&self, attempt: &AttemptRef, output: usize) -> Hash {
         let mut name = [0; 36];
         name[..16].copy_from_slice(&attempt.slice.run.0);
-        name[16..20].copy_from_slice(&attempt.task.0.to_le_bytes());
+        name[16..20].copy_from_slice(&self.number.to_le_bytes());
         name[20..24].copy_from_slice(&(output as u32).to_le_bytes());
         if self.varies {
             name[24..32].copy_from_slice(&attempt.slice.epoch.0.to_le_bytes());
@@ -199,7 +202,7 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
     let mut tasks: Vec<Task> = Vec::with_capacity(size);
     let shape = Shape::draw(rng, scope, alone, size);
     for position in 0..size {
-        let habit = shape.habit(rng);
+        let habit = shape.habit(rng, position);
         let mut task = shape.task(rng, position, &tasks, &habit);
         if !alone {
             shun(
@@ -263,7 +266,7 @@ pub(crate) fn small(
     let mut tasks = Vec::with_capacity(size);
     let mut habits = Vec::with_capacity(size);
     for position in 0..size {
-        let habit = shape.habit(rng);
+        let habit = shape.habit(rng, position);
         let task = shape.task(rng, position, &tasks, &habit);
         habits.push(habit);
         tasks.push(task);
@@ -305,7 +308,7 @@ impl Shape {
         }
     }
 
-    fn habit(&self, rng: &mut Rng) -> Habit {
+    fn habit(&self, rng: &mut Rng, position: usize) -> Habit {
         Habit {
             length: rng.log_range(100 * MS, self.longest),
             fails: if rng.chance(300) { self.fails } else { 0 },
@@ -313,6 +316,7 @@ impl Shape {
             varies: rng.chance(100),
             ignores_term: rng.chance(100),
             size: rng.log_range(100, 1_000_000),
+            number: position as u32,
         }
     }
 
@@ -586,7 +590,7 @@ fn retry(rng: &mut Rng) -> Retry {
 }
 
 /// Takes edges away that other edges imply, as the compiler of specifications does.
-fn reduce(tasks: &mut [Task]) {
+pub(crate) fn reduce(tasks: &mut [Task]) {
     let words = tasks.len().div_ceil(64);
     let mut above: Vec<Vec<u64>> = Vec::with_capacity(tasks.len());
     for task in tasks.iter_mut() {

@@ -9,8 +9,9 @@ use crate::people::People;
 use crate::plan::{Layer, Plan};
 use crate::queue::{Queue, Time};
 use crate::rng::Rng;
-use crate::trace::{Lane, Trace};
+use crate::trace::{Lane, Sort, Trace};
 use crate::truth::{EdgeTruth, Ran, Wrong};
+use crate::workload::PlannedRun;
 use shared::ids::{Hash, RunId, TaskIdx};
 use shared::wire::LogId;
 use std::collections::BTreeMap;
@@ -158,6 +159,8 @@ pub struct World {
     pub pulse: Arc<Pulse>,
     /// What gateways measured, and what was acknowledged of it.
     pub measured: crate::measure::Measured,
+    /// What is kept for a timeline, if somebody wants one.
+    pub record: Option<Box<crate::record::Record>>,
 }
 
 impl std::fmt::Debug for World {
@@ -187,6 +190,7 @@ impl World {
     /// The world at its beginning.
     #[must_use]
     pub fn new(plan: Plan, lines: Option<crate::trace::Sink>) -> Self {
+        let record = lines.is_some().then(Box::default);
         let root = Rng::new(plan.seed).fork("world", 0);
         let dice = Dice {
             net: root.fork("net", 0),
@@ -195,10 +199,10 @@ impl World {
             cpu: root.fork("cpu", 0),
             people: root.fork("people", 0),
         };
-        let flows = plan
-            .runs
-            .iter()
-            .map(|run| (run.run, Arc::new(run.clone())))
+        let there = |(n, _): &(usize, &PlannedRun)| !plan.gone.runs.contains(n);
+        let runs = plan.runs.iter().enumerate().filter(there);
+        let flows = runs
+            .map(|(_, run)| (run.run, Arc::new(run.clone())))
             .collect();
         let mut world = Self {
             flows,
@@ -224,6 +228,7 @@ impl World {
             busy: (0, 0),
             pulse: Arc::default(),
             measured: crate::measure::Measured::default(),
+            record,
             plan,
         };
         world.set_up();
@@ -236,10 +241,16 @@ impl World {
         }
         self.queue.at(0, Ev::CloudStart(0));
         for n in 0..self.plan.nodes {
-            self.enrol(n, false);
+            match self.plan.gone.agents.contains(&n) {
+                true => self.never_enrol(),
+                false => self.enrol(n, false),
+            }
         }
+        let gone = &self.plan.gone;
         for (position, planned) in self.plan.faults.iter().enumerate() {
-            self.queue.at(planned.at, Ev::Strike(position));
+            if !gone.faults.contains(&position) {
+                self.queue.at(gone.when(planned.at), Ev::Strike(position));
+            }
         }
         self.plan_people();
         if let Some(backups) = self.plan.backups {
@@ -251,7 +262,7 @@ impl World {
     /// A promise was broken.
     pub fn fail(&mut self, invariant: &'static str, text: impl Into<String>) {
         let text = text.into();
-        self.trace.say(self.t, Lane::World, || {
+        self.trace.note(self.t, Lane::World, Sort::Violation, || {
             format!("VIOLATION {invariant}: {text}")
         });
         if self.violations.len() < 10 {
@@ -295,6 +306,7 @@ impl World {
             self.t = at;
             self.watch_spin();
             self.dispatch(event);
+            self.record();
         }
         if self.violations.is_empty() {
             self.t = end;

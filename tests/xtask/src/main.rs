@@ -74,7 +74,10 @@ fn cli() -> Command {
         .subcommand(with_seeds(
             Command::new("ci").about("The whole gate: format, tidy, audit, clippy, docs, test"),
         ))
-        .subcommand(forwarding("sim").about("The simulator: --seeds N, or replay SEED; see --help"))
+        .subcommand(
+            forwarding("sim")
+                .about("The simulator: --seeds N, replay SEED, shrink SEED; see --help"),
+        )
         .subcommand(forwarding("model").about("The protocol's model: --without RULE; see --help"))
         .subcommand(forwarding("bench").about("The benchmarks: [NAME...] [--json]; see --help"))
         .subcommand(Command::new("audit").about("Licences, sources, banned crates, layers"))
@@ -126,6 +129,8 @@ mod tests {
         for line in [
             "xtask sim --seeds 5 --start 7 --layer 1 --json",
             "xtask sim replay 42",
+            "xtask sim replay 42 --layer 1 --cut gw2-3,run1,half7x4 --html 42.html",
+            "xtask sim shrink 42 --layer 2",
             "xtask sim --help",
             "xtask model --without hold --json",
             "xtask bench chain core --json",
