@@ -131,6 +131,13 @@ thread_local! {
 /// Most bytes that are unpacked in one piece, into memory of the size that the data claim.
 const IN_ONE_PIECE: usize = 1 << 20;
 
+/// First step in which larger pieces are unpacked; each further one doubles what is there.
+const STEP: usize = 64 * 1024;
+/// Least window that is allowed, bytes: what compressors take that do not know how much will come.
+const LEAST_WINDOW: usize = 1 << 21;
+/// Largest window that is allowed, as a power of two: the largest that zstd takes unasked.
+const MOST_WINDOW_LOG: u32 = 27;
+
 /// What was compressed, at most `limit` bytes of it.
 ///
 /// # Errors
@@ -146,16 +153,28 @@ pub fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
             Err(_) => Err(DecodeError::Compressed(limit)),
         });
     }
-    let mut out = Vec::new();
-    zstd::stream::read::Decoder::new(bytes)
-        .map_err(refused)?
-        .take(limit as u64 + 1)
-        .read_to_end(&mut out)
+    let claimed = zstd::zstd_safe::get_frame_content_size(bytes);
+    if matches!(claimed, Ok(Some(size)) if size > limit as u64) {
+        return Err(DecodeError::Compressed(limit));
+    }
+    let mut input = zstd::stream::read::Decoder::new(bytes).map_err(refused)?;
+    // A frame names the window that it wants, and gets no larger one than all that it may hold.
+    let window = limit.max(LEAST_WINDOW).next_power_of_two().ilog2();
+    input
+        .window_log_max(window.min(MOST_WINDOW_LOG))
         .map_err(refused)?;
-    if out.len() > limit {
-        Err(DecodeError::Compressed(limit))
-    } else {
-        Ok(out)
+    let mut out = Vec::new();
+    loop {
+        // What grows by itself would double beyond the limit.
+        let room = limit + 1 - out.len();
+        out.reserve_exact(room.min(out.len().max(STEP)));
+        let step = (out.capacity() - out.len()).min(room) as u64;
+        let read = (&mut input).take(step).read_to_end(&mut out);
+        match read.map_err(refused)? {
+            _ if out.len() > limit => return Err(DecodeError::Compressed(limit)),
+            0 => return Ok(out),
+            _ => {}
+        }
     }
 }
 
@@ -243,6 +262,23 @@ mod tests {
             unpack(&compress(&encode(&later)))
                 .is_err_and(|error| matches!(error, DecodeError::Format { .. }))
         );
+    }
+
+    /// A frame of a few bytes that asks for a window of 32 MiB got it, whatever was allowed.
+    #[test]
+    fn a_frame_gets_no_larger_window_than_all_that_it_may_hold() {
+        use std::io::Write;
+        let mut frame = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        frame.window_log(25).unwrap();
+        frame.write_all(b"little").unwrap();
+        let frame = frame.finish().unwrap();
+        assert_eq!(decompress(&frame, 1 << 25), Ok(b"little".to_vec()));
+        assert_eq!(
+            decompress(&frame, 1 << 22),
+            Err(DecodeError::Compressed(1 << 22))
+        );
+        let large = vec![7; 3 << 20];
+        assert_eq!(decompress(&compress(&large), 3 << 20), Ok(large));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::codec::{self, DecodeError};
 use crate::ids::{Hash, Incarnation, NodeId};
 use crate::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, ENTRY_BYTES};
 use crate::planted::{self, Mistake};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::ops::Range;
 
 /// Bound of what a packed batch decompresses to: the largest batch, with its framing.
@@ -29,13 +30,26 @@ pub enum Direction {
     Down,
 }
 
+/// The last number that an entry can have. Who reads a larger one reads no log, so that nobody who
+/// counts on from what a peer says comes to the end of the numbers.
+pub const LAST_NUMBER: u64 = u64::MAX >> 2;
+
 /// Number and chained hash of an entry; number 0 is the origin, before the first entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Head {
     /// Entries are numbered from 1.
+    #[serde(deserialize_with = "number")]
     pub number: u64,
     /// Hash of the chain up to and with that entry.
     pub hash: Hash,
+}
+
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(from)?;
+    match number <= LAST_NUMBER {
+        true => Ok(number),
+        false => Err(D::Error::custom("no entry has such a number")),
+    }
 }
 
 impl Head {
@@ -248,6 +262,9 @@ impl Batch {
         if self.after.number > known.number {
             return Offer::Gap(known.number + 1);
         }
+        if end > LAST_NUMBER {
+            return Offer::Fork(end);
+        }
         let mut head = self.after;
         let mut position = 0;
         while head.number < known.number.min(end) {
@@ -290,6 +307,21 @@ mod tests {
             let hash = Hash(*blake3::hash(&whole).as_bytes());
             assert_eq!(before.then(&entry), Head { number: 1, hash });
         }
+    }
+
+    /// Numbers near the end of `u64` made the sum of number and entries overflow.
+    #[test]
+    fn no_reader_counts_beyond_the_last_number() {
+        let at = |number| Head { number, ..origin() };
+        let read = |head: Head| codec::decode::<Head>(&codec::encode(&head));
+        assert_eq!(read(at(LAST_NUMBER)), Ok(at(LAST_NUMBER)));
+        for number in [LAST_NUMBER + 1, u64::MAX - 1, u64::MAX] {
+            assert!(matches!(read(at(number)), Err(DecodeError::Malformed(_))));
+        }
+        let last = Batch::new(at(LAST_NUMBER - 1), vec![vec![1]]);
+        assert_eq!(last.offer(last.after), Offer::New(0, last.head()));
+        let over = Batch::new(at(LAST_NUMBER), vec![vec![1]]);
+        assert_eq!(over.offer(over.after), Offer::Fork(LAST_NUMBER + 1));
     }
 
     #[test]

@@ -11,15 +11,20 @@ use crate::approval::Approval;
 use crate::codec::{self, DecodeError};
 use crate::config::scheduler::Scheduler;
 use crate::ids::{Hash, TaskIdx};
+use crate::limits::TASKS;
 use crate::schedule::Schedule;
 use crate::time::{Span, Unix};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 mod v1;
 
 /// Version of this encoding.
 pub const FORMAT: u16 = 2;
+/// Tasks that get memory before they are read.
+const TASKS_AT_ONCE: usize = 1024;
 
 /// One revision of a workflow with the parameters of one run. Its content hash is the hash of its
 /// encoding.
@@ -36,6 +41,7 @@ pub struct Workflow {
     /// Parameters after defaults, as text.
     pub params: BTreeMap<String, String>,
     /// In the order of the specification; positions are `TaskIdx`. Edges never form a cycle.
+    #[serde(deserialize_with = "tasks")]
     pub tasks: Vec<Task>,
     /// Those of its tasks that were written as one.
     pub matrices: Vec<Matrix>,
@@ -52,6 +58,36 @@ pub struct Matrix {
     pub max_parallel: Option<u32>,
     /// With more failed ones than this, those that have not begun are not begun any more.
     pub max_fails: Option<u32>,
+}
+
+/// A list of at most [`TASKS`]: a task is many times as large in memory as its shortest encoding.
+fn tasks<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Tasks<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Tasks<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {TASKS} tasks")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let claimed = seq.size_hint().unwrap_or(0);
+            if claimed > TASKS {
+                return Err(de::Error::invalid_length(claimed, &self));
+            }
+            let mut tasks = Vec::with_capacity(claimed.min(TASKS_AT_ONCE));
+            while let Some(task) = seq.next_element()? {
+                if tasks.len() == TASKS {
+                    return Err(de::Error::invalid_length(TASKS + 1, &self));
+                }
+                tasks.push(task);
+            }
+            Ok(tasks)
+        }
+    }
+
+    from.deserialize_seq(Tasks(PhantomData))
 }
 
 impl Workflow {

@@ -3,7 +3,7 @@
 
 use shared::codec::DecodeError;
 use shared::fact::Fact;
-use shared::log::{Batch, Entries, Head, Offer, PackedBatch};
+use shared::log::{Batch, Entries, Head, LAST_NUMBER, Offer, PackedBatch};
 use shared::planted::{self, Mistake};
 
 /// Facts read once: number and fact; those of kinds that this version does not know are absent.
@@ -73,6 +73,9 @@ impl Offered {
         if self.after.number > known.number {
             return Offer::Gap(known.number + 1);
         }
+        if self.head.number > LAST_NUMBER {
+            return Offer::Fork(self.head.number);
+        }
         let passed = known.number.min(self.head.number) - self.after.number;
         let passed = usize::try_from(passed).unwrap_or(usize::MAX);
         let there = self.after.then_all(self.entries.iter().take(passed));
@@ -108,7 +111,11 @@ mod tests {
         let entries: Vec<Vec<u8>> = (0u8..5).map(|n| vec![n; 3]).collect();
         let heads: Vec<Head> = (0..=5).map(|n| origin.then_all(&entries[..n])).collect();
         let other = origin.then(b"another history").then(b"of").then(b"three");
-        let mut batches = Vec::new();
+        let last = Head {
+            number: LAST_NUMBER,
+            ..origin
+        };
+        let mut batches = vec![Batch::new(last, entries.clone())];
         for from in 0..5 {
             for to in from..=5 {
                 let good = Batch::new(heads[from], entries[from..to].to_vec());
@@ -118,7 +125,7 @@ mod tests {
             }
         }
         for batch in batches {
-            for known in heads.iter().chain([&other]) {
+            for known in heads.iter().chain([&other, &last]) {
                 let packed = PackedBatch::new(batch.after, batch.head(), &batch.entries);
                 let offered = Offered::unpack(packed).unwrap();
                 assert_eq!(offered.offer(*known), batch.offer(*known), "{batch:?}");

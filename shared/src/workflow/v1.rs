@@ -13,6 +13,7 @@ pub(super) struct Workflow {
     description: String,
     labels: BTreeMap<String, String>,
     params: BTreeMap<String, String>,
+    #[serde(deserialize_with = "super::tasks")]
     tasks: Vec<Task>,
 }
 
@@ -164,8 +165,20 @@ impl From<&super::Placement> for Placement {
 #[cfg(test)]
 mod tests {
     use super::super::Workflow;
-    use crate::codec;
+    use crate::codec::{self, DecodeError};
     use crate::spec::{self, SentFiles};
+
+    /// A few bytes, unpacked to zeros, were millions of tasks, each of them large in memory.
+    #[test]
+    fn more_tasks_than_a_workflow_can_have_are_refused_by_their_number() {
+        for format in [1_u16, 2] {
+            let tasks = crate::limits::TASKS as u64 + 1;
+            let mut bytes = codec::encode(&(format, "", "", 0_u8, 0_u8, tasks));
+            bytes.resize(bytes.len() + 60 * tasks as usize, 0);
+            let error = Workflow::decode(&bytes).expect_err("too many tasks");
+            assert!(matches!(error, DecodeError::Malformed(_)), "{error}");
+        }
+    }
 
     #[test]
     fn what_the_first_release_compiled_keeps_its_bytes_and_its_hash() {

@@ -1,5 +1,5 @@
-//! What each gate consists of: `test`, `ci`, and the programs that `sim`, `model` and `bench`
-//! start.
+//! What each gate consists of: `test`, `ci`, and the programs that `sim`, `model`, `hostile` and
+//! `bench` start.
 //!
 //! Dependencies are built at most three times in a gate: as metadata (clippy and docs share it), in
 //! the dev profile (every test and the binaries that the end-to-end tests start), and in the
@@ -12,6 +12,9 @@ use anyhow::{Context, Result, ensure};
 use crate::steps::Steps;
 use crate::workspace::Workspace;
 use crate::{audit, system, tidy};
+
+/// Seconds for which a gate gives hostile input; a campaign takes as long as it is told to.
+const HOSTILE_SECONDS: &str = "75";
 
 /// Builds what the tests need, runs all of them, checks the model, then simulates `seeds` seeds.
 pub(crate) fn test(workspace: &Workspace, seeds: u64) -> Result<()> {
@@ -53,6 +56,15 @@ pub(crate) fn model(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
     hand_over(checker(workspace, args))
 }
 
+/// Gives hostile input with the given arguments, from a build that is fast and keeps its checks of
+/// overflows, and hands the exit code on.
+pub(crate) fn hostile(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
+    let mut all = vec!["run", "--profile", "hostile", "--locked"];
+    all.extend(["--package", "hostile", "--"]);
+    all.extend(args);
+    hand_over(workspace.cargo(&all))
+}
+
 /// Builds both binaries as they are shipped, then starts the benchmarks with the given arguments.
 pub(crate) fn bench(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
     // One after the other: built together, the slim agent would get the features that only the
@@ -92,6 +104,7 @@ fn test_steps(steps: &mut Steps, workspace: &Workspace, seeds: u64) -> Result<()
         workspace.cargo(&["test", "--workspace", "--locked"]),
     )?;
     steps.program("model", checker(workspace, &[]))?;
+    steps.program("hostile", hostile_share(workspace)?)?;
     steps.program(
         "sim",
         simulator(workspace, &["--seeds", &seeds.to_string()]),
@@ -125,6 +138,16 @@ fn checker(workspace: &Workspace, args: &[&str]) -> Command {
     let mut all = vec!["run", "--locked", "--package", "model", "--"];
     all.extend(args);
     workspace.cargo(&all)
+}
+
+/// A share of the hostile inputs, by what the step `build` has made: asked for alone, the package
+/// would get other features of its dependencies and build them again.
+fn hostile_share(workspace: &Workspace) -> Result<Command> {
+    let target = workspace.target_directory()?;
+    let mut command = Command::new(target.join("debug/hostile"));
+    command.args(["--seconds", HOSTILE_SECONDS]);
+    command.current_dir(workspace.root());
+    Ok(command)
 }
 
 fn hand_over(mut command: Command) -> Result<ExitCode> {

@@ -1,4 +1,5 @@
-//! The gates and chores of this repository: `cargo xtask test|sim|model|bench|audit|tidy|ci`.
+//! The gates and chores of this repository:
+//! `cargo xtask test|sim|model|hostile|bench|audit|tidy|ci`.
 //!
 //! Owns the command line and nothing else; each command lives in a module of its own. Talk goes to
 //! stderr, so that the `--json` output of the simulator and the benchmarks stays clean on stdout.
@@ -36,6 +37,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
     match name {
         "sim" => return gate::sim(&workspace, &passed_through(args)),
         "model" => return gate::model(&workspace, &passed_through(args)),
+        "hostile" => return gate::hostile(&workspace, &passed_through(args)),
         "bench" => return gate::bench(&workspace, &passed_through(args)),
         "test" => gate::test(&workspace, seeds(args))?,
         "ci" => gate::ci(&workspace, seeds(args))?,
@@ -79,6 +81,9 @@ fn cli() -> Command {
                 .about("The simulator: --seeds N, replay SEED, shrink SEED; see --help"),
         )
         .subcommand(forwarding("model").about("The protocol's model: --without RULE; see --help"))
+        .subcommand(
+            forwarding("hostile").about("Hostile input: [TARGET...] --inputs N; see --help"),
+        )
         .subcommand(forwarding("bench").about("The benchmarks: [NAME...] [--json]; see --help"))
         .subcommand(Command::new("audit").about("Licences, sources, banned crates, layers"))
         .subcommand(
@@ -133,6 +138,7 @@ mod tests {
             "xtask sim shrink 42 --layer 2",
             "xtask sim --help",
             "xtask model --without hold --json",
+            "xtask hostile up down --inputs 5 --json",
             "xtask bench chain core --json",
         ] {
             let words: Vec<&str> = line.split(' ').collect();

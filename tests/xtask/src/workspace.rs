@@ -52,6 +52,14 @@ impl Workspace {
         command
     }
 
+    /// Where cargo puts what it builds.
+    pub(crate) fn target_directory(&self) -> Result<PathBuf> {
+        let metadata = self.metadata()?;
+        let directory = metadata["target_directory"].as_str();
+        let directory = directory.context("cargo metadata names no target directory")?;
+        Ok(PathBuf::from(directory))
+    }
+
     /// What cargo knows about the workspace and everything that it depends on.
     pub(crate) fn metadata(&self) -> Result<Value> {
         let args = ["metadata", "--locked", "--format-version", "1"];

@@ -3,7 +3,9 @@
 
 use super::{Entry, Limits, Media, Ring, Segment, piece};
 use shared::codec;
-use shared::telemetry::{Content, Gap, GapReason, Piece, Range, RangeSet, WINDOW_BYTES};
+use shared::telemetry::{
+    Content, Gap, GapReason, Piece, RANGES_PER_ACK, Range, RangeSet, WINDOW_BYTES,
+};
 use std::collections::VecDeque;
 
 /// What was sent and not acknowledged for so long is sent again.
@@ -116,11 +118,16 @@ impl Segment {
     }
 }
 
+/// As many ranges as one acknowledgement can have; what is left out is sent again.
+fn newest(ranges: &[Range]) -> &[Range] {
+    &ranges[ranges.len().saturating_sub(RANGES_PER_ACK)..]
+}
+
 impl<M: Media> Ring<M> {
     /// A session stands in which the coordinator named what it has.
     pub fn connected(&mut self, has: &[Range]) {
         self.sending.connected = true;
-        self.sending.known = RangeSet::of(has.iter().copied());
+        self.sending.known = RangeSet::of(newest(has).iter().copied());
         self.sending.flights.clear();
         self.sending.live_at = None;
         self.sending.claim();
@@ -149,9 +156,7 @@ impl<M: Media> Ring<M> {
     /// The coordinator has these ranges durably.
     pub fn acknowledged(&mut self, ranges: &[Range]) {
         let Sending { known, flights, .. } = &mut self.sending;
-        for range in ranges {
-            known.insert(*range);
-        }
+        *known = RangeSet::of(known.ranges().iter().chain(newest(ranges)).copied());
         flights.retain(|flight| !known.covers(&flight.range));
     }
 

@@ -328,6 +328,21 @@ pub(crate) const LAYERS: &[Layer] = &[
         never: NOTHING,
     },
     Layer {
+        package: "hostile",
+        may_use: &[
+            "shared",
+            "link",
+            "certs",
+            "edge-core",
+            "edge-store",
+            "edge-agent",
+            "cloud-core",
+            "cloud-store",
+            "cloud",
+        ],
+        never: NOTHING,
+    },
+    Layer {
         package: "e2e",
         may_use: &[
             "relay",
