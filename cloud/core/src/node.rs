@@ -124,8 +124,8 @@ pub struct Node {
     /// Since when a key speaks for it that neither a token nor a person let in: it showed a younger
     /// certificate than the one known here.
     pub unconfirmed_key: Option<Unix>,
-    /// Facts up to here were there when it was asked for its inventory: it counts as heard when they
-    /// are recorded, too. 0 if none are missing.
+    /// Facts up to here were there when it was asked for its inventory: it counts as heard when
+    /// they are recorded, too. 0 if none are missing.
     pub owes: u64,
     /// The last fact that was recorded when old runs were held last, and its edge time: what came
     /// behind it waits for the end of the hold where it is about those.

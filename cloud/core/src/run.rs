@@ -169,8 +169,8 @@ pub struct RunHead {
     pub held: bool,
     /// Tasks in doubt: they wait for a person; since when.
     pub in_doubt: BTreeMap<TaskIdx, Unix>,
-    /// Facts that are kept back: while the workflow is not known, until their node's inventory came,
-    /// or while the run is held. Rows of numbers, with facts of other runs among them.
+    /// Facts that are kept back: while the workflow is not known, until their node's inventory
+    /// came, or while the run is held. Rows of numbers, with facts of other runs among them.
     pub kept: Vec<(LogId, u64, u64)>,
     /// Nodes that refused a slice and are not offered one for now, and why.
     pub refused_by: BTreeMap<NodeId, String>,
@@ -230,13 +230,13 @@ pub struct RunHead {
     /// The generation in which the store was found to have gone back last: what slices of older
     /// ones were told, and what they did, may be forgotten.
     pub went_back: Generation,
-    /// Lives of nodes that ended while facts of theirs were kept back, and why: they end here behind
-    /// those.
+    /// Lives of nodes that ended while facts of theirs were kept back, and why: they end here
+    /// behind those.
     pub losses: Vec<(LogId, Reason)>,
     /// The hold in which the logs of `heard` were heard.
     pub heard_since: Option<Unix>,
-    /// The generation in which the run was held last and went on: what counts in it stands, whatever
-    /// a node that was not heard then had been given before.
+    /// The generation in which the run was held last and went on: what counts in it stands,
+    /// whatever a node that was not heard then had been given before.
     pub settled: Generation,
     /// When it had ended before an inventory told that it had been let run again.
     pub reopened: Option<Unix>,

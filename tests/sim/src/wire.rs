@@ -571,11 +571,8 @@ impl World {
         while link.recent.len() > 3 {
             link.recent.pop_front();
         }
-        let flapping = link.recent.len() == 3
-            && link
-                .recent
-                .front()
-                .is_some_and(|first| t - first < 2 * crate::queue::MIN);
+        let flapping =
+            link.recent.len() == 3 && link.recent.front().is_some_and(|first| t - first < 2 * MIN);
         if flapping {
             self.happened(Kind::FlappingLink);
         }

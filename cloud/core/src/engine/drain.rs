@@ -116,7 +116,7 @@ impl<S: Store> Engine<S> {
         taken
     }
 
-    fn is_held(&self, run: RunId) -> bool {
+    pub(super) fn is_held(&self, run: RunId) -> bool {
         self.runs.get(&run).is_some_and(|run| run.head.held)
     }
 

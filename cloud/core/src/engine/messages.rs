@@ -162,11 +162,8 @@ impl<S: Store> Engine<S> {
                 self.step_run(id, |run, at, fx| run.hold(true, at, fx))?;
             }
             // should another hold have begun, its end will be told as well
-            Message::Hold { on: false } => {
-                let held = self.runs.get(&id).is_some_and(|run| run.head.held);
-                if held && self.fleet.hold.is_none() {
-                    self.count_kept(id, true)?;
-                }
+            Message::Hold { on: false } if self.is_held(id) && self.fleet.hold.is_none() => {
+                self.count_kept(id, true)?;
             }
             _ => {}
         }

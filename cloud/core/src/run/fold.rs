@@ -126,8 +126,8 @@ impl Run {
         !self.head.known || (awaited && self.names_unknown(fact))
     }
 
-    /// Whether nothing more is to come of what is known elsewhere of this log: its inventory came in
-    /// this hold, or its life is over.
+    /// Whether nothing more is to come of what is known elsewhere of this log: its inventory came
+    /// in this hold, or its life is over.
     fn has_told(&self, at: At<'_>, log: LogId) -> bool {
         let now = at.hold.is_none() || self.head.heard_since == at.hold;
         let heard = self.head.heard.contains(&log) && now;
@@ -183,8 +183,9 @@ impl Run {
         });
     }
 
-    /// Remembers a fact that is kept back, in rows with others of its log, also across facts of other
-    /// runs, which those who fold them pass over: what a node brings in months fits into the head.
+    /// Remembers a fact that is kept back, in rows with others of its log, also across facts of
+    /// other runs, which those who fold them pass over: what a node brings in months fits into the
+    /// head.
     fn keep(&mut self, log: LogId, number: u64) {
         let apart = match self.head.kept.len() {
             ..KEPT_ROWS => KEPT_APART,

@@ -560,8 +560,8 @@ fn all_of(env: &mut Env, name: &str, run: RunId, flow: Vec<Task>) -> Inventory {
     inventory
 }
 
-/// Found by the model: the former owner of a slice that was replaced behind the backup called first,
-/// and its outcome counted instead of the one that had counted.
+/// Found by the model: the former owner of a slice that was replaced behind the backup called
+/// first, and its outcome counted instead of the one that had counted.
 #[test]
 fn no_outcome_counts_while_a_gateway_may_have_a_newer_claim() {
     let mut env = Env::new();
