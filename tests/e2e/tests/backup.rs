@@ -135,6 +135,48 @@ fn a_restored_coordinator_holds_until_all_were_heard_and_nothing_is_lost() {
     assert!(fleet.json(&["waits", "list"]).is_empty());
 }
 
+/// A task was taken from a gateway that was away and counted at another one; then a backup of before
+/// comes into force, and the first one, which did the task as well, is the first that calls.
+#[test]
+fn what_counted_before_a_restore_counts_behind_it() {
+    let mut fleet = Fleet::start(&[ON_0, ON_1]);
+    fleet.cut(1);
+    fleet.wait_node(1, "offline");
+    let run = fleet.submit(&format!(
+        "name: moved\ntasks:\n  a: {{shell: '{HOLD}; echo $DRIFTLESS_NODE > out', outputs: [out], \
+         side_effects: idempotent, disconnect: {{lost_after: 1s, replace: true}}}}"
+    ));
+    let _ = fleet.wait_task(&run, "a", "running");
+    fleet.join(1);
+    fleet.wait_online(1);
+    let path = backup(&fleet);
+    // each is told something that the backup does not know
+    let later = [holding(&fleet, "x", 0), holding(&fleet, "y", 1)];
+    fleet.cut(0);
+    fleet.wait("the task to be taken over", || {
+        (fleet.task(&run, "a")["node"] == "gw-1").then_some(())
+    });
+    fleet.put_mark("go", "");
+    let _ = fleet.wait_run(&run, "succeeded");
+    let _ = fleet.wait_local(0, "a", "succeeded");
+    fleet.cut(1);
+    restore(&mut fleet, &path, &[]);
+
+    fleet.join(0);
+    fleet.wait_online(0);
+    fleet.wait_delivered(0);
+    assert_eq!(fleet.run(&run)["state"], "held");
+    assert_ne!(fleet.task(&run, "a")["state"], "succeeded");
+    fleet.join(1);
+    let _ = fleet.wait_run(&run, "succeeded");
+    let task = fleet.task(&run, "a");
+    assert_eq!(task["node"], "gw-1", "{task}");
+    for run in later {
+        let _ = fleet.wait_run(&run, "succeeded");
+    }
+    assert!(fleet.json(&["waits", "list"]).is_empty());
+}
+
 /// Text of which packing leaves three quarters.
 fn noise(seed: u64, bytes: usize) -> String {
     const LETTERS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.";
