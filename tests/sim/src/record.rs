@@ -125,7 +125,7 @@ impl Record {
     }
 }
 
-/// What [`Record::letters`] says, for the head of a timeline.
+/// What `Record::letters` says, for the head of a timeline.
 pub const LETTERS: &str = "beside each line: the coordinator, then each gateway, \
      │ runs, ┊ with a hindered link, x with a cut link, o process down, . no power";
 
