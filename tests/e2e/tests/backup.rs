@@ -135,8 +135,8 @@ fn a_restored_coordinator_holds_until_all_were_heard_and_nothing_is_lost() {
     assert!(fleet.json(&["waits", "list"]).is_empty());
 }
 
-/// A task was taken from a gateway that was away and counted at another one; then a backup of before
-/// comes into force, and the first one, which did the task as well, is the first that calls.
+/// A task was taken from a gateway that was away and counted at another one; then a backup of
+/// before comes into force, and the first one, which did the task as well, is the first that calls.
 #[test]
 fn what_counted_before_a_restore_counts_behind_it() {
     let mut fleet = Fleet::start(&[ON_0, ON_1]);
