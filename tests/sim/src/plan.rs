@@ -728,7 +728,7 @@ fn destroy(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
 }
 
 /// A restore, often together with what makes it hard: a gateway that is away for long, one whose
-/// own disk goes back as well, one that never comes back, a coordinator that dies in a backup.
+/// own disk goes back as well, one that never comes back, one that was away before and calls first.
 fn restore(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     if !accidents.backups {
         return;
@@ -751,6 +751,16 @@ fn restore(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
             accidents.put(back.saturating_sub(5 * MIN), What::PutBack { node, down });
         }
         2 | 3 => destroy(rng, accidents, at.saturating_sub(10 * MIN)),
+        4 => {
+            // what is taken from it meanwhile it may do as well, and it calls before who has it now
+            let dead = (true, true);
+            let before = rng.range(40 * MIN, 2 * HOUR);
+            let lasts = before + rng.log_range(SEC, 5 * MIN);
+            accidents.put(at.saturating_sub(before), What::Cut { node, dead, lasts });
+            let node = accidents.node(rng);
+            let lasts = rng.range(10 * MIN, HOUR);
+            accidents.put(at, What::Cut { node, dead, lasts });
+        }
         _ => {}
     }
     let what = What::Restore {

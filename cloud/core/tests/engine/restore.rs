@@ -7,7 +7,7 @@ use shared::directive::Body as Wanted;
 use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::{Incarnation, RunId, SliceRef, TaskIdx};
-use shared::log::{Direction, Head};
+use shared::log::{Batch, Direction, Head};
 use shared::state::TaskState;
 use shared::time::Span;
 use shared::wire::{Inventory, Refusal, Up};
@@ -738,11 +738,16 @@ fn what_was_kept_back_is_folded_in_turns() {
     let tries = |n| (1..4).map(move |k| started(slice, n, k));
     let facts = (0..TASKS).flat_map(|n| tries(n).chain([ended(slice, n, 3, true)]));
     let facts: Vec<Body> = facts.collect();
-    for part in facts.chunks(900) {
-        env.agent("gw-1").commit(part.to_vec());
-    }
+    let parts = facts.chunks(900);
+    let batches: Vec<Batch> = parts
+        .map(|part| env.agent("gw-1").commit(part.to_vec()))
+        .collect();
     let inventory = env.agent("gw-1").inventory(&workflow(flow));
-    comes_back(&mut env, "gw-1", inventory);
+    env.hello("gw-1").unwrap();
+    env.say("gw-1", Up::Inventory(inventory));
+    for batch in batches {
+        env.say("gw-1", Up::Facts(batch));
+    }
     assert_eq!(env.run(run).state, "held");
     env.hello("gw-2").unwrap();
     env.say("gw-2", Up::Inventory(empty()));
