@@ -1,20 +1,25 @@
 //! A campaign: each target in a process of its own, a few at once; what broke is kept in files and
 //! made smaller.
 
-use crate::fire::{Failure, Report};
+use crate::fire::{Failure, Report, kind};
 use crate::target::Target;
-use crate::watch::{GREEDY, HUNG, under_way};
-use anyhow::{Context, Result, ensure};
+use crate::watch::{FAILED, GREEDY, HUNG, under_way};
+use anyhow::{Context, Result, bail};
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Tries to make an input smaller, at most.
 const TRIES: usize = 400;
-/// Time for that.
+/// Time for that; of a campaign that has so many seconds, for all inputs together.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Time between two looks at a process.
+const LOOK: Duration = Duration::from_millis(2);
+/// What is said of an input that was still under way.
+const NO_END: &str = "it never ends";
 
 /// How a campaign goes.
 #[derive(Clone, Debug)]
@@ -29,6 +34,8 @@ pub(crate) struct Campaign {
     pub(crate) jobs: usize,
     /// Where inputs go that broke something.
     pub(crate) keep: PathBuf,
+    /// An input that takes longer never ends.
+    pub(crate) hang: Duration,
 }
 
 impl Campaign {
@@ -46,10 +53,11 @@ impl Campaign {
             .map(|time| time * jobs as u32 / targets.len().max(1) as u32);
         let left: Mutex<VecDeque<&Target>> = Mutex::new(targets.iter().copied().collect());
         let reports = Mutex::new(Vec::new());
+        let patience = Mutex::new(PATIENCE);
         std::thread::scope(|scope| {
             let work = || {
                 while let Some(target) = pop(&left) {
-                    let report = self.one(target, each);
+                    let report = self.one(target, each, &patience);
                     if let Ok(report) = &report {
                         told(report);
                     }
@@ -65,14 +73,23 @@ impl Campaign {
         reports.into_iter().collect()
     }
 
-    fn one(&self, target: &Target, time: Option<Duration>) -> Result<Report> {
-        let current = self.keep.join(format!("{}.now", target.name));
+    fn one(
+        &self,
+        target: &Target,
+        time: Option<Duration>,
+        patience: &Mutex<Duration>,
+    ) -> Result<Report> {
+        // Goes with all that the child leaves in it, whatever its end.
+        let dir = tempfile::tempdir()?;
+        let current = dir.path().join("now");
         let mut command = Command::new(std::env::current_exe()?);
         let inputs = (self.inputs / target.cost).max(1);
         command
             .args(["child", target.name, "--inputs", &inputs.to_string()])
             .args(["--start", &self.seed.to_string(), "--now"])
-            .arg(&current);
+            .arg(&current)
+            .args(["--hang", &self.hang.as_millis().to_string()])
+            .env("TMPDIR", dir.path());
         if let Some(time) = time {
             command.args(["--millis", &time.as_millis().to_string()]);
         }
@@ -80,6 +97,7 @@ impl Campaign {
         let output = command.stderr(Stdio::inherit()).output()?;
         let mut report = match output.status.code() {
             Some(0) => serde_json::from_slice(&output.stdout).context("a child's report")?,
+            Some(ERROR) => bail!("{}: the harness itself failed", target.name),
             code => Report {
                 target: target.name.to_owned(),
                 took_ms: begun.elapsed().as_millis() as u64,
@@ -90,27 +108,45 @@ impl Campaign {
                 ..Report::default()
             },
         };
-        // It may be gone already.
-        let _ = std::fs::remove_file(&current);
-        self.keep_failures(target, &mut report)?;
+        self.keep_failures(target, &mut report, patience)?;
         Ok(report)
     }
 
-    /// Puts what broke into files, as small as it gets.
-    fn keep_failures(&self, target: &Target, report: &mut Report) -> Result<()> {
+    /// Puts what broke into files, as small as it gets; with little time, the first one only.
+    fn keep_failures(
+        &self,
+        target: &Target,
+        report: &mut Report,
+        patience: &Mutex<Duration>,
+    ) -> Result<()> {
         for (n, failure) in report.failures.iter().enumerate() {
             let name = format!("{}-{}-{n}.bin", target.name, self.seed);
             let path = self.keep.join(name);
             std::fs::write(&path, &failure.input)?;
-            let small = smaller(target, &failure.input, &self.keep.join("try"))?;
+            report.files.push(path.display().to_string());
+            let time = match self.time {
+                None => PATIENCE,
+                Some(_) if n > 0 => Duration::ZERO,
+                Some(_) => *patience.lock().unwrap_or_else(PoisonError::into_inner),
+            };
+            // Each try of what never ends would take as long as that.
+            if time.is_zero() || failure.text == NO_END {
+                continue;
+            }
+            let begun = Instant::now();
+            let small = smaller(target, &failure.input, self.hang, begun + time)?;
             if small.len() < failure.input.len() {
                 std::fs::write(path.with_extension("small"), &small)?;
             }
-            report.files.push(path.display().to_string());
+            let mut left = patience.lock().unwrap_or_else(PoisonError::into_inner);
+            *left = left.saturating_sub(begun.elapsed());
         }
         Ok(())
     }
 }
+
+/// Exit code of a process that could not do what it was asked for.
+const ERROR: i32 = 1;
 
 fn pop(left: &Mutex<VecDeque<&'static Target>>) -> Option<&'static Target> {
     let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,42 +155,63 @@ fn pop(left: &Mutex<VecDeque<&'static Target>>) -> Option<&'static Target> {
 
 fn death(code: Option<i32>, status: &str) -> String {
     match code {
-        Some(HUNG) => "it never ends".to_owned(),
+        Some(HUNG) => NO_END.to_owned(),
         Some(GREEDY) => "it asks for more memory than any input may".to_owned(),
         _ => format!("the process died: {status}"),
     }
 }
 
-/// Gives an input in a process of its own; how that ended.
-fn try_out(target: &Target, input: &[u8], path: &Path) -> Result<Option<i32>> {
-    std::fs::write(path, input)?;
+/// Gives an input in a process of its own: what broke, if there was time to see it.
+fn try_out(target: &Target, input: &[u8], hang: Duration, end: Instant) -> Result<Option<String>> {
+    let dir = tempfile::tempdir()?;
+    let (path, told) = (dir.path().join("input"), dir.path().join("told"));
+    std::fs::write(&path, input)?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("replay").arg(target.name).arg(path);
-    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(quiet.status()?.code())
+    command.arg("replay").arg(target.name).arg(&path);
+    command.args(["--hang", &hang.as_millis().to_string()]);
+    command.env("TMPDIR", dir.path()).stdout(Stdio::null());
+    let mut child = command.stderr(File::create(&told)?).spawn()?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() >= end {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK);
+    };
+    let told = || String::from_utf8_lossy(&std::fs::read(&told).unwrap_or_default()).into_owned();
+    match status.code() {
+        Some(0) => Ok(None),
+        Some(ERROR) => bail!("{}: an input cannot be given: {}", target.name, told()),
+        Some(code) if code == i32::from(FAILED) => {
+            // behind the input, which a target of texts shows
+            let told = told();
+            Ok(told.rsplit_once("FAILED ").map(|(_, text)| kind(text)))
+        }
+        code => Ok(Some(death(code, &status.to_string()))),
+    }
 }
 
-/// Cuts pieces out of an input while it ends as before.
-pub(crate) fn smaller(target: &Target, input: &[u8], path: &Path) -> Result<Vec<u8>> {
-    let end = try_out(target, input, path)?;
-    let (mut best, mut tries, begun) = (input.to_vec(), 0, Instant::now());
-    ensure!(best.len() < 1 << 28, "an input that cannot be handled");
+/// Cuts pieces out of an input while the same breaks; what does not break alone stays as it is.
+fn smaller(target: &Target, input: &[u8], hang: Duration, end: Instant) -> Result<Vec<u8>> {
+    let (mut best, mut tries) = (input.to_vec(), 0);
+    let broken = try_out(target, input, hang, end)?;
     let mut piece = best.len().div_ceil(2);
-    // one that does not fail alone stays as it is
-    while end != Some(0) && piece > 0 {
+    while broken.is_some() && piece > 0 {
         let mut from = 0;
-        while from < best.len() && tries < TRIES && begun.elapsed() < PATIENCE {
+        while from < best.len() && tries < TRIES && Instant::now() < end {
             let mut cut = best.clone();
             cut.drain(from..cut.len().min(from + piece));
             tries += 1;
-            match try_out(target, &cut, path)? == end {
+            match try_out(target, &cut, hang, end)? == broken {
                 true => best = cut,
                 false => from += piece,
             }
         }
         piece /= 2;
     }
-    // It may be gone already.
-    let _ = std::fs::remove_file(path);
     Ok(best)
 }

@@ -3,8 +3,8 @@
 use crate::campaign::Campaign;
 use crate::fire::{self, Plan, Report};
 use crate::target::{Form, Target};
-use crate::targets::all;
-use crate::watch::Watch;
+use crate::targets::{all, by_name};
+use crate::watch::{FAILED, HANG, Watch};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// End with one line for programs.
     #[arg(long)]
     json: bool,
+    /// Milliseconds after which an input never ends.
+    #[arg(long, hide = true, default_value_t = HANG.as_millis() as u64)]
+    hang: u64,
 }
 
 #[derive(Subcommand, Debug)]
@@ -53,6 +56,9 @@ enum Word {
         target: String,
         /// The input.
         file: PathBuf,
+        /// Milliseconds after which it never ends.
+        #[arg(long, hide = true, default_value_t = HANG.as_millis() as u64)]
+        hang: u64,
     },
     /// One target, for the campaign.
     #[command(hide = true)]
@@ -66,6 +72,8 @@ enum Word {
         start: u64,
         #[arg(long)]
         now: PathBuf,
+        #[arg(long)]
+        hang: u64,
     },
 }
 
@@ -88,20 +96,24 @@ impl Args {
                 }
                 Ok(ExitCode::SUCCESS)
             }
-            Some(Word::Replay { target, file }) => replay(named(target)?, file),
+            Some(Word::Replay { target, file, hang }) => {
+                replay(named(target)?, file, Duration::from_millis(*hang))
+            }
             Some(Word::Child {
                 target,
                 inputs,
                 millis,
                 start,
                 now,
+                hang,
             }) => {
                 let plan = Plan {
                     inputs: *inputs,
                     time: millis.map(Duration::from_millis),
                     seed: *start,
                 };
-                let (target, watch) = (named(target)?, Watch::start(now)?);
+                let target = named(target)?;
+                let watch = Watch::start(now, Duration::from_millis(*hang))?;
                 let report = apart(move || fire::fire(target, plan, &watch))?;
                 println!("{}", serde_json::to_string(&report)?);
                 Ok(ExitCode::SUCCESS)
@@ -127,6 +139,7 @@ impl Args {
             seed: self.start,
             jobs: self.jobs,
             keep: self.keep.clone(),
+            hang: Duration::from_millis(self.hang),
         };
         let reports = campaign.run(&targets, &show)?;
         let inputs: u64 = reports.iter().map(|report| report.inputs).sum();
@@ -141,14 +154,13 @@ impl Args {
         }
         Ok(match failures {
             0 => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
+            _ => FAILED.into(),
         })
     }
 }
 
 fn named(name: &str) -> Result<&'static Target> {
-    let found = all().into_iter().find(|target| target.name == name);
-    found.with_context(|| format!("there is no target '{name}'; `hostile list` names all"))
+    by_name(name).with_context(|| format!("there is no target '{name}'; `hostile list` names all"))
 }
 
 /// On a thread of the size that decoders have.
@@ -158,10 +170,10 @@ fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result
     thread.join().map_err(failed)
 }
 
-fn replay(target: &'static Target, file: &PathBuf) -> Result<ExitCode> {
+fn replay(target: &'static Target, file: &PathBuf, hang: Duration) -> Result<ExitCode> {
     let input = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let dir = tempfile::tempdir()?;
-    let watch = Watch::start(&dir.path().join("now"))?;
+    let watch = Watch::start(&dir.path().join("now"), hang)?;
     if target.form == Form::Text {
         eprintln!("{}", String::from_utf8_lossy(&input));
     }
@@ -173,7 +185,7 @@ fn replay(target: &'static Target, file: &PathBuf) -> Result<ExitCode> {
         }
         Err(text) => {
             eprintln!("FAILED {text}");
-            ExitCode::FAILURE
+            FAILED.into()
         }
     })
 }

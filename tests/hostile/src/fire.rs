@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 const KEPT: usize = 2000;
 /// Failures that are noted, each of another kind, at most.
 const FAILURES: usize = 8;
-/// Inputs between two looks at the clock.
+/// Inputs between two looks at the clock, unless one was slow.
 const LOOK: u64 = 16;
+/// Behind an input that took longer the clock is looked at.
+const SLOW: Duration = Duration::from_millis(10);
 
 /// How long a target is under fire.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,12 @@ pub(crate) struct Failure {
     pub(crate) input: Vec<u8>,
 }
 
+/// The kind of a failure: its first line without digits. A panic is known by its place.
+pub(crate) fn kind(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
 /// What became of a target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -48,6 +56,8 @@ pub(crate) struct Report {
     pub(crate) target: String,
     /// Inputs given.
     pub(crate) inputs: u64,
+    /// Those of them that were real values; all others were made of them.
+    pub(crate) seeds: u64,
     /// Inputs that were decoded.
     pub(crate) good: u64,
     /// Different outcomes.
@@ -144,8 +154,9 @@ struct Fire<'t> {
 }
 
 impl Fire<'_> {
-    /// Gives one input that was made of `base`.
-    fn one(&mut self, base: Vec<u8>, input: &[u8], watch: &Watch) {
+    /// Gives one input that was made of `base`; how long that took.
+    fn one(&mut self, base: Vec<u8>, input: &[u8], watch: &Watch) -> Duration {
+        let begun = Instant::now();
         watch.begin(input);
         let (verdict, taken, took) = give(self.target, input);
         watch.end();
@@ -162,6 +173,7 @@ impl Fire<'_> {
             }
             Err(text) => self.fail(text, input),
         }
+        begun.elapsed()
     }
 
     /// Keeps what has an outcome that was not seen before, or came to it in another way: how often
@@ -183,10 +195,7 @@ impl Fire<'_> {
     }
 
     fn fail(&mut self, text: String, input: &[u8]) {
-        let kind: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
-        // a panic is known by its place
-        let kind = kind.lines().next().unwrap_or_default().to_owned();
-        if self.kinds.len() < FAILURES && self.kinds.insert(kind) {
+        if self.kinds.len() < FAILURES && self.kinds.insert(kind(&text)) {
             let input = input.to_vec();
             self.report.failures.push(Failure { text, input });
         }
@@ -233,15 +242,18 @@ pub(crate) fn fire(target: &Target, plan: Plan, watch: &Watch) -> Report {
     for seed in seeds {
         fire.one(seed.clone(), &target.wrap(&seed), watch);
     }
-    let is_over = |done: u64| {
-        let late = |time| done.is_multiple_of(LOOK) && begun.elapsed() >= time;
+    let is_over = |done: u64, last: Duration| {
+        let looks = done.is_multiple_of(LOOK) || last > SLOW;
+        let late = |time| looks && begun.elapsed() >= time;
         done >= plan.inputs || plan.time.is_some_and(late)
     };
-    while !is_over(fire.report.inputs) {
+    let mut last = SLOW;
+    while !is_over(fire.report.inputs, last) {
         let (base, input) = fire.next();
-        fire.one(base, &input, watch);
+        last = fire.one(base, &input, watch);
     }
     let mut report = fire.report;
+    report.seeds = fire.seeds as u64;
     report.outcomes = fire.outcomes.len();
     report.corpus = fire.corpus.len();
     report.took_ms = begun.elapsed().as_millis() as u64;

@@ -6,16 +6,18 @@ use crate::alloc::is_refused;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// An input that takes longer than this never ends.
-const HANG: Duration = Duration::from_secs(30);
+pub(crate) const HANG: Duration = Duration::from_secs(30);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Exit code of a process whose input broke a promise: none of those of an error.
+pub(crate) const FAILED: u8 = 70;
 /// Exit code of a process whose input did not end.
 pub(crate) const HUNG: i32 = 71;
 /// Exit code of a process whose input asked for too much memory.
@@ -30,12 +32,13 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Watches the inputs of this process, with the one under way in `path`.
-    pub(crate) fn start(path: &Path) -> Result<Self> {
+    /// Watches the inputs of this process, with the one under way in `path`; one that takes longer
+    /// than `hang` never ends.
+    pub(crate) fn start(path: &Path, hang: Duration) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
         let turn = Arc::new(AtomicU64::new(0));
         let seen = turn.clone();
-        std::thread::spawn(move || watch(&seen));
+        std::thread::spawn(move || watch(&seen, hang));
         Ok(Self { file, turn })
     }
 
@@ -55,7 +58,7 @@ impl Watch {
     }
 }
 
-fn watch(turn: &AtomicU64) {
+fn watch(turn: &AtomicU64, hang: Duration) {
     let (mut last, mut stands) = (0, Duration::ZERO);
     loop {
         std::thread::sleep(LOOK);
@@ -68,14 +71,14 @@ fn watch(turn: &AtomicU64) {
         } else {
             (last, stands) = (now, Duration::ZERO);
         }
-        if stands > HANG {
+        if stands > hang {
             std::process::exit(HUNG);
         }
     }
 }
 
 /// The input that was under way when the process with this file died.
-pub(crate) fn under_way(path: &PathBuf) -> Option<Vec<u8>> {
+pub(crate) fn under_way(path: &Path) -> Option<Vec<u8>> {
     let framed = fs::read(path).ok()?;
     let (length, rest) = framed.split_first_chunk::<8>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;

@@ -75,7 +75,12 @@ fn shell_line(command: &Command) -> String {
         }
     }
     let program = command.get_program().to_string_lossy();
-    words.push(quoted(program.rsplit('/').next().unwrap_or(&program)));
+    let name = program.rsplit('/').next().unwrap_or(&program);
+    match name {
+        // what a build of ours made is on nobody's path
+        "hostile" => words.push("cargo xtask hostile".to_owned()),
+        name => words.push(quoted(name)),
+    }
     words.extend(command.get_args().map(|arg| quoted(&arg.to_string_lossy())));
     words.join(" ")
 }
@@ -130,6 +135,14 @@ mod tests {
             .env("RUSTDOCFLAGS", "-D warnings")
             .env_remove("CARGO_PKG_NAME");
         assert_eq!(shell_line(&command), "RUSTDOCFLAGS='-D warnings' cargo doc");
+    }
+
+    #[test]
+    fn the_repeat_line_of_our_own_program_is_a_command() {
+        let mut command = Command::new("/target/debug/hostile");
+        command.args(["--seconds", "75"]);
+        let line = shell_line(&command);
+        assert_eq!(line, "cargo xtask hostile --seconds 75");
     }
 
     #[test]

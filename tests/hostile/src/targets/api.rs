@@ -11,8 +11,9 @@ use shared::codec;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{OnceLock, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Words of requests.
@@ -70,7 +71,7 @@ pub(super) const TARGETS: &[Target] = &[
         name: "api",
         fed_by: "programs that reach the API: methods, paths, queries, headers, bodies",
         form: Form::Text,
-        bound: Bound::new(256, 400 << 10).within(20),
+        bound: Bound::new(256, 400 << 10).within(OWED),
         cost: 100,
         words: WORDS,
         seeds: requests,
@@ -201,11 +202,29 @@ fn requests() -> Vec<Vec<u8>> {
     all
 }
 
-/// The request as it goes over the wire: raw behind a `!`, else made of a line with method and
-/// path, lines of headers, an empty one, and the body.
-fn wire(input: &[u8]) -> Vec<u8> {
+/// A request as it goes over the wire.
+struct Wire {
+    bytes: Vec<u8>,
+    /// Whether head and body are all there, by the length that it tells: it must be answered.
+    is_whole: bool,
+    /// Whether its answer may go on for ever.
+    follows: bool,
+}
+
+fn follows(bytes: &[u8]) -> bool {
+    let mut words = bytes.windows(7).take(9000);
+    words.any(|word| word == b"follow=" || word == b"v1/watc")
+}
+
+/// Raw behind a `!`, else made of a line with method and path, lines of headers, an empty one, and
+/// the body.
+fn wire(input: &[u8]) -> Wire {
     if let Some(raw) = input.strip_prefix(b"!") {
-        return raw.to_vec();
+        return Wire {
+            bytes: raw.to_vec(),
+            is_whole: false,
+            follows: follows(raw),
+        };
     }
     let (head, body) = match input.windows(2).position(|two| two == b"\n\n") {
         Some(at) => (&input[..at], &input[at + 2..]),
@@ -229,11 +248,16 @@ fn wire(input: &[u8]) -> Vec<u8> {
     out.extend(b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     let mut length = Some(body.len());
     for line in lines.filter(|line| line.contains(&b':')) {
-        let lower = line.to_ascii_lowercase();
+        let line: Vec<u8> = line
+            .iter()
+            .copied()
+            .filter(|byte| !byte.is_ascii_control())
+            .collect();
+        let lower = line.trim_ascii_start().to_ascii_lowercase();
         if lower.starts_with(b"content-length") || lower.starts_with(b"transfer-encoding") {
             length = None;
         }
-        out.extend(line.iter().filter(|byte| !byte.is_ascii_control()));
+        out.extend(line);
         out.extend(b"\r\n");
     }
     if let Some(length) = length {
@@ -241,50 +265,108 @@ fn wire(input: &[u8]) -> Vec<u8> {
     }
     out.extend(b"\r\n");
     out.extend_from_slice(body);
-    out
+    let follows = follows(&out);
+    Wire {
+        bytes: out,
+        is_whole: length.is_some() && !follows,
+        follows,
+    }
 }
 
+/// Seconds within which a whole request is answered.
+const OWED: u64 = 20;
 /// Bytes of an answer that are read; the rest is left.
-const ANSWER: u64 = 64 << 10;
+const ANSWER: usize = 64 << 10;
+/// Bytes that are read of an answer that may go on for ever.
+const FIRST_OF: usize = 64;
+/// Time for an answer, or for more of it, that nobody owes.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// Inputs from one question whether the API still answers to the next.
+const PROBED: u64 = 16;
+
+/// What came back, and how it ended.
+struct Answer {
+    bytes: Vec<u8>,
+    how: &'static str,
+}
+
+impl Answer {
+    fn status(&self) -> Option<&[u8]> {
+        let line = self.bytes.strip_prefix(b"HTTP/1.")?;
+        line.get(2..5)
+    }
+}
+
+/// Sends a request, and reads its answer.
+fn exchange(wire: &Wire) -> Result<Answer, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let address = coordinator()?.ready.api;
+    let mut stream = TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?;
+    // It may be answered, and hung up on, before all of it is there.
+    let sent = stream.write_all(&wire.bytes);
+    if !wire.is_whole {
+        // Nothing more will come; whoever hangs up before it is answered gets no answer.
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+    let end = Instant::now() + Duration::from_secs(OWED);
+    let most = if wire.follows { FIRST_OF } else { ANSWER };
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    let how = loop {
+        let waits = match wire.is_whole && answer.len() < 12 {
+            true => end.saturating_duration_since(Instant::now()),
+            false => PATIENCE,
+        };
+        let waits = waits.max(Duration::from_millis(1));
+        stream.set_read_timeout(Some(waits)).map_err(text)?;
+        match stream.read(&mut piece) {
+            Ok(0) => break "closed",
+            Ok(read) => answer.extend_from_slice(&piece[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                break "open";
+            }
+            Err(_) => break "reset",
+        }
+        if answer.len() >= most {
+            break "long";
+        }
+    };
+    let how = if sent.is_err() { "reset" } else { how };
+    Ok(Answer { bytes: answer, how })
+}
+
+/// Whether the coordinator still answers others, behind some of the inputs; behind the first one,
+/// too, so that an input that is given alone shows it.
+fn probe() -> Result<(), String> {
+    static INPUTS: AtomicU64 = AtomicU64::new(0);
+    if !INPUTS.fetch_add(1, Relaxed).is_multiple_of(PROBED) {
+        return Ok(());
+    }
+    let answer = exchange(&wire(b"GET /healthz"))?;
+    match answer.status() {
+        Some(b"200") => Ok(()),
+        _ => Err("no answer to a plain question behind it".to_owned()),
+    }
+}
 
 fn check_api(input: &[u8]) -> Verdict {
-    let coordinator = coordinator()?;
-    let mut stream =
-        TcpStream::connect(coordinator.ready.api).map_err(|error| format!("connect: {error}"))?;
-    let patience = Some(Duration::from_millis(1500));
-    stream
-        .set_read_timeout(patience)
-        .map_err(|error| error.to_string())?;
-    let bytes = wire(input);
-    // It may be answered, and hung up on, before all of it is there.
-    let sent = stream.write_all(&bytes);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
-    let follows = bytes
-        .windows(7)
-        .take(9000)
-        .any(|w| w == b"follow=" || w == b"v1/watc");
-    let most = if follows { 64 } else { ANSWER };
-    let mut answer = Vec::new();
-    let ended = (&mut stream).take(most).read_to_end(&mut answer);
-    let how = match (&ended, &sent) {
-        (Err(error), _) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            "open"
+    let wire = wire(input);
+    let answer = exchange(&wire)?;
+    let status = answer.status().map(String::from_utf8_lossy);
+    if wire.is_whole && status.is_none() && answer.how != "reset" {
+        return Err(format!("no answer; {}", answer.how));
+    }
+    probe()?;
+    let body = answer.bytes.windows(4).position(|w| w == b"\r\n\r\n");
+    let body = body.map(|at| String::from_utf8_lossy(&answer.bytes[at + 4..]));
+    let told: String = body.unwrap_or_default().chars().take(60).collect();
+    match status.as_deref() {
+        Some(status @ ("200" | "201")) => Ok(format!("ok {status}")),
+        Some("500") => Err(format!("it answers 500: {told}")),
+        status => {
+            let status = status.unwrap_or_default();
+            Ok(format!("{status} {} {}", answer.how, class(&told)))
         }
-        (Err(_), _) | (_, Err(_)) => "reset",
-        (Ok(_), Ok(())) => "closed",
-    };
-    let head = answer
-        .get(9..12)
-        .map(String::from_utf8_lossy)
-        .unwrap_or_default();
-    let body = answer.windows(4).position(|w| w == b"\r\n\r\n");
-    let body = body.map(|at| String::from_utf8_lossy(&answer[at + 4..]).into_owned());
-    let body = body.unwrap_or_default();
-    let told: String = body.chars().take(60).collect();
-    match head.as_ref() {
-        "200" | "201" => Ok(format!("ok {head}")),
-        "500" => Err(format!("it answers 500: {told}")),
-        _ => Ok(format!("{head} {how} {}", class(&told))),
     }
 }
 

@@ -93,7 +93,7 @@ fn told_facts() -> Vec<Vec<u8>> {
         let entries = store.directives(log, 0, 1000, 8 << 20);
         entries.map_err(|error| error.to_string())
     });
-    for entry in entries.unwrap_or_default() {
+    for entry in entries.expect("a coordinator that assigns") {
         if let Ok(Directive {
             body: Wish::Assign(assign),
             ..
@@ -164,8 +164,12 @@ fn played(assign: &Assign) -> Vec<Body> {
 /// An assignment before each other directive, beside those of all kinds.
 fn told_directives() -> Vec<Vec<u8>> {
     let entries = samples::directives();
-    let is_whole = |entry: &&Vec<u8>| entry.len() > 300;
-    let assign = entries.iter().find(is_whole).cloned().unwrap_or_default();
+    let is_whole = |entry: &&Vec<u8>| {
+        let told = Directive::decode(1, entry).map(|told| told.body);
+        matches!(told, Ok(Wish::Assign(assign)) if assign.workflow.is_some())
+    };
+    let assign = entries.iter().find(is_whole).cloned();
+    let assign = assign.expect("an assignment with its workflow");
     let both = entries
         .iter()
         .map(|entry| codec::encode(&vec![&assign, entry]));

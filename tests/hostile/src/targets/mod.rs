@@ -4,6 +4,7 @@ mod api;
 mod cores;
 mod entries;
 mod link;
+mod mistakes;
 mod stores;
 mod telemetry;
 mod text;
@@ -28,6 +29,12 @@ pub(crate) fn all() -> Vec<&'static Target> {
         api::TARGETS,
     ];
     groups.into_iter().flatten().collect()
+}
+
+/// The target of this name, be it one that nobody lists.
+pub(crate) fn by_name(name: &str) -> Option<&'static Target> {
+    let all = all().into_iter().chain(mistakes::TARGETS);
+    all.into_iter().find(|target| target.name == name)
 }
 
 /// What was decoded is the same again when it was encoded and decoded.

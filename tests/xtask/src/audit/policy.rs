@@ -334,7 +334,6 @@ pub(crate) const LAYERS: &[Layer] = &[
             "link",
             "certs",
             "edge-core",
-            "edge-store",
             "edge-agent",
             "cloud-core",
             "cloud-store",
