@@ -172,7 +172,8 @@ pub fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
         let read = (&mut input).take(step).read_to_end(&mut out);
         match read.map_err(refused)? {
             _ if out.len() > limit => return Err(DecodeError::Compressed(limit)),
-            0 => return Ok(out),
+            // only the end is nearer than what was asked for
+            read if (read as u64) < step => return Ok(out),
             _ => {}
         }
     }

@@ -118,16 +118,19 @@ impl Segment {
     }
 }
 
-/// As many ranges as one acknowledgement can have; what is left out is sent again.
-fn newest(ranges: &[Range]) -> &[Range] {
-    &ranges[ranges.len().saturating_sub(RANGES_PER_ACK)..]
+/// The newest of these ranges, as many as one acknowledgement can have: more are not kept, whatever
+/// is told in whichever order. What is left out is sent again.
+fn newest(ranges: &RangeSet) -> RangeSet {
+    let ranges = ranges.ranges();
+    let from = ranges.len().saturating_sub(RANGES_PER_ACK);
+    RangeSet::of(ranges[from..].iter().copied())
 }
 
 impl<M: Media> Ring<M> {
     /// A session stands in which the coordinator named what it has.
     pub fn connected(&mut self, has: &[Range]) {
         self.sending.connected = true;
-        self.sending.known = RangeSet::of(newest(has).iter().copied());
+        self.sending.known = newest(&RangeSet::of(has.iter().copied()));
         self.sending.flights.clear();
         self.sending.live_at = None;
         self.sending.claim();
@@ -156,8 +159,9 @@ impl<M: Media> Ring<M> {
     /// The coordinator has these ranges durably.
     pub fn acknowledged(&mut self, ranges: &[Range]) {
         let Sending { known, flights, .. } = &mut self.sending;
-        *known = RangeSet::of(known.ranges().iter().chain(newest(ranges)).copied());
-        flights.retain(|flight| !known.covers(&flight.range));
+        let all = RangeSet::of(known.ranges().iter().chain(ranges).copied());
+        flights.retain(|flight| !all.covers(&flight.range));
+        *known = newest(&all);
     }
 
     /// Changes the budget, bytes a second.
@@ -256,5 +260,43 @@ impl<M: Media> Ring<M> {
             segment.entries.retain(|known| known.range != entry.range);
         }
         self.declare(entry.range, GapReason::Damaged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MemoryMedia;
+    use super::*;
+    use shared::ids::Incarnation;
+    use shared::telemetry::At;
+
+    fn range(n: usize) -> Range {
+        let at = |ms: usize| At {
+            boot: 1,
+            ms: ms as u64,
+        };
+        Range::new(at(3 * n), at(3 * n + 1))
+    }
+
+    /// Each receipt added its ranges to all before; the last ones of a receipt counted as newest.
+    #[test]
+    fn of_any_receipts_the_newest_ranges_are_kept_and_no_more() {
+        let media = MemoryMedia::default();
+        let mut ring = Ring::open(media, Incarnation([1; 16]), Limits::default()).unwrap();
+        let many = 3 * RANGES_PER_ACK;
+        let newest = |from: usize| (from - RANGES_PER_ACK..from).map(range);
+
+        let backwards: Vec<Range> = (0..many).rev().map(range).collect();
+        ring.connected(&backwards);
+        let known = |ring: &Ring<MemoryMedia>| ring.sending.known.ranges().to_vec();
+        assert_eq!(known(&ring), newest(many).collect::<Vec<_>>());
+
+        for n in many..2 * many {
+            ring.acknowledged(&[range(n)]);
+        }
+        assert_eq!(known(&ring), newest(2 * many).collect::<Vec<_>>());
+        // what is older than all that is kept takes no place of what is newer
+        ring.acknowledged(&[range(0)]);
+        assert_eq!(known(&ring), newest(2 * many).collect::<Vec<_>>());
     }
 }
