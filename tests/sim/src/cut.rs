@@ -171,10 +171,13 @@ impl Plan {
 
     fn cut_schedules(&mut self, cut: &Cut) {
         let agents = &self.gone.agents;
-        let there = |task: &Task| (0..self.nodes).any(|m| takes(agents, m, &task.placement));
+        let there = |task: &Task| {
+            agents.is_empty() || (0..self.nodes).any(|m| takes(agents, m, &task.placement))
+        };
         let without = |n: &usize| {
             let owner = Deed::Schedule(*n).agent(self);
-            let homeless = !self.schedules[*n].revisions[0].tasks.iter().all(there);
+            let mut revisions = self.schedules[*n].revisions.iter();
+            let homeless = !revisions.all(|one| one.tasks.iter().all(there));
             owner.is_some_and(|m| agents.contains(&m))
                 || homeless
                 || cut.out.contains(&Part::Schedule(*n))

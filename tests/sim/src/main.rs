@@ -131,7 +131,7 @@ fn run(seeds: &Seeds, layer: Option<Layer>) -> ExitCode {
             let failed = report.failed.len();
             eprintln!("{} of {count} seeds, {failed} failed", report.seeds);
         }
-        if !verdict.violations.is_empty() && failed.len() < SHRUNK {
+        if !verdict.violations.is_empty() {
             failed.push(verdict);
         }
     };
@@ -145,13 +145,16 @@ fn run(seeds: &Seeds, layer: Option<Layer>) -> ExitCode {
         "{} seeds, {} failed, {} agent-hours, {} attempts, {} core-seconds",
         line.seeds, line.violations, line.agent_hours, line.attempts, line.core_seconds
     );
-    shrink_some(failed, seeds);
     if seeds.json {
         match serde_json::to_string(&line) {
             Ok(text) => println!("{text}"),
             Err(error) => eprintln!("the line for programs cannot be written: {error}"),
         }
     }
+    // the same ones whichever ended first; it may end the process
+    failed.sort_by_key(|verdict| verdict.seed);
+    failed.truncate(SHRUNK);
+    shrink_some(failed, seeds);
     if report.is_good() {
         ExitCode::SUCCESS
     } else {
@@ -188,7 +191,13 @@ fn shrink_one(plan: &Plan, found: Verdict, threads: usize, until: Option<Instant
         }
         until.is_none_or(|until| now < until)
     };
-    let endless = |seed| endless(seed, Some(layer));
+    // the seed itself came to its end
+    let endless = |seed| {
+        let layer = layer.number();
+        eprintln!("shrinking seed {seed}: a step does not end in a part of it that was tried");
+        eprintln!("  cargo xtask sim shrink {seed} --layer {layer}");
+        std::process::exit(1);
+    };
     runner::watched(threads, &endless, |pulses| {
         shrink::shrink(plan, found, pulses, &mut more)
     })

@@ -9,6 +9,7 @@ use crate::world::{Pulse, Violation, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::Thread;
 use std::time::Duration;
 
 /// What became of one seed.
@@ -59,36 +60,59 @@ pub fn run_recorded(plan: Plan, lines: Sink) -> (Verdict, Drawing) {
 }
 
 fn run_drawn(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> (Verdict, Option<Drawing>) {
-    let (seed, layer) = (plan.seed, plan.layer);
-    let nodes = plan.agents_left().count() as u64;
-    let tasks = plan.tasks_left() as u64;
-    pulse.seed.store(seed.wrapping_add(1), Ordering::Relaxed);
-    let mut world = World::new(plan, lines);
-    world.pulse = Arc::clone(&pulse);
-    let ended = catch_unwind(AssertUnwindSafe(|| world.run_to_the_end()));
-    if let Err(panic) = ended {
-        let text = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_default();
-        world.fail("panic", text);
-    }
-    let drawing = world.finish_record();
-    // what a panic left behind must not panic again
-    let verdict = Verdict {
-        seed,
-        layer,
-        violations: std::mem::take(&mut world.violations),
-        tally: std::mem::take(&mut world.tally),
-        hash: world.trace.hash(),
-        attempts: world.ran.len() as u64,
-        agent_time: world.t * nodes,
-        tasks,
+    let mut verdict = Verdict {
+        seed: plan.seed,
+        layer: plan.layer,
+        violations: Vec::new(),
+        tally: Tally::default(),
+        hash: 0,
+        attempts: 0,
+        agent_time: 0,
+        tasks: plan.tasks_left() as u64,
     };
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(world)));
+    let nodes = plan.agents_left().count() as u64;
+    let number = plan.seed.wrapping_add(1);
+    pulse.seed.store(number, Ordering::Relaxed);
+    let made = caught(|| World::new(plan, lines));
+    let drawing = made.map(|mut world| {
+        world.pulse = Arc::clone(&pulse);
+        if let Err(text) = caught(|| world.run_to_the_end()) {
+            world.fail("panic", text);
+        }
+        // what a panic left behind must not panic again
+        let drawing = caught(|| world.finish_record()).unwrap_or_else(|text| {
+            world.fail("panic", text);
+            None
+        });
+        verdict.violations = std::mem::take(&mut world.violations);
+        verdict.tally = std::mem::take(&mut world.tally);
+        verdict.hash = world.trace.hash();
+        verdict.attempts = world.ran.len() as u64;
+        verdict.agent_time = world.t * nodes;
+        // for the same reason
+        let _ = caught(|| drop(world));
+        drawing
+    });
+    let drawing = drawing.unwrap_or_else(|text| {
+        let (invariant, at) = ("panic", 0);
+        verdict.violations = vec![Violation {
+            invariant,
+            at,
+            text,
+        }];
+        None
+    });
     pulse.seed.store(0, Ordering::Relaxed);
     (verdict, drawing)
+}
+
+/// What comes of `work`, or what its panic says.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        text.unwrap_or_default()
+    })
 }
 
 /// Which layer a seed runs on: every third with simulated disks when nothing else is asked for.
@@ -155,16 +179,27 @@ pub fn watched<T>(
             let mut watch = Watch::default();
             while !over.load(Ordering::Relaxed) {
                 std::thread::park_timeout(LOOK);
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
                 if let Some(seed) = watch.look(watched, LOOK) {
                     endless(seed);
                 }
             }
         });
-        let done = work(&pulses);
-        over.store(true, Ordering::Relaxed);
-        watcher.thread().unpark();
-        done
+        let _over = Over(over, watcher.thread());
+        work(&pulses)
     })
+}
+
+/// Ends the watch, also where the work panics: the scope waits for its watcher.
+struct Over<'a>(&'a AtomicBool, &'a Thread);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.unpark();
+    }
 }
 
 /// Runs `count` seeds from `start`, one at a time with each of `pulses`; `each` sees the verdicts
@@ -237,6 +272,13 @@ pub(crate) fn first<T: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_panics_while_it_is_watched_ends() {
+        let endless = |seed| panic!("seed {seed} is blamed");
+        let ended = caught(|| watched(1, &endless, |_| panic!("work")));
+        assert_eq!(ended, Err::<(), _>("work".to_owned()));
+    }
 
     #[test]
     fn only_a_world_whose_events_stopped_is_endless() {

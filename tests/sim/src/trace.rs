@@ -63,9 +63,14 @@ pub struct Trace {
     lines: Option<Sink>,
     /// Lines of what happens now: time and lane, text.
     fresh: Vec<(Time, Lane, String)>,
+    /// The state that was last seen beside lines.
+    state: String,
     /// What gets a mark in a drawing, if lines are wanted.
     notes: Vec<Note>,
 }
+
+/// Lines of one event that are held back until its end is seen: one that does not end is seen, too.
+const HELD: usize = 100;
 
 /// Takes lines as they come.
 pub type Sink = Box<dyn FnMut(&str) + Send>;
@@ -99,7 +104,15 @@ impl Trace {
     /// Something that people want to see happened.
     pub fn say(&mut self, at: Time, lane: Lane, text: impl FnOnce() -> String) {
         if self.lines.is_some() {
-            self.fresh.push((at, lane, text()));
+            self.hold(at, lane, text());
+        }
+    }
+
+    fn hold(&mut self, at: Time, lane: Lane, text: String) {
+        self.fresh.push((at, lane, text));
+        if self.fresh.len() >= HELD {
+            let state = std::mem::take(&mut self.state);
+            self.flush(&state);
         }
     }
 
@@ -109,7 +122,7 @@ impl Trace {
             return;
         }
         let text = text();
-        self.fresh.push((at, lane, text.clone()));
+        self.hold(at, lane, text.clone());
         if sort != Sort::Talk {
             self.notes.push(Note {
                 at,
@@ -133,6 +146,7 @@ impl Trace {
             };
             lines(&format!("{}  {state}  {name:<6} {text}", clock(at)));
         }
+        state.clone_into(&mut self.state);
     }
 
     /// Whether something was said that is not handed on.
@@ -186,6 +200,17 @@ mod tests {
         assert_eq!(
             receive.try_recv().as_deref(),
             Ok("1:01:01.000  | x |  gw-2   hello")
+        );
+        // an event that does not end is seen beside the last state
+        for _ in 0..HELD + 7 {
+            one.say(0, Lane::Node(1), || "again".to_owned());
+        }
+        let lines: Vec<String> = receive.try_iter().collect();
+        assert_eq!(lines.len(), HELD);
+        assert!(
+            lines
+                .iter()
+                .all(|line| line == "0:00:00.000  | x |  gw-2   again")
         );
     }
 }
