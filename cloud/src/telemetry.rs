@@ -2,17 +2,18 @@
 //! answers from it. Sessions hand pieces over and never wait for a disk.
 
 mod queue;
+mod receipts;
 
 use crate::clock;
 use crate::host::ToSession;
 use cloud_core::event::Conn;
 use cloud_core::telemetry::{Book, Journal, JournalError, Keep, Missing, Newest, Refused};
 use queue::{Receiver, Sender, Taken, queue};
+use receipts::Receipts;
 use shared::ids::{Incarnation, NodeId};
 use shared::telemetry::query::{Answer, Collector, Query};
 use shared::telemetry::{Content, Report};
 use shared::time::Unix;
-use shared::wire::Down;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// Longest time until a piece is durable and acknowledged.
+/// Longest time until a piece is durable; it is acknowledged with the next one.
 const SYNC: Duration = Duration::from_secs(20);
 /// The same where an agent waits for it: others that come at the same time share a sync.
 const SOON: Duration = Duration::from_millis(100);
@@ -59,7 +60,10 @@ enum Command {
 
 /// The way to the thread.
 #[derive(Debug, Clone)]
-pub(crate) struct Telemetry(Arc<Sender>);
+pub(crate) struct Telemetry {
+    queue: Arc<Sender>,
+    receipts: Arc<Receipts>,
+}
 
 /// Starts the thread; the files lie in `dir`.
 ///
@@ -68,7 +72,9 @@ pub(crate) struct Telemetry(Arc<Sender>);
 pub(crate) fn start(dir: PathBuf, keep: Keep) -> io::Result<Telemetry> {
     fs::create_dir_all(&dir)?;
     let (to, from) = queue();
+    let receipts = Arc::<Receipts>::default();
     let keeper = Keeper {
+        receipts: receipts.clone(),
         file_system: file_system(&dir)?,
         dir,
         keep,
@@ -79,7 +85,8 @@ pub(crate) fn start(dir: PathBuf, keep: Keep) -> io::Result<Telemetry> {
     std::thread::Builder::new()
         .name("telemetry".into())
         .spawn(move || keeper.run(&from))?;
-    Ok(Telemetry(Arc::new(to)))
+    let queue = Arc::new(to);
+    Ok(Telemetry { queue, receipts })
 }
 
 /// What syncs the file system of `dir`, and tells of every failure since it was opened.
@@ -106,7 +113,7 @@ impl Telemetry {
         conn: Conn,
         to: mpsc::WeakSender<ToSession>,
     ) {
-        self.0.tell(Command::Begin {
+        self.queue.tell(Command::Begin {
             node,
             incarnation,
             conn,
@@ -114,10 +121,11 @@ impl Telemetry {
         });
     }
 
-    /// A piece of a session.
+    /// A piece of a session, which gets the receipt for those before it.
     pub(crate) fn piece(&self, node: NodeId, conn: Conn, report: Report) {
+        self.receipts.answer(conn);
         let (report, at) = (Box::new(report), clock::wall());
-        if !self.0.tell(Command::Piece {
+        if !self.queue.tell(Command::Piece {
             node,
             conn,
             report,
@@ -129,7 +137,7 @@ impl Telemetry {
 
     /// A session is over.
     pub(crate) fn end(&self, node: NodeId, conn: Conn) {
-        self.0.tell(Command::End { node, conn });
+        self.queue.tell(Command::End { node, conn });
     }
 
     async fn ask<T>(
@@ -138,7 +146,7 @@ impl Telemetry {
     ) -> Result<T, String> {
         let (reply, answer) = oneshot::channel();
         let busy = || "telemetry cannot be read just now: ask again".to_owned();
-        if !self.0.tell(command(reply)) {
+        if !self.queue.tell(command(reply)) {
             return Err(busy());
         }
         answer.await.map_err(|_| busy())?
@@ -165,6 +173,8 @@ struct Session {
     incarnation: Incarnation,
     /// Weak: a session that the engine gave up shall end.
     to: mpsc::WeakSender<ToSession>,
+    /// Its agent needs a receipt to go on.
+    waits: bool,
 }
 
 struct Keeper {
@@ -174,6 +184,7 @@ struct Keeper {
     keep: Keep,
     books: BTreeMap<NodeId, Book<NodeFile>>,
     sessions: BTreeMap<NodeId, Session>,
+    receipts: Arc<Receipts>,
     /// When to sync next.
     due: Instant,
 }
@@ -206,6 +217,7 @@ impl Keeper {
                     conn,
                     incarnation,
                     to,
+                    waits: true,
                 },
             ),
             Command::Piece {
@@ -218,6 +230,7 @@ impl Keeper {
                 if self.sessions.get(&node).is_some_and(|s| s.conn == conn) {
                     self.sessions.remove(&node);
                 }
+                self.receipts.end(conn);
             }
             Command::Newest(node, reply) => {
                 let _ = reply.send(self.book(node).map(|book| book.newest().cloned()));
@@ -266,7 +279,12 @@ impl Keeper {
             Err(error) => Err(Refused::Journal(JournalError(error))),
         };
         match taken {
-            Ok(true) => self.hurry(),
+            Ok(true) => {
+                if let Some(session) = self.sessions.get_mut(&node) {
+                    session.waits = true;
+                }
+                self.hurry();
+            }
             Ok(false) => {}
             Err(error) => tracing::warn!(%node, %error, "a piece of telemetry was not taken"),
         }
@@ -299,6 +317,7 @@ impl Keeper {
             }
             self.acknowledge(node);
         }
+        self.receipts.flush(Instant::now());
     }
 
     /// Makes all files durable at once, if that can be done: one by one failures are known better.
@@ -310,17 +329,23 @@ impl Keeper {
         synced == Some(Ok(()))
     }
 
-    /// Tells a node's session what is durable; right behind a sync.
+    /// Tells a node's session what is durable, at once or with its next piece; right behind a sync.
     fn acknowledge(&mut self, node: NodeId) {
-        if let (Some(book), Some(session)) = (self.books.get_mut(&node), self.sessions.get(&node)) {
-            let receipt = book.receipt(session.incarnation);
-            let message = ToSession::Send(Box::new(Down::Telemetry(receipt)));
-            let told = session.to.upgrade().map(|to| to.try_send(message));
+        let (Some(book), Some(session)) = (self.books.get_mut(&node), self.sessions.get_mut(&node))
+        else {
+            return;
+        };
+        let receipt = book.receipt(session.incarnation);
+        if !session.waits {
+            let (conn, to) = (session.conn, &session.to);
+            self.receipts.put(conn, to, receipt, Instant::now());
+        } else if receipts::send(&session.to, &receipt) {
+            session.waits = false;
+            self.receipts.end(session.conn); // an older one says less
+        } else {
             // A session that is too slow for it is told again: before the first one its agent says
             // nothing that another would answer.
-            if let Some(Err(mpsc::error::TrySendError::Full(_))) = told {
-                book.owe();
-            }
+            book.owe();
         }
     }
 }
@@ -415,6 +440,7 @@ impl Journal for NodeFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::wire::Down;
 
     fn is_receipt(told: &mut mpsc::Receiver<ToSession>) -> bool {
         let message = told.try_recv();
@@ -430,6 +456,7 @@ mod tests {
             keep: Keep::default(),
             books: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            receipts: Arc::default(),
             due: Instant::now(),
         };
         let (to, mut told) = mpsc::channel(1);

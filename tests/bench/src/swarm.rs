@@ -2,7 +2,7 @@
 //! session over the real transport, all in this process.
 
 use crate::cloud::Coordinator;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use certs::{Clock, Enrolled, Holder, NodeKey, Token};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
 use link::session::{AgentRx, AgentTx, TelemetryTx};
@@ -166,7 +166,7 @@ impl Swarm {
     }
 
     /// Each agent reports its newest telemetry every `every`, the agents spread over it, for `long`
-    /// in all, and hears meanwhile that it is durable.
+    /// in all, and hears then at last that something is durable.
     pub(crate) fn report(
         &self,
         sessions: Vec<Session>,
@@ -189,8 +189,11 @@ impl Swarm {
                         session.report(every).await?;
                         due += every;
                     }
-                    let nothing = session.durable == ORIGIN;
-                    ensure!(!nothing, "agent {n}: nothing was acknowledged");
+                    while session.durable == ORIGIN {
+                        let heard = timeout(PATIENCE, session.hear()).await;
+                        let nothing = || format!("agent {n}: nothing was acknowledged");
+                        heard.with_context(nothing)??;
+                    }
                     Ok(session)
                 });
             }
