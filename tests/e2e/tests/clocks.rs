@@ -182,3 +182,25 @@ fn a_gateway_without_a_battery_works_and_says_that_its_clock_was_not_set() {
         (shifted.status()["clock_trusted"] == true).then_some(())
     });
 }
+
+/// By the clock of its next start the certificate should have been renewed three weeks ago: it is
+/// renewed with the first dial, since that is judged by the date and not by a timer.
+#[test]
+fn a_clock_that_steps_over_the_time_of_a_renewal_skips_none() {
+    let mut shifted = Shifted::start();
+    shifted.gateway.start();
+    shifted.wait_online();
+    let name = shifted.node()["name"].as_str().unwrap().to_owned();
+    let until = || {
+        let node = shifted.fleet.json(&["node", "get", &name]).remove(0);
+        node["certificate"]["until"].as_i64().unwrap()
+    };
+    let first = until();
+    shifted.gateway.stop();
+    shifted.shift(80 * DAY);
+    shifted.gateway.start();
+    shifted
+        .fleet
+        .wait("a renewal", || (until() > first).then_some(()));
+    shifted.wait_online();
+}

@@ -1,5 +1,6 @@
-//! What a link that breaks must not cost, with the real binaries: a transfer never starts again
-//! from zero, and a coordinator that restarted is noticed without waiting for an idle timeout.
+//! What a link that breaks or is narrow must not cost, with the real binaries: a transfer never
+//! starts again from zero, small packets are enough, and a coordinator that restarted is noticed
+//! without waiting for an idle timeout.
 
 use e2e::agent::Gateway;
 use e2e::fleet::{Fleet, HOLD};
@@ -60,6 +61,43 @@ tasks:
             (SIZE..MOST).contains(&passed),
             "{passed} bytes at gw-{node}"
         );
+    }
+}
+
+/// A tunnel or a mobile network passes packets of the least size that every path must carry, and no
+/// others. Larger ones are sent to find out what passes; that they are lost costs nothing.
+#[test]
+fn a_path_that_passes_small_packets_only_carries_a_session_and_its_files() {
+    let mut fleet = Fleet::enrolling(&[&["--label", "site=a"], &["--label", "site=b"]]);
+    let narrow = Conditions {
+        largest: 1200,
+        ..Conditions::OPEN
+    };
+    for node in 0..2 {
+        fleet.relay().set(node, Direction::Up, narrow);
+        fleet.relay().set(node, Direction::Down, narrow);
+        fleet.start_agent(node);
+        fleet.wait_online(node);
+    }
+    let run = fleet.submit(
+        "name: narrow
+tasks:
+  write:
+    placement: {site: a}
+    outputs: [data]
+    shell: head -c 2000000 /dev/urandom > data; sha256sum < data > @M/wrote
+  read:
+    placement: {site: b}
+    inputs: [data]
+    shell: sha256sum < data > @M/read",
+    );
+    let _ = fleet.wait_run(&run, "succeeded");
+    assert_eq!(fleet.mark("read"), fleet.mark("wrote"));
+    for node in 0..2 {
+        let dropped = || fleet.relay().traffic(node).map(|way| way.dropped);
+        fleet.wait("a packet that is too large", || {
+            dropped().iter().any(|count| *count > 0).then_some(())
+        });
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Conditions {
     pub delay: Duration,
     /// How much longer it may take: packets overtake each other.
     pub jitter: Duration,
+    /// Bytes of the largest packet that passes.
+    pub largest: usize,
 }
 
 impl Conditions {
@@ -22,6 +24,7 @@ impl Conditions {
         double_milli: 0,
         delay: Duration::ZERO,
         jitter: Duration::ZERO,
+        largest: usize::MAX,
     };
     /// Nothing passes.
     pub const CUT: Self = Self {
@@ -29,9 +32,9 @@ impl Conditions {
         ..Self::OPEN
     };
 
-    /// What becomes of one packet: the delay of each copy of it that arrives.
-    pub(crate) fn copies(&self, rng: &mut Rng) -> [Option<Duration>; 2] {
-        if rng.below(1000) < u64::from(self.loss_milli) {
+    /// What becomes of one packet of so many bytes: the delay of each copy of it that arrives.
+    pub(crate) fn copies(&self, rng: &mut Rng, bytes: usize) -> [Option<Duration>; 2] {
+        if bytes > self.largest || rng.below(1000) < u64::from(self.loss_milli) {
             return [None, None];
         }
         let doubled = rng.below(1000) < u64::from(self.double_milli);
@@ -66,7 +69,7 @@ mod tests {
     fn arrive(conditions: Conditions) -> usize {
         let mut rng = Rng(7);
         (0..1000)
-            .map(|_| conditions.copies(&mut rng).iter().flatten().count())
+            .map(|bytes| conditions.copies(&mut rng, bytes).iter().flatten().count())
             .sum()
     }
 
@@ -84,5 +87,14 @@ mod tests {
             ..Conditions::OPEN
         });
         assert!((1400..1600).contains(&more), "{more}");
+    }
+
+    #[test]
+    fn large_packets_are_lost_where_small_ones_pass() {
+        let narrow = Conditions {
+            largest: 599,
+            ..Conditions::OPEN
+        };
+        assert_eq!(arrive(narrow), 600);
     }
 }

@@ -197,7 +197,7 @@ impl Lane {
     fn judge(&self, direction: Direction, length: usize) -> [Option<Duration>; 2] {
         let mut state = self.state();
         let conditions = state.conditions[direction as usize];
-        let copies = conditions.copies(&mut state.rng);
+        let copies = conditions.copies(&mut state.rng, length);
         let traffic = &mut state.traffic[direction as usize];
         if copies[0].is_some() {
             traffic.passed += 1;

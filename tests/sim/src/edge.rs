@@ -579,6 +579,7 @@ impl World {
         let dice = &mut self.dice.disk;
         let machine = &mut self.machines[m];
         machine.power = false;
+        machine.off_since = self.t;
         machine.dirs = crate::disk::surviving(&machine.dirs, dice);
         let damage = machine.medium.cut_power(dice);
         self.tally.add_n(Kind::LostWrite, damage.lost);
@@ -597,11 +598,26 @@ impl World {
         self.kill_agent(m, true);
     }
 
+    /// What a gateway has to tell may be old when it boots.
+    fn watch_long_off(&mut self, m: usize) {
+        let machine = &self.machines[m];
+        let off = self.t - machine.off_since;
+        let Some(truth) = self.lives.get(machine.life) else {
+            return;
+        };
+        let head = self.cloud.truth.heads.get(&truth.log);
+        let missing = truth.facts.len() as u64 > head.map_or(0, |head| head.number);
+        if missing && off > self.plan.fact_window().nanos() {
+            self.happened(Kind::OffForLong);
+        }
+    }
+
     /// A machine boots.
     pub(crate) fn power_on(&mut self, m: usize) {
         if self.machines[m].power || self.machines[m].destroyed {
             return;
         }
+        self.watch_long_off(m);
         let boot = shared::ids::BootId(self.dice.ids.id());
         let machine = &mut self.machines[m];
         machine.power = true;

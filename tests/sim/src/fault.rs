@@ -26,14 +26,20 @@ kinds! {
     Partition = "partition",
     /// Only one direction was dead.
     OneWayCut = "one_way_cut",
+    /// A gateway was shown that was cut off and had gone on.
+    ShownBehind = "shown_behind",
     /// A live session was reset.
     SessionReset = "session_reset",
     /// A message was lost with its session.
     MessageLoss = "message_loss",
     /// An acknowledgement was lost with its session.
     LostAck = "lost_ack",
+    /// Facts were lost with their session.
+    LostFacts = "lost_facts",
     /// Facts or directives arrived that had arrived before.
     Duplicate = "duplicate",
+    /// Directives arrived at a gateway that they had arrived at before.
+    StaleDirectives = "stale_directives",
     /// A message overtook one that was sent before it on another stream or session.
     Reorder = "reorder",
     /// A message took ten times as long as usual.
@@ -66,6 +72,9 @@ kinds! {
     AgentPowerCut = "agent_power_cut",
     /// A gateway booted while its link was cut, with work to do.
     ColdBootOffline = "cold_boot_offline",
+    /// A gateway that had facts for the coordinator was without power for longer than facts are
+    /// kept that the coordinator has.
+    OffForLong = "off_for_long",
     /// All machines lost their power at once.
     SitePowerCut = "site_power_cut",
     /// Writes that were not synced were lost at a power cut.

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod measure;
 pub mod medium;
 pub mod model;
+pub mod modes;
 pub mod net;
 pub mod operate;
 pub mod people;

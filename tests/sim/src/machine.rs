@@ -197,6 +197,8 @@ pub struct Machine {
     pub idle_since: Option<Time>,
     /// When its agent started.
     pub since: Time,
+    /// When it lost its power last.
+    pub off_since: Time,
     /// Slots that should have been decided: since when, behind which one, by schedule.
     pub undecided: BTreeMap<ScheduleId, (Time, i64)>,
     /// Since when its link should no longer be paused.
@@ -241,7 +243,6 @@ impl Machine {
     /// The agent's settings.
     #[must_use]
     pub fn config(&self, plan: &Plan) -> Config {
-        let window = plan.backups.map(|backups| backups.window);
         Config {
             node: self.node.unwrap_or_default(),
             incarnation: self.incarnation,
@@ -252,7 +253,7 @@ impl Machine {
             slots: self.slots,
             redial: (Span::secs(1), Span::secs(60)),
             snapshot_interval: Span::secs(10),
-            fact_window: window.unwrap_or(Span::secs(24 * 3600)),
+            fact_window: plan.fact_window(),
             inventory_part: INVENTORY_PART,
             has_coordinator: true,
             version: "simulated".to_owned(),

@@ -47,6 +47,10 @@ struct Seeds {
     /// Shrink the first failing seeds behind the run, for so many seconds in all; 0: do not.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     shrink: u64,
+    /// Write into the table of this page (docs/faults.md) in how many seeds each failure mode was
+    /// met.
+    #[arg(long, value_name = "PAGE")]
+    counts: Option<PathBuf>,
 }
 
 /// One seed.
@@ -151,15 +155,28 @@ fn run(seeds: &Seeds, layer: Option<Layer>) -> ExitCode {
             Err(error) => eprintln!("the line for programs cannot be written: {error}"),
         }
     }
+    let written = seeds.counts.as_deref().map(|page| fill(page, &report));
+    if let Some(Err(why)) = &written {
+        eprintln!("{why}");
+    }
     // the same ones whichever ended first; it may end the process
     failed.sort_by_key(|verdict| verdict.seed);
     failed.truncate(SHRUNK);
     shrink_some(failed, seeds);
-    if report.is_good() {
+    if report.is_good() && !matches!(written, Some(Err(_))) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Writes the counts of a run into the table of `page`.
+fn fill(page: &Path, report: &Report) -> Result<(), String> {
+    let name = page.display();
+    let text = std::fs::read_to_string(page).map_err(|error| format!("{name}: {error}"))?;
+    let text = sim::modes::filled(&text, &report.modes, report.seeds);
+    let text = text.map_err(|why| format!("{name}: {why}"))?;
+    std::fs::write(page, text).map_err(|error| format!("{name}: {error}"))
 }
 
 /// Shrinks seeds that failed, as far as there is time; each gets its share of what is left.

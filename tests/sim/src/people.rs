@@ -142,6 +142,7 @@ impl World {
             unknown_fact: false,
             idle_since: None,
             since: 0,
+            off_since: 0,
             undecided: BTreeMap::new(),
             overdue_since: None,
             cold: false,

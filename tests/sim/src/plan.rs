@@ -326,6 +326,13 @@ impl Plan {
         }
     }
 
+    /// How long gateways keep facts that the coordinator has.
+    #[must_use]
+    pub fn fact_window(&self) -> Span {
+        let window = self.backups.map(|backups| backups.window);
+        window.unwrap_or(Span::secs(24 * 3600))
+    }
+
     /// What `seed` does without any accident: an even network, tasks that neither fail nor hang,
     /// nobody who cancels, pauses or tries again.
     #[must_use]

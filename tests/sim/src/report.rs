@@ -2,6 +2,7 @@
 //! programs.
 
 use crate::fault::{Kind, Tally};
+use crate::modes::{self, Mode};
 use crate::plan::Layer;
 use crate::runner::Verdict;
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub struct Report {
     pub attempts: u64,
     /// Kind of fault: seeds in which it happened, and how often in all.
     pub faults: BTreeMap<Kind, (u64, u64)>,
+    /// Failure mode by number: seeds in which it was met.
+    pub modes: BTreeMap<u32, u64>,
 }
 
 /// The last line for programs.
@@ -57,16 +60,36 @@ impl Report {
             entry.0 += 1;
             entry.1 += times;
         }
+        for mode in modes::ALL {
+            let met = mode.happened(&verdict.tally);
+            *self.modes.entry(mode.number).or_default() += u64::from(met);
+        }
         if let Some(first) = verdict.violations.first() {
             self.failed.push((verdict.seed, verdict.layer));
             *self.broken.entry(first.invariant).or_default() += 1;
         }
     }
 
+    /// Whether enough seeds had simulated disks.
+    fn has_disks(&self) -> bool {
+        self.disk_seeds >= 20
+    }
+
+    /// Failure modes that some seeds should have met and none did.
+    #[must_use]
+    pub fn unmet(&self) -> Vec<&'static Mode> {
+        let met = |mode: &Mode| self.modes.get(&mode.number).is_some_and(|n| *n > 0);
+        let missing = |mode: &&Mode| mode.needs_seeds(self.has_disks()) && !met(mode);
+        match self.seeds >= ENOUGH {
+            true => modes::ALL.iter().filter(missing).collect(),
+            false => Vec::new(),
+        }
+    }
+
     /// Kinds of faults that should have happened and never did.
     #[must_use]
     pub fn never(&self) -> Vec<Kind> {
-        let possible = |kind: &&Kind| self.disk_seeds >= 20 || !kind.needs_disk();
+        let possible = |kind: &&Kind| self.has_disks() || !kind.needs_disk();
         let missing = |kind: &&Kind| !self.faults.contains_key(kind);
         let all = Kind::ALL.iter().filter(possible).filter(missing);
         if self.seeds >= ENOUGH {
@@ -79,7 +102,7 @@ impl Report {
     /// Whether everything is as it must be.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.failed.is_empty() && self.never().is_empty()
+        self.failed.is_empty() && self.never().is_empty() && self.unmet().is_empty()
     }
 
     /// The line for programs.
@@ -105,11 +128,16 @@ impl Report {
             let (seeds, times) = self.faults.get(kind).copied().unwrap_or_default();
             let _ = writeln!(out, "{:<26} {seeds:>8} {times:>10}", kind.text());
         }
+        let _ = writeln!(out, "\nfailure modes of docs/faults.md");
+        out += &modes::table(&self.modes, self.seeds);
         for (invariant, seeds) in &self.broken {
             let _ = writeln!(out, "BROKEN {invariant:<26} in {seeds} seeds");
         }
         for kind in self.never() {
             let _ = writeln!(out, "NEVER HAPPENED {}", kind.text());
+        }
+        for mode in self.unmet() {
+            let _ = writeln!(out, "NEVER MET {} {}", mode.number, mode.title);
         }
         out
     }

@@ -406,6 +406,7 @@ impl World {
             unknown_fact: false,
             idle_since: None,
             since: 0,
+            off_since: self.t,
             undecided: std::collections::BTreeMap::new(),
             overdue_since: None,
             cold: false,

@@ -346,6 +346,7 @@ impl World {
             if let Down::Directives(batch) = &message {
                 if batch.after.number < self.machines[m].told {
                     self.tally.add(Kind::Duplicate);
+                    self.tally.add(Kind::StaleDirectives);
                 }
                 let last = batch.head().number;
                 self.machines[m].told = self.machines[m].told.max(last);
@@ -376,8 +377,11 @@ impl World {
         }
     }
 
-    fn lost_up(&mut self, _message: &Up) {
+    fn lost_up(&mut self, message: &Up) {
         self.happened(Kind::MessageLoss);
+        if message.facts().is_some() {
+            self.happened(Kind::LostFacts);
+        }
     }
 
     fn lost_down(&mut self, m: usize, message: &Down) {

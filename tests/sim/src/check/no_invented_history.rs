@@ -1,5 +1,6 @@
 //! Promise 5: no invented history.
 
+use crate::fault::Kind;
 use crate::machine::Machine;
 use crate::truth::{EdgeTruth, wrong};
 use crate::workload::Ending;
@@ -82,6 +83,14 @@ pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
     }
 }
 
+/// Whether a gateway that cannot be reached has gone on behind what is shown of it.
+fn is_behind(world: &World, log: LogId, shown: u64) -> bool {
+    let mut machines = world.machines.iter();
+    let found = machines.find(|one| one.log() == log && !one.link.whole());
+    let life = found.and_then(|one| world.lives.get(one.life));
+    life.is_some_and(|truth| truth.facts.len() as u64 > shown)
+}
+
 /// The coordinator shows its nodes.
 pub fn on_nodes(world: &mut World, nodes: &[view::Node]) {
     let mut wrongs = Vec::new();
@@ -93,6 +102,9 @@ pub fn on_nodes(world: &mut World, nodes: &[view::Node]) {
             node: node.id,
             incarnation,
         };
+        if is_behind(world, log, node.as_of.fact) {
+            world.happened(Kind::ShownBehind);
+        }
         if let Some(text) = judge(world, log, &node.name, &node.as_of) {
             wrongs.push(wrong("no_invented_history", text));
         }
