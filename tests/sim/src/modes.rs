@@ -325,8 +325,8 @@ impl Mode {
     #[must_use]
     pub fn happened(&self, tally: &Tally) -> bool {
         match self.met {
-            Met::Seeds(kinds) => kinds.iter().any(|kind| tally.count(*kind) > 0),
-            Met::Test(..) | Met::Later(_) => false,
+            Seeds(kinds) => kinds.iter().any(|kind| tally.count(*kind) > 0),
+            Test(..) | Later(_) => false,
         }
     }
 
@@ -334,8 +334,8 @@ impl Mode {
     #[must_use]
     pub fn needs_seeds(&self, disks: bool) -> bool {
         match self.met {
-            Met::Seeds(kinds) => kinds.iter().any(|kind| disks || !kind.needs_disk()),
-            Met::Test(..) | Met::Later(_) => false,
+            Seeds(kinds) => kinds.iter().any(|kind| disks || !kind.needs_disk()),
+            Test(..) | Later(_) => false,
         }
     }
 
@@ -343,9 +343,9 @@ impl Mode {
     #[must_use]
     pub fn met_by(&self) -> String {
         match self.met {
-            Met::Seeds(kinds) => quoted(kinds.iter().map(|kind| kind.text())),
-            Met::Test(file, name) => format!("`{file}`: `{name}`"),
-            Met::Later(what) => format!("nothing yet: {what}"),
+            Seeds(kinds) => quoted(kinds.iter().map(|kind| kind.text())),
+            Test(file, name) => format!("`{file}`: `{name}`"),
+            Later(what) => format!("nothing yet: {what}"),
         }
     }
 
@@ -353,8 +353,8 @@ impl Mode {
     #[must_use]
     pub fn guarded_by(&self) -> String {
         match (self.met, self.guards) {
-            (Met::Test(..), []) => "the test".to_owned(),
-            (Met::Later(_), _) => "–".to_owned(),
+            (Test(..), []) => "the test".to_owned(),
+            (Later(_), _) => "–".to_owned(),
             (_, guards) => quoted(guards.iter().copied()),
         }
     }
@@ -363,9 +363,9 @@ impl Mode {
     #[must_use]
     pub fn count(&self, met: u64, seeds: u64) -> String {
         match self.met {
-            Met::Seeds(_) => format!("{met} of {seeds} seeds"),
-            Met::Test(..) => "each run".to_owned(),
-            Met::Later(_) => "0".to_owned(),
+            Seeds(_) => format!("{met} of {seeds} seeds"),
+            Test(..) => "each run".to_owned(),
+            Later(_) => "0".to_owned(),
         }
     }
 }
