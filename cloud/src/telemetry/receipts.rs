@@ -1,7 +1,7 @@
-//! Receipts that wait for the next piece of their session. Who reports now and then needs no receipt
-//! at once, and one that goes out when a piece came in shares the packet that acknowledges it.
-//! Thousands of receipts at one moment would moreover keep the agents' answers waiting for so long
-//! that the transport sends them again.
+//! Receipts that wait for the next piece of their session. Who reports now and then needs no
+//! receipt at once, and one that goes out when a piece came in shares the packet that acknowledges
+//! it. Thousands of receipts at one moment would moreover keep the agents' answers waiting for so
+//! long that the transport sends them again.
 
 use crate::host::ToSession;
 use cloud_core::event::Conn;
