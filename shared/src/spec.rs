@@ -13,6 +13,7 @@ mod assemble;
 mod build;
 mod decode;
 mod expand;
+pub mod fleet;
 mod link;
 mod matrix;
 pub(crate) mod mistake;

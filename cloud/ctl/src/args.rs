@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Events(events::Events),
     /// See where the tasks of a workflow would run, before it is submitted.
     Plan(plan::Plan),
+    /// Rehearse a workflow on an imagined fleet, under the faults that you fear.
+    Rehearse(Box<crate::rehearse::args::Rehearse>),
     /// Start a run of a workflow.
     Submit(submit::Submit),
     /// See and steer runs.

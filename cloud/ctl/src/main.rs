@@ -11,6 +11,7 @@ mod demo;
 mod exit;
 mod output;
 mod progress;
+mod rehearse;
 mod table;
 mod target;
 mod text;

@@ -696,6 +696,19 @@ fn see_serve(seen: &mut Seen) {
     seen.put("driftless serve", line.lines());
 }
 
+fn see_a_rehearsal(seen: &mut Seen, dir: &Path) {
+    let [flow, fleet] = ["flow.yaml", "fleet.yaml"].map(|name| dir.join(name));
+    let text = "name: x\ntasks: {t: {side_effects: at_most_once, estimate: 1h, shell: 'true'}}";
+    fs::write(&flow, text).expect("a specification");
+    fs::write(&fleet, "nodes: [{name: a}]").expect("a fleet");
+    let mut command = program("driftless");
+    command.args(["rehearse", "--json", "--seeds", "8", "--power-cut", "3"]);
+    command.args(["--expect", "succeeded=100%"]);
+    let out = output(command.arg(flow).arg("--nodes").arg(fleet));
+    let told = String::from_utf8_lossy(&out.stdout);
+    seen.put("driftless rehearse", told.lines());
+}
+
 #[test]
 fn what_json_prints_has_the_shape_that_was_published() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -707,6 +720,7 @@ fn what_json_prints_has_the_shape_that_was_published() {
     see_a_fleet(&mut seen);
     see_a_fleet_in_trouble(&mut seen);
     see_serve(&mut seen);
+    see_a_rehearsal(&mut seen, dir.path());
     let demo = demo.wait_with_output().expect("it ends");
     let told = String::from_utf8_lossy(&demo.stdout);
     seen.put("driftless demo", told.lines().next_back().into_iter());

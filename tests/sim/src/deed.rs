@@ -98,6 +98,9 @@ pub fn draw(plan: &Plan, dice: &mut Rng) -> Vec<(Time, Deed)> {
             deeds.push((at + lasts, Deed::Pause(n, false)));
         }
     }
+    if plan.deserted {
+        return deeds;
+    }
     for m in 0..plan.nodes {
         for hour in 1..7 {
             let at = hour * HOUR + dice.below(HOUR);

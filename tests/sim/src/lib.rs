@@ -28,6 +28,7 @@ pub mod plan;
 pub mod planted;
 pub mod queue;
 pub mod record;
+pub mod rehearsal;
 pub mod report;
 pub mod rng;
 pub mod runner;

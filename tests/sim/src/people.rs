@@ -16,6 +16,7 @@ use cloud_core::settings::Scope;
 use cloud_core::view;
 use edge_core::event::{Event, Local, LocalReply};
 use shared::ids::{BootId, Incarnation, NodeId, RunId};
+use shared::spec::fleet::Node;
 use shared::time::Unix;
 use shared::workflow::Resources;
 use std::collections::BTreeMap;
@@ -108,12 +109,22 @@ impl World {
             disk: 1 << 40,
             ..Resources::default()
         };
+        let drawn = Node {
+            name: node_name(n),
+            labels: node_labels(n),
+            capacity,
+        };
+        let Node {
+            name,
+            labels,
+            capacity,
+        } = self.plan.fleet.get(n).cloned().unwrap_or(drawn);
         let machine = Machine {
             n,
-            name: node_name(n),
+            name,
             node: None,
             key: 0,
-            labels: node_labels(n),
+            labels,
             slots: (capacity.cpu_milli / 1000).max(1),
             capacity,
             copy_of: None,

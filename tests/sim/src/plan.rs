@@ -5,6 +5,7 @@ use crate::cut::Gone;
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;
 use crate::workload::{self, PlannedRun, Scope};
+use shared::spec::fleet::Node;
 use shared::time::Span;
 
 /// How much of the real thing is simulated.
@@ -234,6 +235,10 @@ pub struct Plan {
     pub layer: Layer,
     /// Number of gateways.
     pub nodes: usize,
+    /// The gateways, if they are given and not drawn.
+    pub fleet: Vec<Node>,
+    /// Nobody does anything but submit.
+    pub deserted: bool,
     /// Faults end here.
     pub calm_at: Time,
     /// The network.
@@ -312,6 +317,8 @@ impl Plan {
             seed,
             layer,
             nodes,
+            fleet: Vec::new(),
+            deserted: false,
             calm_at: SAFETY,
             net,
             runs: workload::draw(&root, scope),
@@ -468,7 +475,7 @@ fn pause(rng: &mut Rng) -> Time {
     rng.log_range(SEC, 20 * MIN)
 }
 
-fn moment(rng: &mut Rng) -> Moment {
+pub(crate) fn moment(rng: &mut Rng) -> Moment {
     match rng.below(4) {
         0 => Moment::Now,
         1 => Moment::InCommit,

@@ -77,7 +77,7 @@ pub(crate) enum Format {
 
 /// A specification with what was given along with it.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     name: String,
     text: String,
     params: BTreeMap<String, String>,
@@ -89,7 +89,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads the file (`-`: standard input) and hashes the files that go with it.
-    pub(super) fn read(file: &Path, given: &Given, out: &mut Output) -> Result<Self, Failure> {
+    pub(crate) fn read(file: &Path, given: &Given, out: &mut Output) -> Result<Self, Failure> {
         let name = if file == Path::new("-") {
             "standard input".to_owned()
         } else {
@@ -121,7 +121,7 @@ impl Source {
     }
 
     /// Compiles it; all mistakes are shown.
-    pub(super) fn compile(&self, out: &mut Output) -> Result<Workflow, Failure> {
+    pub(crate) fn compile(&self, out: &mut Output) -> Result<Workflow, Failure> {
         self.compile_at(now(), out)
     }
 

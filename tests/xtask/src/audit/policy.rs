@@ -302,6 +302,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "cloud-store",
             "cloud",
             "relay",
+            "sim",
             "tablefile",
         ],
         never: NOTHING,

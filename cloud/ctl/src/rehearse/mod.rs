@@ -1,0 +1,266 @@
+//! `driftless rehearse`: a workflow on an imagined fleet, many times, each with other accidents.
+
+pub(crate) mod args;
+mod expect;
+mod report;
+mod summary;
+
+use crate::args::Global;
+use crate::client::Client;
+use crate::commands::spec::Source;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::text::took;
+use args::Rehearse;
+use cloud_core::view;
+use expect::Judged;
+use shared::codec;
+use shared::spec::fleet::{self, Node};
+use shared::spec::{self, Mistakes};
+use shared::time::Span;
+use shared::workflow::Workflow;
+use sim::queue::{HOUR, MS, Time};
+use sim::rehearsal::{self, Ended, Fears, Scene};
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use summary::Summary;
+
+/// Largest fleet file.
+const FLEET_BYTES: u64 = 1 << 20;
+/// Seed of the rehearsal without faults.
+const CALM: u64 = 0;
+
+pub(crate) fn run(args: &Rehearse, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+    let source = Source::read(&args.file, &args.given, out)?;
+    let workflow = source.compile(out)?;
+    let fleet = read_fleet(&args.nodes, out)?;
+    let scene = scene(args, workflow, fleet, global)?;
+    let calm = rehearsal::rehearse(&scene.calm(), scene.calm().plan(CALM, 0));
+    if calm.took.is_none() {
+        return Err(stuck(&calm));
+    }
+    let within = args.within.map_or_else(|| window(&calm), Span::nanos);
+    let ended = rehearse_all(args, &scene, within, out);
+    let summary = Summary {
+        workflow: scene.workflow.name.clone(),
+        nodes: scene.fleet.len() as u64,
+        tasks: scene.workflow.tasks.len() as u64,
+        without_faults_ms: calm.took.map(|took| took / MS),
+        ..Summary::of(&ended, args.bandwidth)
+    };
+    let judged: Vec<Judged> = args.expect.iter().map(|one| one.judge(&summary)).collect();
+    report::write(args, &summary, &judged, out)?;
+    if args.timeline || args.html.is_some() {
+        show_worst(args, &scene, within, &summary, out)?;
+    }
+    let good = match judged.is_empty() {
+        true => summary.succeeded() == summary.seeds,
+        false => judged.iter().all(|one| one.met),
+    };
+    Ok(match good && summary.broken.is_empty() {
+        true => Code::Done,
+        false => Code::Failed,
+    })
+}
+
+/// When faults strike: while the run goes on, and as long again for what they make of it.
+fn window(calm: &Ended) -> Time {
+    calm.took.unwrap_or(HOUR).saturating_mul(2)
+}
+
+/// Without faults the run does not end: there is nothing to rehearse.
+fn stuck(calm: &Ended) -> Failure {
+    let mut why = calm.waits.clone();
+    why.extend(calm.broken.iter().cloned());
+    let tasks = calm.tasks.iter();
+    let tasks: Vec<String> = tasks.map(|(state, n)| format!("{n} {state}")).collect();
+    let what = format!(
+        "without faults the run is not over in time: {} ({})",
+        if why.is_empty() {
+            "it waits".to_owned()
+        } else {
+            why.join("; ")
+        },
+        tasks.join(", ")
+    );
+    Failure::new(Code::Failed, what)
+        .hint("`driftless lint` shows what tasks ask for, the fleet file what its nodes have; --days waits longer")
+}
+
+fn read_fleet(path: &Path, out: &mut Output) -> Result<Vec<Node>, Failure> {
+    let name = path.display().to_string();
+    let failed = |error: std::io::Error| {
+        let code = Code::Usage;
+        Failure::new(code, format!("{name} cannot be read: {error}"))
+            .hint("--nodes FILE: `nodes: [{name: gw-1}]`; docs/rehearsal.md has the keys")
+    };
+    let length = std::fs::metadata(path).map_err(failed)?.len();
+    if length > FLEET_BYTES {
+        let what = format!("{name} has {length} bytes: a fleet file has {FLEET_BYTES} at most");
+        return Err(Failure::new(Code::Specification, what));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    fleet::read(&name, &bytes).map_err(|mistakes| wrong_fleet(&mistakes, out))
+}
+
+fn wrong_fleet(mistakes: &Mistakes, out: &Output) -> Failure {
+    out.say(&mistakes.to_string());
+    let n = mistakes.mistakes.len() + mistakes.more;
+    Failure::new(Code::Specification, format!("the fleet has {n} mistakes"))
+}
+
+fn scene(
+    args: &Rehearse,
+    workflow: Workflow,
+    fleet: Vec<Node>,
+    global: &Global,
+) -> Result<Scene, Failure> {
+    if let Some(task) = workflow.tasks.iter().find(|task| task.approval().is_some()) {
+        let what = format!(
+            "task '{}' asks a person, whom nobody rehearses yet",
+            task.id
+        );
+        let hint = "rehearse the parts before and behind it by themselves";
+        return Err(Failure::new(Code::Specification, what).hint(hint));
+    }
+    let fears = Fears {
+        link_down: args.link_down,
+        outages: args.outages,
+        power_cuts: args.power_cut,
+        agent_kills: args.agent_kill,
+        coordinator_kills: args.coordinator_kill,
+        failing: u64::from(args.task_fails) * 10,
+        disk: args.disk,
+    };
+    let mut scene = Scene::new(workflow, fleet, fears, args.days * 24 * HOUR);
+    if args.history {
+        take_history(&mut scene, global)?;
+    }
+    for (task, length) in &args.takes {
+        let position = scene.workflow.tasks.iter().position(|one| one.id == *task);
+        let missing = || {
+            let what = format!("--takes {task}={length}: the workflow has no task '{task}'");
+            Failure::new(Code::Usage, what)
+        };
+        let position = position.ok_or_else(missing)?;
+        let length = spec::duration(length).map_err(|(what, mend)| {
+            Failure::new(Code::Usage, format!("--takes {task}={length}: {what}")).hint(mend)
+        })?;
+        scene.takes[position] = Some(length.0);
+    }
+    Ok(scene)
+}
+
+/// What tasks took in the last runs, as far as the coordinator knows.
+fn take_history(scene: &mut Scene, global: &Global) -> Result<(), Failure> {
+    let (packed, _) = codec::pack(&scene.workflow);
+    let plan: view::Plan = Client::new(global)?.post_bytes("/plan", &[], &packed)?;
+    for (task, takes) in scene.workflow.tasks.iter().zip(&mut scene.takes) {
+        let known = plan.tasks.iter().find(|one| one.task == task.id);
+        if let Some(ms) = known.and_then(|one| one.takes_ms) {
+            *takes = Some(ms);
+        }
+    }
+    Ok(())
+}
+
+/// All seeds, in their order; as many at once as there are processors.
+fn rehearse_all(args: &Rehearse, scene: &Scene, within: Time, out: &Output) -> Vec<Ended> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (next, (send, receive)) = (AtomicU64::new(0), mpsc::channel());
+    let mut ended = std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (send, next) = (send.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= args.seeds {
+                        break;
+                    }
+                    let plan = scene.plan(args.start.wrapping_add(n), within);
+                    if send.send(rehearsal::rehearse(scene, plan)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let mut ended = Vec::new();
+        for one in receive {
+            ended.push(one);
+            progress(&ended, args.seeds, out.live);
+        }
+        ended
+    });
+    ended.sort_by_key(|one| one.seed.wrapping_sub(args.start));
+    ended
+}
+
+/// Redrawn in place where a person looks.
+fn progress(ended: &[Ended], seeds: u64, live: bool) {
+    if !live {
+        return;
+    }
+    let good = ended.iter().filter(|one| one.state == "succeeded").count();
+    let (n, end) = (
+        ended.len() as u64,
+        if ended.len() as u64 == seeds {
+            "\r\x1b[K"
+        } else {
+            ""
+        },
+    );
+    // whoever closed the terminal needs no progress
+    let _ = write!(
+        std::io::stderr(),
+        "\r{n} of {seeds} seeds, {good} succeeded{end}"
+    );
+}
+
+/// The worst seed once more, with what happened.
+fn show_worst(
+    args: &Rehearse,
+    scene: &Scene,
+    within: Time,
+    summary: &Summary,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let plan = scene.plan(summary.worst.seed, within);
+    let (send, receive) = mpsc::channel();
+    let lines: sim::trace::Sink = Box::new(move |line| drop(send.send(line.to_owned())));
+    let (_, mut drawing) = rehearsal::record(scene, plan, lines);
+    if args.timeline {
+        out.heading("Timeline of the worst seed")?;
+        out.line(sim::record::LETTERS)?;
+        for line in receive {
+            out.line(&crate::text::safe(&line))?;
+        }
+    }
+    if let Some(path) = &args.html {
+        drawing.title = format!(
+            "{}: seed {} of {}, {}",
+            summary.workflow,
+            summary.worst.seed,
+            summary.seeds,
+            summary
+                .worst
+                .took_ms
+                .map_or_else(|| "not over".to_owned(), |ms| took(Span(ms)))
+        );
+        let names = report::legend(scene);
+        drawing.notes = [names]
+            .into_iter()
+            .chain(report::sentences(summary))
+            .collect();
+        std::fs::write(path, drawing.html()).map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                format!("{} cannot be written: {error}", path.display()),
+            )
+        })?;
+        out.say(&format!("drawn in {}", path.display()));
+    }
+    Ok(())
+}

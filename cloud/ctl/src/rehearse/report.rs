@@ -1,0 +1,171 @@
+//! How a rehearsal is told: a summary for people, an object for programs.
+
+use super::args::Rehearse;
+use super::expect::Judged;
+use super::summary::Summary;
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::table::{Cell, Table};
+use crate::text::{bytes, took};
+use serde::Serialize;
+use shared::time::Span;
+use sim::rehearsal::Scene;
+
+/// What programs get.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    expect: &'a [Judged],
+}
+
+pub(super) fn write(
+    args: &Rehearse,
+    summary: &Summary,
+    judged: &[Judged],
+    out: &mut Output,
+) -> Result<(), Failure> {
+    if out.json {
+        let expect = judged;
+        return out.object(&Report { summary, expect });
+    }
+    out.facts(&facts(args, summary))?;
+    for broken in &summary.broken {
+        out.line(&format!("a promise of Driftless was broken, {broken}"))?;
+    }
+    if !judged.is_empty() {
+        out.heading("Expected")?;
+        let mut table = Table::new(["CONDITION", "FOUND", "MET"], out.colour);
+        for one in judged {
+            let met = if one.met { "yes" } else { "NO" };
+            let cells = [&one.condition, &one.found, &met.to_owned()].map(Cell::from);
+            out.row(&mut table, cells)?;
+        }
+        out.finish(table)?;
+    }
+    Ok(())
+}
+
+fn facts(args: &Rehearse, summary: &Summary) -> Vec<(&'static str, Cell)> {
+    let mut facts = vec![
+        ("workflow", Cell::from(rehearsed(summary))),
+        (
+            "without faults",
+            Cell::from(time(summary.without_faults_ms)),
+        ),
+        ("ended", Cell::from(counts(&summary.states))),
+        ("takes", Cell::from(takes(summary))),
+        ("attempts", Cell::from(attempts(summary))),
+        ("backlog", Cell::from(backlog(args.bandwidth, summary))),
+        ("store", Cell::from(store(args.disk, summary))),
+    ];
+    let faults = counts(&summary.faults);
+    facts.push(("happened", Cell::from(faults)));
+    facts.push(("worst", Cell::from(worst(summary))));
+    facts
+}
+
+/// The same as sentences, for the page.
+pub(super) fn sentences(summary: &Summary) -> Vec<String> {
+    vec![
+        format!(
+            "{}. Without faults it takes {}.",
+            rehearsed(summary),
+            time(summary.without_faults_ms)
+        ),
+        format!(
+            "Ended: {}. Takes: {}.",
+            counts(&summary.states),
+            takes(summary)
+        ),
+        format!("Happened in all seeds: {}.", counts(&summary.faults)),
+        format!("This page shows the worst: {}.", worst(summary)),
+    ]
+}
+
+/// Which gateway is which: the simulator numbers them.
+pub(super) fn legend(scene: &Scene) -> String {
+    let names = scene.fleet.iter().enumerate();
+    let names: Vec<String> = names
+        .map(|(n, node)| format!("gw-{} is {}", n + 1, node.name))
+        .collect();
+    names.join(", ")
+}
+
+fn rehearsed(summary: &Summary) -> String {
+    let Summary {
+        workflow,
+        nodes,
+        tasks,
+        seeds,
+        ..
+    } = summary;
+    format!("{workflow}: {tasks} tasks, {nodes} nodes, {seeds} seeds")
+}
+
+fn time(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "not over".to_owned(), |ms| took(Span(ms)))
+}
+
+fn takes(summary: &Summary) -> String {
+    format!(
+        "half of the seeds {}, 95 of 100 {}, longest {}",
+        time(summary.median_ms),
+        time(summary.p95_ms),
+        time(summary.longest_ms)
+    )
+}
+
+fn attempts(summary: &Summary) -> String {
+    format!(
+        "at most {} for {} tasks",
+        summary.most_attempts, summary.tasks
+    )
+}
+
+fn backlog(bandwidth: u64, summary: &Summary) -> String {
+    let Summary {
+        backlog_facts,
+        backlog_bytes,
+        drained_ms,
+        ..
+    } = summary;
+    format!(
+        "at most {backlog_facts} facts at one node, {}: {} at {bandwidth} bit/s",
+        bytes(*backlog_bytes),
+        took(Span(*drained_ms))
+    )
+}
+
+fn store(disk: Option<u64>, summary: &Summary) -> String {
+    let largest = bytes(summary.store_bytes);
+    match disk {
+        Some(room) => format!("at most {largest} of {} at one node", bytes(room)),
+        None => format!("at most {largest} at one node"),
+    }
+}
+
+fn worst(summary: &Summary) -> String {
+    let worst = &summary.worst;
+    let mut text = format!(
+        "seed {}: {} after {}",
+        worst.seed,
+        worst.state,
+        time(worst.took_ms)
+    );
+    if let Some(wait) = worst.waits.first() {
+        text = format!("{text}; it waits: {wait}");
+    }
+    text
+}
+
+fn counts<K: AsRef<str> + Ord>(counts: &std::collections::BTreeMap<K, u64>) -> String {
+    let each = counts
+        .iter()
+        .map(|(what, n)| format!("{n} {}", what.as_ref()));
+    let each: Vec<String> = each.collect();
+    match each.is_empty() {
+        true => "nothing".to_owned(),
+        false => each.join(", "),
+    }
+}

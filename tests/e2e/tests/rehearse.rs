@@ -1,0 +1,151 @@
+//! `driftless rehearse`, and that what it foretells happens with the real binaries.
+
+#![expect(clippy::unwrap_used, reason = "a test ends with its first surprise")]
+
+use e2e::fleet::{Fleet, output, program};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+const FLEET: &str = "
+nodes:
+  - {name: gw-0, labels: {site: a}, cpus: 2}
+  - {name: gw-1, labels: {site: b}, cpus: 2}
+";
+/// Two sites, a file between them, and tasks beside.
+const FLOW: &str = "
+name: small
+tasks:
+  write: {estimate: 2s, placement: {site: a}, outputs: [data], shell: 'sleep 2; echo x > data'}
+  read: {estimate: 1s, placement: {site: b}, inputs: [data], shell: 'sleep 1; cat data'}
+  other: {estimate: 1s, placement: {site: b}, shell: sleep 1}
+  beside: {needs: [read], trigger_rule: all_done, placement: {site: a}, shell: 'true'}
+";
+
+fn rehearse(dir: &Path, flow: &str, args: &[&str]) -> Output {
+    let (flow_file, fleet_file) = (dir.join("flow.yaml"), dir.join("fleet.yaml"));
+    fs::write(&flow_file, flow).unwrap();
+    fs::write(&fleet_file, FLEET).unwrap();
+    let mut command = program("driftless");
+    command.arg("rehearse").arg(flow_file).arg("--nodes");
+    output(command.arg(fleet_file).args(args))
+}
+
+fn report(out: &Output) -> Value {
+    let text = String::from_utf8_lossy(&out.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {out:?}"))
+}
+
+#[test]
+fn a_rehearsal_answers_and_its_conditions_set_the_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("worst.html");
+    let few = ["--seeds", "6", "--link-down", "1m..2m", "--power-cut", "1"];
+    let more = ["--json", "--html", page.to_str().unwrap()];
+    let good = ["--expect", "succeeded=100%", "--expect", "longest<=1h"];
+    let out = rehearse(dir.path(), FLOW, &[&few[..], &more, &good].concat());
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let report = report(&out);
+    assert_eq!(report["seeds"], 6);
+    assert_eq!(report["states"]["succeeded"], 6);
+    assert_eq!(report["expect"][0]["met"], true);
+    assert_eq!(report["broken"], serde_json::json!([]));
+    assert!(report["longest_ms"].as_u64() > report["without_faults_ms"].as_u64());
+    let drawn = fs::read_to_string(page).unwrap();
+    assert!(
+        drawn.contains("gw-1 is gw-0") && drawn.contains("<svg"),
+        "{drawn}"
+    );
+
+    let bad = ["--seeds", "2", "--expect", "longest<=1s"];
+    let out = rehearse(dir.path(), FLOW, &bad);
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(
+        text.contains("longest<=1s") && text.contains("NO"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_cannot_be_rehearsed_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let asks = "name: x\ntasks: {ask: {approval: {prompt: go on?}}}";
+    let nowhere = "name: x\ntasks: {t: {placement: {site: c}, shell: 'true'}}";
+    let few = ["--seeds", "1", "--days", "1"];
+    let cases: [(&str, &[&str], i32, &str); 5] = [
+        (asks, &few, 6, "asks a person"),
+        (
+            nowhere,
+            &few,
+            1,
+            "without faults the run is not over in time",
+        ),
+        (FLOW, &["--takes", "wirte=1h"], 2, "no task 'wirte'"),
+        (FLOW, &["--expect", "speed<=1"], 2, "is not measured"),
+        (
+            FLOW,
+            &["--link-down", "10h..2h"],
+            2,
+            "write the shortest first",
+        ),
+    ];
+    for (flow, args, code, wanted) in cases {
+        let out = rehearse(dir.path(), flow, args);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{said}");
+        assert!(said.contains(wanted), "{said}");
+    }
+    let mut command = program("driftless");
+    let flow = dir.path().join("flow.yaml");
+    fs::write(dir.path().join("fleet.yaml"), "nodes: [{nmae: a}]").unwrap();
+    let out = output(
+        command
+            .arg("rehearse")
+            .arg(flow)
+            .arg("--nodes")
+            .arg(dir.path().join("fleet.yaml")),
+    );
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(6), "{said}");
+    assert!(
+        said.contains("fleet.yaml:1:10: unknown key 'nmae'"),
+        "{said}"
+    );
+}
+
+fn states(tasks: &BTreeMap<String, Value>) -> BTreeMap<String, u64> {
+    let mut states = BTreeMap::new();
+    for task in tasks.values() {
+        let state = task["state"].as_str().unwrap().to_owned();
+        *states.entry(state).or_default() += 1;
+    }
+    states
+}
+
+/// A link is cut while the workflow runs, and comes back: the fleet ends in the states that the
+/// rehearsal of the same fleet foretold.
+#[test]
+fn the_real_fleet_ends_in_the_states_that_were_foretold() {
+    let labels: [&[&str]; 2] = [&["--label", "site=a"], &["--label", "site=b"]];
+    let fleet = Fleet::start(&labels);
+    let foretold = rehearse(
+        fleet.base(),
+        FLOW,
+        &["--seeds", "4", "--link-down", "5s..20s", "--json"],
+    );
+    let foretold = report(&foretold)["task_states"].clone();
+    (0..2).for_each(|node| fleet.wait_online(node));
+    let run = fleet.submit(FLOW);
+    let _ = fleet.wait_task(&run, "write", "running");
+    fleet.cut(0);
+    let _ = fleet.wait_local(0, "write", "succeeded");
+    fleet.join(0);
+    let _ = fleet.wait_run(&run, "succeeded");
+    let real: BTreeMap<String, u64> = states(&fleet.tasks(&run));
+    let each_seed = real.into_iter().map(|(state, n)| (state, n * 4));
+    let each_seed: BTreeMap<String, u64> = each_seed.collect();
+    assert_eq!(foretold, serde_json::to_value(each_seed).unwrap());
+}

@@ -1,0 +1,367 @@
+//! Rehearsals: a workflow and a fleet of somebody's own, on the real cores, under the faults that
+//! they fear. Each seed draws when what strikes; it ends when the run does.
+
+use crate::drawing::Drawing;
+use crate::fault::Kind;
+use crate::machine::EPOCH_MS;
+use crate::plan::{Layer, NetPlan, Plan, Planned, What, moment};
+use crate::queue::{HOUR, MIN, MS, SEC, Time};
+use crate::rng::Rng;
+use crate::trace::Sink;
+use crate::workload::{Habit, PlannedRun};
+use crate::world::World;
+use cloud_core::event::{Reply, Request};
+use cloud_core::view;
+use shared::graph;
+use shared::ids::{Hash, RunId};
+use shared::spec::fleet::Node;
+use shared::time::Span;
+use shared::workflow::{Source, Workflow};
+use std::collections::BTreeMap;
+
+/// The workflow is submitted when all gateways are enrolled and connected.
+pub const SUBMITTED: Time = 2 * MIN;
+/// What a task takes of which nobody said it.
+pub const UNKNOWN: Time = SEC;
+/// What is told of a seed; messages that overtake each other are no accident.
+const TOLD: &[Kind] = &[
+    Kind::Partition,
+    Kind::AgentPowerCut,
+    Kind::AgentKill,
+    Kind::KillAfterCommit,
+    Kind::DeathInCommit,
+    Kind::ColdBootOffline,
+    Kind::LostWrite,
+    Kind::TornWrite,
+    Kind::AgentDiskFull,
+    Kind::CoordinatorKill,
+    Kind::TaskFailure,
+    Kind::Replaced,
+    Kind::LateReturn,
+];
+/// Minutes from one look at the run to the next.
+const LOOKS: u64 = 5;
+/// A run that waits for a person and does nothing else is watched for so long.
+const WAITS: Time = 24 * HOUR;
+
+/// What somebody fears.
+#[derive(Debug, Clone, Default)]
+pub struct Fears {
+    /// A gateway's link is down for so long, from the shortest to the longest.
+    pub link_down: Option<(Span, Span)>,
+    /// So many times at each gateway.
+    pub outages: u32,
+    /// Each gateway loses its power so many times.
+    pub power_cuts: u32,
+    /// The agent of each gateway is killed so many times.
+    pub agent_kills: u32,
+    /// The coordinator is killed so many times.
+    pub coordinator_kills: u32,
+    /// Attempts of a thousand that fail.
+    pub failing: u64,
+    /// Bytes that the store of a gateway may take; the faults of a file on a disk are rehearsed in
+    /// any case.
+    pub disk: Option<u64>,
+}
+
+/// What is rehearsed.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    /// The workflow; a schedule in it is left out.
+    pub workflow: Workflow,
+    /// Milliseconds that each task takes, where that is known.
+    pub takes: Vec<Option<u64>>,
+    /// The gateways.
+    pub fleet: Vec<Node>,
+    /// What strikes them.
+    pub fears: Fears,
+    /// A run that is not over then is not waited for.
+    pub longest: Time,
+}
+
+impl Scene {
+    /// Tasks take what the specification says.
+    #[must_use]
+    pub fn new(mut workflow: Workflow, fleet: Vec<Node>, fears: Fears, longest: Time) -> Self {
+        workflow.schedule = None;
+        let takes = graph::estimates(&workflow);
+        Self {
+            workflow,
+            takes,
+            fleet,
+            fears,
+            longest,
+        }
+    }
+
+    /// The same without faults.
+    #[must_use]
+    pub fn calm(&self) -> Self {
+        let disk = self.fears.disk;
+        Self {
+            fears: Fears {
+                disk,
+                ..Fears::default()
+            },
+            ..self.clone()
+        }
+    }
+
+    /// What seed number `seed` does; faults strike within `within` of the submission.
+    #[must_use]
+    pub fn plan(&self, seed: u64, within: Time) -> Plan {
+        let root = Rng::new(seed).fork("rehearsal", 0);
+        let mut rng = root.fork("net", 0);
+        let delay = rng.log_range(5 * MS, 300 * MS);
+        Plan {
+            seed,
+            layer: Layer::Disk,
+            nodes: self.fleet.len(),
+            fleet: self.fleet.clone(),
+            deserted: true,
+            calm_at: self.longest.saturating_add(HOUR),
+            net: NetPlan {
+                delay,
+                jitter: rng.below(delay),
+                spikes: 0,
+                doubles: 0,
+                idle: 30 * SEC,
+            },
+            runs: vec![self.run(&root)],
+            leaving: None,
+            backups: None,
+            schedules: Vec::new(),
+            faults: self.faults(&root, within),
+            lying_disk: 0,
+            planted: None,
+            gone: crate::cut::Gone::default(),
+            stop_at: None,
+        }
+    }
+
+    fn run(&self, root: &Rng) -> PlannedRun {
+        let habit = |(number, takes): (usize, &Option<u64>)| Habit {
+            length: takes.map_or(UNKNOWN, |ms| (ms * MS).max(2)),
+            fails: self.fears.failing,
+            hangs: 0,
+            varies: false,
+            ignores_term: false,
+            size: 100_000,
+            number: number as u32,
+        };
+        PlannedRun {
+            run: RunId(root.fork("run", 0).id()),
+            at: SUBMITTED,
+            local: None,
+            workflow: self.workflow.clone(),
+            packed: shared::codec::pack(&self.workflow).0,
+            habits: self.takes.iter().enumerate().map(habit).collect(),
+            cancel: None,
+            pause: None,
+            retry: None,
+        }
+    }
+
+    fn faults(&self, root: &Rng, within: Time) -> Vec<Planned> {
+        let mut faults = Vec::new();
+        for node in 0..self.fleet.len() {
+            let mut rng = root.fork("gateway", node as u64);
+            faults.extend(self.at_gateway(node, &mut rng, within));
+        }
+        let mut rng = root.fork("coordinator", 0);
+        for _ in 0..self.fears.coordinator_kills {
+            let (moment, down) = (moment(&mut rng), rng.log_range(SEC, 10 * MIN));
+            let what = What::CloudKill { moment, down };
+            faults.push(strike(&mut rng, within, what));
+        }
+        faults.sort_by_key(|planned| planned.at);
+        faults
+    }
+
+    fn at_gateway(&self, node: usize, rng: &mut Rng, within: Time) -> Vec<Planned> {
+        let mut faults = Vec::new();
+        if let Some((least, most)) = self.fears.link_down {
+            for _ in 0..self.fears.outages {
+                let lasts = rng.range(least.nanos(), most.nanos().max(least.nanos()));
+                let dead = (true, true);
+                faults.push(strike(rng, within, What::Cut { node, dead, lasts }));
+            }
+        }
+        for _ in 0..self.fears.power_cuts {
+            let what = What::Power {
+                node,
+                moment: moment(rng),
+                down: rng.log_range(SEC, 10 * MIN),
+                untrusted: false,
+                offline: None,
+            };
+            faults.push(strike(rng, within, what));
+        }
+        for _ in 0..self.fears.agent_kills {
+            let what = What::Kill {
+                node,
+                group: false,
+                moment: moment(rng),
+                down: rng.log_range(SEC, MIN),
+            };
+            faults.push(strike(rng, within, what));
+        }
+        faults
+    }
+}
+
+fn strike(rng: &mut Rng, within: Time, what: What) -> Planned {
+    let at = SUBMITTED + rng.below(within.max(1));
+    Planned { at, what }
+}
+
+/// How one seed ended.
+#[derive(Debug, Clone, Default)]
+pub struct Ended {
+    /// The seed.
+    pub seed: u64,
+    /// State of the run as the coordinator shows it.
+    pub state: String,
+    /// From the submission until the coordinator had the last outcome; none: not within the
+    /// longest time.
+    pub took: Option<Time>,
+    /// Number of tasks in each state.
+    pub tasks: BTreeMap<String, u64>,
+    /// What it waits for from people.
+    pub waits: Vec<String>,
+    /// Processes that were started.
+    pub attempts: u64,
+    /// Most facts that one gateway had and the coordinator had not.
+    pub backlog: u64,
+    /// Bytes of these facts.
+    pub backlog_bytes: u64,
+    /// Bytes of the largest store of a gateway.
+    pub store: u64,
+    /// Faults that really happened.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Promises of ours that were broken: mistakes of Driftless, not of the workflow.
+    pub broken: Vec<String>,
+}
+
+/// Rehearses a plan of [`Scene::plan`].
+#[must_use]
+pub fn rehearse(scene: &Scene, plan: Plan) -> Ended {
+    act(scene, plan, None).0
+}
+
+/// The same with lines for people, and drawn.
+#[must_use]
+pub fn record(scene: &Scene, plan: Plan, lines: Sink) -> (Ended, Drawing) {
+    let (ended, drawing) = act(scene, plan, Some(lines));
+    (ended, drawing.unwrap_or_default())
+}
+
+fn act(scene: &Scene, plan: Plan, lines: Option<Sink>) -> (Ended, Option<Drawing>) {
+    let mut ended = Ended {
+        seed: plan.seed,
+        ..Ended::default()
+    };
+    let mut world = World::new(plan, lines);
+    stage(scene, &mut world);
+    let mut still = Still::default();
+    while world.violations.is_empty() && world.t < SUBMITTED + scene.longest {
+        for _ in 0..LOOKS {
+            world.run_until(world.t + MIN);
+            gauge(&world, &mut ended);
+        }
+        if let Some(run) = shown(&mut world) {
+            let over = run.ended.is_some();
+            still.look(world.t, &run);
+            tell(&mut ended, run);
+            if over || still.since(world.t) > WAITS {
+                break;
+            }
+        }
+    }
+    ended.attempts = world.ran.len() as u64;
+    let told = TOLD
+        .iter()
+        .map(|kind| (kind.text(), world.tally.count(*kind)));
+    ended.faults = told.filter(|(_, n)| *n > 0).collect();
+    let broken = world.violations.iter();
+    ended.broken = broken
+        .map(|one| format!("{}: {}", one.invariant, one.text))
+        .collect();
+    (ended, world.finish_record())
+}
+
+/// Files that are sent along are there; disks have their size.
+fn stage(scene: &Scene, world: &mut World) {
+    let inputs = scene.workflow.tasks.iter().flat_map(|task| &task.inputs);
+    let sent = inputs.filter_map(|input| match &input.source {
+        Source::Sent { hash, size } => Some((*hash, *size)),
+        _ => None,
+    });
+    let sent: Vec<(Hash, u64)> = sent.collect();
+    world.cloud.files.extend(sent);
+    for machine in &world.machines {
+        if let Some(disk) = machine.medium.disk() {
+            disk.set_quota(scene.fears.disk);
+        }
+    }
+}
+
+/// What gateways have and the coordinator has not, and how large their stores are.
+fn gauge(world: &World, ended: &mut Ended) {
+    for machine in &world.machines {
+        let Some(truth) = world.lives.get(machine.life) else {
+            continue;
+        };
+        let head = world.cloud.truth.heads.get(&truth.log);
+        let known = head.map_or(0, |head| head.number) as usize;
+        let waiting = truth.facts.get(known..).unwrap_or_default();
+        let bytes: usize = waiting.iter().map(|fact| fact.bytes.len()).sum();
+        ended.backlog = ended.backlog.max(waiting.len() as u64);
+        ended.backlog_bytes = ended.backlog_bytes.max(bytes as u64);
+        let store = machine.medium.disk().map_or(0, crate::disk::SimDisk::size);
+        ended.store = ended.store.max(store);
+    }
+}
+
+/// The run as the coordinator shows it, if it is there to be asked.
+fn shown(world: &mut World) -> Option<view::Run> {
+    let run = world.plan.runs[0].run;
+    match world.view(Request::Run { run }) {
+        Some(Reply::Run(run)) => Some(*run),
+        _ => None,
+    }
+}
+
+/// Since when a run waits for people and nothing moves.
+#[derive(Debug, Default)]
+struct Still {
+    seen: Option<(BTreeMap<String, u64>, Time)>,
+}
+
+impl Still {
+    fn look(&mut self, now: Time, run: &view::Run) {
+        let moved = self
+            .seen
+            .as_ref()
+            .is_none_or(|(tasks, _)| *tasks != run.tasks);
+        if run.waits.is_empty() || moved {
+            self.seen = Some((run.tasks.clone(), now));
+        }
+    }
+
+    fn since(&self, now: Time) -> Time {
+        self.seen.as_ref().map_or(0, |(_, since)| now - since)
+    }
+}
+
+fn tell(ended: &mut Ended, run: view::Run) {
+    let since = |end: i64| (end - EPOCH_MS).max(0) as Time * MS;
+    ended.took = run.ended.map(|end| since(end.0).saturating_sub(SUBMITTED));
+    ended.state = run.state;
+    ended.tasks = run.tasks;
+    let waits = run.waits.into_iter().map(|wait| match wait.task {
+        Some(task) => format!("{task}: {}", wait.what),
+        None => wait.what,
+    });
+    ended.waits = waits.collect();
+}
