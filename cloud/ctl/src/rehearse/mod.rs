@@ -233,6 +233,7 @@ fn show_worst(
     let (_, mut drawing) = rehearsal::record(scene, plan, lines);
     if args.timeline {
         out.heading("Timeline of the worst seed")?;
+        out.line(&crate::text::safe(&report::legend(scene)))?;
         out.line(sim::record::LETTERS)?;
         for line in receive {
             out.line(&crate::text::safe(&line))?;
