@@ -2,6 +2,7 @@
 //! temporary directory of its own, and look at them from outside only.
 
 pub mod agent;
+pub mod chaos;
 pub mod clock;
 pub mod disk;
 pub mod fleet;
