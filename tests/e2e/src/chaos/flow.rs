@@ -84,9 +84,12 @@ impl Flow {
         if !movable {
             // In the second half: what is behind it is aborted if it is lost.
             let half = tasks.len() / 2;
-            let once = half + rng.index(tasks.len() - half);
-            tasks[once].kind = Kind::Once;
-            tasks[once].output = None;
+            for _ in 0..2 {
+                let once = half + rng.index(tasks.len() - half);
+                tasks[once].kind = Kind::Once;
+                tasks[once].output = None;
+                tasks[once].naps = rng.within(5, 20);
+            }
         }
         Self {
             name,

@@ -1,6 +1,7 @@
 //! Plays seeds, several at once, and tells what came of each.
 
 use super::judge::{Broken, Invariant, judge};
+use super::marks::Said;
 use super::plan::Plan;
 use super::seen::Observation;
 use super::strike::Fault;
@@ -28,12 +29,10 @@ pub struct Outcome {
     pub took: Duration,
     /// How long after the last fault everything was at rest.
     pub rested: Duration,
-    /// Attempts that began, by their marks.
-    pub attempts: usize,
     /// Until when tasks worked, since the submission.
     pub worked: Duration,
-    /// How many tasks came to which state.
-    pub states: BTreeMap<String, usize>,
+    /// What was seen.
+    pub seen: Observation,
     /// The times of the faults as they struck, and the logs, where something is broken.
     pub story: String,
 }
@@ -46,22 +45,35 @@ impl Outcome {
         strikes.map(move |strike| (strike.fault, u128::from(strike.from_ms) < worked))
     }
 
+    /// How many attempts began, and what came of the tasks.
+    fn work(&self) -> String {
+        let begins = self
+            .seen
+            .marks
+            .iter()
+            .filter(|mark| mark.said == Said::Begin);
+        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+        for task in self.seen.runs.iter().flat_map(|run| run.tasks.values()) {
+            *states.entry(&task.state).or_default() += 1;
+        }
+        let states = states
+            .iter()
+            .map(|(state, count)| format!("{count} {state}"));
+        let states: Vec<String> = states.collect();
+        format!("{} attempts ({})", begins.count(), states.join(", "))
+    }
+
     /// One line for a seed that went well; everything that helps to find out why for another.
     #[must_use]
     pub fn report(&self) -> String {
         let (seed, took) = (self.plan.seed, self.took.as_secs_f64());
         if self.broken.is_empty() {
             let (rested, worked) = (self.rested.as_secs_f64(), self.worked.as_secs_f64());
-            let states = self
-                .states
-                .iter()
-                .map(|(state, count)| format!("{count} {state}"));
             return format!(
-                "seed {seed}: ok, {}; {} attempts until {worked:.1} s ({}); at rest {rested:.1} s \
-                 behind the faults, {took:.1} s in all",
+                "seed {seed}: ok, {}; {} until {worked:.1} s; at rest {rested:.1} s behind the \
+                 faults, {took:.1} s in all",
                 self.plan.summary(),
-                self.attempts,
-                states.collect::<Vec<_>>().join(", ")
+                self.work(),
             );
         }
         let mut text = format!("seed {seed} FAILED after {took:.1} s\n{}", self.plan);
@@ -86,50 +98,49 @@ pub fn play(seed: u64) -> Outcome {
         broken: Vec::new(),
         took: Duration::ZERO,
         rested: Duration::ZERO,
-        attempts: 0,
         worked: Duration::ZERO,
-        states: BTreeMap::new(),
+        seen: Observation::default(),
         story: String::new(),
     };
-    let played = catch_unwind(AssertUnwindSafe(|| play_into(&plan, &mut outcome)));
-    if let Err(panic) = played {
-        let said = panic.downcast_ref::<String>().map(String::as_str);
-        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-        let what = said.unwrap_or("a panic without a text").to_owned();
-        let invariant = Invariant::Convergence;
-        outcome.broken.push(Broken { invariant, what });
+    match caught(|| World::start(&plan)) {
+        Err(broken) => outcome.broken.push(broken),
+        Ok(mut world) => {
+            let played = caught(|| play_in(&mut world, &mut outcome));
+            outcome.broken.extend(played.err());
+            if !outcome.broken.is_empty() {
+                outcome.story = story(&world, &plan);
+            }
+        }
     }
     outcome.took = begun.elapsed();
     outcome
 }
 
-fn play_into(plan: &Plan, outcome: &mut Outcome) {
-    let mut world = World::start(plan);
+/// What waits in vain for a program panics: that is a scenario that came to no rest.
+fn caught<T>(step: impl FnOnce() -> T) -> Result<T, Broken> {
+    catch_unwind(AssertUnwindSafe(step)).map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+        Broken {
+            invariant: Invariant::Convergence,
+            what: said.unwrap_or("a panic without a text").to_owned(),
+        }
+    })
+}
+
+fn play_in(world: &mut World<'_>, outcome: &mut Outcome) {
+    let plan = &outcome.plan;
     world.strike();
     let struck = Instant::now();
     let (runs, mut seen) = world.rest(|seen| judge(plan, seen).is_empty());
     outcome.rested = struck.elapsed();
+    outcome.worked = world.worked();
     if seen.unrest.is_none() {
         world.ask_again(&runs, &mut seen);
         world.stop(&mut seen);
     }
-    outcome.attempts = begun(&seen);
-    outcome.worked = world.worked();
-    for task in seen.runs.iter().flat_map(|run| run.tasks.values()) {
-        *outcome.states.entry(task.state.clone()).or_default() += 1;
-    }
     outcome.broken = judge(plan, &seen);
-    if !outcome.broken.is_empty() {
-        outcome.story = story(&world, plan);
-    }
-}
-
-fn begun(seen: &Observation) -> usize {
-    let begins = seen
-        .marks
-        .iter()
-        .filter(|mark| mark.said == super::marks::Said::Begin);
-    begins.count()
+    outcome.seen = seen;
 }
 
 /// What happened when, the marks, and what the programs wrote last.
