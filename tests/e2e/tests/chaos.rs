@@ -220,7 +220,7 @@ fn right_world(plan: &Plan) -> Observation {
     seen.runs = vec![RunSeen {
         id: "r".to_owned(),
         state: "succeeded".to_owned(),
-        conflicts: 0,
+        conflicts: Vec::new(),
         tasks,
     }];
     seen.again = Some(seen.runs.clone());
@@ -324,7 +324,7 @@ const DOCTORED: &[Doctored] = &[
         "an outcome that was not applied",
         Invariant::CountedOnce,
         |seen| {
-            seen.runs[0].conflicts = 1;
+            seen.runs[0].conflicts.push("superseded".to_owned());
         },
     ),
     ("the gateway says otherwise", Invariant::Agreed, |seen| {

@@ -58,10 +58,11 @@ pub struct Flow {
 /// Silence after which parts of a movable workflow are placed elsewhere.
 const LOST_AFTER: &str = "2s";
 
-/// Writes a mark: what happens, whose attempt it is, and where it runs. A line is written at once,
-/// so the order of the lines is the order of what happened.
-const SAY: &str =
-    "say() { echo \"$1 $DRIFTLESS_RUN $DRIFTLESS_TASK $DRIFTLESS_FENCE $HOME $2\" >> @M/marks; }";
+/// Writes a mark: what happens, whose attempt it is, where it runs, and when by the machine's boot
+/// clock, which only people read. A line is written at once, so the order of the lines is the order
+/// of what happened.
+const SAY: &str = "say() { read -r up rest < /proc/uptime; \
+    echo \"$1 $DRIFTLESS_RUN $DRIFTLESS_TASK $DRIFTLESS_FENCE $HOME $up $2\" >> @M/marks; }";
 
 impl Flow {
     /// Draws one for so many gateways.

@@ -52,7 +52,7 @@ impl Mark {
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [what, run, task, fence, home, detail @ ..] = words.as_slice() else {
+        let [what, run, task, fence, home, _at, detail @ ..] = words.as_slice() else {
             return None;
         };
         let said = match (*what, detail) {
@@ -106,11 +106,11 @@ mod tests {
 
     #[test]
     fn a_line_of_a_task_is_read_back() {
-        let mark = Mark::parse("read r1 t3 7.2 /tmp/x/disk-1/gw-1/work/0/a t2 930766865 9");
+        let mark = Mark::parse("read r1 t3 7.2 /tmp/x/disk-1/gw-1/work/0/a 81.07 t2 930766865 9");
         let mark = mark.expect("a mark");
         assert_eq!((mark.fence.to_string().as_str(), mark.node), ("7.2", 1));
         assert_eq!(mark.said, Said::Read("t2".into(), 930_766_865, 9));
-        assert_eq!(Mark::parse("begin r1 t3 7 /tmp/gw-1/work"), None);
+        assert_eq!(Mark::parse("begin r1 t3 7 /tmp/gw-1/work 81.07"), None);
         assert_eq!(Mark::parse("begin r1"), None);
     }
 

@@ -114,10 +114,11 @@ fn run(api: SocketAddr, id: &str, flow: &Flow) -> Result<RunSeen, Not> {
         let shown = one(api, &format!("runs/{id}/tasks/{name}"))?;
         Ok((name, task(&shown)))
     };
+    let conflicts = shown["conflicts"].as_array().into_iter().flatten();
     Ok(RunSeen {
         id: id.to_owned(),
         state: text(&shown["state"]),
-        conflicts: shown["conflicts"].as_array().map_or(0, Vec::len),
+        conflicts: conflicts.map(Value::to_string).collect(),
         tasks: (0..flow.tasks.len())
             .map(task)
             .collect::<Result<_, Not>>()?,

@@ -54,6 +54,12 @@ impl Plan {
         self.strikes.iter().any(hits)
     }
 
+    /// Whether some disk is full for a while: a gateway may refuse work then.
+    #[must_use]
+    pub fn fills_a_disk(&self) -> bool {
+        (0..self.gateways).any(|node| self.strikes(node, &[Fault::FullDisk]))
+    }
+
     /// One line: how much there is of what.
     #[must_use]
     pub fn summary(&self) -> String {

@@ -38,8 +38,8 @@ pub struct RunSeen {
     pub id: String,
     /// Its state.
     pub state: String,
-    /// Facts that were recorded and not applied.
-    pub conflicts: usize,
+    /// Facts that were recorded and not applied, as they are shown.
+    pub conflicts: Vec<String>,
     /// Its tasks by id.
     pub tasks: BTreeMap<String, TaskSeen>,
 }

@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 
 /// When the last fault is over, all must be at rest within this: idle timeout (2 s), longest pause
 /// between dials (1 s) and between attempts (1.2 s), and the work that is left, on a busy machine.
-pub(super) const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_secs(60);
+/// A gateway that refused work for want of room is offered it again after a minute.
+const REFUSED: Duration = Duration::from_secs(60);
 /// Pause of a service manager before it starts again what ended.
 const RESTART: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -330,12 +332,14 @@ impl<'a> World<'a> {
         runs.ok_or_else(|| "a submission is not answered".to_owned())
     }
 
-    /// Waits until all is at rest and `fine`, for [`REST`] at most; what is seen then.
+    /// Waits until all is at rest and `fine`, for as long as that may take; what is
+    /// seen then.
     pub(super) fn rest(
         &mut self,
         fine: impl Fn(&Observation) -> bool,
     ) -> (Vec<String>, Observation) {
-        let until = Instant::now() + REST;
+        let refused = self.plan.fills_a_disk();
+        let until = Instant::now() + REST + if refused { REFUSED } else { Duration::ZERO };
         loop {
             self.watch();
             let over = Instant::now() > until;
