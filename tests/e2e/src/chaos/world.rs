@@ -164,8 +164,12 @@ impl<'a> World<'a> {
                 }
             }
             Fault::KillCoordinator => self.kill(Who::Coordinator),
-            Fault::StopAgent => self.signal(Who::Agent(node), Signal::STOP),
-            Fault::StopCoordinator => self.signal(Who::Coordinator, Signal::STOP),
+            Fault::StopAgent => {
+                self.signal(Who::Agent(node), Signal::STOP);
+            }
+            Fault::StopCoordinator => {
+                self.signal(Who::Coordinator, Signal::STOP);
+            }
             Fault::FullDisk => {
                 if let Some(disk) = self.fleet.small_disk(node) {
                     disk.fill();
@@ -182,8 +186,12 @@ impl<'a> World<'a> {
         match strike.fault {
             Fault::KillAgent | Fault::KillGateway => self.start_again(Who::Agent(node)),
             Fault::KillCoordinator => self.start_again(Who::Coordinator),
-            Fault::StopAgent => self.signal(Who::Agent(node), Signal::CONT),
-            Fault::StopCoordinator => self.signal(Who::Coordinator, Signal::CONT),
+            Fault::StopAgent => {
+                self.signal(Who::Agent(node), Signal::CONT);
+            }
+            Fault::StopCoordinator => {
+                self.signal(Who::Coordinator, Signal::CONT);
+            }
             Fault::FullDisk => {
                 if let Some(disk) = self.fleet.small_disk(node) {
                     disk.free();
@@ -211,7 +219,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn signal(&mut self, who: Who, signal: Signal) {
+    /// Sends a signal; whether the process runs.
+    fn signal(&mut self, who: Who, signal: Signal) -> bool {
         let runs = match who {
             Who::Coordinator => self.fleet.signal_coordinator(signal),
             Who::Agent(node) => self.fleet.signal_agent(node, signal),
@@ -219,23 +228,15 @@ impl<'a> World<'a> {
         if !runs {
             self.note(format!("{who:?} does not run"));
         }
+        runs
     }
 
     fn kill(&mut self, who: Who) {
-        self.signal(who, Signal::KILL);
         self.down.insert(who, None);
-        let until = Instant::now() + REST;
-        while self.take_ended(who).is_none() && self.is_known(who) {
-            assert!(Instant::now() < until, "{who:?} outlives SIGKILL");
-            sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn is_known(&self, who: Who) -> bool {
-        // Signal 0 cannot be sent here; what does not end was not started.
-        match who {
-            Who::Coordinator => self.fleet.signal_coordinator(Signal::CONT),
-            Who::Agent(node) => self.fleet.signal_agent(node, Signal::CONT),
+        if self.signal(who, Signal::KILL) {
+            while self.take_ended(who).is_none() {
+                sleep(Duration::from_millis(1));
+            }
         }
     }
 
