@@ -3,7 +3,7 @@
 //! A seed gives a [`Plan`]: gateways, workflows, and faults with their times. A world plays it with
 //! a [`Fleet`](crate::fleet::Fleet); tasks leave marks outside the directories of the programs, and
 //! what the programs say at the end is held against the marks and the specifications by
-//! [`judge`], which is a pure function. The same seed gives the same plan; processes and packets of
+//! [`judge()`], which is pure. The same seed gives the same plan; processes and packets of
 //! real programs are not the same twice, so a seed that failed may pass when it is played again.
 
 mod draw;
