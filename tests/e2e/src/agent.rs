@@ -5,6 +5,7 @@
 //! Tasks can write outside their directory only into [`Gateway::marks`]; in a specification `@M`
 //! stands for it.
 
+use crate::disk::SmallDisk;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -40,8 +41,10 @@ const SETTLED: &[&str] = &[
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a running test has a path");
-    let folder = own.parent().and_then(Path::parent);
-    let path = folder.expect("tests lie in target/PROFILE/deps").join(name);
+    let folder = own.parent().expect("a program lies in a directory");
+    // Tests lie in `deps` beside the programs.
+    let tests = folder.parent().filter(|_| folder.ends_with("deps"));
+    let path = tests.unwrap_or(folder).join(name);
     assert!(
         path.exists(),
         "{} is not there: run `cargo xtask test`, or `cargo build --workspace` before the tests",
@@ -100,13 +103,13 @@ pub fn skip(why: &str) {
 /// One agent and everything it may touch.
 #[derive(Debug)]
 pub struct Gateway {
+    /// A file system that was mounted for the data directory; it goes before the directory does.
+    mounted: Option<SmallDisk>,
     base: TempDir,
     data: PathBuf,
     args: Vec<String>,
     child: Option<Child>,
     specs: AtomicU32,
-    /// A file system that was mounted for the data directory.
-    mounted: Option<PathBuf>,
     env: BTreeMap<String, PathBuf>,
     /// Who the agent runs as, if not who the test is.
     user: Option<u32>,
@@ -204,24 +207,12 @@ impl Gateway {
     /// If root cannot, either.
     #[must_use]
     pub fn on_small_disk(&mut self, mib: u32) -> bool {
-        if !is_root() {
+        let Some(disk) = SmallDisk::mount(&self.base.path().join("small"), mib) else {
             eprintln!("skipped: only root can mount a small file system for this test");
             return false;
-        }
-        let at = self.base.path().join("small");
-        fs::create_dir(&at).expect("the test's directory can be written");
-        let mut mount = Command::new("mount");
-        mount.args([
-            "-t",
-            "tmpfs",
-            "-o",
-            &format!("size={mib}m,mode=755"),
-            "tmpfs",
-        ]);
-        let output = mount.arg(&at).output().expect("mount can be started");
-        assert!(output.status.success(), "mount: {}", stderr(&output));
-        self.data = at.join("data");
-        self.mounted = Some(at);
+        };
+        self.data = disk.path().join("data");
+        self.mounted = Some(disk);
         true
     }
 
@@ -624,9 +615,5 @@ impl Drop for Gateway {
             let _ = child.wait();
         }
         self.end_tasks();
-        if let Some(mounted) = &self.mounted {
-            // Lazily: what a killed process held is let go a moment later.
-            let _ = Command::new("umount").arg("--lazy").arg(mounted).status();
-        }
     }
 }

@@ -5,7 +5,10 @@
 //! Tasks can leave something outside their directory only in [`Fleet::marks`]; in a specification
 //! `@M` stands for it. A task that shall wait for the test waits for a mark: [`HOLD`].
 
+mod faults;
+
 use crate::agent::{binary, stderr, stdout, wait_for};
+use crate::disk::SmallDisk;
 use relay::Relay;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -28,6 +31,7 @@ struct Node {
     name: String,
     data: PathBuf,
     args: Vec<String>,
+    env: Vec<(String, PathBuf)>,
     child: Option<Child>,
 }
 
@@ -42,6 +46,8 @@ pub struct Fleet {
     specs: AtomicU32,
     /// Further arguments of `serve`.
     serve_args: Vec<String>,
+    /// Small disks of gateways; they go before the directory does.
+    disks: BTreeMap<usize, SmallDisk>,
     base: TempDir,
 }
 
@@ -158,6 +164,7 @@ impl Fleet {
             name: format!("gw-{n}"),
             data: base.path().join(format!("gw-{n}")),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: Vec::new(),
             child: None,
         };
         let nodes = nodes.iter().enumerate().map(node).collect();
@@ -170,6 +177,7 @@ impl Fleet {
             relay,
             specs,
             serve_args,
+            disks: BTreeMap::new(),
             base,
         }
     }
@@ -250,9 +258,14 @@ impl Fleet {
     /// The command that runs a gateway's agent; it enrols if it is not enrolled yet.
     fn agent(&self, node: usize) -> Command {
         let Node {
-            name, data, args, ..
+            name,
+            data,
+            args,
+            env,
+            ..
         } = &self.nodes[node];
         let mut command = program("driftless-agent");
+        command.envs(env.iter().map(|(name, path)| (name, path)));
         command.args([
             "run",
             "--idle-timeout",
@@ -297,20 +310,12 @@ impl Fleet {
         file.expect("the test's directory can be written").into()
     }
 
-    /// Starts a gateway's agent; the first time it enrols.
+    /// Starts a gateway's agent and waits until it answers; the first time it enrols.
     ///
     /// # Panics
     /// If it runs already, or cannot be started.
     pub fn start_agent(&mut self, node: usize) {
-        assert!(
-            self.nodes[node].child.is_none(),
-            "the agent of gw-{node} runs already"
-        );
-        let mut command = self.agent(node);
-        command
-            .stdout(Stdio::null())
-            .stderr(self.log(&self.nodes[node].name));
-        self.nodes[node].child = Some(command.spawn().expect("the agent can be started"));
+        self.spawn_agent(node);
         self.wait(&format!("the agent of gw-{node}"), || {
             self.agent_cli(node, &["status"])
                 .status
@@ -364,14 +369,9 @@ impl Fleet {
         assert_eq!(ended.code(), Some(0), "{}", self.log_text("coordinator"));
     }
 
-    /// Starts the coordinator again, where it was.
+    /// Starts the coordinator again, where it was, and waits until it says where that is.
     pub fn start_coordinator(&mut self) {
-        // The files would say where it was, and not that it is there.
-        for name in ["quic.addr", "api.addr"] {
-            // A coordinator that was stopped has removed them.
-            let _ = fs::remove_file(self.data().join(name));
-        }
-        self.coordinator = Some(serve(self.base(), self.listen, self.api, &self.serve_args));
+        self.spawn_coordinator();
         addresses(self.base());
     }
 
@@ -587,32 +587,31 @@ impl Fleet {
         self.wait("the end of all tasks", || self.end_tasks().then_some(()));
     }
 
-    /// Ends the tasks that an agent which was killed has left: their homes lie in the test's
-    /// directory.
+    /// Ends the tasks that an agent which was killed has left; whether there was none.
     fn end_tasks(&self) -> bool {
-        let home = format!("HOME={}/", self.base().display());
-        let mut clean = true;
-        for entry in fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok)
-        {
-            let pid = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let ours = environ
-                .split(|byte| *byte == 0)
-                .any(|v| v.starts_with(home.as_bytes()));
-            if let Some(pid) = pid.and_then(Pid::from_raw).filter(|_| ours) {
-                clean = false;
-                // It may have ended meanwhile.
-                let _ = kill_process(pid, Signal::KILL);
-            }
+        let left = homed_below(self.base());
+        for pid in &left {
+            // It may have ended meanwhile.
+            let _ = kill_process(*pid, Signal::KILL);
         }
-        clean
+        left.is_empty()
     }
+}
+
+/// Processes of tasks: their homes lie below this directory.
+fn homed_below(directory: &Path) -> Vec<Pid> {
+    let home = format!("HOME={}/", directory.display());
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ours = |entry: &fs::DirEntry| {
+        let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+        environ
+            .split(|byte| *byte == 0)
+            .any(|variable| variable.starts_with(home.as_bytes()))
+    };
+    entries
+        .filter(ours)
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .collect()
 }
 
 impl Drop for Fleet {

@@ -2,6 +2,9 @@
 //! temporary directory of its own, and look at them from outside only.
 
 pub mod agent;
+pub mod chaos;
+pub mod clock;
+pub mod disk;
 pub mod fleet;
 pub mod sandbox;
 pub mod systemd;

@@ -5,40 +5,17 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use e2e::agent::{Gateway, stderr};
+use e2e::clock::ShiftedClock;
 use e2e::fleet::Fleet;
 use serde_json::Value;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-/// The C library's reading of the wall clock, shifted.
-const SHIFTED: &str = r#"
-#define _GNU_SOURCE
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-int clock_gettime(clockid_t id, struct timespec *at) {
-  int failed = syscall(SYS_clock_gettime, id, at);
-  if (failed || id != CLOCK_REALTIME) return failed;
-  const char *path = getenv("TEST_CLOCK");
-  FILE *file = path ? fopen(path, "r") : NULL;
-  long seconds = 0;
-  if (file) {
-    if (fscanf(file, "%ld", &seconds) == 1) at->tv_sec += seconds;
-    fclose(file);
-  }
-  return 0;
-}
-"#;
 const DAY: i64 = 86_400;
 
 /// A coordinator, and a gateway whose wall clock can be moved.
 struct Shifted {
     fleet: Fleet,
     gateway: Gateway,
-    clock: PathBuf,
+    clock: ShiftedClock,
 }
 
 impl Shifted {
@@ -52,23 +29,20 @@ impl Shifted {
         let join = ["--coordinator", &address, "--token", &token];
         let fast = ["--idle-timeout", "2", "--redial-max", "1", "--cpus", "2"];
         let mut gateway = Gateway::new(&[&join[..], &fast[..]].concat());
-        let (library, clock) = (build(gateway.base()), gateway.base().join("clock"));
-        gateway.set_env("LD_PRELOAD", &library);
-        gateway.set_env("TEST_CLOCK", &clock);
-        let made = Self {
+        let clock = ShiftedClock::new(gateway.base());
+        for (name, path) in clock.env() {
+            gateway.set_env(name, path);
+        }
+        Self {
             fleet,
             gateway,
             clock,
-        };
-        made.shift(0);
-        made
+        }
     }
 
     /// The wall clock is this many seconds off from now on.
     fn shift(&self, seconds: i64) {
-        let new = self.clock.with_extension("new");
-        fs::write(&new, seconds.to_string()).unwrap();
-        fs::rename(&new, &self.clock).unwrap();
+        self.clock.shift(seconds);
     }
 
     fn node(&self) -> Value {
@@ -90,18 +64,6 @@ impl Shifted {
 fn unix_ms() -> i64 {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     i64::try_from(since.as_millis()).unwrap()
-}
-
-fn build(dir: &Path) -> PathBuf {
-    let (source, library) = (dir.join("clock.c"), dir.join("libclock.so"));
-    fs::write(&source, SHIFTED).unwrap();
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .status()
-        .expect("a C compiler, as Rust needs one to link");
-    assert!(built.success());
-    library
 }
 
 /// Forward by a day while a task with a time-out runs, back by two while the next one waits for its

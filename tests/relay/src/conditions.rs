@@ -1,6 +1,9 @@
 //! What a direction of a lane does to packets.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How much a direction with a rate holds back at most.
+pub const QUEUE: Duration = Duration::from_millis(500);
 
 /// What a direction of a lane does to packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct Conditions {
     pub jitter: Duration,
     /// Bytes of the largest packet that passes.
     pub largest: usize,
+    /// Bytes a second that pass. What has to wait for longer than [`QUEUE`] is dropped.
+    pub rate: Option<u32>,
 }
 
 impl Conditions {
@@ -25,6 +30,7 @@ impl Conditions {
         delay: Duration::ZERO,
         jitter: Duration::ZERO,
         largest: usize::MAX,
+        rate: None,
     };
     /// Nothing passes.
     pub const CUT: Self = Self {
@@ -39,6 +45,22 @@ impl Conditions {
         }
         let doubled = rng.below(1000) < u64::from(self.double_milli);
         [Some(self.late(rng)), doubled.then(|| self.late(rng))]
+    }
+
+    /// How long a packet of so many bytes waits behind those before it, where a rate is set; `None`
+    /// if the queue has no room for it. `free` is when the last of them has passed.
+    pub(crate) fn turn(&self, free: &mut Instant, now: Instant, bytes: usize) -> Option<Duration> {
+        let Some(rate) = self.rate else {
+            return Some(Duration::ZERO);
+        };
+        let begin = (*free).max(now);
+        if begin - now > QUEUE {
+            return None;
+        }
+        let nanos = bytes as u64 * 1_000_000_000 / u64::from(rate.max(1));
+        let takes = Duration::from_nanos(nanos);
+        *free = begin + takes;
+        Some(*free - now)
     }
 
     fn late(&self, rng: &mut Rng) -> Duration {
@@ -87,6 +109,23 @@ mod tests {
             ..Conditions::OPEN
         });
         assert!((1400..1600).contains(&more), "{more}");
+    }
+
+    #[test]
+    fn a_rate_lets_packets_wait_in_turn_and_drops_what_waits_too_long() {
+        let slow = Conditions {
+            rate: Some(10_000),
+            ..Conditions::OPEN
+        };
+        let now = Instant::now();
+        let mut free = now;
+        let turns: Vec<_> = (0..7).map(|_| slow.turn(&mut free, now, 1000)).collect();
+        let ms = |n| Some(Duration::from_millis(n));
+        assert_eq!(turns[..2], [ms(100), ms(200)]);
+        assert_eq!(turns[5..], [ms(600), None]);
+        let later = now + Duration::from_secs(2);
+        assert_eq!(slow.turn(&mut free, later, 1000), ms(100));
+        assert_eq!(Conditions::OPEN.turn(&mut free, now, 1000), ms(0));
     }
 
     #[test]

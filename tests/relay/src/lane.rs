@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
@@ -33,6 +33,8 @@ struct State {
     conditions: [Conditions; 2],
     traffic: [Traffic; 2],
     rng: Rng,
+    /// When the last packet has passed that a rate holds back.
+    free: [Instant; 2],
     /// Raised by each rebinding: older flows are given up.
     binding: u64,
 }
@@ -69,6 +71,7 @@ impl Lane {
             conditions: [Conditions::OPEN; 2],
             traffic: [Traffic::default(); 2],
             rng: Rng(seed),
+            free: [Instant::now(); 2],
             binding: 0,
         };
         Ok(Arc::new(Self {
@@ -197,7 +200,12 @@ impl Lane {
     fn judge(&self, direction: Direction, length: usize) -> [Option<Duration>; 2] {
         let mut state = self.state();
         let conditions = state.conditions[direction as usize];
-        let copies = conditions.copies(&mut state.rng, length);
+        let mut copies = conditions.copies(&mut state.rng, length);
+        if copies[0].is_some() {
+            let free = &mut state.free[direction as usize];
+            let turn = conditions.turn(free, Instant::now(), length);
+            copies = copies.map(|late| Some(late? + turn?));
+        }
         let traffic = &mut state.traffic[direction as usize];
         if copies[0].is_some() {
             traffic.passed += 1;

@@ -1,7 +1,7 @@
 //! A UDP relay that stands for the network between agents and coordinator: each agent dials a lane
-//! of its own, and each direction of a lane can be cut, thinned, slowed, doubled, or given a new
-//! port. Used by the demo, as a process of its own ([`process`]), and by the end-to-end tests,
-//! inside the test.
+//! of its own, and each direction of a lane can be cut, thinned, slowed, narrowed, doubled, or
+//! given a new port. Used by the demo, as a process of its own ([`process`]), and by the end-to-end
+//! tests, inside the test.
 //!
 //! Invariant: it never looks into packets; whatever it does could happen to any path on the
 //! Internet.
@@ -11,7 +11,7 @@ mod lane;
 pub mod log;
 pub mod process;
 
-pub use conditions::Conditions;
+pub use conditions::{Conditions, QUEUE};
 pub use lane::Traffic;
 
 use lane::Lane;
