@@ -535,8 +535,8 @@ impl World {
 
     /// A message of the Byzantine gateway is here: whether it is a lie that could matter.
     pub(crate) fn watch_lie(&mut self, conn: u64, message: &Up) {
-        let live = |liar: &&Box<Liar>| liar.conn == Some(conn) && liar.welcomed;
-        let Some(liar) = self.liar.as_ref().filter(live) else {
+        let live = |liar: &&Liar| liar.conn == Some(conn) && liar.welcomed;
+        let Some(liar) = self.liar.as_deref().filter(live) else {
             return;
         };
         let node = self.machines[liar.m].node;

@@ -419,9 +419,10 @@ impl World {
             slice.epoch.0 += liar.rng.below(1000);
             slice.slice += liar.rng.below(2) as u32;
             let workflow = self.flows.get(&slice.run);
-            let workflow = workflow.map_or(Hash::of(b"none"), |flow| {
-                shared::codec::pack(&flow.workflow).1
-            });
+            let workflow = workflow.map_or_else(
+                || Hash::of(b"none"),
+                |flow| shared::codec::pack(&flow.workflow).1,
+            );
             slices.push(SliceState {
                 slice,
                 workflow,
