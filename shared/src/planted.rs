@@ -88,6 +88,8 @@ mistakes! {
     CountWhileHeld = "count_while_held",
     /// A node counts as heard with its inventory, whatever it still has to bring.
     HeardByInventory = "heard_by_inventory",
+    /// Facts about a slice count whoever says them.
+    BelieveStrangers = "believe_strangers",
 }
 
 #[cfg(feature = "planted")]

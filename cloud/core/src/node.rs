@@ -130,6 +130,9 @@ pub struct Node {
     /// The last fact that was recorded when old runs were held last, and its edge time: what came
     /// behind it waits for the end of the hold where it is about those.
     pub held_from: (u64, Option<Unix>),
+    /// A person let its word pass: what its next inventory claims counts, although nothing proves
+    /// that this store forgot it.
+    pub word_taken: bool,
     /// First fact of each incarnation that names a run which is not forgotten; stored in rows.
     #[serde(skip)]
     pub named: BTreeMap<(Incarnation, RunId), u64>,
@@ -233,7 +236,7 @@ impl Node {
         (self.unproven, self.believed) = (false, false);
         (self.pruned, self.facts_pruned, self.safe) = (0, 0, 0);
         (self.settings, self.settings_by) = (Scheduler::default(), 0);
-        self.settings_unknown = false;
+        (self.settings_unknown, self.word_taken) = (false, false);
         self.sync_paused = None;
         (self.owes, self.held_from) = (0, (0, None));
         self.accepted.clear();

@@ -241,6 +241,12 @@ impl Schedule {
         owns || self.origin == Some(node)
     }
 
+    /// Whether a firing at this epoch may be this node's: at the present one it is the owner's
+    /// alone. Who had an older one, or one that this store forgot, is not known here.
+    pub(crate) fn may_fire(&self, node: NodeId, epoch: Epoch) -> bool {
+        epoch != self.epoch || self.is_of(node)
+    }
+
     fn fold(&mut self, node: NodeId, at: Unix, body: Body, fx: &mut Effects) -> bool {
         let own = self.is_of(node);
         match body {

@@ -35,6 +35,7 @@ impl World {
         self.cloud.doom = None;
         self.cloud.handle.lock().ailment = crate::tap::Ailment::None;
         self.make_room(None);
+        self.liar_leaves();
         for m in 0..self.machines.len() {
             if self.machines[m].copy_of.is_some() {
                 self.end_copy(m);

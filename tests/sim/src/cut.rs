@@ -36,6 +36,8 @@ pub enum Part {
     Backups,
     /// That runs leave by themselves when they are over.
     Leaving,
+    /// The Byzantine gateway.
+    Byzantine,
 }
 
 /// What is taken out.
@@ -221,6 +223,9 @@ impl Plan {
         if cut.out.contains(&Part::Backups) {
             self.backups = None;
         }
+        if cut.out.contains(&Part::Byzantine) {
+            self.byzantine = None;
+        }
         if let (true, Some(leaving)) = (cut.out.contains(&Part::Leaving), &mut self.leaving) {
             leaving.retention = None;
         }
@@ -382,6 +387,7 @@ impl Part {
             Self::Rough => ("rough", None, None),
             Self::Backups => ("backups", None, None),
             Self::Leaving => ("leaving", None, None),
+            Self::Byzantine => ("byzantine", None, None),
         }
     }
 
@@ -472,6 +478,7 @@ impl Cut {
             "rough" => Some(Part::Rough),
             "backups" => Some(Part::Backups),
             "leaving" => Some(Part::Leaving),
+            "byzantine" => Some(Part::Byzantine),
             _ => None,
         };
         if let Some(part) = whole {
@@ -512,7 +519,7 @@ mod tests {
 
     #[test]
     fn a_cut_is_read_back_from_its_text() {
-        let text = "gw2-3,run1-4,run6,t0.3-7,t5.1,mishaps0,sched1,f0-6,f8,d9,rough,backups,leaving,\
+        let text = "gw2-3,run1-4,run6,t0.3-7,t5.1,mishaps0,sched1,f0-6,f8,d9,rough,backups,leaving,byzantine,\
              half7x4,min2-90";
         let cut: Cut = text.parse().unwrap();
         assert_eq!(cut.to_string(), text);

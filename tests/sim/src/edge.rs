@@ -43,6 +43,10 @@ impl World {
 
     /// The agent of `m` starts, if its machine runs.
     pub(crate) fn start(&mut self, m: usize, process: u64) {
+        if self.is_liar(m) {
+            self.liar_starts();
+            return;
+        }
         let machine = &self.machines[m];
         let off = !machine.power || machine.destroyed || machine.agent.is_some();
         let unknown = machine.node.is_none() || machine.life == usize::MAX;

@@ -5,6 +5,7 @@
 //! Nothing here reads a clock or a random source but the seed.
 
 pub mod backup;
+pub mod byzantine;
 pub mod calm;
 pub mod check;
 pub mod cloud;

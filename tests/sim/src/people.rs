@@ -309,10 +309,13 @@ impl World {
             return;
         }
         machine.node = Some(node);
-        let log = machine.log();
-        machine.life = self.lives.len();
-        self.lives.push(EdgeTruth::new(log));
         let (process, power) = (machine.process, machine.power);
+        if !self.is_liar(m) {
+            // what the Byzantine one says is no history that is judged
+            let log = self.machines[m].log();
+            self.machines[m].life = self.lives.len();
+            self.lives.push(EdgeTruth::new(log));
+        }
         if power {
             self.queue.at(self.t, Ev::Start(m, process));
         } else {

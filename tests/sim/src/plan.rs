@@ -217,6 +217,17 @@ pub struct Backups {
     pub window: Span,
 }
 
+/// A gateway that says what it likes.
+#[derive(Debug, Clone, Copy)]
+pub struct Byzantine {
+    /// It begins then.
+    pub from: Time,
+    /// Longest pause between two messages.
+    pub pause: Time,
+    /// It is given work; else it tells a taint that keeps work away.
+    pub works: bool,
+}
+
 /// How runs that are over leave.
 #[derive(Debug, Clone, Copy)]
 pub struct Leaving {
@@ -249,6 +260,8 @@ pub struct Plan {
     pub leaving: Option<Leaving>,
     /// Backups, if any are made.
     pub backups: Option<Backups>,
+    /// A Byzantine gateway beside the others, if there is one.
+    pub byzantine: Option<Byzantine>,
     /// The schedules.
     pub schedules: Vec<crate::schedule::PlannedSchedule>,
     /// The faults, by time.
@@ -324,6 +337,7 @@ impl Plan {
             runs: workload::draw(&root, scope),
             leaving: leaving(&root),
             backups,
+            byzantine: byzantine(&root),
             schedules: crate::schedule::draw(&root, scope),
             faults,
             lying_disk: 0,
@@ -346,6 +360,7 @@ impl Plan {
     pub fn without_faults(seed: u64, layer: Layer) -> Self {
         let mut plan = Self::draw(seed, layer);
         plan.faults.clear();
+        plan.byzantine = None;
         (plan.net.spikes, plan.net.doubles) = (0, 0);
         for run in &mut plan.runs {
             (run.cancel, run.pause, run.retry) = (None, None, None);
@@ -365,6 +380,16 @@ fn leaving(root: &Rng) -> Option<Leaving> {
             .chance(600)
             .then(|| Span::secs(rng.log_range(300, 4 * 3600))),
         asks: rng.below(12),
+    })
+}
+
+/// One seed in eight has a gateway that lies.
+fn byzantine(root: &Rng) -> Option<Byzantine> {
+    let mut rng = root.fork("byzantine", 0);
+    rng.chance(125).then(|| Byzantine {
+        from: rng.log_range(SEC, 2 * HOUR),
+        pause: rng.log_range(8 * SEC, 4 * MIN),
+        works: rng.chance(500),
     })
 }
 

@@ -285,6 +285,7 @@ fn rest_left(plan: &Plan) -> Vec<Part> {
         (plan.net.spikes + plan.net.doubles > 0, Part::Rough),
         (plan.backups.is_some(), Part::Backups),
         (retention.is_some(), Part::Leaving),
+        (plan.byzantine.is_some(), Part::Byzantine),
     ];
     let there = rest.into_iter().filter(|(there, _)| *there);
     let mishaps = mishaps.map(|(n, _)| Part::Mishaps(n));

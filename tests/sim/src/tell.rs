@@ -366,6 +366,7 @@ pub fn contents(plan: &Plan) -> Vec<String> {
                 .is_some_and(|leaving| leaving.retention.is_some()),
             "runs that leave when they are over",
         ),
+        (plan.byzantine.is_some(), "a Byzantine gateway"),
     ];
     let there = network.iter().filter(|(there, _)| *there);
     out.extend(there.map(|(_, text)| format!("with: {text}")));

@@ -67,7 +67,8 @@ impl World {
     }
 
     fn lives(&self, m: usize, process: u64) -> bool {
-        self.machines[m].process == process && self.machines[m].agent.is_some()
+        let talks = self.machines[m].agent.is_some() || self.is_liar(m);
+        self.machines[m].process == process && talks
     }
 
     /// A dial succeeds or not.
@@ -113,6 +114,9 @@ impl World {
         });
         if let Some(agent) = &mut self.machines[m].agent {
             agent.sessions.insert(session, conn);
+        }
+        if self.is_liar(m) {
+            self.liar_linked(conn);
         }
         self.tell(m, Event::Linked { session });
     }
@@ -228,11 +232,16 @@ impl World {
     }
 
     fn deliver_up(&mut self, conn: u64, message: Up) {
+        let Some(m) = self.conns.get(&conn).map(|one| one.machine) else {
+            return;
+        };
+        self.trace.mark(self.t, Lane::Cloud, 2, conn);
+        if self.is_liar(m) {
+            self.watch_lie(conn, &message);
+        }
         let Some(connection) = self.conns.get_mut(&conn) else {
             return;
         };
-        let m = connection.machine;
-        self.trace.mark(self.t, Lane::Cloud, 2, conn);
         if let Some((after, Head { number: last, .. })) = message.facts() {
             if after.number < self.machines[m].arrived {
                 self.tally.add(Kind::Duplicate);
@@ -304,6 +313,9 @@ impl World {
         }
         let head = self.cloud.truth.heads.get(&self.machines[m].log());
         let here = head.map_or(0, |head| head.number);
+        if self.is_liar(m) {
+            return;
+        }
         let had = self.machines[m].hello.as_ref();
         let missing = had.is_some_and(|hello| hello.facts.number > here);
         if !self.calm && self.cloud.went_back && missing && self.dice.net.chance(SILENT_BEHIND) {
@@ -331,6 +343,9 @@ impl World {
         if !connection.agent_open || !self.lives(m, life) {
             self.lost_down(m, &message);
             return;
+        }
+        if self.is_liar(m) {
+            return self.liar_hears(conn, message);
         }
         if overtook {
             self.happened(Kind::Reorder);
@@ -438,6 +453,7 @@ impl World {
                     format!("session {session} ended: {why}")
                 });
                 self.gauge_unlinked(m, session);
+                self.liar_unlinked(conn);
                 self.tell(m, Event::Unlinked { session, why });
             }
             Side::Cloud if self.cloud.engine.is_some() && self.cloud.process == cloud_life => {

@@ -79,6 +79,8 @@ pub enum Ev {
     Person(usize),
     /// A request without an answer is sent again.
     AskAgain(u64),
+    /// The Byzantine gateway, in this life of it, says the next thing.
+    Lie(u64),
     /// The world looks around.
     Look,
 }
@@ -145,6 +147,10 @@ pub struct World {
     pub ran_by_task: BTreeMap<(RunId, TaskIdx), Vec<usize>>,
     /// What was shown to count, where a restore is planned.
     pub counted: crate::check::counted_once::Counted,
+    /// The Byzantine gateway, if there is one.
+    pub liar: Option<Box<crate::byzantine::Liar>>,
+    /// What was durable of runs, where there is one.
+    pub contained: crate::check::contained::Contained,
     /// Broken promises.
     pub violations: Vec<Violation>,
     /// The people.
@@ -221,6 +227,8 @@ impl World {
             ran: Vec::new(),
             ran_by_task: BTreeMap::new(),
             counted: crate::check::counted_once::Counted::new(),
+            liar: None,
+            contained: crate::check::contained::Contained::default(),
             violations: Vec::new(),
             people: People::default(),
             calm: false,
@@ -246,6 +254,7 @@ impl World {
                 false => self.enrol(n, false),
             }
         }
+        self.add_liar();
         let gone = &self.plan.gone;
         for (position, planned) in self.plan.faults.iter().enumerate() {
             if !gone.faults.contains(&position) {
@@ -363,6 +372,7 @@ impl World {
             Ev::Forget(m) => self.forget_node(m),
             Ev::Person(position) => self.person(position),
             Ev::AskAgain(id) => self.ask_again(id),
+            Ev::Lie(process) => self.lie(process),
             Ev::LookLeft(m) => self.look_left(m),
             Ev::Look => self.look(),
         }

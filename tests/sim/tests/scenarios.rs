@@ -279,3 +279,30 @@ fn a_retry_between_a_restore_and_the_call_of_its_node_goes_on() {
 fn a_pause_of_sending_that_ended_in_a_hole_is_over() {
     passes(1053, Layer::Disk);
 }
+
+/// A Byzantine gateway told of an attempt at a task that the workflow does not have: the
+/// coordinator marked rows that are not there as changed, and panicked at each start again.
+#[test]
+fn a_fact_about_a_task_that_is_not_there_ends_nothing() {
+    passes(91, Layer::Cores);
+}
+
+/// A Byzantine gateway set a pause mark on a run of which it had nothing, and the run was paused.
+#[test]
+fn a_run_is_not_paused_by_who_has_nothing_of_it() {
+    passes(14, Layer::Cores);
+}
+
+/// A Byzantine gateway declared a hole in its facts, was asked for its inventory, and claimed the
+/// slices of others at newer epochs: they were its own then.
+#[test]
+fn an_inventory_takes_no_slices_of_others() {
+    passes(28, Layer::Cores);
+}
+
+/// A Byzantine gateway said that a slice was over in which a task ran. When it was declared gone
+/// the task was not lost, and a task at another gateway waited for it for ever.
+#[test]
+fn a_slice_with_an_open_task_is_lost_with_its_gateway() {
+    passes(154, Layer::Cores);
+}

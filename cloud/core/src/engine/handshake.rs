@@ -319,6 +319,7 @@ impl<S: Store> Engine<S> {
         let fx = self.effects.entry(AggregateId::Node(node)).or_default();
         if let Some(known) = self.nodes.get_mut(&node) {
             known.inventory_wanted |= known.believed;
+            known.word_taken |= known.believed;
             known.believed = false;
             let why = "the coordinator's log of directives does not continue the node's";
             known.reset_directives(node, now, theirs, why, fx);

@@ -12,7 +12,7 @@ use crate::store::{AggregateId, Store};
 use shared::codec;
 use shared::directive::{Body, Directive};
 use shared::fact::SliceState;
-use shared::ids::{Hash, NodeId, RunId};
+use shared::ids::{Hash, NodeId, RunId, SliceRef};
 use shared::inventory::{InventoryPart, Item, PartError, Reader, RunState};
 use shared::wire::{Inventory, LogId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,9 +143,10 @@ impl<S: Store> Engine<S> {
     fn run_told(&mut self, log: LogId, state: RunState, packed: Option<&[u8]>, told: &mut Told) {
         let RunState {
             run,
-            slices,
+            mut slices,
             directives,
         } = state;
+        slices.retain(|state| self.may_claim(log, state.slice));
         if slices.is_empty() && !self.waits_for(log, run) {
             return;
         }
@@ -172,6 +173,20 @@ impl<S: Store> Engine<S> {
         for asked in recalled(run, directives) {
             fx.send(&mut known.post, AggregateId::Run(run), asked);
         }
+    }
+
+    /// Whether a node's word that a slice is its own is taken: it was given it, or this store may
+    /// have forgotten that. Else any node could take what others have by naming newer epochs.
+    fn may_claim(&self, log: LogId, slice: SliceRef) -> bool {
+        let Some(run) = self.runs.get(&slice.run) else {
+            return true;
+        };
+        let head = &run.head;
+        let known = head.slices.get(slice.slice as usize);
+        let given = known.is_some_and(|s| s.epoch == slice.epoch && s.node == log.node);
+        let forgot = self.fleet.hold.is_some() || run.may_have_forgotten();
+        let word = self.nodes.get(&log.node).is_some_and(|n| n.word_taken);
+        given || forgot || word || head.origin == Some(log.node)
     }
 
     /// Whether a run is to hear of an inventory that is not about it: it has slices there, is held,
@@ -213,7 +228,7 @@ impl<S: Store> Engine<S> {
         }
         let fx = self.effects.entry(AggregateId::Node(node)).or_default();
         if let Some(known) = self.nodes.get_mut(&node) {
-            known.inventory_wanted = false;
+            (known.inventory_wanted, known.word_taken) = (false, false);
             known.tell_heard(node, fx);
         }
     }

@@ -41,7 +41,8 @@ impl Run {
                 continue;
             }
             last = number.max(last);
-            let begins = matches!(fact.body, Body::Submitted { .. }) || fired(at, fact).is_some();
+            let begins =
+                matches!(fact.body, Body::Submitted { .. }) || fired(at, log, fact).is_some();
             let early = self.early(at, log, fact);
             if (early || self.keeps(log) || self.holds_back()) && !begins {
                 stray |= !self.head.known && matches!(fact.body, Body::Fired { .. });
@@ -262,7 +263,7 @@ impl Run {
                 workflow,
                 by,
             } => self.submitted_at(at, (log, *slice), workflow, by, wall, fx),
-            Body::Fired { slice, .. } => match fired(at, fact) {
+            Body::Fired { slice, .. } => match fired(at, log, fact) {
                 Some((workflow, by)) => {
                     let packed = shared::codec::pack(&workflow).0;
                     self.submitted_at(at, (log, *slice), &packed, &by, wall, fx)
@@ -270,10 +271,12 @@ impl Run {
                 None => Err(Reason::UnknownRun),
             },
             Body::CancelledHere { by, why, .. } => {
+                self.takes_part(at, log)?;
                 self.note(format!("cancelled at a gateway by {by}: {why}"));
                 Ok(())
             }
             Body::PausedHere { on, by, .. } => {
+                self.takes_part(at, log)?;
                 self.paused_there(log.node, on.then_some(by), wall);
                 Ok(())
             }
@@ -307,14 +310,22 @@ impl Run {
         head.paused_since.entry(node).or_insert(at);
     }
 
+    /// Whether a node has, or had, something of the run: what persons do there is of it then. A
+    /// store that went back may have forgotten what the node was given.
+    fn takes_part(&self, at: At<'_>, log: LogId) -> Result<(), Reason> {
+        let forgot = at.hold.is_some() || self.may_have_forgotten();
+        let part = self.head.slices.iter().any(|slice| slice.node == log.node);
+        (part || forgot).then_some(()).ok_or(Reason::Superseded)
+    }
+
     /// Whether facts of `log` about `slice` count.
     pub(super) fn mine(&self, log: LogId, slice: SliceRef) -> Result<(), Reason> {
         let known = self.head.slices.get(slice.slice as usize);
         let same = known.is_some_and(|s| {
             planted::on(Mistake::IgnoreEpoch)
                 || s.epoch == slice.epoch
-                    && s.node == log.node
-                    && s.incarnation == log.incarnation
+                    && (s.node == log.node && s.incarnation == log.incarnation
+                        || planted::on(Mistake::BelieveStrangers))
                     && s.counts()
         });
         same.then_some(()).ok_or(Reason::Superseded)
@@ -344,8 +355,12 @@ impl Run {
     /// The attempt's row, made if it is new; the oldest goes when there are too many.
     fn attempt(&mut self, node: NodeId, attempt: AttemptRef) -> Option<&mut AttemptRow> {
         let body = self.body.as_mut()?;
+        let known = attempt.task.0 as usize;
+        if known >= body.tasks.len() {
+            return None;
+        }
         body.touch(attempt.task);
-        let rows = &mut body.tasks.get_mut(attempt.task.0 as usize)?.history;
+        let rows = &mut body.tasks[known].history;
         let epoch = attempt.slice.epoch;
         let same =
             |r: &AttemptRow| r.node == node && r.epoch == epoch && r.number == attempt.number;
@@ -353,7 +368,9 @@ impl Run {
             return rows.get_mut(known);
         }
         if rows.len() >= HISTORY {
-            rows.remove(0);
+            // what does not count goes first: anybody can say that
+            let idle = rows.iter().position(|row| row.not_applied.is_some());
+            rows.remove(idle.unwrap_or(0));
         }
         if rows.is_empty() {
             rows.reserve_exact(1); // most tasks need one attempt
@@ -467,6 +484,10 @@ impl Run {
 
     fn slice_done(&mut self, log: LogId, slice: SliceRef, fx: &mut Effects) -> Result<(), Reason> {
         self.mine(log, slice)?;
+        if !self.open_tasks(slice.slice).is_empty() {
+            // a slice that is over is never lost: what is open in it would stay so for ever
+            return Err(Reason::ImpossibleTransition);
+        }
         let stage = &mut self.head.slices[slice.slice as usize].stage;
         // what was asked back meanwhile is still to be given up, and somebody waits for that
         if *stage != Stage::Releasing {
@@ -484,6 +505,7 @@ impl Run {
         turned: &mut Vec<TaskIdx>,
         fx: &mut Effects,
     ) -> Result<(), Reason> {
+        self.takes_part(at, log)?;
         self.note(format!("a directive was refused ({reason}): {text}"));
         let Some(slice) = slice else { return Ok(()) };
         self.mine(log, slice)?;
@@ -632,10 +654,12 @@ impl Run {
     }
 }
 
-/// The workflow that a firing begins, if its schedule is known here, and who that is.
-fn fired(at: At<'_>, fact: &Fact) -> Option<(Workflow, String)> {
+/// The workflow that a firing begins, if its schedule is known here and its node may fire it, and
+/// who that is.
+fn fired(at: At<'_>, log: LogId, fact: &Fact) -> Option<(Workflow, String)> {
     let Body::Fired {
         schedule,
+        epoch,
         slot,
         revision,
         ..
@@ -643,7 +667,10 @@ fn fired(at: At<'_>, fact: &Fact) -> Option<(Workflow, String)> {
     else {
         return None;
     };
-    let known = at.schedules.get(schedule)?;
+    let known = at
+        .schedules
+        .get(schedule)
+        .filter(|s| s.may_fire(log.node, *epoch))?;
     let template = &known.templates.get(revision)?.workflow;
     let began = fact.at.wall.max(*slot);
     let workflow = shared::schedule::workflow_of(template, *slot, began);

@@ -5,7 +5,7 @@ use crate::effects::Effects;
 use crate::inbox::Message;
 use shared::explain::{DecisionKind, Evidence, Reason};
 use shared::fact::{Outcome, SliceState};
-use shared::ids::{Epoch, Incarnation, NodeId, SliceRef, TaskIdx};
+use shared::ids::{Epoch, Generation, Incarnation, NodeId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use shared::time::Span;
 use shared::wire::LogId;
@@ -535,6 +535,13 @@ impl Run {
         self.repeat_marks(log, fx);
         self.recall_stale(fx);
         self.refresh(at.wall);
+    }
+
+    /// Whether this store may have forgotten slices of this run, because it went back.
+    pub(crate) fn may_have_forgotten(&self) -> bool {
+        let head = &self.head;
+        let went_back = head.held || head.went_back != Generation::default();
+        !head.known || head.by == REBUILT || went_back
     }
 
     /// While old runs are held, one that this store did not know, or took for over, is held, too.

@@ -7,6 +7,7 @@ mod apart;
 mod asking;
 mod balance;
 mod bounds;
+mod byzantine;
 mod common;
 mod details;
 mod exchange;

@@ -13,6 +13,8 @@ mod asking;
 mod balance;
 #[path = "../../../core/tests/engine/bounds.rs"]
 mod bounds;
+#[path = "../../../core/tests/engine/byzantine.rs"]
+mod byzantine;
 #[path = "../../../core/tests/engine/common.rs"]
 mod common;
 #[path = "../../../core/tests/engine/details.rs"]

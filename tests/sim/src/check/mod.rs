@@ -7,6 +7,7 @@
 pub mod acknowledged_is_durable;
 pub mod applied_once_in_order;
 pub mod bounded;
+pub mod contained;
 pub mod convergence;
 pub mod counted_once;
 pub mod explained;
@@ -54,6 +55,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("scheduled", scheduled::DEFINITION),
     ("safe", safe::DEFINITION),
     ("forgotten", forgotten::DEFINITION),
+    ("contained", contained::DEFINITION),
 ];
 
 /// Once a minute.
@@ -127,6 +129,7 @@ fn count_answers(world: &mut World, m: usize, before: usize) {
 
 /// A commit of the coordinator is done.
 pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
+    contained::on_cloud_commit(world, transactions);
     applied_once_in_order::on_cloud_commit(world, transactions);
     placed::on_cloud_commit(world, transactions);
     scheduled::on_cloud_commit(world, transactions);

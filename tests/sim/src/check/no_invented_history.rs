@@ -51,6 +51,10 @@ fn judge(world: &World, log: LogId, name: &str, as_of: &view::AsOf) -> Option<St
             "{name} is shown as of {at:?}, its facts say {times:?}"
         ));
     }
+    if world.is_liar_node(log.node) {
+        // how far it is ahead only the Byzantine gateway itself says
+        return None;
+    }
     let longest = lives()
         .map(|truth| truth.facts.len() as u64)
         .max()
@@ -117,7 +121,13 @@ pub fn on_runs(world: &mut World, runs: &[view::Run]) {
     let mut wrongs = Vec::new();
     for run in runs {
         let people = &world.people;
-        if !people.submitted.contains(&run.id) && !people.fired.contains(&run.id) {
+        // what the Byzantine gateway makes up is shown as its word
+        let made_up = world
+            .liar
+            .as_ref()
+            .is_some_and(|liar| liar.speaks_of(run.id));
+        let known = people.submitted.contains(&run.id) || people.fired.contains(&run.id);
+        if !known && !made_up {
             let text = format!("run {} was neither submitted nor fired", run.id);
             wrongs.push(wrong("no_invented_history", text));
         }

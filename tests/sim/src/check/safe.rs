@@ -71,6 +71,10 @@ pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
 /// The coordinator recorded facts behind holes: they are those that a gateway had to make.
 pub fn look_at_holes(world: &mut World) {
     for (log, hole) in std::mem::take(&mut world.cloud.truth.new_holes) {
+        if world.is_liar_node(log.node) {
+            // its holes are lies, and are its own
+            continue;
+        }
         world.happened(Kind::HoleDeclared);
         let mine = world.lives.iter().filter(|truth| truth.log == log);
         let pruned = mine.map(|truth| truth.pruned).max().unwrap_or(0);
