@@ -119,6 +119,7 @@ impl Scene {
             nodes: self.fleet.len(),
             fleet: self.fleet.clone(),
             deserted: true,
+            byzantine: None,
             calm_at: self.longest.saturating_add(HOUR),
             net: NetPlan {
                 delay,
