@@ -8,8 +8,7 @@ mod lies;
 
 use crate::fault::Kind;
 use crate::net::{Side, Stream};
-use crate::plan::Byzantine;
-use crate::queue::{MIN, SEC, Time};
+use crate::queue::{HOUR, MIN, SEC, Time};
 use crate::rng::Rng;
 use crate::trace::Lane;
 use crate::world::{Ev, World};
@@ -31,6 +30,29 @@ const MADE_UP: usize = 24;
 const LIVES: u32 = 12;
 /// How long it keeps away when it is in quarantine.
 const QUARANTINE: Time = 10 * MIN;
+
+/// A gateway that says what it likes.
+#[derive(Debug, Clone, Copy)]
+pub struct Byzantine {
+    /// It begins then.
+    pub from: Time,
+    /// Longest pause between two messages.
+    pub pause: Time,
+    /// It is given work; else it tells a taint that keeps work away.
+    pub works: bool,
+}
+
+impl Byzantine {
+    /// One seed in eight has a gateway that lies.
+    pub(crate) fn draw(root: &Rng) -> Option<Self> {
+        let mut rng = root.fork("byzantine", 0);
+        rng.chance(125).then(|| Self {
+            from: rng.log_range(SEC, 2 * HOUR),
+            pause: rng.log_range(8 * SEC, 4 * MIN),
+            works: rng.chance(500),
+        })
+    }
+}
 
 /// The Byzantine gateway of a world.
 #[derive(Debug)]

@@ -205,8 +205,8 @@ kinds! {
     RestoredWithout = "restored_without",
     /// Facts that a restored coordinator lacks were gone at their gateway, which said so.
     HoleDeclared = "hole_declared",
-    /// A fact of the Byzantine gateway about an open slice of another node arrived in a session that
-    /// the coordinator had welcomed.
+    /// A fact of the Byzantine gateway about an open slice of another node arrived in a session
+    /// that the coordinator had welcomed.
     ByzantineLie = "byzantine_lie",
     /// An inventory of the Byzantine gateway arrived that claims an open slice of another node.
     ByzantineInventory = "byzantine_inventory",

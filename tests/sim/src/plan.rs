@@ -1,6 +1,7 @@
 //! What a seed will do: its topology, its network, its runs, and when which fault strikes. Swarm
 //! style: each seed draws its own mix of faults and their intensity, including none at all.
 
+use crate::byzantine::Byzantine;
 use crate::cut::Gone;
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;
@@ -217,17 +218,6 @@ pub struct Backups {
     pub window: Span,
 }
 
-/// A gateway that says what it likes.
-#[derive(Debug, Clone, Copy)]
-pub struct Byzantine {
-    /// It begins then.
-    pub from: Time,
-    /// Longest pause between two messages.
-    pub pause: Time,
-    /// It is given work; else it tells a taint that keeps work away.
-    pub works: bool,
-}
-
 /// How runs that are over leave.
 #[derive(Debug, Clone, Copy)]
 pub struct Leaving {
@@ -337,7 +327,7 @@ impl Plan {
             runs: workload::draw(&root, scope),
             leaving: leaving(&root),
             backups,
-            byzantine: byzantine(&root),
+            byzantine: Byzantine::draw(&root),
             schedules: crate::schedule::draw(&root, scope),
             faults,
             lying_disk: 0,
@@ -380,16 +370,6 @@ fn leaving(root: &Rng) -> Option<Leaving> {
             .chance(600)
             .then(|| Span::secs(rng.log_range(300, 4 * 3600))),
         asks: rng.below(12),
-    })
-}
-
-/// One seed in eight has a gateway that lies.
-fn byzantine(root: &Rng) -> Option<Byzantine> {
-    let mut rng = root.fork("byzantine", 0);
-    rng.chance(125).then(|| Byzantine {
-        from: rng.log_range(SEC, 2 * HOUR),
-        pause: rng.log_range(8 * SEC, 4 * MIN),
-        works: rng.chance(500),
     })
 }
 

@@ -177,7 +177,8 @@ fn read_facts(world: &World, store: &mut dyn Store, log: LogId, head: Head) -> O
     if read.is_ok() && (at == head || pruned >= head.number) && gap.is_none() {
         return None;
     }
-    // of the Byzantine gateway there is no history that says what hash stands behind what was pruned
+    // of the Byzantine gateway there is no history that says what hash stands behind what was
+    // pruned
     let unknown = pruned > 0 && world.is_liar_node(log.node);
     if read.is_ok() && unknown {
         return None;
