@@ -1,5 +1,5 @@
 //! A Byzantine gateway: it has a certificate of its own node, keeps to the framing and to the
-//! hello, and says what it likes. It runs no agent; what it says is drawn here and in [`lies`].
+//! hello, and says what it likes. It runs no agent; what it says is drawn here and in `lies`.
 //!
 //! It stands beside the gateways of the plan, under the number behind theirs, and goes on with an
 //! honest chain of facts of its own, so that its lies are recorded and folded.
