@@ -165,8 +165,8 @@ mod tests {
         let cases = [
             ("succeeded=100%", false, "99.5%"),
             ("succeeded >= 99%", true, "99.5%"),
-            ("median<=1h", true, "1h0m"),
-            ("median<=59m", false, "1h0m"),
+            ("median<=1h", true, "1h"),
+            ("median<=59m", false, "1h"),
             ("longest<=365d", false, "not over"),
             ("backlog<=12", true, "12"),
             ("backlog=11", false, "12"),
