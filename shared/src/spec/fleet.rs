@@ -41,6 +41,10 @@ pub fn read(file_name: &str, bytes: &[u8]) -> Result<Vec<Node>, Mistakes> {
     } else if let Some(root) = yaml::parse(text, &mut sink) {
         for item in list_of_nodes(&root, &mut sink) {
             nodes.extend(read_node(item, &mut sink));
+            // each entry may stand for many: a small file is not to become a large fleet
+            if nodes.len() > NODES {
+                break;
+            }
         }
         check_fleet(root.at, &nodes, &mut sink);
     }

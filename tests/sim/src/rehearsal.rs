@@ -59,8 +59,7 @@ pub struct Fears {
     pub coordinator_kills: u32,
     /// Attempts of a thousand that fail.
     pub failing: u64,
-    /// Bytes that the store of a gateway may take; the faults of a file on a disk are rehearsed in
-    /// any case.
+    /// Bytes that the store of a gateway may take.
     pub disk: Option<u64>,
 }
 
