@@ -195,7 +195,7 @@ pub struct Engine<S: Store> {
     orphans: BTreeSet<Hash>,
     collect: bool,
     /// Files that arrived and were not looked at since, with when they came.
-    stored: BTreeMap<Hash, Mono>,
+    stored: forget::Arrivals,
     /// Those that were there when this process started, and were not sent since.
     found: BTreeSet<Hash>,
     /// When too little could go that somebody needed room.
@@ -272,7 +272,7 @@ impl<S: Store> Engine<S> {
             tombstones: BTreeSet::new(),
             orphans: BTreeSet::new(),
             collect: false,
-            stored: BTreeMap::new(),
+            stored: forget::Arrivals::default(),
             found: BTreeSet::new(),
             no_room: None,
             collect_after: Mono(0),

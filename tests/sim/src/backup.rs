@@ -140,6 +140,7 @@ impl World {
         self.cloud.truth = backup.image.truth.clone();
         self.cloud.files = backup.image.files.clone();
         self.cloud.went_back = true;
+        self.cloud.older |= chosen < position;
         self.people.closed.forget();
         if !without.is_empty() {
             self.happened(Kind::RestoredWithout);

@@ -76,6 +76,8 @@ pub struct Cloud {
     pub went_back: bool,
     /// In such a way that nothing told it so.
     pub put_back: bool,
+    /// It was restored of an older backup than the newest.
+    pub older: bool,
     /// Pause before the next start after a fatal error.
     pub penance: Time,
     /// Steps since the world looked around.
@@ -125,6 +127,7 @@ impl Cloud {
             seal_key,
             went_back: false,
             put_back: false,
+            older: false,
             penance: 0,
             steps: 0,
             books: crate::measure::Books::default(),

@@ -4,9 +4,11 @@
 //! Invariant: the same seed gives the same trace hash, in every process and on every machine.
 //! Nothing here reads a clock or a random source but the seed.
 
+pub mod accidents;
 pub mod backup;
 pub mod byzantine;
 pub mod calm;
+pub mod campaign;
 pub mod check;
 pub mod cloud;
 pub mod cut;

@@ -1,6 +1,7 @@
 //! `sim run`, `sim replay` and `sim shrink`: see `docs/simulation.md`.
 
 use clap::{Parser, Subcommand};
+use sim::campaign::{self, Ledger, Sitting};
 use sim::cut::Cut;
 use sim::plan::{Layer, Plan};
 use sim::report::{Report, complaint};
@@ -83,6 +84,18 @@ enum Command {
         /// Without what this text names; `shrink` prints such texts.
         #[arg(long, default_value = "")]
         cut: Cut,
+    },
+    /// Run new seeds of layers 1 and 2 until the ledger holds so many hours on processors of the
+    /// code as it is. It may be stopped at any time and goes on from there.
+    Campaign {
+        /// Hours on processors.
+        hours: f64,
+        /// The ledger; the checkout is the folder above its own.
+        #[arg(long, value_name = "PAGE", default_value = "docs/campaign.md")]
+        ledger: PathBuf,
+        /// Worker threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
     },
     /// Make a failing seed smaller: what is left breaks the same promise. Print it.
     Shrink {
@@ -168,6 +181,49 @@ fn run(seeds: &Seeds, layer: Option<Layer>) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Seeds of a campaign from one entry into its ledger to the next.
+const ENTRY: u64 = 100;
+
+fn campaign(hours: f64, place: &Path, threads: usize) -> Result<ExitCode, String> {
+    let root = place.parent().and_then(Path::parent);
+    let root = root.ok_or_else(|| format!("{}: no folder is above it", place.display()))?;
+    let root = match root.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => root,
+    };
+    let code = campaign::code(root)?;
+    let mut ledger = Ledger::open(place)?;
+    let (before, _) = ledger.of(&code);
+    let first = ledger.next_seed();
+    eprintln!("code {code}: {before:.3} of {hours} core-hours are done; seeds from {first}");
+    let mut sitting = Sitting::new(code.clone(), first);
+    let (begun, mut next, mut spent) = (core_seconds(), first, 0.0);
+    while before + spent < hours {
+        let mut each = |verdict: Verdict| {
+            if !verdict.violations.is_empty() {
+                eprintln!("{}", complaint(&verdict));
+            }
+            sitting.add(&verdict);
+        };
+        runner::watched(threads, &|seed| endless(seed, None), |pulses| {
+            runner::run_many(next, ENTRY, None, pulses, &mut each);
+        });
+        next += ENTRY;
+        spent = (core_seconds() - begun) / 3600.0;
+        ledger.put(sitting.row(spent))?;
+        eprintln!("seeds up to {next}, {:.3} core-hours", before + spent);
+    }
+    let (done, broken) = ledger.of(&code);
+    println!(
+        "code {code}: {done:.3} core-hours, {} seeds failed",
+        broken.len()
+    );
+    Ok(match broken.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// Writes the counts of a run into the table of `page`.
@@ -348,6 +404,11 @@ fn main() -> ExitCode {
         Command::Replay { one, hash, cut } => {
             of(&one).and_then(|layer| replay(&one, layer, hash, &cut))
         }
+        Command::Campaign {
+            hours,
+            ledger,
+            threads,
+        } => campaign(hours, &ledger, threads),
         Command::Shrink { one, threads } => of(&one).and_then(|layer| shrink(&one, layer, threads)),
     };
     outcome.unwrap_or_else(|why: String| {

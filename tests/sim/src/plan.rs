@@ -1,6 +1,7 @@
 //! What a seed will do: its topology, its network, its runs, and when which fault strikes. Swarm
 //! style: each seed draws its own mix of faults and their intensity, including none at all.
 
+use crate::accidents;
 use crate::byzantine::Byzantine;
 use crate::cut::Gone;
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
@@ -286,6 +287,28 @@ impl Planted {
     ];
 }
 
+/// What makes a seed larger than usual.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    /// Gateways.
+    nodes: Option<usize>,
+    /// Tasks of all runs: short ones, so that six hours are enough for them.
+    tasks: Option<usize>,
+}
+
+impl Size {
+    /// Half of the seeds have up to 5,000 tasks, one in twenty up to 50 gateways.
+    fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed).fork("size", 0);
+        let tasks = rng.log_range(600, 5_000) as usize;
+        let nodes = rng.log_range(6, 50) as usize;
+        Self {
+            tasks: rng.chance(500).then_some(tasks),
+            nodes: rng.chance(50).then_some(nodes),
+        }
+    }
+}
+
 /// How long faults go on.
 pub const SAFETY: Time = 6 * HOUR;
 
@@ -293,14 +316,29 @@ impl Plan {
     /// What `seed` does.
     #[must_use]
     pub fn draw(seed: u64, layer: Layer) -> Self {
+        Self::sized(seed, layer, Size::draw(seed))
+    }
+
+    /// What `seed` does with what is usually small: a few gateways, some hundred tasks. The seeds of
+    /// named scenarios were found so.
+    #[must_use]
+    pub fn small(seed: u64, layer: Layer) -> Self {
+        Self::sized(seed, layer, Size::default())
+    }
+
+    fn sized(seed: u64, layer: Layer, size: Size) -> Self {
         let root = Rng::new(seed);
         let mut rng = root.fork("plan", 0);
         let nodes = [1, 2, 2, 3, 3, 3, 4, 5][rng.below(8) as usize];
+        let nodes = size.nodes.unwrap_or(nodes);
         let quiet = rng.chance(80);
         let people = rng.chance(600);
+        let tasks = rng.log_range(64, 600) as usize;
         let scope = Scope {
             nodes,
-            tasks: rng.log_range(64, 600) as usize,
+            tasks: size.tasks.unwrap_or(tasks),
+            largest: if size.tasks.is_some() { 5_000 } else { 400 },
+            longest: if size.tasks.is_some() { MIN } else { 10 * MIN },
             until: 5 * HOUR,
             fails: if rng.chance(700) { rng.below(500) } else { 0 },
             hangs: if rng.chance(500) { rng.below(150) } else { 0 },
@@ -311,10 +349,9 @@ impl Plan {
         };
         let net = net(&mut rng, quiet);
         let backups = backups(&root);
-        let faults = if quiet {
-            Vec::new()
-        } else {
-            faults(&root, nodes, backups.is_some())
+        let faults = match quiet {
+            true => Vec::new(),
+            false => accidents::draw(&root, nodes, backups.is_some()),
         };
         Self {
             seed,
@@ -394,400 +431,6 @@ fn net(rng: &mut Rng, quiet: bool) -> NetPlan {
         doubles: if rough { rng.below(30) } else { 0 },
         idle: [15, 30, 60][rng.below(3) as usize] * SEC,
     }
-}
-
-/// One kind of accident: draws it and puts it into the plan.
-type Draw = fn(&mut Rng, &mut Accidents, Time);
-
-/// Accidents of one seed as they are drawn.
-struct Accidents {
-    nodes: usize,
-    list: Vec<Planned>,
-    destroyed: bool,
-    backups: bool,
-}
-
-impl Accidents {
-    fn put(&mut self, at: Time, what: What) {
-        if at < SAFETY {
-            self.list.push(Planned { at, what });
-        }
-    }
-
-    fn node(&self, rng: &mut Rng) -> usize {
-        rng.below(self.nodes as u64) as usize
-    }
-}
-
-/// Accident, its chance of a thousand to be part of a seed, most times in a seed.
-const MENU: &[(Draw, u64, u64)] = &[
-    (cut, 600, 30),
-    (long_cut, 300, 4),
-    (one_way, 300, 15),
-    (flap, 250, 5),
-    (reset, 350, 40),
-    (slow, 300, 10),
-    (refuse, 200, 6),
-    (kill, 450, 20),
-    (kill_in_commit, 350, 15),
-    (group_kill, 300, 10),
-    (power, 400, 10),
-    (blackout, 120, 2),
-    (cloud_kill, 350, 8),
-    (cloud_power, 300, 6),
-    (clock, 300, 10),
-    (full, 300, 5),
-    (cloud_full, 200, 4),
-    (commit_fails, 250, 10),
-    (sync_fails, 250, 8),
-    (put_back, 120, 2),
-    (copy_disk, 120, 2),
-    (cloud_put_back, 120, 1),
-    (reimage, 120, 2),
-    (skew, 150, 4),
-    (unknown, 200, 3),
-    (replay, 200, 6),
-    (destroy, 80, 1),
-    (cut_store, 120, 2),
-    (restore, 600, 2),
-];
-
-fn faults(root: &Rng, nodes: usize, backups: bool) -> Vec<Planned> {
-    let mut rng = root.fork("faults", 0);
-    let mut accidents = Accidents {
-        nodes,
-        list: Vec::new(),
-        destroyed: false,
-        backups,
-    };
-    let intensity = [100, 300, 1000][rng.below(3) as usize];
-    for (position, (draw, chance, most)) in MENU.iter().enumerate() {
-        let mut own = rng.fork("kind", position as u64);
-        if !own.chance(*chance) {
-            continue;
-        }
-        let times = 1 + own.below(most * intensity / 1000 + 1);
-        for _ in 0..times {
-            let at = 2 * MIN + own.below(SAFETY - 4 * MIN);
-            draw(&mut own, &mut accidents, at);
-        }
-    }
-    accidents.list.sort_by_key(|planned| planned.at);
-    accidents.list
-}
-
-fn pause(rng: &mut Rng) -> Time {
-    rng.log_range(SEC, 20 * MIN)
-}
-
-pub(crate) fn moment(rng: &mut Rng) -> Moment {
-    match rng.below(4) {
-        0 => Moment::Now,
-        1 => Moment::InCommit,
-        _ => Moment::AfterCommit(rng.below(4) as u32),
-    }
-}
-
-fn cut(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let lasts = rng.log_range(SEC, 30 * MIN);
-    let dead = (true, true);
-    accidents.put(at, What::Cut { node, dead, lasts });
-    if rng.chance(200) {
-        let down = rng.log_range(SEC, lasts.max(2 * SEC));
-        let group = rng.chance(300);
-        let moment = moment(rng);
-        accidents.put(
-            at + lasts / 3,
-            What::Kill {
-                node,
-                group,
-                moment,
-                down,
-            },
-        );
-    }
-}
-
-fn long_cut(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let lasts = rng.range(20 * MIN, 3 * HOUR);
-    let dead = (true, true);
-    if rng.chance(200) {
-        for node in 0..accidents.nodes {
-            accidents.put(at, What::Cut { node, dead, lasts });
-        }
-    } else {
-        let node = accidents.node(rng);
-        accidents.put(at, What::Cut { node, dead, lasts });
-    }
-}
-
-fn one_way(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let dead = if rng.chance(500) {
-        (true, false)
-    } else {
-        (false, true)
-    };
-    let lasts = rng.log_range(SEC, 10 * MIN);
-    accidents.put(at, What::Cut { node, dead, lasts });
-}
-
-fn flap(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let mut at = at;
-    for _ in 0..rng.range(5, 12) {
-        let lasts = rng.log_range(SEC, 20 * SEC);
-        let dead = (true, true);
-        accidents.put(at, What::Cut { node, dead, lasts });
-        if rng.chance(500) {
-            accidents.put(at + lasts + SEC, What::Reset(node));
-        }
-        at += lasts + rng.log_range(SEC, 20 * SEC);
-    }
-}
-
-fn reset(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    accidents.put(at, What::Reset(node));
-}
-
-fn slow(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let by = rng.log_range(100 * MS, 20 * SEC);
-    let lasts = rng.log_range(10 * SEC, 20 * MIN);
-    accidents.put(at, What::Slow { node, by, lasts });
-}
-
-fn refuse(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let lasts = pause(rng);
-    accidents.put(at, What::RefuseDials(lasts));
-    let node = accidents.node(rng);
-    accidents.put(at + SEC, What::Reset(node));
-}
-
-fn kill(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let down = pause(rng);
-    let moment = Moment::Now;
-    accidents.put(
-        at,
-        What::Kill {
-            node,
-            group: false,
-            moment,
-            down,
-        },
-    );
-}
-
-fn kill_in_commit(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let down = rng.log_range(SEC, MIN);
-    let moment = moment(rng);
-    let group = rng.chance(300);
-    accidents.put(
-        at,
-        What::Kill {
-            node,
-            group,
-            moment,
-            down,
-        },
-    );
-}
-
-fn group_kill(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let down = pause(rng);
-    let moment = Moment::Now;
-    accidents.put(
-        at,
-        What::Kill {
-            node,
-            group: true,
-            moment,
-            down,
-        },
-    );
-}
-
-fn power(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let what = What::Power {
-        node: accidents.node(rng),
-        moment: moment(rng),
-        down: pause(rng),
-        untrusted: rng.chance(300),
-        offline: rng.chance(400).then(|| rng.log_range(MIN, HOUR)),
-    };
-    accidents.put(at, what);
-}
-
-fn blackout(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let down = pause(rng);
-    accidents.put(at, What::Blackout(down));
-}
-
-fn cloud_kill(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let moment = moment(rng);
-    let down = pause(rng);
-    accidents.put(at, What::CloudKill { moment, down });
-}
-
-fn cloud_power(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let moment = moment(rng);
-    let down = pause(rng);
-    accidents.put(at, What::CloudPower { moment, down });
-}
-
-fn clock(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = rng.chance(800).then(|| accidents.node(rng));
-    let size = rng.log_range(100, 400 * 24 * 3_600_000) as i64;
-    let by = if rng.chance(500) { size } else { -size };
-    accidents.put(at, What::Clock { node, by });
-}
-
-fn full(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = Some(accidents.node(rng));
-    let lasts = rng.log_range(10 * SEC, HOUR);
-    accidents.put(at, What::Full { node, lasts });
-}
-
-fn cloud_full(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let lasts = rng.log_range(10 * SEC, HOUR);
-    accidents.put(at, What::Full { node: None, lasts });
-}
-
-fn commit_fails(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = rng.chance(700).then(|| accidents.node(rng));
-    accidents.put(at, What::CommitFails(node));
-}
-
-fn sync_fails(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = rng.chance(700).then(|| accidents.node(rng));
-    accidents.put(at, What::SyncFails(node));
-    if rng.chance(500) {
-        let what = match node {
-            Some(node) => What::Power {
-                node,
-                moment: Moment::Now,
-                down: pause(rng),
-                untrusted: false,
-                offline: None,
-            },
-            None => What::CloudPower {
-                moment: Moment::Now,
-                down: pause(rng),
-            },
-        };
-        accidents.put(at + rng.log_range(SEC, MIN), what);
-    }
-}
-
-fn put_back(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    accidents.put(at, What::KeepImage(Some(node)));
-    let down = pause(rng);
-    let later = at + rng.log_range(MIN, HOUR);
-    accidents.put(later, What::PutBack { node, down });
-}
-
-fn copy_disk(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let lasts = rng.log_range(MIN, HOUR);
-    accidents.put(at, What::CopyDisk { node, lasts });
-}
-
-fn cloud_put_back(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    accidents.put(at, What::KeepImage(None));
-    let down = pause(rng);
-    let later = at + rng.log_range(MIN, HOUR);
-    accidents.put(later, What::CloudPutBack(down));
-}
-
-fn reimage(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let down = rng.log_range(MIN, 20 * MIN);
-    accidents.put(at, What::Reimage { node, down });
-}
-
-fn cut_store(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let down = pause(rng);
-    accidents.put(at, What::CutStore { node, down });
-}
-
-fn skew(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    accidents.put(at, What::Skew(node));
-    accidents.put(at + SEC, What::Reset(node));
-}
-
-fn unknown(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    if rng.chance(500) {
-        accidents.put(at, What::UnknownFact(node));
-    } else {
-        accidents.put(at, What::UnknownDirective(node));
-    }
-}
-
-fn replay(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    accidents.put(at, What::ReplayHello(node));
-}
-
-fn destroy(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    if accidents.nodes < 2 || std::mem::replace(&mut accidents.destroyed, true) {
-        return;
-    }
-    let node = accidents.node(rng);
-    let after = rng.log_range(MIN, HOUR);
-    accidents.put(at, What::Destroy { node, after });
-}
-
-/// A restore, often together with what makes it hard: a gateway that is away for long, one whose
-/// own disk goes back as well, one that never comes back, one that was away before and calls first.
-fn restore(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    if !accidents.backups {
-        return;
-    }
-    let node = accidents.node(rng);
-    match rng.below(6) {
-        0 => {
-            let dead = (true, true);
-            let lasts = rng.range(20 * MIN, 2 * HOUR);
-            accidents.put(
-                at.saturating_sub(lasts / 2),
-                What::Cut { node, dead, lasts },
-            );
-        }
-        1 => {
-            let kept = at.saturating_sub(rng.log_range(MIN, HOUR));
-            accidents.put(kept, What::KeepImage(Some(node)));
-            let back = at + rng.below(10 * MIN);
-            let down = pause(rng);
-            accidents.put(back.saturating_sub(5 * MIN), What::PutBack { node, down });
-        }
-        2 | 3 => destroy(rng, accidents, at.saturating_sub(10 * MIN)),
-        4 => {
-            // what is taken from it meanwhile it may do as well, and it calls before who has it now
-            let dead = (true, true);
-            let before = rng.range(40 * MIN, 2 * HOUR);
-            let lasts = before + rng.log_range(SEC, 5 * MIN);
-            accidents.put(at.saturating_sub(before), What::Cut { node, dead, lasts });
-            let node = accidents.node(rng);
-            let lasts = rng.range(10 * MIN, HOUR);
-            accidents.put(at, What::Cut { node, dead, lasts });
-        }
-        _ => {}
-    }
-    let what = What::Restore {
-        back: rng.below(4).saturating_sub(1) as usize,
-        accept: rng.chance(900),
-        down: pause(rng),
-    };
-    accidents.put(at, what);
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Rehearsals: a workflow and a fleet of somebody's own, on the real cores, under the faults that
 //! they fear. Each seed draws when what strikes; it ends when the run does.
 
+use crate::accidents::moment;
 use crate::drawing::Drawing;
 use crate::fault::Kind;
 use crate::machine::EPOCH_MS;
-use crate::plan::{Layer, NetPlan, Plan, Planned, What, moment};
+use crate::plan::{Layer, NetPlan, Plan, Planned, What};
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;
 use crate::trace::Sink;

@@ -31,6 +31,8 @@ pub struct Verdict {
     pub agent_time: Time,
     /// Tasks of all runs.
     pub tasks: u64,
+    /// Gateways.
+    pub agents: u64,
 }
 
 impl Verdict {
@@ -69,8 +71,8 @@ fn run_drawn(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> (Verdict, Op
         attempts: 0,
         agent_time: 0,
         tasks: plan.tasks_left() as u64,
+        agents: plan.agents_left().count() as u64,
     };
-    let nodes = plan.agents_left().count() as u64;
     let number = plan.seed.wrapping_add(1);
     pulse.seed.store(number, Ordering::Relaxed);
     let made = caught(|| World::new(plan, lines));
@@ -88,7 +90,7 @@ fn run_drawn(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> (Verdict, Op
         verdict.tally = std::mem::take(&mut world.tally);
         verdict.hash = world.trace.hash();
         verdict.attempts = world.ran.len() as u64;
-        verdict.agent_time = world.t * nodes;
+        verdict.agent_time = world.t * verdict.agents;
         // for the same reason
         let _ = caught(|| drop(world));
         drawing

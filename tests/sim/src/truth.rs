@@ -137,6 +137,20 @@ impl EdgeTruth {
                 .is_some_and(|row| row.ends)
     }
 
+    /// Whether the start of an attempt is among facts that were declared to be gone.
+    #[must_use]
+    pub fn declared_gone(&self, attempt: &AttemptRef) -> bool {
+        let Some(number) = self.starts.get(attempt) else {
+            return false;
+        };
+        let bodies = self
+            .facts
+            .iter()
+            .filter_map(|row| Some(&row.fact.as_ref()?.body));
+        let covers = |body: &Said| matches!(body, Said::Reset { from, to, .. } if (from..=to).contains(&number));
+        bodies.into_iter().any(covers)
+    }
+
     /// A commit became durable.
     pub fn commit(
         &mut self,

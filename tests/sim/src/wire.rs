@@ -15,6 +15,8 @@ use shared::wire::{Down, LogId, Refusal, Up};
 const SILENT_BEHIND: u64 = 500;
 /// Chance of a thousand that a session ends behind a part of an inventory that is not the last.
 const PART_CUT: u64 = 50;
+/// Not behind parts from this one on: a large inventory would never come through.
+const CUT_PARTS: u32 = 16;
 
 impl World {
     /// The time a message of machine `m` takes now.
@@ -287,7 +289,7 @@ impl World {
         let Some((m, life)) = self.conns.get(&conn).map(|one| (one.machine, one.life)) else {
             return;
         };
-        let (session, last) = (part.session, part.last);
+        let (session, number, last) = (part.session, part.part, part.last);
         self.happened(Kind::InventoryParts);
         self.tell_cloud(Input::Heard {
             conn: Conn(conn),
@@ -297,7 +299,7 @@ impl World {
             self.inventory_is_here(conn, m);
             return;
         }
-        if !self.calm && self.dice.net.chance(PART_CUT) {
+        if !self.calm && number < CUT_PARTS && self.dice.net.chance(PART_CUT) {
             self.happened(Kind::InventoryCut);
             self.reset_session(m);
         } else if self.lives(m, life) {

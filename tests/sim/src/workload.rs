@@ -139,6 +139,10 @@ pub struct Scope {
     pub nodes: usize,
     /// Tasks of all runs.
     pub tasks: usize,
+    /// Tasks of one run, at most.
+    pub largest: usize,
+    /// Usual length of an attempt, at most.
+    pub longest: Time,
     /// Submissions happen before.
     pub until: Time,
     /// Attempts of a thousand that fail, at most.
@@ -177,9 +181,13 @@ pub fn draw(rng: &Rng, scope: Scope) -> Vec<PlannedRun> {
         let n = runs.len() as u64;
         let mut own = rng.fork("run", n);
         let local = (n > 0 && own.chance(250)).then(|| own.below(scope.nodes as u64) as usize);
-        let most = if local.is_some() { 12 } else { left.min(400) };
+        let most = if local.is_some() {
+            12
+        } else {
+            left.min(scope.largest)
+        };
         let size = if n == 0 {
-            most.min(50 + own.below(200) as usize)
+            most.min(50 + own.below(scope.largest as u64 / 2) as usize)
         } else {
             1 + own.below(most as u64) as usize
         };
@@ -298,7 +306,7 @@ impl Shape {
             alone,
             window: rng.log_range(1, size.max(2) as u64),
             degree: rng.range(1, 3),
-            longest: rng.log_range(10 * SEC, 10 * MIN),
+            longest: rng.log_range(10 * SEC, scope.longest),
             fails: rng.below(scope.fails + 1),
             hangs: rng.below(scope.hangs + 1),
             odd_rules: [0, 0, 100, 300][rng.below(4) as usize],
@@ -628,6 +636,8 @@ mod tests {
         Scope {
             nodes: 5,
             tasks: 500,
+            largest: 400,
+            longest: 10 * MIN,
             until: 5 * HOUR,
             fails: 200,
             hangs: 50,

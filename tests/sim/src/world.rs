@@ -161,6 +161,8 @@ pub struct World {
     pub spin: (Time, u64),
     /// Events of this hour.
     pub busy: (Time, u64),
+    /// Tasks of all runs.
+    pub size: u64,
     /// For who looks from outside whether the world goes on.
     pub pulse: Arc<Pulse>,
     /// What gateways measured, and what was acknowledged of it.
@@ -187,8 +189,9 @@ pub struct Pulse {
     pub beats: AtomicU64,
 }
 
-/// Events of one hour after which messages must go to and fro for ever.
+/// Events of one hour after which messages must go to and fro for ever, and more for each task.
 const BUSY: u64 = 400_000;
+const BUSY_EACH: u64 = 200;
 /// Events of one instant after which somebody must be turning in circles.
 const SPIN: u64 = 20_000;
 
@@ -234,6 +237,7 @@ impl World {
             calm: false,
             spin: (0, 0),
             busy: (0, 0),
+            size: plan.tasks_left() as u64,
             pulse: Arc::default(),
             measured: crate::measure::Measured::default(),
             record,
@@ -329,8 +333,8 @@ impl World {
             self.busy = (hour, 0);
         }
         self.busy.1 += 1;
-        if self.busy.1 == BUSY {
-            self.fail("bounded", format!("{BUSY} events in one hour"));
+        if self.busy.1 == BUSY + BUSY_EACH * self.size {
+            self.fail("bounded", format!("{} events in one hour", self.busy.1));
         }
         if self.spin.0 == self.t {
             self.spin.1 += 1;

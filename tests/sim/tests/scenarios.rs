@@ -6,7 +6,7 @@ use sim::runner::{run_plan, run_seed};
 use std::process::Command;
 
 fn passes(seed: u64, layer: Layer) {
-    let verdict = run_seed(seed, layer, None);
+    let verdict = run_plan(Plan::small(seed, layer), None);
     assert!(
         verdict.violations.is_empty(),
         "{}",

@@ -10,7 +10,7 @@ use shared::ids::{Hash, RunId};
 use shared::time::{Mono, Span, Unix};
 use shared::workflow::Source;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Runs whose time has come that are taken up at once.
 const AGED: usize = 64;
@@ -144,7 +144,7 @@ impl<S: Store> Engine<S> {
 
     pub(super) fn is_fresh(&self, hash: &Hash) -> bool {
         let arrived = self.stored.get(hash);
-        arrived.is_some_and(|at| *at + FRESH > self.now.mono)
+        arrived.is_some_and(|at| at + FRESH > self.now.mono)
     }
 
     /// Runs, those in memory and those that changed last first: they name what came lately.
@@ -160,8 +160,8 @@ impl<S: Store> Engine<S> {
 
     /// When files are looked at that came and may have been named by nobody.
     pub(super) fn next_collection(&self) -> Option<Mono> {
-        let first = self.stored.values().min()?;
-        Some((*first + UNNAMED).max(self.collect_after))
+        let (first, _) = self.stored.oldest()?;
+        Some((first + UNNAMED).max(self.collect_after))
     }
 
     /// Files that came and that no run names in time go; those of nodes only when what the nodes
@@ -175,9 +175,7 @@ impl<S: Store> Engine<S> {
             self.collect_after = now + FRESH;
             return;
         }
-        let due = |(hash, at): (&Hash, &Mono)| (*at + UNNAMED <= now).then_some(*hash);
-        let due: Vec<Hash> = self.stored.iter().filter_map(due).collect();
-        for hash in due {
+        while let Some((_, hash)) = self.stored.oldest().filter(|(at, _)| *at + UNNAMED <= now) {
             self.stored.remove(&hash);
             self.orphans.insert(hash);
         }
@@ -254,5 +252,35 @@ impl<S: Store> Engine<S> {
             }
         }
         Ok(names)
+    }
+}
+
+/// When files came, since the start.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    at: BTreeMap<Hash, Mono>,
+    by_age: BTreeSet<(Mono, Hash)>,
+}
+
+impl Arrivals {
+    pub(super) fn insert(&mut self, hash: Hash, at: Mono) {
+        self.remove(&hash);
+        self.at.insert(hash, at);
+        self.by_age.insert((at, hash));
+    }
+
+    fn remove(&mut self, hash: &Hash) {
+        if let Some(at) = self.at.remove(hash) {
+            self.by_age.remove(&(at, *hash));
+        }
+    }
+
+    fn get(&self, hash: &Hash) -> Option<Mono> {
+        self.at.get(hash).copied()
+    }
+
+    /// It is asked for in every turn, whatever came.
+    fn oldest(&self) -> Option<(Mono, Hash)> {
+        self.by_age.first().copied()
     }
 }

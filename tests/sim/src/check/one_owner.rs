@@ -10,7 +10,8 @@ use shared::workflow::SideEffects;
 pub const DEFINITION: &str = "Epochs of a task only grow. An attempt has at most one process, ever; two processes of one \
     task never overlap on one machine, nor on two unless its spec lets it be replaced, a disk of theirs was copied, \
     put back or emptied, or the coordinator's was put back between their generations (or restored, and the first \
-    one's gateway or its disk is gone); a task with side effects at \
+    one's gateway or its disk is gone, or of an older backup than the newest, and what was told of the first one is \
+    only in the newer); a task with side effects at \
     most once is never begun again after an attempt whose failure is not recorded, unless a person said so or one of \
     those disks did; nothing begins without its durable `started`, nor after the slice was given up.";
 
@@ -50,6 +51,10 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
         let unaware = world.cloud.put_back || world.cloud.went_back && gone;
         let again = unaware && generation(ran.attempt) != generation(attempt);
         // a run that was asked for at the gateway and is asked for once more
+        // a newer backup held what became of it, so it went at its gateway
+        let untold = || world.lives[ran.life].declared_gone(&ran.attempt);
+        let again = again
+            || world.cloud.older && untold() && generation(ran.attempt) != generation(attempt);
         let forgot = world.lives[ran.life].emptied && attempt.slice.epoch == Epoch::default();
         let broken =
             again || forgot || world.lives[here].branched || world.lives[ran.life].branched;
