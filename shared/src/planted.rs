@@ -54,6 +54,8 @@ mistakes! {
     NoRetryLimit = "no_retry_limit",
     /// The agent makes room by its oldest facts, acknowledged or not.
     DropOldest = "drop_oldest",
+    /// The agent lets facts go that are in no backup, while it has room and could wait for one.
+    PruneWithRoom = "prune_with_room",
     /// A task that may run once at most is begun again when its attempt is in doubt.
     BeginInDoubt = "begin_in_doubt",
     /// The agent goes on with what it has in memory after a commit that failed.

@@ -353,7 +353,7 @@ impl<S: Store> Driver<S> {
         }
         let link = &self.agent.link;
         let acked = link.ack.map_or(0, |ack| ack.head.number).min(link.acked);
-        let scarce = !self.agent.has_room();
+        let scarce = !self.agent.has_room() || planted::on(Mistake::PruneWithRoom);
         let safe = link.safe.filter(|_| !scarce).unwrap_or(u64::MAX);
         acked.min(safe)
     }

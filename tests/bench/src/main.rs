@@ -32,7 +32,7 @@ use std::time::Duration;
 #[command(name = "bench", bin_name = "cargo xtask bench")]
 struct Args {
     /// Rows: tasks chain core journal bytes idle start recovery resync fleet disk
-    /// storm; all if absent.
+    /// storm endurance; all if absent.
     names: Vec<String>,
     /// Print one JSON object a figure and line.
     #[arg(long)]
@@ -50,6 +50,9 @@ struct Args {
     /// is not there, and kept for the next time. Else it is made in each run.
     #[arg(long, value_name = "DIR")]
     filled: Option<PathBuf>,
+    /// Days without a link in the row `endurance`; 90 take more than an hour.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    days: u64,
     /// Say on standard error how much CPU each thread used (`resync`).
     #[arg(long)]
     threads: bool,
@@ -93,6 +96,7 @@ fn run(args: &Args) -> Result<bool> {
         Duration::from_secs(args.watch),
     )?;
     let place = place.with(args.filled.clone(), args.threads);
+    let place = place.lasting(args.days);
     let mut all = Vec::new();
     for name in rows::NAMES.into_iter().filter(|name| wanted(name)) {
         let figures = rows::measure(name, &place)?;

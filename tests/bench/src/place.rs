@@ -19,6 +19,8 @@ pub(crate) struct Place {
     filled: Option<PathBuf>,
     /// Threads' CPU is told.
     pub(crate) threads: bool,
+    /// Days without a link.
+    pub(crate) days: u64,
 }
 
 impl Place {
@@ -36,12 +38,19 @@ impl Place {
             watch,
             filled: None,
             threads: false,
+            days: 1,
         })
     }
 
     /// The same with a directory of a filled gateway that is kept, and with what threads used.
     pub(crate) fn with(mut self, filled: Option<PathBuf>, threads: bool) -> Self {
         (self.filled, self.threads) = (filled, threads);
+        self
+    }
+
+    /// The same with so many days without a link.
+    pub(crate) fn lasting(mut self, days: u64) -> Self {
+        self.days = days;
         self
     }
 

@@ -109,6 +109,11 @@ impl<S: Store> Virtual<S> {
         self.step(vec![Event::Local { request: 1, what }])
     }
 
+    /// So many bytes are free, and so many are wanted before new work is begun.
+    pub(crate) fn measure_room(&mut self, free: u64, wanted: u64) -> Result<()> {
+        self.step(vec![Event::Room { free, wanted }])
+    }
+
     /// Number of attempts that were begun and not ended.
     pub(crate) fn running(&self) -> usize {
         self.begun.len()

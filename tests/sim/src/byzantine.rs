@@ -14,7 +14,7 @@ use crate::trace::Lane;
 use crate::world::{Ev, World};
 use shared::codec;
 use shared::directive::{Assign, Body as Wanted, Directive};
-use shared::fact::Fact;
+use shared::fact::{Body, Fact};
 use shared::ids::{Epoch, Hash, Incarnation, NodeId, RunId, SliceRef, TaskIdx};
 use shared::log::{Batch, Direction, Head, PackedBatch};
 use shared::time::{Stamp, Unix};
@@ -495,6 +495,17 @@ impl World {
         ends.entry(head.number).or_default().push(head.hash);
     }
 
+    /// A hole that it declares is said again in a new life of its disk, too: as good there.
+    fn note_bridge(&mut self, liar: &Liar, batch: &Batch) {
+        let first = batch.entries.first();
+        let fact = first.and_then(|bytes| Fact::decode(batch.after.number + 1, bytes).ok());
+        if let (Some(bytes), Some(Body::Reset { .. })) = (first, fact.map(|fact| fact.body)) {
+            let log = self.machines[liar.m].log();
+            self.note_history(log, batch.after);
+            self.note_history(log, batch.after.then(bytes));
+        }
+    }
+
     /// A hole in its facts that it declares, which makes the coordinator ask for all it has.
     fn bridge(&mut self, liar: &mut Liar, conn: u64, targets: &[Target]) {
         let number = liar.head().number + 1 + liar.rng.below(50);
@@ -505,11 +516,8 @@ impl World {
         let body = lies::reset(&mut liar.rng, liar.known.number + 1, number, targets);
         let (at, seen) = (self.its_stamp(liar), liar.directives.number);
         let bytes = Fact { at, seen, body }.encode();
-        let log = self.machines[liar.m].log();
-        self.note_history(log, after);
         liar.base = after;
         liar.chain = vec![(bytes.clone(), after.then(&bytes))];
-        self.note_end(liar);
         self.put_up(liar, conn, Up::Facts(Batch::new(after, vec![bytes])));
     }
 
@@ -539,6 +547,9 @@ impl World {
         let Ok(message) = codec::decode::<Up>(&codec::encode(&message)) else {
             return;
         };
+        if let Up::Facts(batch) = &message {
+            self.note_bridge(liar, batch);
+        }
         if !matches!(message, Up::Hello(_)) {
             liar.said.push_back(message.clone());
             if liar.said.len() > KEPT {

@@ -33,6 +33,7 @@ impl World {
         });
         self.cloud.deaf = 0;
         self.cloud.doom = None;
+        self.cloud.disk_slow = 0;
         self.cloud.handle.lock().ailment = crate::tap::Ailment::None;
         self.make_room(None);
         self.liar_leaves();
@@ -41,6 +42,7 @@ impl World {
                 self.end_copy(m);
             }
             self.machines[m].link.slow = 0;
+            self.machines[m].disk_slow = 0;
             self.machines[m].link.cuts_up = self.machines[m].link.cuts_up.min(1);
             self.machines[m].link.cuts_down = self.machines[m].link.cuts_down.min(1);
             self.heal(m, true, true);

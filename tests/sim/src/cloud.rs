@@ -5,7 +5,7 @@ use crate::machine::{Clocks, Doom};
 use crate::medium::CloudMedium;
 use crate::net::Side;
 use crate::plan::{Layer, Moment, Plan};
-use crate::queue::{MS, SEC, Time, US};
+use crate::queue::{SEC, Time};
 use crate::rng::Rng;
 use crate::tap::{Ailment, CloudNote, CloudTap, Ended, Handle};
 use crate::trace::Lane;
@@ -76,6 +76,10 @@ pub struct Cloud {
     pub went_back: bool,
     /// In such a way that nothing told it so.
     pub put_back: bool,
+    /// Its wall clock was set.
+    pub clock_stepped: bool,
+    /// Commits take so much longer, at most.
+    pub disk_slow: Time,
     /// It was restored of an older backup than the newest.
     pub older: bool,
     /// Pause before the next start after a fatal error.
@@ -127,6 +131,8 @@ impl Cloud {
             seal_key,
             went_back: false,
             put_back: false,
+            clock_stepped: false,
+            disk_slow: 0,
             older: false,
             penance: 0,
             steps: 0,
@@ -253,7 +259,7 @@ impl World {
         crate::check::bounded::on_step(self, Lane::Cloud);
         self.arm_cloud_doom();
         let now = self.cloud.clocks.now(self.t);
-        let busy = self.dice.cpu.below(2 * MS) + 50 * US;
+        let busy = self.busy(None);
         let inputs = std::mem::take(&mut self.cloud.inbox);
         self.cloud.step_at = None;
         self.cloud.free_at = self.t + busy;

@@ -277,6 +277,7 @@ impl What {
             | Self::ReplayHello(node) => Some(node),
             Self::Clock { node, .. }
             | Self::Full { node, .. }
+            | Self::SlowDisk { node, .. }
             | Self::CommitFails(node)
             | Self::SyncFails(node)
             | Self::KeepImage(node) => node,
@@ -295,7 +296,7 @@ impl What {
             Self::Cut { lasts, .. } | Self::Full { lasts, .. } | Self::CopyDisk { lasts, .. } => {
                 vec![lasts]
             }
-            Self::Slow { by, lasts, .. } => vec![by, lasts],
+            Self::Slow { by, lasts, .. } | Self::SlowDisk { by, lasts, .. } => vec![by, lasts],
             Self::Power { down, offline, .. } => {
                 std::iter::once(down).chain(offline.as_mut()).collect()
             }

@@ -4,7 +4,7 @@
 use crate::fault::Kind;
 use crate::machine::{Agent, Doom};
 use crate::plan::Moment;
-use crate::queue::{MS, SEC, Time, US};
+use crate::queue::{MS, SEC, Time};
 use crate::tap::{Ailment, EdgeNote, EdgeTap, Ended, Handle};
 use crate::trace::Lane;
 use crate::truth::EdgeTruth;
@@ -177,7 +177,7 @@ impl World {
         self.machines[m].steps += 1;
         crate::check::bounded::on_step(self, Lane::Node(m));
         let now = self.machines[m].clocks.now(self.t);
-        let busy = self.dice.cpu.below(2 * MS) + 50 * US;
+        let busy = self.busy(Some(m));
         self.arm_doom(m);
         let Some(agent) = &mut self.machines[m].agent else {
             return;

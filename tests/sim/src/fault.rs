@@ -44,6 +44,8 @@ kinds! {
     Reorder = "reorder",
     /// A message took ten times as long as usual.
     DelaySpike = "delay_spike",
+    /// A step waited for a disk that was slow.
+    SlowDisk = "slow_disk",
     /// A dial was not answered.
     DialRefused = "dial_refused",
     /// One side believed a session to be alive that the other had given up.

@@ -31,6 +31,7 @@ pub mod plan;
 pub mod planted;
 pub mod queue;
 pub mod record;
+pub mod recorded;
 pub mod rehearsal;
 pub mod report;
 pub mod rng;

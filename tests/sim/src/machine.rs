@@ -189,12 +189,16 @@ pub struct Machine {
     pub life: usize,
     /// The disk is full.
     pub full: bool,
+    /// Its commits take so much longer, at most.
+    pub disk_slow: Time,
     /// When it was full last.
     pub full_until: Time,
     /// A record of an unknown kind is to be written while the agent is down.
     pub unknown_fact: bool,
     /// Since when tasks could start and none did.
     pub idle_since: Option<Time>,
+    /// Attempts that nobody told to end although their runs were cancelled, and since when.
+    pub unheeded: BTreeMap<AttemptRef, Time>,
     /// When its agent started.
     pub since: Time,
     /// When it lost its power last.

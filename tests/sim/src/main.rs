@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use sim::campaign::{self, Ledger, Sitting};
 use sim::cut::Cut;
 use sim::plan::{Layer, Plan};
+use sim::recorded::Trace;
 use sim::report::{Report, complaint};
 use sim::runner::{self, Verdict};
 use sim::shrink::{self, Shrunk};
@@ -48,6 +49,10 @@ struct Seeds {
     /// Shrink the first failing seeds behind the run, for so many seconds in all; 0: do not.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     shrink: u64,
+    /// The first run of each seed is like one of the executions that were recorded in this folder
+    /// (WfFormat): seed N like number N of them, counted around.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["planted", "counts"])]
+    traces: Option<PathBuf>,
     /// Write into the table of this page (docs/faults.md) in how many seeds each failure mode was
     /// met.
     #[arg(long, value_name = "PAGE")]
@@ -65,6 +70,12 @@ struct One {
     /// With a mistake in the cores switched on.
     #[arg(long, value_name = "MISTAKE")]
     planted: Option<String>,
+    /// Of the size that seeds had when the named scenarios were found.
+    #[arg(long, conflicts_with = "traces")]
+    small: bool,
+    /// With a recorded execution from this folder, as in a run with it.
+    #[arg(long, value_name = "FOLDER")]
+    traces: Option<PathBuf>,
     /// Draw what happened into this file, as a page for browsers.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -134,7 +145,31 @@ fn endless(seed: u64, layer: Option<Layer>) -> ! {
 /// Failing seeds that are shrunk behind a run.
 const SHRUNK: usize = 3;
 
-fn run(seeds: &Seeds, layer: Option<Layer>) -> ExitCode {
+/// What a seed does, if its first run may be like a recorded execution.
+fn plan_of(seed: u64, layer: Layer, traces: &[Trace]) -> Plan {
+    match traces.get((seed % traces.len().max(1) as u64) as usize) {
+        Some(trace) => Plan::recorded(seed, layer, trace),
+        None => Plan::draw(seed, layer),
+    }
+}
+
+fn traces(folder: Option<&Path>) -> Result<Vec<Trace>, String> {
+    folder.map_or(Ok(Vec::new()), Trace::folder)
+}
+
+impl One {
+    fn plan(&self, layer: Layer) -> Result<Plan, String> {
+        let traces = traces(self.traces.as_deref())?;
+        Ok(match self.small {
+            true => Plan::small(self.seed, layer),
+            false => plan_of(self.seed, layer, &traces),
+        })
+    }
+}
+
+fn run(seeds: &Seeds, layer: Option<Layer>) -> Result<ExitCode, String> {
+    let traces = traces(seeds.traces.as_deref())?;
+    let plan = |seed, layer| plan_of(seed, layer, &traces);
     let count = seeds.seeds.unwrap_or(200);
     let mut report = Report::default();
     let mut failed = Vec::new();
@@ -154,7 +189,7 @@ fn run(seeds: &Seeds, layer: Option<Layer>) -> ExitCode {
     };
     let endless = |seed| endless(seed, layer);
     runner::watched(seeds.threads, &endless, |pulses| {
-        runner::run_many(seeds.start, count, layer, pulses, &mut each);
+        runner::run_many((seeds.start, count), layer, &plan, pulses, &mut each);
     });
     let line = report.line(core_seconds() - begun);
     println!("{}", report.table());
@@ -175,12 +210,16 @@ fn run(seeds: &Seeds, layer: Option<Layer>) -> ExitCode {
     // the same ones whichever ended first; it may end the process
     failed.sort_by_key(|verdict| verdict.seed);
     failed.truncate(SHRUNK);
-    shrink_some(failed, seeds);
-    if report.is_good() && !matches!(written, Some(Err(_))) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    shrink_some(failed, seeds, &plan);
+    // what was recorded is there for its shapes: accidents that must happen are for drawn seeds
+    let good = match traces.is_empty() {
+        true => report.is_good(),
+        false => report.failed.is_empty(),
+    };
+    Ok(match good && !matches!(written, Some(Err(_))) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// Seeds of a campaign from one entry into its ledger to the next.
@@ -208,7 +247,7 @@ fn campaign(hours: f64, place: &Path, threads: usize) -> Result<ExitCode, String
             sitting.add(&verdict);
         };
         runner::watched(threads, &|seed| endless(seed, None), |pulses| {
-            runner::run_many(next, ENTRY, None, pulses, &mut each);
+            runner::run_many((next, ENTRY), None, &Plan::draw, pulses, &mut each);
         });
         next += ENTRY;
         spent = (core_seconds() - begun) / 3600.0;
@@ -236,7 +275,7 @@ fn fill(page: &Path, report: &Report) -> Result<(), String> {
 }
 
 /// Shrinks seeds that failed, as far as there is time; each gets its share of what is left.
-fn shrink_some(failed: Vec<Verdict>, seeds: &Seeds) {
+fn shrink_some(failed: Vec<Verdict>, seeds: &Seeds, plan: &dyn Fn(u64, Layer) -> Plan) {
     let end = Instant::now() + Duration::from_secs(seeds.shrink);
     for (left, verdict) in (1..=failed.len() as u32).rev().zip(failed) {
         let now = Instant::now();
@@ -244,7 +283,7 @@ fn shrink_some(failed: Vec<Verdict>, seeds: &Seeds) {
         if share.is_zero() {
             return;
         }
-        let plan = Plan::draw(verdict.seed, verdict.layer);
+        let plan = plan(verdict.seed, verdict.layer);
         let shrunk = shrink_one(&plan, verdict, seeds.threads, now.checked_add(share));
         eprintln!("{}", shrink::summary(&plan, &shrunk));
     }
@@ -291,7 +330,7 @@ fn show(plan: Plan, html: Option<&Path>) -> Result<Verdict, String> {
 
 fn replay(one: &One, layer: Layer, hash: bool, cut: &Cut) -> Result<ExitCode, String> {
     plant(one.planted.as_deref())?;
-    let plan = Plan::draw(one.seed, layer).without(cut);
+    let plan = one.plan(layer)?.without(cut);
     let verdict = match hash {
         true => runner::run_plan(plan, None),
         false => show(plan, one.html.as_deref())?,
@@ -306,7 +345,7 @@ fn replay(one: &One, layer: Layer, hash: bool, cut: &Cut) -> Result<ExitCode, St
 
 fn shrink(one: &One, layer: Layer, threads: usize) -> Result<ExitCode, String> {
     plant(one.planted.as_deref())?;
-    let plan = Plan::draw(one.seed, layer);
+    let plan = one.plan(layer)?;
     let found = runner::run_plan(plan.clone(), None);
     if found.violations.is_empty() {
         eprintln!("seed {} keeps all promises", one.seed);
@@ -399,7 +438,7 @@ fn main() -> ExitCode {
     let outcome = match args.command.unwrap_or(Command::Run(args.run)) {
         Command::Run(seeds) => layer(seeds.layer).and_then(|layer| match &seeds.planted {
             Some(which) => planted(which, &seeds, layer),
-            None => Ok(run(&seeds, layer)),
+            None => run(&seeds, layer),
         }),
         Command::Replay { one, hash, cut } => {
             of(&one).and_then(|layer| replay(&one, layer, hash, &cut))

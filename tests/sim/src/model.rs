@@ -342,6 +342,12 @@ impl Model {
         self.slices.insert((slice.run, slice.slice), model);
     }
 
+    /// Whether somebody asked for the end of a run, by what is durable here.
+    #[must_use]
+    pub fn is_cancelled(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|marks| marks.cancelled)
+    }
+
     /// The runs of a schedule that are not over, or of which that was not said yet.
     fn open_runs(&self, id: ScheduleId) -> Vec<OpenRun> {
         let runs = self.slots.runs.iter().filter(|(_, run)| run.0 == id);

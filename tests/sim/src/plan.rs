@@ -5,6 +5,7 @@ use crate::accidents;
 use crate::byzantine::Byzantine;
 use crate::cut::Gone;
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
+use crate::recorded::Trace;
 use crate::rng::Rng;
 use crate::workload::{self, PlannedRun, Scope};
 use shared::spec::fleet::Node;
@@ -106,6 +107,15 @@ pub enum What {
     Full {
         /// Whose.
         node: Option<usize>,
+        /// For how long.
+        lasts: Time,
+    },
+    /// Commits of a disk take so much longer, at most; `None` is the coordinator's.
+    SlowDisk {
+        /// Whose.
+        node: Option<usize>,
+        /// So much longer.
+        by: Time,
         /// For how long.
         lasts: Time,
     },
@@ -297,14 +307,14 @@ struct Size {
 }
 
 impl Size {
-    /// Half of the seeds have up to 5,000 tasks, one in twenty up to 50 gateways.
+    /// A quarter of the seeds have up to 5,000 tasks, one in thirty up to 50 gateways.
     fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed).fork("size", 0);
         let tasks = rng.log_range(600, 5_000) as usize;
         let nodes = rng.log_range(6, 50) as usize;
         Self {
-            tasks: rng.chance(500).then_some(tasks),
-            nodes: rng.chance(50).then_some(nodes),
+            tasks: rng.chance(250).then_some(tasks),
+            nodes: rng.chance(33).then_some(nodes),
         }
     }
 }
@@ -316,17 +326,23 @@ impl Plan {
     /// What `seed` does.
     #[must_use]
     pub fn draw(seed: u64, layer: Layer) -> Self {
-        Self::sized(seed, layer, Size::draw(seed))
+        Self::sized(seed, layer, Size::draw(seed), None)
     }
 
-    /// What `seed` does with what is usually small: a few gateways, some hundred tasks. The seeds of
-    /// named scenarios were found so.
+    /// What `seed` does with what is usually small: a few gateways, some hundred tasks. The seeds
+    /// of named scenarios were found so.
     #[must_use]
     pub fn small(seed: u64, layer: Layer) -> Self {
-        Self::sized(seed, layer, Size::default())
+        Self::sized(seed, layer, Size::default(), None)
     }
 
-    fn sized(seed: u64, layer: Layer, size: Size) -> Self {
+    /// What `seed` does where its first run is like a recorded execution.
+    #[must_use]
+    pub fn recorded(seed: u64, layer: Layer, trace: &Trace) -> Self {
+        Self::sized(seed, layer, Size::default(), Some(trace))
+    }
+
+    fn sized(seed: u64, layer: Layer, size: Size, trace: Option<&Trace>) -> Self {
         let root = Rng::new(seed);
         let mut rng = root.fork("plan", 0);
         let nodes = [1, 2, 2, 3, 3, 3, 4, 5][rng.below(8) as usize];
@@ -361,7 +377,7 @@ impl Plan {
             deserted: false,
             calm_at: SAFETY,
             net,
-            runs: workload::draw(&root, scope),
+            runs: workload::draw(&root, scope, trace),
             leaving: leaving(&root),
             backups,
             byzantine: Byzantine::draw(&root),

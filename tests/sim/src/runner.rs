@@ -204,12 +204,12 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Runs `count` seeds from `start`, one at a time with each of `pulses`; `each` sees the verdicts
-/// as they come.
+/// Runs `count` seeds from `start`, which do what `plan` says, one at a time with each of `pulses`;
+/// `each` sees the verdicts as they come.
 pub fn run_many(
-    start: u64,
-    count: u64,
+    (start, count): (u64, u64),
     layer: Option<Layer>,
+    plan: &(dyn Fn(u64, Layer) -> Plan + Sync),
     pulses: &[Arc<Pulse>],
     each: &mut dyn FnMut(Verdict),
 ) {
@@ -226,7 +226,7 @@ pub fn run_many(
                         break;
                     }
                     let seed = start.wrapping_add(n);
-                    let plan = Plan::draw(seed, layer_of(seed, layer));
+                    let plan = plan(seed, layer_of(seed, layer));
                     let verdict = run_watched(plan, None, Arc::clone(pulse));
                     if send.send(verdict).is_err() {
                         break;

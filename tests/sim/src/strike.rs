@@ -5,7 +5,7 @@ use crate::machine::{Doom, Image, Machine};
 use crate::medium::EdgeMedium;
 use crate::net::Link;
 use crate::plan::{Moment, What};
-use crate::queue::{MIN, MS, SEC, Time};
+use crate::queue::{MIN, MS, SEC, Time, US};
 use crate::tap::{Ailment, Ended};
 use crate::trace::{Lane, Sort};
 use crate::world::{Ev, World};
@@ -64,7 +64,10 @@ impl World {
             What::CloudKill { moment, down } => self.doom_cloud(moment, false, down),
             What::CloudPower { moment, down } => self.doom_cloud(moment, true, down),
             What::Clock { node, by } => self.jump(node, by),
-            What::Full { .. } | What::CommitFails(_) | What::SyncFails(_) => {
+            What::Full { .. }
+            | What::SlowDisk { .. }
+            | What::CommitFails(_)
+            | What::SyncFails(_) => {
                 self.strike_disk(what);
             }
             _ => self.strike_history(what),
@@ -178,7 +181,10 @@ impl World {
     fn jump(&mut self, node: Option<usize>, by: i64) {
         let clocks = match node {
             Some(m) => &mut self.machines[m].clocks,
-            None => &mut self.cloud.clocks,
+            None => {
+                self.cloud.clock_stepped = true;
+                &mut self.cloud.clocks
+            }
         };
         if by == i64::MAX {
             clocks.off = 0;
@@ -220,9 +226,33 @@ impl World {
                 }
                 self.queue.at(self.t + lasts, Ev::Room(None));
             }
+            What::SlowDisk { node, by, lasts } => {
+                *self.disk_delay(node) += by;
+                self.queue.at(self.t + lasts, Ev::DiskFast(node, by));
+            }
             What::CommitFails(node) => self.fail_commit(node),
             What::SyncFails(node) => self.fail_sync(node),
             _ => {}
+        }
+    }
+
+    /// By how much commits of a disk take longer.
+    pub(crate) fn disk_delay(&mut self, whose: Option<usize>) -> &mut Time {
+        match whose {
+            Some(m) => &mut self.machines[m].disk_slow,
+            None => &mut self.cloud.disk_slow,
+        }
+    }
+
+    /// How long a step keeps somebody busy: what comes meanwhile waits, and shares the next commit.
+    pub(crate) fn busy(&mut self, whose: Option<usize>) -> Time {
+        let usual = self.dice.cpu.below(2 * MS) + 50 * US;
+        match *self.disk_delay(whose) {
+            0 => usual,
+            slow => {
+                self.happened(Kind::SlowDisk);
+                usual + self.dice.cpu.below(slow)
+            }
         }
     }
 
@@ -403,8 +433,10 @@ impl World {
             life: usize::MAX,
             full: false,
             full_until: 0,
+            disk_slow: 0,
             unknown_fact: false,
             idle_since: None,
+            unheeded: std::collections::BTreeMap::new(),
             since: 0,
             off_since: self.t,
             undecided: std::collections::BTreeMap::new(),

@@ -66,6 +66,10 @@ impl fmt::Display for What {
                     write!(f, "clock of {} jumps {way} by {by}", whose(node))
                 }
             },
+            Self::SlowDisk { node, by, lasts } => {
+                let (whose, by, lasts) = (whose(node), length(by), length(lasts));
+                write!(f, "disk of {whose} slower by up to {by} for {lasts}")
+            }
             Self::Full { node, lasts } => {
                 let (whose, lasts) = (whose(node), length(lasts));
                 write!(f, "no room on the disk of {whose} for {lasts}")

@@ -147,7 +147,10 @@ impl EdgeTruth {
             .facts
             .iter()
             .filter_map(|row| Some(&row.fact.as_ref()?.body));
-        let covers = |body: &Said| matches!(body, Said::Reset { from, to, .. } if (from..=to).contains(&number));
+        let covers = |body: &Said| match body {
+            Said::Reset { from, to, .. } => (from..=to).contains(&number),
+            _ => false,
+        };
         bodies.into_iter().any(covers)
     }
 

@@ -1,6 +1,7 @@
 //! Random workflows, and what each of their tasks will do when it runs.
 
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
+use crate::recorded::Trace;
 use crate::rng::{Rng, fnv, mix};
 use shared::approval::{ANSWER_FILE, Approval};
 use shared::ids::{AttemptRef, Hash, RunId, TaskIdx};
@@ -171,9 +172,9 @@ pub fn node_labels(n: usize) -> BTreeMap<String, String> {
         .into()
 }
 
-/// All runs of a seed, by time.
+/// All runs of a seed, by time; the first one like `trace`, if there is one.
 #[must_use]
-pub fn draw(rng: &Rng, scope: Scope) -> Vec<PlannedRun> {
+pub fn draw(rng: &Rng, scope: Scope, trace: Option<&Trace>) -> Vec<PlannedRun> {
     let rng = rng.fork("workload", 0);
     let mut left = scope.tasks;
     let mut runs = Vec::new();
@@ -193,13 +194,21 @@ pub fn draw(rng: &Rng, scope: Scope) -> Vec<PlannedRun> {
         };
         let size = size.min(left);
         left -= size;
-        runs.push(one(&mut own, scope, size, local, n));
+        let trace = trace.filter(|_| n == 0);
+        let size = trace.map_or(size, Trace::size);
+        runs.push(one(&mut own, scope, (size, trace), local, n));
     }
     runs.sort_by_key(|run| run.at);
     runs
 }
 
-fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -> PlannedRun {
+fn one(
+    rng: &mut Rng,
+    scope: Scope,
+    (size, trace): (usize, Option<&Trace>),
+    local: Option<usize>,
+    n: u64,
+) -> PlannedRun {
     let at = if n == 0 {
         MIN
     } else {
@@ -208,10 +217,16 @@ fn one(rng: &mut Rng, scope: Scope, size: usize, local: Option<usize>, n: u64) -
     let alone = local.is_some() || rng.chance(200);
     let mut habits = Vec::with_capacity(size);
     let mut tasks: Vec<Task> = Vec::with_capacity(size);
-    let shape = Shape::draw(rng, scope, alone, size);
+    let mut shape = Shape::draw(rng, scope, alone, size);
+    // a question takes no time and makes no file
+    shape.asks = trace.map_or(shape.asks, |_| 0);
     for position in 0..size {
-        let habit = shape.habit(rng, position);
+        let mut habit = shape.habit(rng, position);
+        habit.length = trace.map_or(habit.length, |trace| trace.length(position));
         let mut task = shape.task(rng, position, &tasks, &habit);
+        if let Some(trace) = trace {
+            trace.lay_over(position, &mut task, &mut habit);
+        }
         if !alone {
             shun(
                 &mut task.placement,
@@ -649,7 +664,7 @@ mod tests {
     #[test]
     fn runs_are_well_formed_and_large_enough() {
         for seed in 0..20 {
-            let runs = draw(&Rng::new(seed), scope());
+            let runs = draw(&Rng::new(seed), scope(), None);
             assert_eq!(
                 runs.iter()
                     .map(|run| run.workflow.tasks.len())
@@ -666,7 +681,7 @@ mod tests {
 
     #[test]
     fn an_attempt_always_does_the_same() {
-        let runs = draw(&Rng::new(1), scope());
+        let runs = draw(&Rng::new(1), scope(), None);
         let attempt = AttemptRef {
             slice: shared::ids::SliceRef {
                 run: runs[0].run,
@@ -684,7 +699,7 @@ mod tests {
 
     #[test]
     fn implied_edges_are_taken_away() {
-        let runs = draw(&Rng::new(2), scope());
+        let runs = draw(&Rng::new(2), scope(), None);
         let mut tasks = runs[0].workflow.tasks[..3].to_vec();
         tasks[0].needs = vec![];
         tasks[1].needs = vec![TaskIdx(0)];

@@ -12,7 +12,7 @@ use crate::rng::Rng;
 use crate::trace::{Lane, Sort, Trace};
 use crate::truth::{EdgeTruth, Ran, Wrong};
 use crate::workload::PlannedRun;
-use shared::ids::{Hash, RunId, TaskIdx};
+use shared::ids::{Epoch, Hash, RunId, TaskIdx};
 use shared::wire::LogId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,6 +67,8 @@ pub enum Ev {
     Healed(usize, bool, bool),
     /// A machine's link is fast again.
     Fast(usize, Time),
+    /// A disk is as fast again as before; `None` is the coordinator's.
+    DiskFast(Option<usize>, Time),
     /// Dials are answered again.
     Answers,
     /// Somebody cleaned up a disk.
@@ -145,6 +147,8 @@ pub struct World {
     pub ran: Vec<Ran>,
     /// Processes by task.
     pub ran_by_task: BTreeMap<(RunId, TaskIdx), Vec<usize>>,
+    /// To which slice, of which node, each epoch of a run was given.
+    pub epochs: BTreeMap<(RunId, Epoch), (u32, LogId)>,
     /// What was shown to count, where a restore is planned.
     pub counted: crate::check::counted_once::Counted,
     /// The Byzantine gateway, if there is one.
@@ -229,6 +233,7 @@ impl World {
             ends: BTreeMap::new(),
             ran: Vec::new(),
             ran_by_task: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             counted: crate::check::counted_once::Counted::new(),
             liar: None,
             contained: crate::check::contained::Contained::default(),
@@ -370,6 +375,10 @@ impl World {
             Ev::Strike(position) => self.strike(position),
             Ev::Healed(m, up, down) => self.heal(m, up, down),
             Ev::Fast(m, by) => self.machines[m].link.slow -= by.min(self.machines[m].link.slow),
+            Ev::DiskFast(whose, by) => {
+                let slow = self.disk_delay(whose);
+                *slow = slow.saturating_sub(by);
+            }
             Ev::Answers => self.cloud.deaf = self.cloud.deaf.saturating_sub(1),
             Ev::Room(whose) => self.make_room(whose),
             Ev::CopyEnds(m) => self.end_copy(m),

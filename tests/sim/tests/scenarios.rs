@@ -2,7 +2,7 @@
 //! once found a mistake, each with its story.
 
 use sim::plan::{Layer, Plan, Planted};
-use sim::runner::{run_plan, run_seed};
+use sim::runner::run_plan;
 use std::process::Command;
 
 fn passes(seed: u64, layer: Layer) {

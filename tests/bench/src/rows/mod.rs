@@ -4,6 +4,7 @@ mod bytes;
 mod chain;
 mod core;
 mod disk;
+mod endurance;
 mod fleet;
 mod idle;
 mod journal;
@@ -18,9 +19,20 @@ use crate::place::Place;
 use anyhow::{Context, Result};
 
 /// All rows, in the order of the table.
-pub(crate) const NAMES: [&str; 12] = [
-    "tasks", "chain", "core", "journal", "bytes", "idle", "start", "recovery", "resync", "fleet",
-    "disk", "storm",
+pub(crate) const NAMES: [&str; 13] = [
+    "tasks",
+    "chain",
+    "core",
+    "journal",
+    "bytes",
+    "idle",
+    "start",
+    "recovery",
+    "resync",
+    "fleet",
+    "disk",
+    "storm",
+    "endurance",
 ];
 
 /// Measures a row.
@@ -37,6 +49,7 @@ pub(crate) fn measure(name: &'static str, place: &Place) -> Result<Vec<Figure>> 
         "resync" => resync::measure(place),
         "fleet" => fleet::measure(place),
         "disk" => disk::measure(place),
+        "endurance" => endurance::measure(place),
         _ => storm::measure(place),
     };
     figures.with_context(|| format!("row {name}"))

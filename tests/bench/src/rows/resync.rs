@@ -38,7 +38,6 @@ const COMMIT: usize = 10_000;
 /// Telemetry of a month at the usual interval.
 const EVERY_MS: u64 = 3000;
 const MONTH_MS: u64 = 30 * 24 * 3_600_000;
-const SAMPLES: u64 = MONTH_MS / EVERY_MS;
 /// Series of a small gateway.
 const SERIES: u16 = 20;
 /// Pause between two looks.
@@ -47,10 +46,10 @@ const LOOK: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a round shows, in seconds after the link was up.
-struct Returned {
-    first: f64,
-    acknowledged: f64,
-    folded: f64,
+pub(super) struct Returned {
+    pub(super) first: f64,
+    pub(super) acknowledged: f64,
+    pub(super) folded: f64,
 }
 
 pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
@@ -66,7 +65,8 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
         for (name, from) in [("cloud", &cloud), ("agent", &agent)] {
             copy_tree(from, &copy.join(name))?;
         }
-        let ours = returns(&copy, entries.len() as u64, place.threads)?;
+        let counts = (entries.len() as u64, (RUNS * TASKS) as u64);
+        let ours = returns(&copy, counts, place.threads)?;
         fs::remove_dir_all(&copy)?;
         acknowledged.push((ours.acknowledged, reference));
         folded.push((ours.folded, reference));
@@ -96,20 +96,25 @@ pub(super) fn filled(place: &Place) -> Result<PathBuf> {
             .context("the filled gateway needs a directory")?;
         let dir = tempfile::tempdir_in(base)?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
-        let [cloud, agent] = ["cloud", "agent"].map(|name| dir.path().join(name));
-        let coordinator = Coordinator::start(&cloud)?;
-        drop(cloud::enrolled(&coordinator, &agent)?);
-        drop(coordinator);
+        let agent = enrolled(dir.path())?;
         fill(&agent)?;
-        measure_itself(&agent)?;
+        measure_itself(&agent, MONTH_MS)?;
         fs::rename(dir.keep(), &whole)?;
     }
     Ok(whole)
 }
 
+/// Directories of a coordinator and of an agent that knows it, in `dir`: that of the agent.
+pub(super) fn enrolled(dir: &Path) -> Result<PathBuf> {
+    let [cloud, agent] = ["cloud", "agent"].map(|name| dir.join(name));
+    let coordinator = Coordinator::start(&cloud)?;
+    drop(cloud::enrolled(&coordinator, &agent)?);
+    Ok(agent)
+}
+
 /// Lets the agent in `data` work through all runs.
 fn fill(data: &Path) -> Result<()> {
-    let mut agent = Virtual::boot_as(open(data)?, settings(data)?)?;
+    let mut agent = Virtual::boot_as(open(data)?, settings(data, SLOTS)?)?;
     for _ in 0..RUNS {
         agent.submit(&workload::flat(TASKS)?)?;
     }
@@ -120,16 +125,18 @@ fn fill(data: &Path) -> Result<()> {
     agent.pass(60_000_000) // snapshots pack what is left
 }
 
-/// A month of samples, thinned as they are at a gateway without a link.
-fn measure_itself(data: &Path) -> Result<()> {
+/// Samples of so long a time, thinned as they are at a gateway without a link: the bytes that are
+/// left of them.
+pub(super) fn measure_itself(data: &Path, span_ms: u64) -> Result<u64> {
     let identity = DataDir::open(data)?.identity()?.context("no identity")?;
     let files = Files::open(&data.join("telemetry"))?;
     let mut ring = Ring::open(files, identity.incarnation(), Limits::default())
         .map_err(|error| anyhow!("{error}"))?;
     let now = edge_agent::clock::now();
     let wall = now.wall.0;
-    for n in 0..SAMPLES {
-        let before = (SAMPLES - n) * EVERY_MS;
+    let samples = span_ms / EVERY_MS;
+    for n in 0..samples {
+        let before = (samples - n) * EVERY_MS;
         let series = |m: u16| {
             (
                 Key {
@@ -140,7 +147,7 @@ fn measure_itself(data: &Path) -> Result<()> {
             )
         };
         let sample = Sample {
-            ms: MONTH_MS - before + 1,
+            ms: span_ms - before + 1,
             wall: Unix(wall - before.cast_signed()),
             fact: n,
             values: (0..SERIES).map(series).collect(),
@@ -149,8 +156,9 @@ fn measure_itself(data: &Path) -> Result<()> {
         ring.record(1, BootId([7; 16]), EVERY_MS, &sample);
     }
     ring.save();
-    ensure!(ring.status().bytes > 1 << 20, "the ring is empty");
-    Ok(())
+    let bytes = ring.status().bytes;
+    ensure!(bytes > 1 << 18, "the ring is empty");
+    Ok(bytes)
 }
 
 /// A value that is not simply the one before.
@@ -175,16 +183,16 @@ fn wire_bytes(mut store: RedbStore) -> Result<f64> {
     Ok(bytes as f64 / outcomes)
 }
 
-fn settings(data: &Path) -> Result<edge_core::event::Config> {
+pub(super) fn settings(data: &Path, slots: u32) -> Result<edge_core::event::Config> {
     let identity = DataDir::open(data)?.identity()?.context("no identity")?;
-    let mut config = virtually::config(SLOTS);
+    let mut config = virtually::config(slots);
     (config.node, config.incarnation) = (identity.node(), identity.incarnation());
-    config.capacity.cpu_milli = 1000 * SLOTS;
+    config.capacity.cpu_milli = 1000 * slots;
     config.has_coordinator = true;
     Ok(config)
 }
 
-fn open(data: &Path) -> Result<RedbStore> {
+pub(super) fn open(data: &Path) -> Result<RedbStore> {
     let identity = DataDir::open(data)?.identity()?.context("no identity")?;
     let (node, incarnation) = (identity.node(), identity.incarnation());
     let identity = edge_store::Identity { node, incarnation };
@@ -198,8 +206,9 @@ pub(super) fn journal(data: &Path) -> Result<Vec<Vec<u8>>> {
     Ok(entries)
 }
 
-/// Both processes start on what lies in `dir`; watched until everything is told.
-fn returns(dir: &Path, facts: u64, threads: bool) -> Result<Returned> {
+/// Both processes start on what lies in `dir`; watched until all facts, and what they say of so
+/// many tasks, are told.
+pub(super) fn returns(dir: &Path, (facts, all): (u64, u64), threads: bool) -> Result<Returned> {
     let coordinator = Coordinator::start(&dir.join("cloud"))?;
     let more = ["--coordinator", &coordinator.address];
     let gateway = Gateway::start(&dir.join("agent"), &more)?;
@@ -233,7 +242,6 @@ fn returns(dir: &Path, facts: u64, threads: bool) -> Result<Returned> {
         Ok(node()?["as_of"]["fact"].as_u64() >= Some(facts))
     })?;
     tell("acknowledged")?;
-    let all = (RUNS * TASKS) as u64;
     let folded = wait("the last outcome", &|| {
         Ok(succeeded(&coordinator, "runs")? >= all)
     })?;

@@ -54,7 +54,8 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
 }
 
 /// The tasks in the rows of a commit, by number.
-fn tasks_of(tx: &Transaction) -> BTreeMap<u32, TaskRow> {
+#[must_use]
+pub fn tasks_of(tx: &Transaction) -> BTreeMap<u32, TaskRow> {
     let mut out = BTreeMap::new();
     for (name, value) in &tx.rows {
         let chunk = name

@@ -1,16 +1,62 @@
 //! Promise 6: convergence.
 
+use crate::machine::Proc;
+use crate::queue::{MIN, Time};
 use crate::world::World;
 use cloud_core::event::Reply;
 use cloud_core::view;
-use shared::ids::RunId;
+use shared::ids::{AttemptRef, RunId};
 use shared::state::RunState;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What it means.
 pub const DEFINITION: &str = "Faults stop, every node is back or forgotten, people free what is in quarantine: within the \
     idle timeout, the longest backoff and the work that is left every run is final or waits for a person, every node \
-    has a session, each cursor equals its node's head, both sides agree, also on settings, and no process or request is left.";
+    has a session, each cursor equals its node's head, both sides agree, also on settings, and no process or request is left. \
+    At any time: a process is told to end within two minutes of the moment when the end of its run is durable at its gateway, \
+    while the agent that began it runs.";
+
+/// A process that nobody told to end is looked at so long.
+const PATIENCE: Time = 2 * MIN;
+
+/// Once a minute.
+pub fn look(world: &mut World) {
+    let mut found = None;
+    for m in 0..world.machines.len() {
+        let machine = &world.machines[m];
+        let Some(truth) = world
+            .lives
+            .get(machine.life)
+            .filter(|_| machine.agent.is_some())
+        else {
+            world.machines[m].unheeded.clear();
+            continue;
+        };
+        let goes_on = |proc: &&Proc| {
+            let own = proc.life == machine.process;
+            own && !proc.stopping && truth.model.is_cancelled(proc.attempt.slice.run)
+        };
+        let attempts = machine
+            .procs
+            .values()
+            .filter(goes_on)
+            .map(|proc| proc.attempt);
+        let now: BTreeMap<AttemptRef, Time> = attempts
+            .map(|one| (one, machine.unheeded.get(&one).copied().unwrap_or(world.t)))
+            .collect();
+        let late = now.iter().find(|(_, since)| world.t - **since > PATIENCE);
+        if let Some((attempt, _)) = late {
+            found = Some(format!(
+                "gw-{} lets {attempt:?} go on, whose run was cancelled",
+                m + 1
+            ));
+        }
+        world.machines[m].unheeded = now;
+    }
+    if let Some(text) = found {
+        world.fail("convergence", text);
+    }
+}
 
 /// What is not at rest at the edge and between the sides.
 #[must_use]

@@ -1,17 +1,22 @@
 //! Promise 3 again, across restores: what counted once counts for ever, and alone.
 
+use crate::check::contained::tasks_of;
 use crate::people::Purpose;
 use crate::plan::What;
 use crate::truth::wrong;
 use crate::world::World;
 use cloud_core::event::Request;
+use cloud_core::run::AttemptRow;
+use cloud_core::store::{AggregateId, Transaction};
 use cloud_core::view;
+use shared::fact::Outcome;
 use shared::ids::RunId;
+use shared::state::TaskState;
 use std::collections::BTreeSet;
 
 /// What it means.
 pub const DEFINITION: &str = "An attempt whose success was shown to count before the coordinator began with a restored \
-    backup counts behind it, too, if it is shown at all: none is superseded by what a former owner of its slice ended, nor \
+    backup counts behind it, too, if it is shown at all, and so does one that was recorded to count while old runs were held: none is superseded by what a former owner of its slice ended, nor \
     by work that was placed anew while its gateway still had it to tell; and no success of an older epoch counts behind one \
     that counted. Not for gateways whose disk was copied, put back, emptied or is gone, nor for a coordinator whose older \
     disk was put back without a word.";
@@ -19,10 +24,49 @@ pub const DEFINITION: &str = "An attempt whose success was shown to count before
 /// An attempt that counted: of which task of which run, where, which one.
 pub type Counted = BTreeSet<(RunId, String, String, u64, u32)>;
 
+/// A commit of the coordinator is done: what counts while old runs are held is remembered at once,
+/// since a hold is short.
+pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
+    if !world.cloud.truth.held || !restores(world) {
+        return;
+    }
+    for tx in transactions {
+        if let AggregateId::Run(run) = tx.aggregate {
+            let counting = counting(world, run, tx);
+            world.counted.extend(counting);
+        }
+    }
+}
+
+/// The attempts that count in what a commit says of a run.
+fn counting(world: &World, run: RunId, tx: &Transaction) -> Counted {
+    let counts =
+        |one: &&AttemptRow| one.outcome == Some(Outcome::Succeeded) && one.not_applied.is_none();
+    let mut out = Counted::new();
+    let tasks = world.flows.get(&run).map(|flow| &flow.workflow.tasks);
+    for (number, row) in tasks_of(tx) {
+        let task = tasks.and_then(|tasks| tasks.get(number as usize));
+        let Some(task) = task.filter(|_| row.state == TaskState::Succeeded) else {
+            continue;
+        };
+        for one in row.history.iter().filter(counts) {
+            let mut machines = world.machines.iter();
+            let node = machines.find(|machine| machine.node == Some(one.node));
+            let name = node.map(|node| node.name.clone()).unwrap_or_default();
+            out.insert((run, task.id.clone(), name, one.epoch.0, one.number));
+        }
+    }
+    out
+}
+
+fn restores(world: &World) -> bool {
+    let restores = |fault: &crate::plan::Planned| matches!(fault.what, What::Restore { .. });
+    world.plan.faults.iter().any(restores)
+}
+
 /// People look at the tasks of all runs, where a restore is planned.
 pub fn look(world: &mut World) {
-    let restores = |fault: &crate::plan::Planned| matches!(fault.what, What::Restore { .. });
-    if !world.plan.faults.iter().any(restores) {
+    if !restores(world) {
         return;
     }
     for run in world.people.submitted.clone() {

@@ -63,6 +63,7 @@ pub fn look(world: &mut World) {
     no_offline_mode::look(world);
     bounded::look(world);
     silent::look(world);
+    convergence::look(world);
     scheduled::look(world);
     let minute = world.t / MIN;
     if minute.is_multiple_of(7) {
@@ -106,6 +107,7 @@ pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
     world.machines[m].idle_since = None;
     bounded::on_edge_commit(world, m, before);
     no_invented_history::on_edge_commit(world, m, before);
+    one_owner::on_edge_commit(world, m, before);
     count_answers(world, m, before);
     scheduled::count(world, m, before);
 }
@@ -130,6 +132,7 @@ fn count_answers(world: &mut World, m: usize, before: usize) {
 /// A commit of the coordinator is done.
 pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     contained::on_cloud_commit(world, transactions);
+    counted_once::on_cloud_commit(world, transactions);
     applied_once_in_order::on_cloud_commit(world, transactions);
     placed::on_cloud_commit(world, transactions);
     scheduled::on_cloud_commit(world, transactions);

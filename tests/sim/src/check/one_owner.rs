@@ -2,18 +2,44 @@
 
 use crate::world::World;
 use edge_core::event::Launch;
-use shared::fact::Outcome;
-use shared::ids::{AttemptRef, Epoch};
+use shared::fact::{Body, Outcome};
+use shared::ids::{AttemptRef, Epoch, SliceRef};
 use shared::workflow::SideEffects;
 
 /// What it means.
-pub const DEFINITION: &str = "Epochs of a task only grow. An attempt has at most one process, ever; two processes of one \
+pub const DEFINITION: &str = "Epochs of a task only grow, and one of a run is given away once (but by a coordinator whose clock was set). An attempt has at most one process, ever; two processes of one \
     task never overlap on one machine, nor on two unless its spec lets it be replaced, a disk of theirs was copied, \
     put back or emptied, or the coordinator's was put back between their generations (or restored, and the first \
     one's gateway or its disk is gone, or of an older backup than the newest, and what was told of the first one is \
     only in the newer); a task with side effects at \
     most once is never begun again after an attempt whose failure is not recorded, unless a person said so or one of \
     those disks did; nothing begins without its durable `started`, nor after the slice was given up.";
+
+/// What agents accepted becomes durable: an epoch of a run is given to one slice of one node, ever.
+pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
+    let truth = &world.lives[world.machines[m].life];
+    let fresh = truth.facts[before..].iter();
+    let bodies = fresh.filter_map(|row| Some(&row.fact.as_ref()?.body));
+    let accepted: Vec<SliceRef> = bodies
+        .filter_map(|body| match body {
+            Body::Accepted { slice } if slice.epoch != Epoch::default() => Some(*slice),
+            _ => None,
+        })
+        .collect();
+    let log = truth.log;
+    for slice in accepted {
+        let at = (slice.run, slice.epoch);
+        let first = *world.epochs.entry(at).or_insert((slice.slice, log));
+        // a wall clock that was set back may show a time that it showed before
+        if first != (slice.slice, log) && !world.cloud.clock_stepped {
+            let text = format!(
+                "{slice:?} of {} has the epoch of slice {} of {}",
+                log.node, first.0, first.1.node
+            );
+            world.fail("one_owner", text);
+        }
+    }
+}
 
 /// An executor is asked to start an attempt.
 pub fn on_begin(world: &mut World, m: usize, launch: &Launch) {

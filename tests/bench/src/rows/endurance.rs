@@ -1,0 +1,77 @@
+//! A gateway without a link for days, at one task a second on its real store: what is kept, how
+//! large its file gets, and how long it takes to bring everything when the link returns.
+
+use super::resync;
+use crate::figure::{Figure, Goal};
+use crate::place::Place;
+use crate::virtually::Virtual;
+use crate::workload;
+use anyhow::{Result, ensure};
+use edge_core::store::Store;
+use shared::codec;
+use std::fs;
+use std::path::Path;
+
+const DAY: u64 = 24 * 3600;
+/// Tasks of a run, one after the other: a run an hour.
+const TASKS: u64 = 3600;
+const SECOND_US: u64 = 1_000_000;
+/// The gateway's disk.
+const DISK: u64 = 8_000_000_000;
+/// Free bytes from which on new work is begun.
+const WANTED: u64 = 64 << 20;
+/// Facts of a task: it started, it ended.
+const FACTS: u64 = 2;
+/// What 90 days may take of the disk, for one outcome.
+const OUTCOME: f64 = 2e9 / (90 * DAY) as f64;
+
+pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
+    let dir = place.fresh()?;
+    let agent = resync::enrolled(dir.path())?;
+    let tasks = place.days * DAY;
+    work(&agent, tasks)?;
+    let facts = kept(&agent, tasks)?;
+    let file = fs::metadata(agent.join("store.redb"))?.len();
+    let ring = resync::measure_itself(&agent, place.days * DAY * 1000)?;
+    let drained = resync::returns(dir.path(), (facts, tasks), place.threads)?;
+    let alone =
+        |what, unit, ours, goal| Figure::alone("endurance", what, unit, ours, Goal::AtMost(goal));
+    Ok(vec![
+        alone("file", "GB", file as f64 / 1e9, 2.0),
+        alone("file, an outcome", "B", file as f64 / tasks as f64, OUTCOME),
+        alone("telemetry", "MB", ring as f64 / 1e6, 8.4),
+        alone("acknowledged", "s", drained.acknowledged, 60.0),
+        alone("folded into runs", "s", drained.folded, 180.0),
+    ])
+}
+
+/// Lets the agent in `data` do one task a second, each with a commit of its own.
+fn work(data: &Path, tasks: u64) -> Result<()> {
+    let mut agent = Virtual::boot_as(resync::open(data)?, resync::settings(data, 1)?)?;
+    let packed = codec::pack(&workload::flat(TASKS as usize)?).0;
+    for n in 0..tasks {
+        if n % TASKS == 0 {
+            let used = fs::metadata(data.join("store.redb"))?.len();
+            agent.measure_room(DISK.saturating_sub(used), WANTED)?;
+            agent.submit_packed(packed.clone())?;
+        }
+        if n % DAY == 0 {
+            eprintln!("day {} of {}", n / DAY + 1, tasks / DAY);
+        }
+        agent.pass(SECOND_US)?;
+        agent.end_one()?;
+    }
+    agent.pass(60 * SECOND_US) // snapshots pack what is left
+}
+
+/// Number of facts, all of which are there, with one end for each task.
+fn kept(data: &Path, tasks: u64) -> Result<u64> {
+    let (mut next, mut facts) = (1, 0);
+    resync::open(data)?.each_fact(0, &mut |number, _| {
+        next += u64::from(number == next);
+        facts = number;
+    })?;
+    ensure!(next == facts + 1, "fact {next} of {facts} is missing");
+    ensure!(facts >= FACTS * tasks, "{facts} facts of {tasks} tasks");
+    Ok(facts)
+}
