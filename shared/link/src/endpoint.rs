@@ -2,6 +2,7 @@
 
 use crate::bulk::PARALLEL;
 use crate::error::{Close, LinkError};
+use crate::ground::Ground;
 use certs::{ClientTls, Clock, Peer, SERVER_NAME, TransportKeys};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
@@ -127,25 +128,36 @@ pub struct Endpoint {
 }
 
 fn endpoint(
+    ground: Option<&dyn Ground>,
     address: SocketAddr,
     keys: &TransportKeys,
     server: Option<quinn::ServerConfig>,
     transport: Arc<TransportConfig>,
 ) -> Result<Endpoint, LinkError> {
     let bind = |source| LinkError::Bind { address, source };
-    let socket = UdpSocket::bind(address).map_err(bind)?;
-    if server.is_some() {
-        enlarge(&socket);
-    }
-    let room = sockopt::socket_recv_buffer_size(&socket).unwrap_or(0);
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &keys.reset);
     let mut config = EndpointConfig::new(Arc::new(reset));
     config.cid_generator(|| Box::new(RandomIds(SystemRandom::new())));
     let runtime = quinn::default_runtime()
         .ok_or_else(|| LinkError::Setup("an endpoint is made inside a tokio runtime".into()))?;
-    let quic = quinn::Endpoint::new(config, server, socket, runtime).map_err(bind)?;
+    let (quic, room) = match ground {
+        Some(ground) => {
+            config.rng_seed(Some(ground.seed()));
+            let socket = ground.socket(address).map_err(bind)?;
+            let quic = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime);
+            (quic, RECEIVE_BUFFER)
+        }
+        None => {
+            let socket = UdpSocket::bind(address).map_err(bind)?;
+            if server.is_some() {
+                enlarge(&socket);
+            }
+            let room = sockopt::socket_recv_buffer_size(&socket).unwrap_or(0);
+            (quinn::Endpoint::new(config, server, socket, runtime), room)
+        }
+    };
     Ok(Endpoint {
-        quic,
+        quic: quic.map_err(bind)?,
         transport,
         room,
     })
@@ -168,12 +180,25 @@ impl Endpoint {
     /// # Errors
     /// [`LinkError::Bind`] or [`LinkError::Setup`].
     pub fn client(coordinator: SocketAddr, settings: &Settings) -> Result<Self, LinkError> {
+        Self::client_on(None, coordinator, settings)
+    }
+
+    /// The same on a simulated network, if one is given.
+    ///
+    /// # Errors
+    /// [`LinkError::Bind`] or [`LinkError::Setup`].
+    pub fn client_on(
+        ground: Option<&dyn Ground>,
+        coordinator: SocketAddr,
+        settings: &Settings,
+    ) -> Result<Self, LinkError> {
         let any = if coordinator.is_ipv4() {
             (Ipv4Addr::UNSPECIFIED, 0).into()
         } else {
             (Ipv6Addr::UNSPECIFIED, 0).into()
         };
-        endpoint(any, &TransportKeys::random(), None, settings.transport()?)
+        let keys = TransportKeys::random();
+        endpoint(ground, any, &keys, None, settings.transport()?)
     }
 
     /// The coordinator's endpoint. With the `keys` of its former life the agents notice a restart
@@ -182,6 +207,20 @@ impl Endpoint {
     /// # Errors
     /// [`LinkError::Bind`] (the port is busy) or [`LinkError::Setup`].
     pub fn server(
+        listen: SocketAddr,
+        tls: rustls::ServerConfig,
+        keys: &TransportKeys,
+        settings: &Settings,
+    ) -> Result<Self, LinkError> {
+        Self::server_on(None, listen, tls, keys, settings)
+    }
+
+    /// The same on a simulated network, if one is given.
+    ///
+    /// # Errors
+    /// [`LinkError::Bind`] (the port is busy) or [`LinkError::Setup`].
+    pub fn server_on(
+        ground: Option<&dyn Ground>,
         listen: SocketAddr,
         tls: rustls::ServerConfig,
         keys: &TransportKeys,
@@ -198,7 +237,7 @@ impl Endpoint {
             .max_incoming(WAITING)
             .incoming_buffer_size(64 * 1024)
             .incoming_buffer_size_total(8 * 1024 * 1024);
-        endpoint(listen, keys, Some(config), transport)
+        endpoint(ground, listen, keys, Some(config), transport)
     }
 
     /// The address of its socket.

@@ -13,11 +13,13 @@ pub mod endpoint;
 pub mod enrol;
 pub mod error;
 pub mod frame;
+pub mod ground;
 pub mod logs;
 pub mod session;
 
 pub use endpoint::{Connection, Endpoint, Handshake, Settings};
 pub use error::{Close, LinkError};
+pub use ground::Ground;
 
 #[cfg(test)]
 mod tests;
