@@ -3,6 +3,7 @@
 use rustix::time::{ClockId, clock_gettime};
 use shared::ids::BootId;
 use shared::time::{Mono, Now, Unix};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Both clocks now.
@@ -18,6 +19,36 @@ pub fn now() -> Now {
     Now {
         mono: Mono(nanos),
         wall: Unix(wall),
+    }
+}
+
+/// Where clocks are read: those of this machine, or of a simulated one.
+#[derive(Clone)]
+pub struct Clocks(Arc<dyn Fn() -> Now + Send + Sync>);
+
+impl Clocks {
+    /// What `read` says.
+    #[must_use]
+    pub fn new(read: impl Fn() -> Now + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// Both clocks now.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        (self.0)()
+    }
+}
+
+impl Default for Clocks {
+    fn default() -> Self {
+        Self::new(now)
+    }
+}
+
+impl std::fmt::Debug for Clocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clocks")
     }
 }
 

@@ -1,11 +1,11 @@
 //! The agent's end of the link: dials when the core says so, carries messages both ways, moves
 //! files, enrols. It decides nothing; whatever goes wrong is told to the loop as an event.
 
+use crate::clock::Clocks;
 use crate::log_wishes::serve_logs;
 use crate::looping::Message;
 use crate::mailbox::Handle;
 use crate::renewing::{LOOK_AGAIN, Renewing};
-use crate::telemetry::Telemetry;
 use certs::{Enrolled, Holder, NodeKey, Refusal, Token};
 use contents::{Dir as FileDir, FilesError};
 use edge_core::event::Event;
@@ -13,10 +13,10 @@ use link::bulk::{self, BulkError};
 use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
 use link::frame::FrameError;
 use link::session::{AgentTx, InventoryTx, TelemetryTx};
-use link::{Close, Connection, Endpoint, LinkError, Settings};
+use link::{Close, Connection, Endpoint, Ground, LinkError, Settings};
 use shared::ids::{Hash, NodeId};
 use shared::inventory::InventoryPart;
-use shared::telemetry::Report;
+use shared::telemetry::{Receipt, Report};
 use shared::time::Span;
 use shared::wire::{self, Down, Up};
 use std::collections::BTreeMap;
@@ -82,7 +82,21 @@ pub struct LinkOptions {
     /// Silence after which the link counts as down.
     pub idle_timeout: Duration,
     /// What the gateway measured of itself.
-    pub telemetry: Telemetry,
+    pub telemetry: Arc<dyn Measures>,
+    /// The network, if it is not the system's.
+    pub ground: Option<Arc<dyn Ground>>,
+    /// The machine's clocks.
+    pub clocks: Clocks,
+}
+
+/// Who measures, as the link knows it.
+pub trait Measures: std::fmt::Debug + Send + Sync {
+    /// A session stands that takes telemetry.
+    fn linked(&self, session: u64, to: UnboundedSender<Report>);
+    /// The coordinator says what it has.
+    fn received(&self, session: u64, receipt: Receipt);
+    /// A session is over.
+    fn unlinked(&self, session: u64);
 }
 
 fn settings(idle: Duration) -> Settings {
@@ -217,10 +231,15 @@ pub fn run(options: LinkOptions, handle: Handle, commands: UnboundedReceiver<Lin
     match runtime() {
         Ok(runtime) => runtime.block_on(async {
             tokio::spawn(stop_on_signal(handle.clone()));
-            Link::new(options, handle).serve(commands).await;
+            serve(options, handle, commands).await;
         }),
         Err(error) => tracing::error!(%error, "the link cannot start; local work goes on"),
     }
+}
+
+/// Serves `commands` until the loop is gone, in the runtime of whoever waits for it.
+pub async fn serve(options: LinkOptions, handle: Handle, commands: UnboundedReceiver<LinkCommand>) {
+    Link::new(options, handle).serve(commands).await;
 }
 
 /// TERM and INT stop the agent; it lives in this runtime because the loop's thread waits for its
@@ -292,7 +311,8 @@ impl Sockets {
         if let Some(endpoint) = place {
             return Ok(endpoint.clone());
         }
-        let endpoint = Endpoint::client(address, &settings(options.idle_timeout))
+        let settings = settings(options.idle_timeout);
+        let endpoint = Endpoint::client_on(options.ground.as_deref(), address, &settings)
             .map_err(|error| text(&error))?;
         *place = Some(endpoint.clone());
         Ok(endpoint)
@@ -309,7 +329,7 @@ impl Sockets {
 impl Link {
     fn new(options: LinkOptions, handle: Handle) -> Self {
         Self {
-            renewing: Renewing::new(&options.pki),
+            renewing: Renewing::with(&options.pki, options.clocks.clone()),
             options: Arc::new(options),
             handle,
             sockets: Sockets::default(),
@@ -324,8 +344,9 @@ impl Link {
         // Files are read to judge it: not for every message.
         let mut look = Instant::now();
         loop {
+            // in this order: commands may come without a pause, the other two do not
             let command = tokio::select! {
-                command = commands.recv() => command,
+                biased;
                 () = self.renewing.asked() => {
                     look = Instant::now();
                     continue;
@@ -334,6 +355,7 @@ impl Link {
                     look = Instant::now() + self.look_at_certificate();
                     continue;
                 }
+                command = commands.recv() => command,
             };
             let Some(command) = command else { break };
             match command {
@@ -692,7 +714,9 @@ impl Talk {
             }
         };
         let logs = serve_logs(connection.clone(), self.options.data.clone());
+        // whichever ends first ends the session; in a fixed order, so that a simulation repeats it
         let why = tokio::select! {
+            biased;
             why = send => why,
             why = receive => why,
             why = send_telemetry(connection.telemetry(), to_send) => why,
@@ -800,7 +824,9 @@ mod tests {
             data: dir.to_owned(),
             files: FileDir::open(&dir.join("files"), 1 << 20).unwrap(),
             idle_timeout: Duration::from_secs(60),
-            telemetry,
+            telemetry: Arc::new(telemetry),
+            ground: None,
+            clocks: Clocks::default(),
         };
         Link::new(options, handle)
     }

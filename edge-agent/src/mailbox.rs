@@ -135,7 +135,8 @@ impl Handle {
     }
 
     /// At most `most` messages, oldest first.
-    pub(crate) fn take(&self, most: usize) -> VecDeque<Message> {
+    #[must_use]
+    pub fn take(&self, most: usize) -> VecDeque<Message> {
         let mut state = self.0.lock();
         let rest = state.messages.len().min(most);
         let rest = state.messages.split_off(rest);
@@ -151,7 +152,7 @@ impl Handle {
     }
 
     /// Nobody takes turns any more, and messages are dropped.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let mut state = self.0.lock();
         state.turn = None;
         state.closed = true;

@@ -4,7 +4,7 @@
 //! Whether it is due is judged again every few minutes, at each dial and at each welcome, never by
 //! one timer: the clock may step over any date, and the machine may have slept.
 
-use crate::clock;
+use crate::clock::Clocks;
 use certs::{Certified, Clock, Enrolled, Holder, NodeKey, Subject, Times, believable};
 use link::Endpoint;
 use link::enrol::{EnrolAsk, EnrolReply};
@@ -52,6 +52,7 @@ struct State {
 #[derive(Debug, Clone)]
 pub struct Renewing {
     pki: PathBuf,
+    clocks: Clocks,
     state: Arc<Mutex<State>>,
     sooner: Arc<Notify>,
 }
@@ -60,8 +61,15 @@ impl Renewing {
     /// For the certificate in `pki`.
     #[must_use]
     pub fn new(pki: &Path) -> Self {
+        Self::with(pki, Clocks::default())
+    }
+
+    /// The same by other clocks than those of this machine.
+    #[must_use]
+    pub fn with(pki: &Path, clocks: Clocks) -> Self {
         Self {
             pki: pki.to_owned(),
+            clocks,
             state: Arc::default(),
             sooner: Arc::default(),
         }
@@ -75,7 +83,7 @@ impl Renewing {
     /// the wall clock as far as it can be believed.
     #[must_use]
     pub fn now(&self) -> Unix {
-        let now = clock::now();
+        let now = self.clocks.now();
         match self.state().heard {
             Some((told, at)) => {
                 let passed = now.mono.0.saturating_sub(at.0) / 1_000_000;
@@ -94,7 +102,7 @@ impl Renewing {
 
     /// The coordinator said what time it is.
     pub fn hear(&self, told: Unix) {
-        let now = clock::now();
+        let now = self.clocks.now();
         let off = now.wall.0.abs_diff(told.0);
         let mut state = self.state();
         state.heard = Some((told, now.mono));
@@ -143,7 +151,7 @@ impl Renewing {
         let drawn = crate::data::random().unwrap_or([u8::MAX; 16]);
         draw.copy_from_slice(&drawn[..8]);
         let part = (u128::from(u64::from_le_bytes(draw)) * u128::from(within.0)) >> 64;
-        let at = clock::now().mono + Span(part as u64);
+        let at = self.clocks.now().mono + Span(part as u64);
         let mut state = self.state();
         state.asked = Some(state.asked.map_or(at, |before| before.min(at)));
         drop(state);
@@ -184,7 +192,7 @@ impl Renewing {
         } else {
             due.0.saturating_sub(self.now().0)
         };
-        let mono = clock::now().mono;
+        let mono = self.clocks.now().mono;
         let until = |at: Mono| at.0.saturating_sub(mono.0) / 1_000_000;
         let left = (left.max(0) as u64).min(asked.map_or(u64::MAX, until));
         let left = Duration::from_millis(left.max(pause.map_or(0, until)));
@@ -196,7 +204,7 @@ impl Renewing {
         let left = known.map_or(0, |known| known.until.0.saturating_sub(self.now().0));
         let least = Span(LOOK_AGAIN.as_millis() as u64);
         let pause = Span((left.max(0) as u64) / 10).clamp(least, PAUSE);
-        self.state().pause = Some(clock::now().mono + pause);
+        self.state().pause = Some(self.clocks.now().mono + pause);
         pause
     }
 
@@ -305,6 +313,7 @@ fn text(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use certs::Authority;
     use shared::ids::NodeId;
 

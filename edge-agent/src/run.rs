@@ -29,6 +29,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -262,7 +263,9 @@ fn run_once(
         data: data.path().to_owned(),
         files,
         idle_timeout: settings.idle_timeout,
-        telemetry: telemetry.clone(),
+        telemetry: Arc::new(telemetry.clone()),
+        ground: None,
+        clocks: clock::Clocks::default(),
     };
     let threads = spawn_link(link_options, handle.clone(), commands)?;
     let boot = boot(&data, left.directories.into_iter().collect())?;

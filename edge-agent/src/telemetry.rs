@@ -6,6 +6,7 @@ mod gpu;
 mod monitor;
 
 use crate::clock;
+use crate::linking::Measures;
 use crate::looping::Message;
 use crate::mailbox::Handle;
 use edge_core::event::Event;
@@ -132,21 +133,6 @@ impl Telemetry {
         self.facts.store(number, Ordering::Relaxed);
     }
 
-    /// A session stands that takes telemetry.
-    pub fn linked(&self, session: u64, to: UnboundedSender<Report>) {
-        self.tell(Command::Linked(session, to));
-    }
-
-    /// The coordinator says what it has.
-    pub fn received(&self, session: u64, receipt: Receipt) {
-        self.tell(Command::Received(session, receipt));
-    }
-
-    /// A session is over.
-    pub fn unlinked(&self, session: u64) {
-        self.tell(Command::Unlinked(session));
-    }
-
     /// Changes the time between two samples; none: nothing is measured until it is changed again.
     pub fn set_interval(&self, every: Option<Duration>) {
         self.tell(Command::Every(every));
@@ -173,6 +159,20 @@ impl Telemetry {
     /// Saves what is in memory only, and ends the thread.
     pub fn stop(&self) {
         self.tell(Command::Stop);
+    }
+}
+
+impl Measures for Telemetry {
+    fn linked(&self, session: u64, to: UnboundedSender<Report>) {
+        self.tell(Command::Linked(session, to));
+    }
+
+    fn received(&self, session: u64, receipt: Receipt) {
+        self.tell(Command::Received(session, receipt));
+    }
+
+    fn unlinked(&self, session: u64) {
+        self.tell(Command::Unlinked(session));
     }
 }
 
