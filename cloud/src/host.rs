@@ -14,6 +14,7 @@ use shared::ids::{Hash, NodeId, RunId};
 use shared::time::Mono;
 use shared::wire::Down;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub(crate) enum ToSession {
 enum Message {
     Hello {
         conn: Conn,
+        from: SocketAddr,
         to: mpsc::Sender<ToSession>,
         input: Input,
     },
@@ -137,18 +139,23 @@ impl Handle {
         answer.await.map_err(|_| Stopping)
     }
 
-    /// Introduces a session with its hello.
+    /// Introduces a session with its hello; `from` is where its packets come from.
     ///
     /// # Errors
     /// [`Stopping`].
     pub(crate) async fn open(
         &self,
-        conn: Conn,
+        (conn, from): (Conn, SocketAddr),
         to: mpsc::Sender<ToSession>,
         input: Input,
     ) -> Result<(), Stopping> {
         self.queue
-            .send(Message::Hello { conn, to, input })
+            .send(Message::Hello {
+                conn,
+                from,
+                to,
+                input,
+            })
             .await
             .map_err(|_| Stopping)
     }
@@ -228,9 +235,7 @@ pub fn start<S: Store + Send + 'static>(
     engine: Engine<S>,
     drop_files: impl FnMut(Vec<Hash>) + Send + 'static,
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), String>>)> {
-    let (queue, inputs) = mpsc::channel(QUEUE);
-    let (changed, changes) = watch::channel(0);
-    let (tokens, access) = watch::channel(engine.access().clone());
+    let (handle, inputs, news) = ways(engine.access().clone());
     let timers = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
@@ -239,70 +244,49 @@ pub fn start<S: Store + Send + 'static>(
         .spawn(move || {
             let host = Host {
                 engine,
-                sessions: BTreeMap::new(),
-                waiting: BTreeMap::new(),
-                requests: 0,
-                changed,
-                tokens,
+                desk: Desk::default(),
+                news,
                 drop_files: Box::new(drop_files),
             };
             timers.block_on(host.run(inputs))
         })?;
+    Ok((handle, thread))
+}
+
+/// The way to an engine, and its end of it.
+fn ways(access: Tokens) -> (Handle, mpsc::Receiver<Message>, News) {
+    let (queue, inputs) = mpsc::channel(QUEUE);
+    let (changed, changes) = watch::channel(0);
+    let (tokens, access) = watch::channel(access);
     let handle = Handle {
         queue,
         facts: Arc::new(Semaphore::new(FACTS_KIB as usize)),
         changes,
         access,
     };
-    Ok((handle, thread))
+    (handle, inputs, News { changed, tokens })
 }
 
-struct Host<S: Store> {
-    engine: Engine<S>,
+/// What everybody may know of the engine.
+struct News {
+    changed: watch::Sender<u64>,
+    tokens: watch::Sender<Tokens>,
+}
+
+/// Who waits for the engine's word.
+#[derive(Default)]
+struct Desk {
     sessions: BTreeMap<Conn, mpsc::Sender<ToSession>>,
     waiting: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     requests: u64,
-    changed: watch::Sender<u64>,
-    tokens: watch::Sender<Tokens>,
-    drop_files: Box<dyn FnMut(Vec<Hash>) + Send>,
 }
 
-impl<S: Store> Host<S> {
-    async fn run(mut self, mut queue: mpsc::Receiver<Message>) -> Result<(), String> {
-        let mut messages = Vec::with_capacity(GROUP);
-        loop {
-            let wakeup = self.engine.next_wakeup();
-            let woken = wait(&mut queue, &mut messages, wakeup).await;
-            let mut stop = !woken && messages.is_empty();
-            let mut inputs = if woken { vec![Input::Wake] } else { Vec::new() };
-            let (mut turned, mut shares) = (Vec::new(), Vec::new());
-            for message in messages.drain(..) {
-                match message {
-                    Message::Facts(facts, share) => {
-                        inputs.push(facts);
-                        shares.push(share);
-                    }
-                    Message::Stop => stop = true,
-                    Message::Turn(reply) => turned.push(reply),
-                    message => inputs.push(self.admit(message)),
-                }
-            }
-            if !inputs.is_empty() {
-                self.decide(inputs)?;
-            }
-            drop(shares);
-            for reply in turned {
-                let _ = reply.send(()); // the asker may have gone away
-            }
-            if stop {
-                return Ok(());
-            }
-        }
-    }
-
+impl Desk {
     fn admit(&mut self, message: Message) -> Input {
         match message {
-            Message::Hello { conn, to, input } => {
+            Message::Hello {
+                conn, to, input, ..
+            } => {
                 self.sessions.insert(conn, to);
                 input
             }
@@ -331,35 +315,154 @@ impl<S: Store> Host<S> {
         }
     }
 
+    /// Hands a message to a session, which is dropped (and then closes itself) when it is too slow.
+    fn send(&mut self, conn: Conn, message: Down) {
+        self.deliver(conn, ToSession::Send(Box::new(message)));
+    }
+
+    fn close(&mut self, conn: Conn, why: String) {
+        self.deliver(conn, ToSession::Close(why));
+        self.sessions.remove(&conn);
+    }
+
+    fn deliver(&mut self, conn: Conn, message: ToSession) {
+        if let Some(session) = self.sessions.get(&conn)
+            && session.try_send(message).is_err()
+        {
+            self.sessions.remove(&conn);
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply) {
+        if let Some(waiting) = self.waiting.remove(&id) {
+            let _ = waiting.send(reply); // the asker may have gone away
+        }
+    }
+}
+
+/// The engine's end of a [`Handle`] where [`start`] does not run the engine: in a simulation.
+pub(crate) struct Inbox {
+    queue: mpsc::Receiver<Message>,
+    desk: Desk,
+    /// Of what was taken last.
+    shares: Vec<OwnedSemaphorePermit>,
+    _news: News,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox")
+            .field("sessions", &self.desk.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inbox {
+    /// A handle and its end.
+    pub(crate) fn new() -> (Handle, Self) {
+        let (handle, queue, news) = ways(Tokens::default());
+        let inbox = Self {
+            queue,
+            desk: Desk::default(),
+            shares: Vec::new(),
+            _news: news,
+        };
+        (handle, inbox)
+    }
+
+    /// What was brought since the last call, and where a hello came from. What the facts among it
+    /// hold of [`FACTS_KIB`] is free again at the next call.
+    pub(crate) fn take(&mut self) -> Vec<(Input, Option<SocketAddr>)> {
+        self.shares.clear();
+        let mut taken = Vec::new();
+        while let Ok(message) = self.queue.try_recv() {
+            match message {
+                Message::Facts(facts, share) => {
+                    self.shares.push(share);
+                    taken.push((facts, None));
+                }
+                Message::Turn(reply) => drop(reply.send(())),
+                message => {
+                    let from = match &message {
+                        Message::Hello { from, .. } => Some(*from),
+                        _ => None,
+                    };
+                    taken.push((self.desk.admit(message), from));
+                }
+            }
+        }
+        taken
+    }
+
+    /// Carries out [`Output::Send`].
+    pub(crate) fn send(&mut self, conn: Conn, message: Down) {
+        self.desk.send(conn, message);
+    }
+
+    /// Carries out [`Output::Close`].
+    pub(crate) fn close(&mut self, conn: Conn, why: String) {
+        self.desk.close(conn, why);
+    }
+}
+
+struct Host<S: Store> {
+    engine: Engine<S>,
+    desk: Desk,
+    news: News,
+    drop_files: Box<dyn FnMut(Vec<Hash>) + Send>,
+}
+
+impl<S: Store> Host<S> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Message>) -> Result<(), String> {
+        let mut messages = Vec::with_capacity(GROUP);
+        loop {
+            let wakeup = self.engine.next_wakeup();
+            let woken = wait(&mut queue, &mut messages, wakeup).await;
+            let mut stop = !woken && messages.is_empty();
+            let mut inputs = if woken { vec![Input::Wake] } else { Vec::new() };
+            let (mut turned, mut shares) = (Vec::new(), Vec::new());
+            for message in messages.drain(..) {
+                match message {
+                    Message::Facts(facts, share) => {
+                        inputs.push(facts);
+                        shares.push(share);
+                    }
+                    Message::Stop => stop = true,
+                    Message::Turn(reply) => turned.push(reply),
+                    message => inputs.push(self.desk.admit(message)),
+                }
+            }
+            if !inputs.is_empty() {
+                self.decide(inputs)?;
+            }
+            drop(shares);
+            for reply in turned {
+                let _ = reply.send(()); // the asker may have gone away
+            }
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
     fn decide(&mut self, inputs: Vec<Input>) -> Result<(), String> {
         let changes = inputs.iter().any(may_change);
         let Self {
             engine,
-            sessions,
-            waiting,
-            tokens,
+            desk,
+            news,
             drop_files,
-            ..
         } = self;
         let mut out = |output| match output {
-            Output::Send { conn, message } => {
-                deliver(sessions, conn, ToSession::Send(Box::new(message)));
-            }
-            Output::Close { conn, why } => {
-                deliver(sessions, conn, ToSession::Close(why));
-                sessions.remove(&conn);
-            }
-            Output::Reply { id, reply } => {
-                if let Some(waiting) = waiting.remove(&id) {
-                    let _ = waiting.send(*reply); // the asker may have gone away
-                }
-            }
+            Output::Send { conn, message } => desk.send(conn, message),
+            Output::Close { conn, why } => desk.close(conn, why),
+            Output::Reply { id, reply } => desk.reply(id, *reply),
             Output::DropFiles(hashes) => drop_files(hashes),
-            Output::Access(good) => drop(tokens.send_replace(good)),
+            Output::Access(good) => drop(news.tokens.send_replace(good)),
         };
         let done = engine.run(clock::now(), inputs, &mut out);
         if changes {
-            self.changed.send_modify(|n| *n += 1);
+            self.news.changed.send_modify(|n| *n += 1);
         }
         done.map_err(|error| error.to_string())
     }
@@ -371,15 +474,6 @@ fn may_change(input: &Input) -> bool {
         return true;
     };
     request.action().is_some() || matches!(**request, Request::Enrol { .. })
-}
-
-/// Hands a message to a session, which is dropped (and then closes itself) when it is too slow.
-fn deliver(sessions: &mut BTreeMap<Conn, mpsc::Sender<ToSession>>, conn: Conn, message: ToSession) {
-    if let Some(session) = sessions.get(&conn)
-        && session.try_send(message).is_err()
-    {
-        sessions.remove(&conn);
-    }
 }
 
 /// Waits for messages or for the wakeup; `true` when the wakeup has come.

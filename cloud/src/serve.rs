@@ -376,7 +376,7 @@ impl Parts {
     }
 }
 
-fn shown_error(error: ExchangeError) -> ServeError {
+pub(crate) fn shown_error(error: ExchangeError) -> ServeError {
     match error {
         ExchangeError::Authority(error) => error.into(),
         ExchangeError::Tls(error) => error.into(),

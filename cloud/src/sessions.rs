@@ -253,7 +253,8 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         hello,
         secret: clock::random(),
     };
-    if app.engine.open(conn, to, input).await.is_err() {
+    let caller = (conn, connection.address());
+    if app.engine.open(caller, to, input).await.is_err() {
         connection.close(Close::Stopping, "the coordinator is stopping");
         return Ok(());
     }
@@ -269,7 +270,9 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         welcomed: Some((welcomed, mine.0, mine.1)),
         place: Some(place),
     };
+    // whichever ends first ends the session; in a fixed order, so that a simulation repeats it
     let why = tokio::select! {
+        biased;
         ended = up => ended,
         ended = down.run(tx, from) => ended,
     };

@@ -89,6 +89,40 @@ pub(crate) fn start(dir: PathBuf, keep: Keep) -> io::Result<Telemetry> {
     Ok(Telemetry { queue, receipts })
 }
 
+/// What sessions bring, where no thread keeps it: in a simulation.
+#[derive(Debug)]
+pub(crate) struct Brought(Receiver);
+
+/// Something of a session.
+#[derive(Debug)]
+pub(crate) enum Bringing {
+    /// It was welcomed and sends telemetry.
+    Begins(Conn),
+    /// A piece.
+    Piece(Conn, Box<Report>),
+}
+
+/// The way to nobody, and what comes on it.
+pub(crate) fn without_thread() -> (Telemetry, Brought) {
+    let (to, from) = queue();
+    let (queue, receipts) = (Arc::new(to), Arc::default());
+    (Telemetry { queue, receipts }, Brought(from))
+}
+
+impl Brought {
+    /// What came since the last call.
+    pub(crate) fn take(&self) -> Vec<Bringing> {
+        let commands = self.0.take_now().into_iter();
+        let of_sessions = commands.filter_map(|command| match command {
+            Command::Begin { conn, .. } => Some(Bringing::Begins(conn)),
+            Command::Piece { conn, report, .. } => Some(Bringing::Piece(conn, report)),
+            // a question gets no answer, as from a thread that has ended
+            _ => None,
+        });
+        of_sessions.collect()
+    }
+}
+
 /// What syncs the file system of `dir`, and tells of every failure since it was opened.
 fn file_system(dir: &Path) -> io::Result<Option<File>> {
     let uname = rustix::system::uname();

@@ -108,6 +108,13 @@ impl Drop for Sender {
 }
 
 impl Receiver {
+    /// Takes all there is, without waiting.
+    pub(super) fn take_now(&self) -> VecDeque<Command> {
+        let mut state = self.0.lock();
+        (state.bytes, state.urgent) = (0, false);
+        std::mem::take(&mut state.commands)
+    }
+
     /// Waits for something that cannot wait, until `due` at the longest, and takes all there is.
     pub(super) fn take(&self, due: Instant) -> Taken {
         let mut state = self.0.lock();
