@@ -714,11 +714,12 @@ impl Talk {
             }
         };
         let logs = serve_logs(connection.clone(), self.options.data.clone());
-        // whichever ends first ends the session; in a fixed order, so that a simulation repeats it
+        // whichever ends first ends the session: first what was heard is told, so that last words
+        // are not lost when nothing can be sent any more
         let why = tokio::select! {
             biased;
-            why = send => why,
             why = receive => why,
+            why = send => why,
             why = send_telemetry(connection.telemetry(), to_send) => why,
             why = send_parts(connection.inventory(), of_inventory, (&self.handle, session)) => why,
             why = logs => why,

@@ -7,7 +7,18 @@ use crate::queue::{HOUR, MIN, SEC, Time};
 use crate::trace::{Lane, Sort};
 use crate::world::{Ev, World};
 use cloud_core::event::{Reply, Request};
+use cloud_core::view;
 use shared::ids::RunId;
+use std::collections::BTreeMap;
+
+/// States and outputs, by the names of tasks.
+fn ends(tasks: &[view::Task]) -> BTreeMap<String, (String, Vec<String>)> {
+    let end = |task: &view::Task| {
+        let outputs = task.outputs.iter().map(|file| file.hash.clone()).collect();
+        (task.task.clone(), (task.state.clone(), outputs))
+    };
+    tasks.iter().map(end).collect()
+}
 
 impl World {
     /// Runs the whole seed: safety first, then liveness.
@@ -28,6 +39,9 @@ impl World {
 
     fn calm_down(&mut self) {
         self.calm = true;
+        if let Some(carried) = &mut self.carried {
+            carried.by.calm();
+        }
         self.trace.note(self.t, Lane::World, Sort::Phase, || {
             "faults stop".to_owned()
         });
@@ -43,6 +57,7 @@ impl World {
             }
             self.machines[m].link.slow = 0;
             self.machines[m].disk_slow = 0;
+            self.machines[m].link.slow_until = self.t;
             self.machines[m].link.cuts_up = self.machines[m].link.cuts_up.min(1);
             self.machines[m].link.cuts_down = self.machines[m].link.cuts_down.min(1);
             self.heal(m, true, true);
@@ -284,6 +299,7 @@ impl World {
             }
             match self.view(Request::Tasks { run, state: None }) {
                 Some(Reply::Tasks(tasks)) => {
+                    self.outcome.insert(run, ends(&tasks));
                     applied_once_in_order::at_rest(self, run, &tasks);
                     crate::check::counted_once::at_rest(self, run, &tasks);
                 }

@@ -188,6 +188,9 @@ impl World {
         match opened {
             Ok(engine) => {
                 self.cloud.engine = Some(engine);
+                if let Some(carried) = &mut self.carried {
+                    carried.by.cloud_starts(process);
+                }
                 self.trace
                     .say(self.t, Lane::Cloud, || "coordinator starts".to_owned());
                 self.cloud.inbox.clear();
@@ -222,6 +225,9 @@ impl World {
 
     /// Old connections are answered with a stateless reset.
     fn reset_old_sessions(&mut self) {
+        if self.carried.is_some() {
+            return;
+        }
         let process = self.cloud.process;
         let old: Vec<(u64, usize)> = self
             .conns
@@ -429,6 +435,9 @@ impl World {
             disk.burn_after(0);
             drop(engine);
             disk.survive_kill();
+        }
+        if let Some(carried) = &mut self.carried {
+            carried.by.cloud_dies();
         }
         let conns: Vec<u64> = self
             .conns

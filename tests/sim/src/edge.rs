@@ -83,6 +83,7 @@ impl World {
             doom: None,
             skew: false,
         });
+        self.carry_agent(m);
         self.gauge_starts(m);
         self.trace
             .say(self.t, Lane::Node(m), || "agent starts".to_owned());
@@ -463,7 +464,12 @@ impl World {
                     .retain(|attempt| attempt.slice.run != run);
             }
             // nothing here depends on them; the checkers read the journal
-            Action::Settings(_) | Action::MayDial(_) => {}
+            Action::Settings(_) => {}
+            Action::MayDial(may) => {
+                if let Some(carried) = &mut self.carried {
+                    carried.by.may_dial(m, may);
+                }
+            }
             Action::NewIncarnation { why } => self.new_incarnation(m, process, &why),
         }
     }
@@ -486,6 +492,10 @@ impl World {
     }
 
     fn hang_up(&mut self, m: usize, session: u64) {
+        if let Some(carried) = &mut self.carried {
+            carried.by.hang_up(m, session);
+            return;
+        }
         let conn = self.machines[m]
             .agent
             .as_ref()
@@ -529,6 +539,9 @@ impl World {
         let Some(agent) = machine.agent.take() else {
             return;
         };
+        if let Some(carried) = &mut self.carried {
+            carried.by.agent_dies(m);
+        }
         for conn in agent.sessions.values() {
             self.abandon(*conn, crate::net::Side::Agent);
         }

@@ -9,6 +9,7 @@ pub mod backup;
 pub mod byzantine;
 pub mod calm;
 pub mod campaign;
+pub mod carried;
 pub mod check;
 pub mod cloud;
 pub mod cut;

@@ -51,6 +51,19 @@ impl Clocks {
     }
 }
 
+/// The certificate over the key that a permit let in, by the permit's number.
+#[must_use]
+pub fn certificate(permit: u64) -> Certificate {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&permit.to_le_bytes());
+    Certificate {
+        key,
+        // a permit that came later gave a certificate that ends later
+        until: Unix(EPOCH_MS + 315_360_000_000 + permit as i64),
+        authority: [1; 32],
+    }
+}
+
 /// A process of a task.
 #[derive(Debug, Clone)]
 pub struct Proc {
@@ -234,14 +247,7 @@ impl Machine {
     /// The certificate that it shows.
     #[must_use]
     pub fn certificate(&self) -> Certificate {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&self.key.to_le_bytes());
-        Certificate {
-            key,
-            // a permit that came later gave a certificate that ends later
-            until: Unix(EPOCH_MS + 315_360_000_000 + self.key as i64),
-            authority: [1; 32],
-        }
+        certificate(self.key)
     }
 
     /// The agent's settings.

@@ -22,7 +22,7 @@ impl EdgeMedium {
     #[must_use]
     pub fn new(layer: Layer) -> Self {
         match layer {
-            Layer::Cores => Self::Memory(None),
+            Layer::Cores | Layer::Link => Self::Memory(None),
             Layer::Disk => Self::Disk(SimDisk::default()),
         }
     }
@@ -99,7 +99,7 @@ impl CloudMedium {
     #[must_use]
     pub fn new(layer: Layer) -> Self {
         match layer {
-            Layer::Cores => Self::Memory(cloud_core::memory::MemStore::new()),
+            Layer::Cores | Layer::Link => Self::Memory(cloud_core::memory::MemStore::new()),
             Layer::Disk => Self::Disk(SimDisk::default()),
         }
     }

@@ -207,6 +207,8 @@ pub struct Link {
     pub changed_down: Time,
     /// Everything takes so much longer.
     pub slow: Time,
+    /// Until when it did last.
+    pub slow_until: Time,
     /// The last cuts.
     pub recent: VecDeque<Time>,
     /// Something wanted through while both directions were dead.

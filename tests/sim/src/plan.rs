@@ -18,15 +18,18 @@ pub enum Layer {
     Cores,
     /// The cores on redb on a simulated disk.
     Disk,
+    /// The cores on stores in memory, and the link of the real shells between them.
+    Link,
 }
 
 impl Layer {
-    /// 1 or 2.
+    /// 1, 2 or 3.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
             Self::Cores => 1,
             Self::Disk => 2,
+            Self::Link => 3,
         }
     }
 }

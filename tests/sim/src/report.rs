@@ -118,9 +118,9 @@ impl Report {
         }
     }
 
-    /// The table for people.
+    /// The table of faults, for people.
     #[must_use]
-    pub fn table(&self) -> String {
+    pub fn faults(&self) -> String {
         let mut out = String::new();
         // writing into a String cannot fail
         let _ = writeln!(out, "{:<26} {:>8} {:>10}", "fault", "seeds", "times");
@@ -128,6 +128,13 @@ impl Report {
             let (seeds, times) = self.faults.get(kind).copied().unwrap_or_default();
             let _ = writeln!(out, "{:<26} {seeds:>8} {times:>10}", kind.text());
         }
+        out
+    }
+
+    /// All tables, for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut out = self.faults();
         let _ = writeln!(out, "\nfailure modes of docs/faults.md");
         out += &modes::table(&self.modes, self.seeds);
         for (invariant, seeds) in &self.broken {

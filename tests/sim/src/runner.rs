@@ -1,11 +1,12 @@
 //! Runs seeds: one after another in each thread, each in a world of its own.
 
+use crate::carried::Carrier;
 use crate::drawing::Drawing;
 use crate::fault::Tally;
 use crate::plan::{Layer, Plan};
 use crate::queue::{HOUR, Time};
 use crate::trace::Sink;
-use crate::world::{Pulse, Violation, World};
+use crate::world::{Outcome, Pulse, Violation, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -33,6 +34,8 @@ pub struct Verdict {
     pub tasks: u64,
     /// Gateways.
     pub agents: u64,
+    /// What became of them, where the world came to rest.
+    pub outcome: Outcome,
 }
 
 impl Verdict {
@@ -61,7 +64,13 @@ pub fn run_recorded(plan: Plan, lines: Sink) -> (Verdict, Drawing) {
     (verdict, drawing.unwrap_or_default())
 }
 
-fn run_drawn(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> (Verdict, Option<Drawing>) {
+/// Runs a plan whose messages `carrier` carries, if there is one.
+pub fn run_carried(
+    plan: Plan,
+    lines: Option<Sink>,
+    pulse: Arc<Pulse>,
+    carrier: impl FnOnce(&Plan) -> Option<Box<dyn Carrier>>,
+) -> (Verdict, Option<Drawing>) {
     let mut verdict = Verdict {
         seed: plan.seed,
         layer: plan.layer,
@@ -72,10 +81,16 @@ fn run_drawn(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> (Verdict, Op
         agent_time: 0,
         tasks: plan.tasks_left() as u64,
         agents: plan.agents_left().count() as u64,
+        outcome: Outcome::new(),
     };
     let number = plan.seed.wrapping_add(1);
     pulse.seed.store(number, Ordering::Relaxed);
-    let made = caught(|| World::new(plan, lines));
+    let made = caught(|| {
+        let carrier = carrier(&plan);
+        let mut world = World::new(plan, lines);
+        carrier.into_iter().for_each(|by| world.carry_with(by));
+        world
+    });
     let drawing = made.map(|mut world| {
         world.pulse = Arc::clone(&pulse);
         if let Err(text) = caught(|| world.run_to_the_end()) {
@@ -88,9 +103,10 @@ fn run_drawn(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> (Verdict, Op
         });
         verdict.violations = std::mem::take(&mut world.violations);
         verdict.tally = std::mem::take(&mut world.tally);
-        verdict.hash = world.trace.hash();
+        verdict.hash = world.trace.hash() ^ world.carried_shape();
         verdict.attempts = world.ran.len() as u64;
         verdict.agent_time = world.t * verdict.agents;
+        verdict.outcome = std::mem::take(&mut world.outcome);
         // for the same reason
         let _ = caught(|| drop(world));
         drawing
@@ -106,6 +122,10 @@ fn run_drawn(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> (Verdict, Op
     });
     pulse.seed.store(0, Ordering::Relaxed);
     (verdict, drawing)
+}
+
+fn run_drawn(plan: Plan, lines: Option<Sink>, pulse: Arc<Pulse>) -> (Verdict, Option<Drawing>) {
+    run_carried(plan, lines, pulse, |_| None)
 }
 
 /// What comes of `work`, or what its panic says.
@@ -213,6 +233,20 @@ pub fn run_many(
     pulses: &[Arc<Pulse>],
     each: &mut dyn FnMut(Verdict),
 ) {
+    let run = |seed, pulse: &Arc<Pulse>| {
+        let plan = plan(seed, layer_of(seed, layer));
+        run_watched(plan, None, Arc::clone(pulse))
+    };
+    run_each((start, count), pulses, &run, each);
+}
+
+/// The same where `run` runs each seed.
+pub fn run_each(
+    (start, count): (u64, u64),
+    pulses: &[Arc<Pulse>],
+    run: &(dyn Fn(u64, &Arc<Pulse>) -> Verdict + Sync),
+    each: &mut dyn FnMut(Verdict),
+) {
     let next = AtomicU64::new(0);
     let (send, receive) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -225,9 +259,7 @@ pub fn run_many(
                     if n >= count {
                         break;
                     }
-                    let seed = start.wrapping_add(n);
-                    let plan = plan(seed, layer_of(seed, layer));
-                    let verdict = run_watched(plan, None, Arc::clone(pulse));
+                    let verdict = run(start.wrapping_add(n), pulse);
                     if send.send(verdict).is_err() {
                         break;
                     }

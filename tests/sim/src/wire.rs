@@ -62,6 +62,10 @@ impl World {
 
     /// An agent dials.
     pub fn dial(&mut self, m: usize, session: u64) {
+        if let Some(carried) = &mut self.carried {
+            carried.by.dial(m, session);
+            return;
+        }
         let delay = 2 * self.delay(m);
         let process = self.machines[m].process;
         self.queue
@@ -134,6 +138,9 @@ impl World {
     /// An agent sends a message.
     pub fn send_up(&mut self, m: usize, session: u64, message: Up) {
         crate::check::on_send_up(self, m, &message);
+        if self.carried.is_some() {
+            return self.say_up(m, session, message);
+        }
         let Some(conn) = self.machines[m]
             .agent
             .as_ref()
@@ -168,6 +175,9 @@ impl World {
             }
         }
         crate::check::on_send_down(self, conn, &message);
+        if self.carried.is_some() {
+            return self.say_down(conn, message);
+        }
         let Some(m) = self.conns.get(&conn).map(|connection| connection.machine) else {
             return;
         };
@@ -382,7 +392,7 @@ impl World {
         }
     }
 
-    fn felt_cut(&mut self, m: usize) {
+    pub(crate) fn felt_cut(&mut self, m: usize) {
         let link = &mut self.machines[m].link;
         if !std::mem::replace(&mut link.felt, true) {
             let kind = if link.cuts_up > 0 && link.cuts_down > 0 {
@@ -413,6 +423,9 @@ impl World {
 
     /// `side` closes the connection; the other one hears of it, or falls silent by itself.
     pub fn close(&mut self, conn: u64, side: Side, why: &str) {
+        if self.carried.is_some() {
+            return self.close_carried(conn, side, why);
+        }
         let Some(connection) = self.conns.get_mut(&conn) else {
             return;
         };
@@ -470,7 +483,7 @@ impl World {
         }
     }
 
-    fn watch_race(&mut self, conn: u64, m: usize) {
+    pub(crate) fn watch_race(&mut self, conn: u64, m: usize) {
         let newer = self
             .conns
             .range(conn + 1..)
@@ -484,6 +497,10 @@ impl World {
         let Some(mut connection) = self.conns.remove(&conn) else {
             return;
         };
+        if let Some(carried) = &mut self.carried {
+            let session = (connection.machine, connection.life, connection.session);
+            carried.said.over(conn, session);
+        }
         for message in connection.up.lose() {
             self.lost_up(&message);
         }
@@ -535,7 +552,9 @@ impl World {
         }
         if connection.agent_open || connection.cloud_open {
             let at = self.t + self.plan.net.idle;
-            self.queue.at(at, Ev::Silent(conn, side.other(), 0));
+            if self.carried.is_none() {
+                self.queue.at(at, Ev::Silent(conn, side.other(), 0));
+            }
         } else {
             self.drop_connection(conn);
         }
@@ -543,6 +562,9 @@ impl World {
 
     /// Both sides lose the session at once.
     pub fn reset_session(&mut self, m: usize) {
+        if self.carried.is_some() {
+            return self.reset_carried(m);
+        }
         let live: Vec<u64> = self
             .conns
             .iter()
@@ -607,6 +629,9 @@ impl World {
     }
 
     fn watch_silence(&mut self, m: usize) {
+        if self.carried.is_some() {
+            return;
+        }
         let idle = self.plan.net.idle;
         let conns: Vec<u64> = self
             .conns

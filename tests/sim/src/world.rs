@@ -98,6 +98,9 @@ pub struct Violation {
     pub text: String,
 }
 
+/// States and outputs of tasks by their names, by run.
+pub type Outcome = BTreeMap<RunId, BTreeMap<String, (String, Vec<String>)>>;
+
 /// The generators of the components.
 #[derive(Debug)]
 pub struct Dice {
@@ -171,6 +174,10 @@ pub struct World {
     pub pulse: Arc<Pulse>,
     /// What gateways measured, and what was acknowledged of it.
     pub measured: crate::measure::Measured,
+    /// What became of tasks, as the coordinator shows it at rest.
+    pub outcome: Outcome,
+    /// What carries messages in place of `wire`, if something does.
+    pub carried: Option<Box<crate::carried::Carried>>,
     /// What is kept for a timeline, if somebody wants one.
     pub record: Option<Box<crate::record::Record>>,
 }
@@ -245,6 +252,8 @@ impl World {
             size: plan.tasks_left() as u64,
             pulse: Arc::default(),
             measured: crate::measure::Measured::default(),
+            outcome: Outcome::new(),
+            carried: None,
             record,
             plan,
         };
@@ -317,11 +326,17 @@ impl World {
 
     /// Runs until `end`, or until a promise is broken.
     pub fn run_until(&mut self, end: Time) {
-        while self.violations.is_empty() && self.queue.next_at().is_some_and(|at| at <= end) {
-            let Some((at, event)) = self.queue.pop() else {
+        while self.violations.is_empty() {
+            let next = self.queue.next_at().filter(|at| *at <= end);
+            if self.carry(next.unwrap_or(end)) {
+                self.watch_spin();
+                self.record();
+                continue;
+            }
+            let Some((at, event)) = next.and_then(|_| self.queue.pop()) else {
                 break;
             };
-            self.t = at;
+            self.t = self.t.max(at);
             self.watch_spin();
             self.dispatch(event);
             self.record();
@@ -374,7 +389,11 @@ impl World {
             Ev::BackupEnds => self.backup_ends(),
             Ev::Strike(position) => self.strike(position),
             Ev::Healed(m, up, down) => self.heal(m, up, down),
-            Ev::Fast(m, by) => self.machines[m].link.slow -= by.min(self.machines[m].link.slow),
+            Ev::Fast(m, by) => {
+                let link = &mut self.machines[m].link;
+                link.slow -= by.min(link.slow);
+                link.slow_until = self.t;
+            }
             Ev::DiskFast(whose, by) => {
                 let slow = self.disk_delay(whose);
                 *slow = slow.saturating_sub(by);

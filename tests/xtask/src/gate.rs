@@ -16,6 +16,9 @@ use crate::{audit, system, tidy};
 /// Seconds for which a gate gives hostile input; a campaign takes as long as it is told to.
 const HOSTILE_SECONDS: &str = "75";
 
+/// Seeds with the real link in a gate: they cost more than those of the other layers.
+const LINK_SEEDS: &str = "50";
+
 /// Builds what the tests need, runs all of them, checks the model, then simulates `seeds` seeds.
 pub(crate) fn test(workspace: &Workspace, seeds: u64) -> Result<()> {
     let mut steps = Steps::default();
@@ -108,7 +111,9 @@ fn test_steps(steps: &mut Steps, workspace: &Workspace, seeds: u64) -> Result<()
     steps.program(
         "sim",
         simulator(workspace, &["--seeds", &seeds.to_string()]),
-    )
+    )?;
+    let link = ["--layer", "3", "--seeds", LINK_SEEDS];
+    steps.program("sim-link", simulator(workspace, &link))
 }
 
 fn docs(workspace: &Workspace) -> Command {
@@ -123,8 +128,16 @@ fn docs(workspace: &Workspace) -> Command {
     command
 }
 
+/// The simulator; layer 3 is a program of its own, since the other layers, which the command
+/// `driftless` has, too, stand on no runtime and no network.
 fn simulator(workspace: &Workspace, args: &[&str]) -> Command {
-    let mut all = vec!["run", "--release", "--locked", "--package", "sim"];
+    let on_link = args.windows(2).any(|pair| pair == ["--layer", "3"]);
+    let package = if on_link || args.contains(&"--layer=3") {
+        "stack"
+    } else {
+        "sim"
+    };
+    let mut all = vec!["run", "--release", "--locked", "--package", package];
     if args.iter().any(|arg| arg.starts_with("--planted")) {
         all.extend(["--features", "planted"]);
     }

@@ -7,6 +7,7 @@
 pub mod acknowledged_is_durable;
 pub mod applied_once_in_order;
 pub mod bounded;
+pub mod carried;
 pub mod contained;
 pub mod convergence;
 pub mod counted_once;
@@ -56,6 +57,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("safe", safe::DEFINITION),
     ("forgotten", forgotten::DEFINITION),
     ("contained", contained::DEFINITION),
+    ("carried", carried::DEFINITION),
 ];
 
 /// Once a minute.
@@ -64,6 +66,7 @@ pub fn look(world: &mut World) {
     bounded::look(world);
     silent::look(world);
     convergence::look(world);
+    carried::look(world);
     scheduled::look(world);
     let minute = world.t / MIN;
     if minute.is_multiple_of(7) {

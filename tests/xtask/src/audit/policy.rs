@@ -118,7 +118,7 @@ pub(crate) const OWNED: &[Owned] = &[
     },
     Owned {
         name: "quinn",
-        owners: &["link", "edge-agent", "cloud", "e2e", "bench"],
+        owners: &["link", "edge-agent", "cloud", "stack", "e2e", "bench"],
         reason: "the link belongs to the two shells; tests speak to it and measure beside it",
     },
     Owned {
@@ -322,6 +322,21 @@ pub(crate) const LAYERS: &[Layer] = &[
             "cloud-store",
         ],
         never: &["tokio", "quinn"],
+    },
+    Layer {
+        package: "stack",
+        may_use: &[
+            "shared",
+            "contents",
+            "certs",
+            "link",
+            "edge-core",
+            "edge-agent",
+            "cloud-core",
+            "cloud",
+            "sim",
+        ],
+        never: NOTHING,
     },
     Layer {
         package: "model",
