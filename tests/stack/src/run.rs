@@ -21,11 +21,11 @@ pub struct Ran {
     pub figures: Figures,
 }
 
-/// What `seed` does on layer 3: the same as on layer 1, but for what speaks past the link, the
+/// What `seed` does on layer 3: the same as on layer 1 with a few gateways, but for what speaks past the link, the
 /// gateway that lies and hellos that are said again.
 #[must_use]
 pub fn plan(seed: u64) -> Plan {
-    let mut plan = Plan::draw(seed, Layer::Link);
+    let mut plan = Plan::small(seed, Layer::Link);
     plan.byzantine = None;
     plan.faults
         .retain(|planned| !matches!(planned.what, What::ReplayHello(_)));
@@ -41,7 +41,7 @@ pub fn plan(seed: u64) -> Plan {
 /// late, lost or repeated, and all layers must come to the same.
 #[must_use]
 pub fn settled(seed: u64, layer: Layer) -> Plan {
-    let mut plan = Plan::draw(seed, layer);
+    let mut plan = Plan::small(seed, layer);
     plan.byzantine = None;
     plan.leaving = None;
     plan.backups = None;
