@@ -6,6 +6,7 @@ use crate::log_wishes::serve_logs;
 use crate::looping::Message;
 use crate::mailbox::Handle;
 use crate::renewing::{LOOK_AGAIN, Renewing};
+use crate::telemetry::Measures;
 use certs::{Enrolled, Holder, NodeKey, Refusal, Token};
 use contents::{Dir as FileDir, FilesError};
 use edge_core::event::Event;
@@ -16,7 +17,7 @@ use link::session::{AgentTx, InventoryTx, TelemetryTx};
 use link::{Close, Connection, Endpoint, Ground, LinkError, Settings};
 use shared::ids::{Hash, NodeId};
 use shared::inventory::InventoryPart;
-use shared::telemetry::{Receipt, Report};
+use shared::telemetry::Report;
 use shared::time::Span;
 use shared::wire::{self, Down, Up};
 use std::collections::BTreeMap;
@@ -87,16 +88,6 @@ pub struct LinkOptions {
     pub ground: Option<Arc<dyn Ground>>,
     /// The machine's clocks.
     pub clocks: Clocks,
-}
-
-/// Who measures, as the link knows it.
-pub trait Measures: std::fmt::Debug + Send + Sync {
-    /// A session stands that takes telemetry.
-    fn linked(&self, session: u64, to: UnboundedSender<Report>);
-    /// The coordinator says what it has.
-    fn received(&self, session: u64, receipt: Receipt);
-    /// A session is over.
-    fn unlinked(&self, session: u64);
 }
 
 fn settings(idle: Duration) -> Settings {

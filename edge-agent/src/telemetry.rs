@@ -6,7 +6,6 @@ mod gpu;
 mod monitor;
 
 use crate::clock;
-use crate::linking::Measures;
 use crate::looping::Message;
 use crate::mailbox::Handle;
 use edge_core::event::Event;
@@ -160,6 +159,16 @@ impl Telemetry {
     pub fn stop(&self) {
         self.tell(Command::Stop);
     }
+}
+
+/// Who measures, as the link knows it.
+pub trait Measures: std::fmt::Debug + Send + Sync {
+    /// A session stands that takes telemetry.
+    fn linked(&self, session: u64, to: UnboundedSender<Report>);
+    /// The coordinator says what it has.
+    fn received(&self, session: u64, receipt: Receipt);
+    /// A session is over.
+    fn unlinked(&self, session: u64);
 }
 
 impl Measures for Telemetry {

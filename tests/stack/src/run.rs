@@ -21,8 +21,8 @@ pub struct Ran {
     pub figures: Figures,
 }
 
-/// What `seed` does on layer 3: the same as on layer 1 with a few gateways, but for what speaks past the link, the
-/// gateway that lies and hellos that are said again.
+/// What `seed` does on layer 3: the same as on layer 1 with a few gateways, but for what speaks
+/// past the link, the gateway that lies and hellos that are said again.
 #[must_use]
 pub fn plan(seed: u64) -> Plan {
     let mut plan = Plan::small(seed, Layer::Link);
