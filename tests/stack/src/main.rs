@@ -93,7 +93,7 @@ fn run_seeds(seeds: &Seeds) -> anyhow::Result<ExitCode> {
         ran.verdict
     };
     runner::watched(seeds.threads, &endless, |pulses| {
-        runner::run_each(seeds.start, seeds.seeds, pulses, &one, &mut each);
+        runner::run_each((seeds.start, seeds.seeds), pulses, &one, &mut each);
     });
     let line = report.line(core_seconds() - begun);
     println!("{}", report.faults());
