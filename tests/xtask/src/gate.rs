@@ -1,5 +1,5 @@
-//! What each gate consists of: `test`, `ci`, and the programs that `sim`, `model`, `hostile` and
-//! `bench` start.
+//! What each gate consists of: `test`, `ci`, and the programs that `sim`, `model`, `hostile`,
+//! `mutants` and `bench` start.
 //!
 //! Dependencies are built at most three times in a gate: as metadata (clippy and docs share it), in
 //! the dev profile (every test and the binaries that the end-to-end tests start), and in the
@@ -64,6 +64,13 @@ pub(crate) fn model(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
 pub(crate) fn hostile(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
     let mut all = vec!["run", "--profile", "hostile", "--locked"];
     all.extend(["--package", "hostile", "--"]);
+    all.extend(args);
+    hand_over(workspace.cargo(&all))
+}
+
+/// Judges mutants of the cores with the given arguments and hands the exit code on.
+pub(crate) fn mutants(workspace: &Workspace, args: &[&str]) -> Result<ExitCode> {
+    let mut all = vec!["run", "--locked", "--package", "mutants", "--"];
     all.extend(args);
     hand_over(workspace.cargo(&all))
 }

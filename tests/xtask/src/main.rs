@@ -1,5 +1,5 @@
 //! The gates and chores of this repository:
-//! `cargo xtask test|sim|model|hostile|bench|audit|tidy|ci`.
+//! `cargo xtask test|sim|model|hostile|mutants|bench|audit|tidy|ci`.
 //!
 //! Owns the command line and nothing else; each command lives in a module of its own. Talk goes to
 //! stderr, so that the `--json` output of the simulator and the benchmarks stays clean on stdout.
@@ -38,6 +38,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
         "sim" => return gate::sim(&workspace, &passed_through(args)),
         "model" => return gate::model(&workspace, &passed_through(args)),
         "hostile" => return gate::hostile(&workspace, &passed_through(args)),
+        "mutants" => return gate::mutants(&workspace, &passed_through(args)),
         "bench" => return gate::bench(&workspace, &passed_through(args)),
         "test" => gate::test(&workspace, seeds(args))?,
         "ci" => gate::ci(&workspace, seeds(args))?,
@@ -83,6 +84,9 @@ fn cli() -> Command {
         .subcommand(forwarding("model").about("The protocol's model: --without RULE; see --help"))
         .subcommand(
             forwarding("hostile").about("Hostile input: [TARGET...] --inputs N; see --help"),
+        )
+        .subcommand(
+            forwarding("mutants").about("Mutants of the cores: --sample N --seed S; see --help"),
         )
         .subcommand(forwarding("bench").about("The benchmarks: [NAME...] [--json]; see --help"))
         .subcommand(Command::new("audit").about("Licences, sources, banned crates, layers"))
@@ -139,6 +143,7 @@ mod tests {
             "xtask sim --help",
             "xtask model --without hold --json",
             "xtask hostile up down --inputs 5 --json",
+            "xtask mutants --sample 300 --seed 1 --only shared/src/log.rs --out page.md",
             "xtask bench chain core --json",
         ] {
             let words: Vec<&str> = line.split(' ').collect();

@@ -358,6 +358,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         never: NOTHING,
     },
     Layer {
+        package: "mutants",
+        may_use: NOTHING,
+        never: NOTHING,
+    },
+    Layer {
         package: "e2e",
         may_use: &[
             "relay",
