@@ -428,3 +428,30 @@ fn cloud_takes(cloud: &mut Cloud, ring: &mut Ring<MemoryMedia>, mut now: u64) ->
         }
     }
 }
+
+#[test]
+fn what_was_measured_before_measuring_was_switched_off_is_kept() {
+    let media = MemoryMedia::default();
+    let mut ring = open(&media, 1 << 20);
+    let end = run(&mut ring, 1, 0, 3);
+    ring.switch_off();
+    drop(ring);
+    let mut ring = open(&media, 1 << 20);
+    run(&mut ring, 2, 5000, 1);
+    let last = ring.gaps().last().map(|gap| gap.range.after);
+    assert_eq!(last, Some(at(1, end)));
+}
+
+#[test]
+fn what_fits_goes_into_the_segment_that_is_open() {
+    let media = MemoryMedia::default();
+    let mut ring = open(&media, 1 << 20);
+    let mut end = run(&mut ring, 1, 0, 3);
+    ring.save();
+    let before = media.list().expect("files").len();
+    for _ in 0..5 {
+        end = run(&mut ring, 1, end, 3);
+        ring.save();
+    }
+    assert_eq!(media.list().expect("files").len(), before);
+}

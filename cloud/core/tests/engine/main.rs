@@ -27,4 +27,5 @@ mod schedules;
 mod sessions;
 mod settings;
 mod skew;
+mod told;
 mod window;

@@ -8,6 +8,7 @@ mod inventory;
 mod limits;
 mod link;
 mod marks;
+mod pressed;
 mod replay;
 mod rest;
 mod rules;

@@ -178,3 +178,13 @@ fn tasks_are_shown_in_pages() {
         assert_eq!(pages, whole);
     }
 }
+
+#[test]
+fn files_of_a_slice_at_rest_are_still_named() {
+    let mut env = over();
+    let before = env.driver.agent().named_files();
+    assert!(before.contains(&file(101).hash), "{before:?}");
+    env.pass(Span::secs(11));
+    assert_eq!(at_rest(&env), (0, 1));
+    assert!(env.driver.agent().named_files().contains(&file(101).hash));
+}

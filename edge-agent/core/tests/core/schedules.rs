@@ -524,3 +524,16 @@ fn a_second_backfill_takes_no_slot_away_from_the_first() {
     assert_eq!(fired(&env), [-9, -8, -5]);
     env.check_replay();
 }
+
+#[test]
+fn a_schedule_that_is_paused_waits_for_a_person() {
+    let mut env = Env::new();
+    let flow = flow(rules(Catchup::None, Overlap::Allow));
+    ask(&mut env, set(&flow, 1, Unix(T - 1)));
+    let waits = |env: &Env| env.driver.agent().waits();
+    assert!(waits(&env).is_empty(), "{:?}", waits(&env));
+    ask(&mut env, Order::Pause(true));
+    let all = waits(&env);
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0].what, "schedule flow is paused by ann");
+}
