@@ -125,7 +125,8 @@ fn a_deadline_is_a_day_that_there_is_and_lies_ahead() {
 fn a_path_of_1024_bytes_fits() {
     let path = |bytes: usize| {
         let mut path = format!("{0}/{0}/{0}/", "a".repeat(255));
-        path.push_str(&format!("{}/", "b".repeat(200)));
+        path.push_str(&"b".repeat(200));
+        path.push('/');
         path.push_str(&"c".repeat(bytes - path.len()));
         compiled(&with(&format!(
             "    outputs: [{{name: o, path: {path}}}]\n"

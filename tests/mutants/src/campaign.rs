@@ -11,6 +11,7 @@ use crate::reach;
 use crate::sample::draw;
 use anyhow::{Context as _, Result, anyhow};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -33,6 +34,8 @@ pub struct Wanted {
     pub again: bool,
     /// Kills count although the code has changed since.
     pub keep: bool,
+    /// Nothing is judged: what the ledger knows counts whatever has changed since.
+    pub told: bool,
     /// The list of survivors that somebody looked at.
     pub explained: PathBuf,
 }
@@ -68,11 +71,11 @@ impl Sources {
             let mut at = 0;
             code.update(name.as_bytes());
             for test in found.tests {
-                code.update(source[at..test.start].as_bytes());
-                checks.update(source[test.clone()].as_bytes());
+                code.update(&source.as_bytes()[at..test.start]);
+                checks.update(&source.as_bytes()[test.clone()]);
                 at = test.end;
             }
-            code.update(source[at..].as_bytes());
+            code.update(&source.as_bytes()[at..]);
             mutants.extend(found.mutants);
         }
         let short = |hash: blake3::Hasher| hash.finalize().to_hex()[..16].to_owned();
@@ -104,7 +107,7 @@ impl Sources {
             fs::remove_file(&path).context("the ledger cannot be removed")?;
         }
         let (code, checks) = (self.code.clone(), self.checks.clone());
-        let (seeds, keep) = (wanted.sim_seeds, wanted.keep);
+        let (seeds, keep, told) = (wanted.sim_seeds, wanted.keep, wanted.told);
         Ledger::open(
             &path,
             Judged {
@@ -112,6 +115,7 @@ impl Sources {
                 checks,
                 seeds,
                 keep,
+                told,
             },
         )
     }
@@ -220,7 +224,7 @@ impl Campaign {
             .iter()
             .filter(|(_, verdict)| !verdict.is_caught())
         {
-            out += &format!("survivor: {id} ({verdict:?})\n");
+            let _ = writeln!(out, "survivor: {id} ({verdict:?})");
         }
         out + &format!(
             "{}; {} not explained\n",
@@ -254,7 +258,7 @@ pub fn run(project: &Project, wanted: &Wanted) -> Result<Campaign> {
     let mut refused = known.clone();
     let is_open = |mutant: &&&Mutant| is_wanted(mutant, wanted) && ledger.get(&mutant.id).is_none();
     let mut drawn = sources.drawn(wanted, wanted.sample, &refused);
-    if drawn.iter().any(|mutant| is_open(&mutant)) {
+    if !wanted.told && drawn.iter().any(|mutant| is_open(&mutant)) {
         let more = wanted.sample + wanted.sample.div_ceil(RESERVE);
         let draw = |refused: &BTreeSet<Id>| sources.drawn(wanted, more, refused);
         let compiled = compile::settle(project, &draw, &mut refused)?;

@@ -85,6 +85,8 @@ pub struct Judged {
     pub seeds: usize,
     /// Kills, and what was refused, count whatever has changed since.
     pub keep: bool,
+    /// Everything counts whatever has changed since.
+    pub told: bool,
 }
 
 /// The file, and what of it counts.
@@ -164,6 +166,9 @@ impl Ledger {
 }
 
 fn counts(line: &Line, now: &Judged) -> bool {
+    if now.told {
+        return true;
+    }
     match &line.verdict {
         Verdict::Refused => now.keep || line.code == now.code,
         Verdict::Survived { .. } => {
@@ -197,6 +202,7 @@ mod tests {
             checks: checks.to_owned(),
             seeds: 5,
             keep: false,
+            told: false,
         }
     }
 

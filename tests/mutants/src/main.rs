@@ -32,6 +32,9 @@ struct Args {
     /// Believe the ledger's kills although the code has changed since.
     #[arg(long)]
     keep: bool,
+    /// Judge nothing: tell what the ledger knows, whatever has changed since.
+    #[arg(long)]
+    told: bool,
     /// List the sample and end.
     #[arg(long)]
     list: bool,
@@ -61,6 +64,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         jobs: args.jobs,
         again: args.again,
         keep: args.keep,
+        told: args.told,
         explained: root.join("tests/mutants/survivors.toml"),
     };
     if args.list {

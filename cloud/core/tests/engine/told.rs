@@ -296,7 +296,7 @@ fn a_backup_tells_those_who_are_connected_what_is_safe() {
 #[test]
 fn a_schedule_that_is_paused_waits_for_a_person() {
     let mut env = Env::new();
-    let mut flow = crate::common::workflow(vec![task("a", &[])]);
+    let mut flow = workflow(vec![task("a", &[])]);
     flow.schedule = Some(Schedule {
         rule: Rule::Every(Span::secs(60)),
         timezone: "UTC".to_owned(),
