@@ -418,6 +418,13 @@ impl<'ast> Visit<'ast> for Finder<'_> {
         visit::visit_expr_binary(self, node);
     }
 
+    fn visit_expr_call(&mut self, node: &'ast syn::ExprCall) {
+        // what is asked for a planted mistake is no code
+        if !is_planted_call(node) {
+            visit::visit_expr_call(self, node);
+        }
+    }
+
     fn visit_expr_unary(&mut self, node: &'ast syn::ExprUnary) {
         if matches!(node.op, syn::UnOp::Not(_)) && !is_planted(&node.expr) {
             let piece = Piece::Source(range(&*node.expr));
@@ -517,14 +524,7 @@ fn has_let(node: &syn::Expr) -> bool {
 /// Whether an expression asks for a planted mistake.
 fn is_planted(node: &syn::Expr) -> bool {
     match node {
-        syn::Expr::Call(call) => match &*call.func {
-            syn::Expr::Path(path) => path
-                .path
-                .segments
-                .first()
-                .is_some_and(|one| one.ident == "planted"),
-            _ => false,
-        },
+        syn::Expr::Call(call) => is_planted_call(call),
         syn::Expr::Unary(unary) => is_planted(&unary.expr),
         syn::Expr::Paren(inner) => is_planted(&inner.expr),
         syn::Expr::Binary(binary) if matches!(binary.op, syn::BinOp::And(_)) => {
@@ -532,4 +532,12 @@ fn is_planted(node: &syn::Expr) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_planted_call(call: &syn::ExprCall) -> bool {
+    let syn::Expr::Path(path) = &*call.func else {
+        return false;
+    };
+    let first = path.path.segments.first();
+    first.is_some_and(|one| one.ident == "planted")
 }
