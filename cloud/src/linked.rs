@@ -1,6 +1,6 @@
 //! The coordinator's end of the link by itself, around an engine that somebody else runs: the
-//! simulator. Handshakes, the door, sessions and what waits for them are those of [`crate::serve()`];
-//! store, files, telemetry and API are not there.
+//! simulator. Handshakes, the door, sessions and what waits for them are those of
+//! [`crate::serve()`]; store, files, telemetry and API are not there.
 
 use crate::admission::{Admission, HELLOS_AT_ONCE};
 use crate::api::door::Door;

@@ -85,7 +85,7 @@ impl Sitting {
     /// Its row after so many hours on processors.
     #[must_use]
     pub fn row(&mut self, core_hours: f64) -> &Row {
-        let medians = [&mut self.tasks, &mut self.agents, &mut self.hours].map(median);
+        let medians = [&mut self.tasks, &mut self.agents, &mut self.hours].map(|all| median(all));
         self.row.medians = (medians[0], medians[1], medians[2]);
         self.row.core_hours = core_hours;
         self.row.broken.sort_unstable();
@@ -93,7 +93,7 @@ impl Sitting {
     }
 }
 
-fn median(values: &mut Vec<u64>) -> u64 {
+fn median(values: &mut [u64]) -> u64 {
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or(0)
 }

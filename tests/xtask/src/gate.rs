@@ -3,7 +3,7 @@
 //!
 //! Dependencies are built at most three times in a gate: as metadata (clippy and docs share it), in
 //! the dev profile (every test and the binaries that the end-to-end tests start), and in the
-//! release profile for the few crates that the simulator stands on.
+//! profile `sim` for the few crates that the simulator stands on.
 
 use std::process::{Command, ExitCode, ExitStatus};
 
@@ -144,7 +144,7 @@ fn simulator(workspace: &Workspace, args: &[&str]) -> Command {
     } else {
         "sim"
     };
-    let mut all = vec!["run", "--release", "--locked", "--package", package];
+    let mut all = vec!["run", "--profile", "sim", "--locked", "--package", package];
     if args.iter().any(|arg| arg.starts_with("--planted")) {
         all.extend(["--features", "planted"]);
     }
