@@ -628,6 +628,28 @@ impl Run {
             }
         }
         self.time_slice(state.slice.slice);
+        if self.is_partly_elsewhere(state) {
+            self.head.stale.insert((log, state.slice));
+        }
+    }
+
+    /// Whether tasks that are open at a node were given to another one meanwhile, by a store that
+    /// had gone back and did not know it yet: nobody would tell this node what they wait for, so it
+    /// gives the slice up, and the rest is placed anew. Not where that would put a task in doubt.
+    fn is_partly_elsewhere(&self, state: &SliceState) -> bool {
+        let Some(body) = self.body.as_ref().filter(|_| self.head.origin.is_none()) else {
+            return false;
+        };
+        let open = state.tasks.iter().filter(|task| !task.state.is_final());
+        let open = open.filter_map(|task| {
+            let row = body.tasks.get(task.task.0 as usize)?;
+            let spec = body.workflow.tasks.get(task.task.0 as usize)?;
+            let once = spec.side_effects == SideEffects::AtMostOnce;
+            let doubt = once && task.state == TaskState::Running;
+            Some((row.slice == state.slice.slice, doubt))
+        });
+        let open: Vec<(bool, bool)> = open.collect();
+        open.iter().any(|(own, _)| !own) && !open.iter().any(|(own, doubt)| *own && *doubt)
     }
 
     /// Repeats what a slice's node may have missed: ends of other slices' tasks.

@@ -10,6 +10,7 @@ mod bounds;
 mod byzantine;
 mod common;
 mod details;
+mod drawn_again;
 mod exchange;
 mod forgetting;
 mod inventories;

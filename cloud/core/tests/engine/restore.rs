@@ -31,7 +31,7 @@ fn empty() -> Inventory {
 }
 
 /// A gateway calls, sends its inventory, and all its facts again.
-fn comes_back(env: &mut Env, name: &str, inventory: Inventory) {
+pub(crate) fn comes_back(env: &mut Env, name: &str, inventory: Inventory) {
     env.hello(name).expect("it is welcome");
     env.say(name, Up::Inventory(inventory));
     let origin = origin(env.agent(name));
@@ -39,7 +39,7 @@ fn comes_back(env: &mut Env, name: &str, inventory: Inventory) {
 }
 
 /// How often a gateway was asked to give a slice up.
-fn asked_back(env: &mut Env, name: &str, slice: SliceRef) -> usize {
+pub(crate) fn asked_back(env: &mut Env, name: &str, slice: SliceRef) -> usize {
     let ours = |of: &Wanted| matches!(of, Wanted::Release { slice: of } if *of == slice);
     env.agent(name)
         .seen
@@ -398,43 +398,6 @@ fn a_run_that_ends_while_it_is_held_is_not_held_for_ever() {
     let (from, by) = (None, "ann".to_owned());
     let reply = env.ask(Request::Retry { run, from, by });
     assert_eq!(reply, cloud_core::event::Reply::Done);
-}
-
-/// Found by seed 798: the number of a slice that the store had forgotten was drawn again before its
-/// node was heard; nobody asked that node for the slice any more.
-#[test]
-fn a_slice_whose_number_was_drawn_again_is_asked_back() {
-    let mut env = Env::new();
-    let drain = |env: &mut Env, name: &str, on| {
-        let (node, by) = (env.agent(name).node, "ann".to_owned());
-        env.ask(Request::Drain { node, on, by });
-    };
-    for name in ["gw-1", "gw-2"] {
-        env.join(name);
-        drain(&mut env, name, true);
-    }
-    let flow = vec![task("a", &[])];
-    let run = env.submit(flow.clone());
-    let backup = env.store.image();
-    drain(&mut env, "gw-1", false);
-    let old = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice: old }]);
-    env.restart(backup);
-    env.hello("gw-2").unwrap();
-    drain(&mut env, "gw-2", false);
-    let again = env.agent("gw-2").assigns()[0].clone();
-    assert_eq!(again.slice.slice, old.slice, "the number is drawn again");
-    let inventory = env.agent("gw-1").inventory(&workflow(flow.clone()));
-    comes_back(&mut env, "gw-1", inventory);
-    assert_eq!(asked_back(&mut env, "gw-1", old), 0);
-    env.agent("gw-2").commit(all_done(&again));
-    let inventory = env.agent("gw-2").inventory(&workflow(flow));
-    comes_back(&mut env, "gw-2", inventory);
-    assert_eq!(env.run(run).state, "succeeded");
-    assert_eq!(asked_back(&mut env, "gw-1", old), 1);
-    let (slice, in_doubt) = (old, Vec::new());
-    env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
-    assert_eq!(env.node("gw-1").slices, 0);
 }
 
 /// A gateway keeps its slices until their runs are forgotten, and so does its inventory.

@@ -19,6 +19,8 @@ mod byzantine;
 mod common;
 #[path = "../../../core/tests/engine/details.rs"]
 mod details;
+#[path = "../../../core/tests/engine/drawn_again.rs"]
+mod drawn_again;
 #[path = "../../../core/tests/engine/exchange.rs"]
 mod exchange;
 #[path = "../../../core/tests/engine/forgetting.rs"]
@@ -51,5 +53,7 @@ mod sessions;
 mod settings;
 #[path = "../../../core/tests/engine/skew.rs"]
 mod skew;
+#[path = "../../../core/tests/engine/told.rs"]
+mod told;
 #[path = "../../../core/tests/engine/window.rs"]
 mod window;
