@@ -321,30 +321,6 @@ fn cloud_put_back(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let down = pause(rng);
     let later = at + rng.log_range(MIN, HOUR);
     accidents.put(later, What::CloudPutBack(down));
-    let mut hard = rng.fork("hard", at);
-    if hard.chance(500) {
-        calls_first(&mut hard, accidents, (at, later), down);
-    }
-}
-
-/// Behind the copy the coordinator starts anew and goes on giving work away; who was away all the
-/// while calls first when the copy runs, and cannot know that there was more.
-fn calls_first(rng: &mut Rng, accidents: &mut Accidents, (copied, back): (Time, Time), down: Time) {
-    let moment = Moment::Now;
-    let dead = (true, true);
-    for _ in 0..rng.range(1, 3) {
-        let at = copied + rng.below(back - copied);
-        accidents.put(at, What::CloudKill { moment, down: SEC });
-    }
-    let first = accidents.node(rng);
-    for node in 0..accidents.nodes {
-        let (at, until) = match node == first {
-            true => (copied.saturating_sub(10 * SEC), back + down / 2),
-            false => (back, back + down + rng.log_range(MIN, 10 * MIN)),
-        };
-        let lasts = until - at;
-        accidents.put(at, What::Cut { node, dead, lasts });
-    }
 }
 
 fn reimage(rng: &mut Rng, accidents: &mut Accidents, at: Time) {

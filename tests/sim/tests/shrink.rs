@@ -9,7 +9,7 @@ use sim::shrink::{Shrunk, shrink, summary};
 /// The first seed with faults that notices a mistake, and what it noticed.
 fn failing(planted: Planted) -> (Plan, Verdict) {
     let noticed = |seed| {
-        let mut plan = Plan::draw(seed, Layer::Cores);
+        let mut plan = Plan::small(seed, Layer::Cores);
         plan.planted = Some(planted);
         let verdict = run_plan(plan.clone(), None);
         let fails = !verdict.violations.is_empty() && plan.faults.len() > 5;
