@@ -1,36 +1,27 @@
 //! The agent's end of the link: dials when the core says so, carries messages both ways, moves
-//! files, enrols. It decides nothing; whatever goes wrong is told to the loop as an event.
+//! files. It decides nothing; whatever goes wrong is told to the loop as an event.
 
 use crate::clock::Clocks;
-use crate::log_wishes::serve_logs;
 use crate::looping::Message;
 use crate::mailbox::Handle;
 use crate::renewing::{LOOK_AGAIN, Renewing};
+use crate::talk::Talk;
 use crate::telemetry::Measures;
-use certs::{Enrolled, Holder, NodeKey, Refusal, Token};
+use certs::Refusal;
 use contents::{Dir as FileDir, FilesError};
 use edge_core::event::Event;
 use link::bulk::{self, BulkError};
-use link::enrol::{EnrolAsk, EnrolReply, EnrolRequest};
-use link::frame::FrameError;
-use link::session::{AgentTx, InventoryTx, TelemetryTx};
 use link::{Close, Connection, Endpoint, Ground, LinkError, Settings};
-use shared::ids::{Hash, NodeId};
-use shared::inventory::InventoryPart;
-use shared::telemetry::Report;
+use shared::ids::Hash;
 use shared::time::Span;
-use shared::wire::{self, Down, Up};
-use std::collections::BTreeMap;
-use std::future::pending;
+use shared::wire::Up;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::mpsc::{
-    Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel,
-};
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel};
 use tokio::time::{Instant, sleep_until};
 
 /// What the loop asks of the link.
@@ -90,7 +81,7 @@ pub struct LinkOptions {
     pub clocks: Clocks,
 }
 
-fn settings(idle: Duration) -> Settings {
+pub(crate) fn settings(idle: Duration) -> Settings {
     let idle = Span(u64::try_from(idle.as_millis()).unwrap_or(60_000));
     Settings {
         idle,
@@ -98,10 +89,6 @@ fn settings(idle: Duration) -> Settings {
         ..Settings::agent()
     }
 }
-
-/// Within so much time agents that see the new authority at work stop trusting the one before: all
-/// may see it at once.
-const DROP_OTHERS: Span = Span::secs(5);
 
 /// Messages that wait to be sent, at most: the core has a window for facts, and little else goes up
 /// unasked.
@@ -126,95 +113,6 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("no runtime for the link: {error}"))
-}
-
-/// Enrols by `token` with the first of `coordinators` that answers, keeps what it issued in `pki`,
-/// and returns the identity that it gave. A node that is somebody already (`known`) keeps nothing
-/// that makes it another one.
-///
-/// # Errors
-/// What to tell a person.
-pub fn enrol(
-    coordinators: &[String],
-    token: &str,
-    (name, known): (&str, Option<NodeId>),
-    labels: &BTreeMap<String, String>,
-    pki: &Path,
-) -> Result<NodeId, String> {
-    let token = Token::parse(token).map_err(|error| format!("the token: {error}"))?;
-    let key = NodeKey::open_or_create(pki).map_err(|error| text(&error))?;
-    let request = EnrolRequest {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        token: token.presented.clone(),
-        name: name.to_owned(),
-        request: key.request().map_err(|error| text(&error))?,
-        labels: labels.clone(),
-    };
-    let reply = runtime()?.block_on(async {
-        let mut failures = Vec::new();
-        for coordinator in coordinators {
-            match ask_to_enrol(coordinator, (&token, pki), &request).await {
-                Ok(reply) => return Ok(reply),
-                Err(why) => failures.push(why),
-            }
-        }
-        Err(failures.join("; "))
-    })?;
-    if let (EnrolReply::Enrolled { node, .. } | EnrolReply::Certified { node, .. }, Some(known)) =
-        (&reply, known)
-        && *node != known
-    {
-        return Err(format!(
-            "the token makes this gateway node {node}, and its data directory is that of node \
-             {known}: start it on an empty data directory, or take a token for this node"
-        ));
-    }
-    match reply {
-        EnrolReply::Refused(refusal) => Err(refusal.to_string()),
-        EnrolReply::Enrolled { issued, now, .. } => key
-            .keep(pki, &issued, token.authority, now)
-            .map(|enrolled| enrolled.id)
-            .map_err(|error| text(&error)),
-        EnrolReply::Certified { certified, .. } => key
-            .keep_certified(pki, &certified)
-            .map(|enrolled| enrolled.id)
-            .map_err(|error| text(&error)),
-    }
-}
-
-async fn ask_to_enrol(
-    coordinator: &str,
-    (token, pki): (&Token, &Path),
-    request: &EnrolRequest,
-) -> Result<EnrolReply, String> {
-    let failed =
-        |error: &dyn std::error::Error| format!("enrolling at {coordinator}: {}", text(error));
-    let mut last = String::new();
-    for address in resolve(coordinator).await? {
-        let endpoint = Endpoint::client(address, &settings(Duration::from_secs(20)))
-            .map_err(|error| failed(&error))?;
-        let tls = certs::enrol_client(token.authority, Renewing::new(pki).clock())
-            .map_err(|error| failed(&error))?;
-        match endpoint.dial(address, tls).await {
-            Ok(connection) => {
-                let reply = connection.enrol(&EnrolAsk::Enrol(request.clone())).await;
-                return reply.map_err(|error| failed(&error));
-            }
-            Err(error) => last = failed(&error),
-        }
-    }
-    Err(last)
-}
-
-/// The node that `pki` holds an enrolment of, if it is one of this name: an earlier start got so
-/// far. Its token is used up.
-#[must_use]
-pub fn kept(pki: &Path, name: &str) -> Option<NodeId> {
-    if !pki.is_dir() {
-        return None;
-    }
-    let kept = enrolled(pki).ok()?;
-    (kept.name == name).then_some(kept.id)
 }
 
 /// Serves `commands` until the loop is gone.
@@ -274,7 +172,7 @@ struct Link {
 /// The sockets of all dials, one of each family of addresses (a NAT keeps its mapping), made by the
 /// first dial to such an address.
 #[derive(Debug, Clone, Default)]
-struct Sockets(Arc<std::sync::Mutex<Families>>);
+pub(crate) struct Sockets(Arc<std::sync::Mutex<Families>>);
 
 #[derive(Debug, Default)]
 struct Families {
@@ -293,7 +191,11 @@ impl Sockets {
     ///
     /// # Errors
     /// The machine has none, as without IPv6.
-    fn of(&self, address: SocketAddr, options: &LinkOptions) -> Result<Endpoint, String> {
+    pub(crate) fn of(
+        &self,
+        address: SocketAddr,
+        options: &LinkOptions,
+    ) -> Result<Endpoint, String> {
         let mut families = self.families();
         let place = match address.is_ipv4() {
             true => &mut families.v4,
@@ -523,7 +425,7 @@ pub(crate) fn not_linked(error: &LinkError) -> String {
     }
 }
 
-fn tell(handle: &Handle, event: Event) {
+pub(crate) fn tell(handle: &Handle, event: Event) {
     handle.tell(Message::Event(event));
 }
 
@@ -555,248 +457,13 @@ async fn places(
     }
 }
 
-/// One session from dial to end.
-struct Talk {
-    number: u64,
-    options: Arc<LinkOptions>,
-    handle: Handle,
-    connection: Arc<tokio::sync::OnceCell<Connection>>,
-    sockets: Sockets,
-    turn: Arc<AtomicUsize>,
-    renewing: Renewing,
-    from: Receiver<Up>,
-}
-
-impl Talk {
-    /// Dials, talks, and returns why it ended; the loop has been told.
-    async fn run(mut self) -> String {
-        let why = match self.connect().await {
-            Ok(connection) => self.talk(connection).await,
-            Err(why) => why,
-        };
-        self.options.telemetry.unlinked(self.number);
-        tell(
-            &self.handle,
-            Event::Unlinked {
-                session: self.number,
-                why: why.clone(),
-            },
-        );
-        why
-    }
-
-    /// Tries the coordinator's addresses in turn, beginning with the one that answered last.
-    async fn connect(&self) -> Result<Connection, String> {
-        let coordinators = &self.options.coordinators;
-        let mut failures = Vec::new();
-        for _ in coordinators {
-            let turn = self.turn.load(Ordering::Relaxed) % coordinators.len();
-            let coordinator = &coordinators[turn];
-            match self.connect_to(coordinator).await {
-                Ok(connection) => return Ok(connection),
-                Err(why) => failures.push(format!("{coordinator}: {why}")),
-            }
-            self.next_turn();
-        }
-        match failures.is_empty() {
-            true => Err("no coordinator is set".to_owned()),
-            false => Err(failures.join("; ")),
-        }
-    }
-
-    fn next_turn(&self) {
-        self.turn.fetch_add(1, Ordering::Relaxed);
-    }
-
-    async fn connect_to(&self, coordinator: &str) -> Result<Connection, String> {
-        let mut last = String::new();
-        for address in resolve(coordinator).await? {
-            match self.connect_at(address).await {
-                Ok(connection) => return Ok(connection),
-                Err(why) => last = why,
-            }
-        }
-        Err(last)
-    }
-
-    async fn connect_at(&self, address: SocketAddr) -> Result<Connection, String> {
-        let endpoint = self.sockets.of(address, &self.options)?;
-        if self.renewing.only_renewable()
-            && let Some(turn) = self.renewing.begin()
-        {
-            let renewed = turn.renew(Ok(vec![(endpoint.clone(), address)])).await;
-            // Where only this side takes it for expired its clock may be wrong.
-            if let (Err(why), true) = (renewed, self.renewing.said_expired()) {
-                return Err(format!(
-                    "the certificate has expired and is not renewed: {why}"
-                ));
-            }
-        }
-        let enrolled = enrolled(&self.options.pki)?;
-        let holder = Holder::new(&enrolled.credential).map_err(|error| text(&error))?;
-        let tls = certs::session_client(&enrolled.authorities, &holder, self.renewing.clock())
-            .map_err(|error| text(&error))?;
-        let connection = endpoint.dial(address, tls).await;
-        let connection = connection.map_err(|error| not_linked(&error))?;
-        if let [own, _, ..] = &enrolled.authorities[..]
-            && connection.peer_is_of(own)
-        {
-            // The coordinator is of the new authority: the one before is trusted no longer than
-            // until the next renewal.
-            self.renewing.ask(DROP_OTHERS);
-        }
-        Ok(connection)
-    }
-
-    async fn talk(&mut self, connection: Connection) -> String {
-        let (mut tx, mut rx) = match connection.open_session().await {
-            Ok(ends) => ends,
-            Err(error) => return text(&error),
-        };
-        // Set once: this session makes one connection.
-        let _ = self.connection.set(connection.clone());
-        tell(
-            &self.handle,
-            Event::Linked {
-                session: self.number,
-            },
-        );
-        let (parts, of_inventory) = unbounded_channel();
-        let send = send_all(&mut tx, &mut self.from, parts);
-        let (pieces, to_send) = unbounded_channel();
-        let mut pieces = Some(pieces);
-        let (handle, session) = (self.handle.clone(), self.number);
-        let (turn, renewing) = (&self.turn, self.renewing.clone());
-        let mut welcome = false;
-        let receive = async {
-            loop {
-                match rx.recv().await {
-                    Ok(Down::Telemetry(receipt)) => {
-                        self.options.telemetry.received(session, receipt);
-                    }
-                    Ok(Down::Renew { within }) => renewing.ask(within),
-                    Ok(message) => {
-                        if let Down::Welcome(told) = &message {
-                            let takes = told.features & wire::TELEMETRY != 0;
-                            if let Some(pieces) = pieces.take().filter(|_| takes) {
-                                self.options.telemetry.linked(session, pieces);
-                            }
-                            welcome = true;
-                            renewing.hear(told.now);
-                            rx.accepted();
-                            tracing::info!(session, "the link is up");
-                        }
-                        log_refusal(session, &message);
-                        tell(&handle, Event::Heard { session, message });
-                    }
-                    Err(error) => {
-                        // one that answers and does not let us in shall not keep us from the others
-                        if !welcome {
-                            turn.fetch_add(1, Ordering::Relaxed);
-                        }
-                        if let LinkError::Closed { close, .. } = &error
-                            && *close == Close::Expired
-                        {
-                            renewing.is_expired();
-                        }
-                        return text(&error);
-                    }
-                }
-            }
-        };
-        let logs = serve_logs(connection.clone(), self.options.data.clone());
-        // whichever ends first ends the session: first what was heard is told, so that last words
-        // are not lost when nothing can be sent any more
-        let why = tokio::select! {
-            biased;
-            why = receive => why,
-            why = send => why,
-            why = send_telemetry(connection.telemetry(), to_send) => why,
-            why = send_parts(connection.inventory(), of_inventory, (&self.handle, session)) => why,
-            why = logs => why,
-        };
-        connection.close(Close::Done, "the session has ended");
-        why
-    }
-}
-
-/// Sends what the loop says until the session ends; returns why it did. Parts of an inventory go
-/// to `parts`: they have a stream of their own, so that nothing waits behind them.
-async fn send_all(
-    tx: &mut AgentTx,
-    from: &mut Receiver<Up>,
-    parts: UnboundedSender<InventoryPart>,
-) -> String {
-    while let Some(message) = from.recv().await {
-        let message = match message {
-            Up::InventoryPart(part) => {
-                let _ = parts.send(part); // the session is ending
-                continue;
-            }
-            message => message,
-        };
-        match tx.send(&message).await {
-            Ok(()) => {}
-            // It would be too large in the next session, too: all else goes on.
-            Err(error @ LinkError::Frame(FrameError::TooLarge { .. }))
-                if matches!(message, Up::Inventory(_)) =>
-            {
-                let why = text(&error);
-                tracing::error!(%why, "the inventory for the coordinator is left out");
-            }
-            Err(error) => return text(&error),
-        }
-    }
-    "hung up".to_owned()
-}
-
-fn log_refusal(session: u64, message: &Down) {
-    if let Down::Refuse(refuse) = message {
-        let why = &refuse.text;
-        tracing::warn!(session, why, "the coordinator refuses this agent");
-    }
-}
-
-/// Sends pieces of telemetry until the connection ends; returns why it did.
-async fn send_telemetry(mut tx: TelemetryTx, mut pieces: UnboundedReceiver<Report>) -> String {
-    while let Some(report) = pieces.recv().await {
-        if let Err(error) = tx.send(report).await {
-            return text(&error);
-        }
-    }
-    // Nothing is measured any more; the session goes on.
-    pending().await
-}
-
-/// Sends the parts of an inventory until the connection ends; returns why it did. The loop makes
-/// one when the link has taken the one before.
-async fn send_parts(
-    mut tx: InventoryTx,
-    mut parts: UnboundedReceiver<InventoryPart>,
-    (handle, session): (&Handle, u64),
-) -> String {
-    while let Some(part) = parts.recv().await {
-        if let Err(error) = tx.send(part).await {
-            return text(&error);
-        }
-        tell(handle, Event::PartTaken { session });
-    }
-    // Whoever gives them has ended, and says why.
-    pending().await
-}
-
-pub(crate) fn enrolled(pki: &Path) -> Result<Enrolled, String> {
-    let key = NodeKey::open_or_create(pki).map_err(|error| text(&error))?;
-    key.enrolled(pki)
-        .map_err(|error| text(&error))?
-        .ok_or_else(|| format!("{} holds no certificate; enrol with --token", pki.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::telemetry;
     use shared::ids::Incarnation;
+    use std::path::Path;
+    use tokio::sync::mpsc::unbounded_channel;
 
     /// A link without a coordinator. Its sessions do nothing while a test does not wait.
     fn link(dir: &Path) -> Link {

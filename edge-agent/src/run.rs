@@ -7,6 +7,7 @@ use crate::clock;
 use crate::commands;
 use crate::config::{self, Settings};
 use crate::data::{self, DataDir, DataError, Identity};
+use crate::enrolling;
 use crate::linking::{self, LinkCommand, LinkOptions};
 use crate::local;
 use crate::looping::{self, Ending, Loop, Message, Parts};
@@ -501,7 +502,7 @@ fn enrol(
     (name, known): (&str, Option<NodeId>),
     token: Option<&str>,
 ) -> Result<NodeId, StartError> {
-    let kept = || linking::kept(&data.pki(), name);
+    let kept = || enrolling::kept(&data.pki(), name);
     let token = match (token, &settings.token_file) {
         (Some(token), _) => token.to_owned(),
         (None, Some(file)) => match std::fs::read_to_string(file) {
@@ -525,7 +526,7 @@ fn enrol(
         }
     };
     let labels = &settings.labels;
-    linking::enrol(coordinators, &token, (name, known), labels, &data.pki())
+    enrolling::enrol(coordinators, &token, (name, known), labels, &data.pki())
         .or_else(|why| kept().ok_or(why))
         .map_err(StartError::Other)
 }

@@ -1,5 +1,6 @@
 //! The way to the coordinator: names, UDP, the handshake, and the largest packet that passes.
 
+use crate::enrolling::enrolled;
 use crate::linking::{self, text};
 use crate::renewing::Renewing;
 use certs::{ClientTls, Fingerprint, Holder};
@@ -105,7 +106,7 @@ fn tls_of(whose: Whose<'_>) -> Result<ClientTls, Failed> {
     let here = |why: String| (why, enrol);
     let tls = match whose {
         Whose::Node(pki) => {
-            let enrolled = linking::enrolled(pki).map_err(here)?;
+            let enrolled = enrolled(pki).map_err(here)?;
             let holder = Holder::new(&enrolled.credential).map_err(|error| here(text(&error)))?;
             let renewing = Renewing::new(pki);
             let (authorities, clock) = (&enrolled.authorities, renewing.clock());

@@ -156,7 +156,12 @@ fn is_code(name: &str) -> bool {
 /// Where a source cannot be read.
 pub fn sample(project: &Project, wanted: &Wanted) -> Result<Vec<Mutant>> {
     let sources = Sources::read(project)?;
-    let refused = sources.refused(&sources.ledger(project, wanted)?);
+    // to look at it forgets nothing
+    let known = Wanted {
+        again: false,
+        ..wanted.clone()
+    };
+    let refused = sources.refused(&sources.ledger(project, &known)?);
     let drawn = sources.drawn(wanted, wanted.sample, &refused);
     Ok(drawn
         .into_iter()

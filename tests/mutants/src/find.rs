@@ -29,6 +29,21 @@ pub struct Id {
     pub nth: usize,
 }
 
+#[cfg(test)]
+impl Id {
+    /// One of a file, for tests that look at nothing else of it.
+    pub(crate) fn of(file: &str, nth: usize) -> Self {
+        Self {
+            file: file.to_owned(),
+            function: "f".to_owned(),
+            operator: Operator::Logic,
+            before: "a && b".to_owned(),
+            after: "a || b".to_owned(),
+            nth,
+        }
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (file, function, operator) = (&self.file, &self.function, self.operator.name());

@@ -181,20 +181,6 @@ fn counts(line: &Line, now: &Judged) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operators::Operator;
-
-    fn id(nth: usize) -> Id {
-        let (file, function, operator) = ("a".to_owned(), "f".to_owned(), Operator::Logic);
-        let (before, after) = ("a && b".to_owned(), "a || b".to_owned());
-        Id {
-            file,
-            function,
-            operator,
-            before,
-            after,
-            nth,
-        }
-    }
 
     fn judged(code: &str, checks: &str) -> Judged {
         Judged {
@@ -222,7 +208,7 @@ mod tests {
         ];
         for (nth, verdict) in all.iter().enumerate() {
             ledger
-                .add(&id(nth), verdict.clone(), 0.123)
+                .add(&Id::of("a", nth), verdict.clone(), 0.123)
                 .expect("is written");
         }
         fs::OpenOptions::new()
@@ -232,7 +218,9 @@ mod tests {
             .expect("is torn");
         let known = |judged: Judged| -> Vec<bool> {
             let ledger = Ledger::open(&path, judged).expect("opens");
-            (0..3).map(|nth| ledger.get(&id(nth)).is_some()).collect()
+            (0..3)
+                .map(|nth| ledger.get(&Id::of("a", nth)).is_some())
+                .collect()
         };
         assert_eq!(known(judged("a", "x")), [true, true, true]);
         assert_eq!(known(judged("a", "y")), [true, false, true]);
@@ -252,6 +240,9 @@ mod tests {
             [true, false, true]
         );
         let ledger = Ledger::open(&path, judged("a", "x")).expect("opens");
-        assert_eq!(ledger.get(&id(1)).map(|line| &line.verdict), Some(&all[1]));
+        assert_eq!(
+            ledger.get(&Id::of("a", 1)).map(|line| &line.verdict),
+            Some(&all[1])
+        );
     }
 }

@@ -38,26 +38,12 @@ pub fn draw(ids: &[&Id], seed: u64, count: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operators::Operator;
-
-    fn id(file: &str, nth: usize) -> Id {
-        let (file, function, operator) = (file.to_owned(), "f".to_owned(), Operator::Logic);
-        let (before, after) = ("a && b".to_owned(), "a || b".to_owned());
-        Id {
-            file,
-            function,
-            operator,
-            before,
-            after,
-            nth,
-        }
-    }
 
     #[test]
     fn each_file_has_one_and_a_larger_draw_holds_the_smaller() {
         let ids: Vec<Id> = (0..40)
-            .map(|n| id("a", n))
-            .chain([id("b", 0), id("c", 0), id("c", 1)])
+            .map(|n| Id::of("a", n))
+            .chain([Id::of("b", 0), Id::of("c", 0), Id::of("c", 1)])
             .collect();
         let ids: Vec<&Id> = ids.iter().collect();
         let small = draw(&ids, 1, 10);

@@ -178,18 +178,21 @@ fn refuse(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
 }
 
 fn kill(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let down = pause(rng);
-    let moment = Moment::Now;
-    accidents.put(
-        at,
-        What::Kill {
-            node,
-            group: false,
-            moment,
-            down,
-        },
-    );
+    kill_now(rng, accidents, at, false);
+}
+
+fn group_kill(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
+    kill_now(rng, accidents, at, true);
+}
+
+fn kill_now(rng: &mut Rng, accidents: &mut Accidents, at: Time, group: bool) {
+    let what = What::Kill {
+        node: accidents.node(rng),
+        group,
+        moment: Moment::Now,
+        down: pause(rng),
+    };
+    accidents.put(at, what);
 }
 
 fn kill_in_commit(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
@@ -202,21 +205,6 @@ fn kill_in_commit(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
         What::Kill {
             node,
             group,
-            moment,
-            down,
-        },
-    );
-}
-
-fn group_kill(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
-    let node = accidents.node(rng);
-    let down = pause(rng);
-    let moment = Moment::Now;
-    accidents.put(
-        at,
-        What::Kill {
-            node,
-            group: true,
             moment,
             down,
         },

@@ -5,7 +5,7 @@ use sim::campaign::{self, Ledger, Sitting};
 use sim::cut::Cut;
 use sim::plan::{Layer, Plan};
 use sim::recorded::Trace;
-use sim::report::{Report, complaint};
+use sim::report::{Report, complaint, core_seconds};
 use sim::runner::{self, Verdict};
 use sim::shrink::{self, Shrunk};
 use sim::trace::Sink;
@@ -124,14 +124,9 @@ fn layer(number: Option<u8>) -> Result<Option<Layer>, String> {
         Some(1) => Ok(Some(Layer::Cores)),
         Some(2) => Ok(Some(Layer::Disk)),
         Some(other) => Err(format!(
-            "layer {other} is not simulated here; layers are 1 and 2"
+            "layer {other} is not simulated here; layers are 1 and 2, and 3 by `cargo xtask sim --layer 3`"
         )),
     }
-}
-
-fn core_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Ends the process over a world in which a step does not end.

@@ -171,6 +171,13 @@ pub fn complaint(verdict: &Verdict) -> String {
     out
 }
 
+/// Seconds that this process has spent on processors so far.
+#[must_use]
+pub fn core_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// Sums tallies up.
 #[must_use]
 pub fn sum<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> BTreeMap<Kind, u64> {

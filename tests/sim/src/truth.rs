@@ -143,15 +143,11 @@ impl EdgeTruth {
         let Some(number) = self.starts.get(attempt) else {
             return false;
         };
-        let bodies = self
-            .facts
-            .iter()
-            .filter_map(|row| Some(&row.fact.as_ref()?.body));
-        let covers = |body: &Said| match body {
+        let mut facts = self.facts.iter().filter_map(|row| row.fact.as_ref());
+        facts.any(|fact| match &fact.body {
             Said::Reset { from, to, .. } => (from..=to).contains(&number),
             _ => false,
-        };
-        bodies.into_iter().any(covers)
+        })
     }
 
     /// A commit became durable.

@@ -94,6 +94,26 @@ impl Figures {
     }
 }
 
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            datagrams,
+            lost,
+            twice,
+            cut,
+            too_large,
+            unknown,
+            moved,
+            sessions,
+        } = self;
+        write!(
+            f,
+            "{sessions} sessions, {datagrams} datagrams: {lost} lost, {twice} twice, {cut} ended at a cut, \
+             {too_large} too large, {unknown} to an address of before; {moved} addresses changed"
+        )
+    }
+}
+
 /// Clocks of all machines, as the world set them last.
 #[derive(Debug)]
 struct Times {

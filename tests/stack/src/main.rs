@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use sim::cut::Cut;
-use sim::report::{Report, complaint};
+use sim::report::{Report, complaint, core_seconds};
 use sim::runner::{self, Verdict};
 use sim::trace::Sink;
 use stack::{Figures, plan, run};
@@ -64,11 +64,6 @@ enum Command {
     },
 }
 
-fn core_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
 /// Ends the process over a world in which a step does not end.
 fn endless(seed: u64) {
     eprintln!("seed {seed}: bounded: a step does not end");
@@ -98,7 +93,7 @@ fn run_seeds(seeds: &Seeds) -> anyhow::Result<ExitCode> {
     let line = report.line(core_seconds() - begun);
     println!("{}", report.faults());
     let figures = *figures.lock().unwrap_or_else(PoisonError::into_inner);
-    println!("{figures:?}");
+    println!("{figures}");
     println!(
         "{} seeds on layer 3, {} failed, {} agent-hours, {} attempts, {} core-seconds",
         line.seeds, line.violations, line.agent_hours, line.attempts, line.core_seconds
@@ -121,7 +116,7 @@ fn replay(seed: u64, cut: &Cut, html: Option<PathBuf>, hash: bool) -> anyhow::Re
         std::fs::write(file, drawing.html())?;
     }
     if !hash {
-        println!("{:?}", ran.figures);
+        println!("{}", ran.figures);
     }
     println!("{:016x}", ran.verdict.hash);
     if ran.verdict.violations.is_empty() {

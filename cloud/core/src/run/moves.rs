@@ -573,11 +573,20 @@ impl Run {
         }
     }
 
-    /// Asks for slices whose numbers were drawn a second time, not while the run is held.
+    /// Asks for slices whose numbers were drawn a second time, or of which a part was given away,
+    /// not while the run is held.
     fn recall_stale(&mut self, fx: &mut Effects) {
-        if !self.head.held {
-            for (log, slice) in std::mem::take(&mut self.head.stale) {
-                self.send(log.node, Message::Release { slice }, fx);
+        if self.head.held {
+            return;
+        }
+        for (log, slice) in std::mem::take(&mut self.head.stale) {
+            let known = self.head.slices.get(slice.slice as usize);
+            let taken_over = known.filter(|s| s.epoch == slice.epoch && s.node == log.node);
+            match taken_over.map(Slice::live) {
+                Some(true) => self.release(&[slice.slice], fx),
+                // it ended meanwhile
+                Some(false) => {}
+                None => self.send(log.node, Message::Release { slice }, fx),
             }
         }
     }
@@ -635,7 +644,7 @@ impl Run {
 
     /// Whether tasks that are open at a node were given to another one meanwhile, by a store that
     /// had gone back and did not know it yet: nobody would tell this node what they wait for, so it
-    /// gives the slice up, and the rest is placed anew. Not where that would put a task in doubt.
+    /// gives the slice up, and the rest is placed anew. Not while one runs that must not run twice.
     fn is_partly_elsewhere(&self, state: &SliceState) -> bool {
         let Some(body) = self.body.as_ref().filter(|_| self.head.origin.is_none()) else {
             return false;

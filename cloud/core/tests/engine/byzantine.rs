@@ -13,8 +13,7 @@ fn with_a_stranger() -> (Env, shared::ids::RunId, SliceRef) {
     env.join("gw-1");
     env.join("gw-2");
     let run = env.submit(vec![on("gw-1", task("a", &[]))]);
-    let slice = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    let slice = env.takes_up("gw-1");
     (env, run, slice)
 }
 

@@ -521,6 +521,13 @@ impl Env {
     }
 
     /// Sends all facts behind `after` again.
+    /// A gateway accepts the slice that it was given last, and starts its first task.
+    pub(crate) fn takes_up(&mut self, name: &str) -> SliceRef {
+        let slice = self.agent(name).last_slice();
+        self.tell(name, vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+        slice
+    }
+
     pub(crate) fn resend(&mut self, name: &str, after: Head) {
         let agent = self.agent(name);
         let entries = agent.facts[after.number as usize..].to_vec();

@@ -64,8 +64,7 @@ fn a_disk_that_went_back_takes_a_new_incarnation() {
     env.join("gw-1");
     let run = env.submit(vec![task("a", &[])]);
     let backup = env.agent("gw-1").clone();
-    let slice = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    let slice = env.takes_up("gw-1");
     env.hang_up("gw-1");
     let session = env.agent("gw-1").session;
     *env.agent("gw-1") = backup;
@@ -91,8 +90,7 @@ fn a_store_that_was_cut_to_nothing_is_succeeded_once_and_only_while_nobody_else_
     let mut env = Env::new();
     env.join("gw-1");
     let run = env.submit(vec![task("a", &[])]);
-    let slice = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    let slice = env.takes_up("gw-1");
     env.hang_up("gw-1");
     let before = env.agent("gw-1").incarnation;
     env.agent("gw-1").reimage(2);
@@ -169,8 +167,7 @@ fn a_store_that_went_back_holds_old_runs_and_learns_from_the_nodes() {
     let old = env.submit(vec![on("gw-2", task("x", &[]))]);
     let backup = env.store.image();
     let young = env.submit(tasks());
-    let slice = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    let slice = env.takes_up("gw-1");
     let before = env.engine.generation();
     env.restart(backup);
     let welcome = env.hello("gw-1").unwrap();

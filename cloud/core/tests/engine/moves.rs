@@ -162,8 +162,7 @@ fn a_lost_slice_stays_with_its_node_until_it_confirms_the_release() {
     let mut env = Env::new();
     env.join("gw-1");
     env.submit(vec![replaced(task("a", &[]))]);
-    let slice = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    let slice = env.takes_up("gw-1");
     env.hang_up("gw-1");
     env.pass(Span::secs(600));
     assert_eq!(env.node("gw-1").slices, 1);

@@ -269,8 +269,7 @@ fn facts_are_safe_as_far_as_a_finished_backup_holds_them() {
     env.join("gw-1");
     assert_eq!(env.hello("gw-1").unwrap().features & BACKUPS, 0);
     env.submit(vec![task("a", &[])]);
-    let slice = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    env.takes_up("gw-1");
     let (node, incarnation) = (env.agent("gw-1").node, env.agent("gw-1").incarnation);
     let done = |at: i64, facts, incarnation| Request::BackupDone {
         by: String::new(),
@@ -312,8 +311,7 @@ fn a_backup_of_a_clock_that_was_ahead_keeps_no_other_from_counting() {
     let mut env = Env::new();
     env.join("gw-1");
     env.submit(vec![task("a", &[])]);
-    let slice = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    env.takes_up("gw-1");
     let (node, incarnation) = (env.agent("gw-1").node, env.agent("gw-1").incarnation);
     let year = 365 * 86_400_000;
     for (ahead, facts) in [(year, 1), (0, 2)] {

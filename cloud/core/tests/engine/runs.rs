@@ -361,8 +361,7 @@ fn what_runs_is_counted_right_after_a_restart_and_facts_without_effect_keep_thei
     let mut env = Env::new();
     env.join("gw-1");
     let run = env.submit(vec![task("a", &[]), task("b", &[])]);
-    let slice = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    let slice = env.takes_up("gw-1");
     let store = env.store.clone();
     env.restart(store);
     assert_eq!(env.node("gw-1").running, 1);

@@ -274,8 +274,7 @@ fn a_backup_tells_those_who_are_connected_what_is_safe() {
     let mut env = Env::new();
     env.join("gw-1");
     env.submit(vec![task("a", &[])]);
-    let slice = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice }, started(slice, 0, 1)]);
+    env.takes_up("gw-1");
     let (node, incarnation) = (env.agent("gw-1").node, env.agent("gw-1").incarnation);
     assert_eq!(env.agent("gw-1").ack.map(|ack| ack.safe), Some(0));
     let facts = 1;

@@ -1,5 +1,6 @@
 //! What a Byzantine gateway says stays its own affair.
 
+use crate::check::tasks_of;
 use crate::truth::{Wrong, wrong};
 use crate::world::World;
 use cloud_core::run::{RunHead, Slice, TaskRow};
@@ -51,24 +52,6 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
         }
     }
     world.fail_all(crate::trace::Lane::Cloud, wrongs);
-}
-
-/// The tasks in the rows of a commit, by number.
-#[must_use]
-pub fn tasks_of(tx: &Transaction) -> BTreeMap<u32, TaskRow> {
-    let mut out = BTreeMap::new();
-    for (name, value) in &tx.rows {
-        let chunk = name
-            .strip_prefix('t')
-            .and_then(|n| u32::from_str_radix(n, 16).ok());
-        let (Some(chunk), Some(value)) = (chunk, value) else {
-            continue;
-        };
-        let rows: Vec<TaskRow> = shared::codec::decode(value).unwrap_or_default();
-        let first = chunk * cloud_core::run::CHUNK as u32;
-        out.extend((first..).zip(rows));
-    }
-    out
 }
 
 fn judge(world: &mut World, liar: NodeId, run: RunId, tx: &Transaction) -> Vec<Wrong> {

@@ -1,6 +1,6 @@
 //! Promise 3 again, across restores: what counted once counts for ever, and alone.
 
-use crate::check::contained::tasks_of;
+use crate::check::tasks_of;
 use crate::people::Purpose;
 use crate::plan::What;
 use crate::truth::wrong;

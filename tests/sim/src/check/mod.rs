@@ -29,10 +29,12 @@ use crate::people::Purpose;
 use crate::queue::MIN;
 use crate::world::World;
 use cloud_core::event::{Reply, Request};
+use cloud_core::run::{CHUNK, TaskRow};
 use cloud_core::store::Transaction;
 use shared::explain::Reason;
 use shared::fact::Body;
 use shared::wire::{Down, Up};
+use std::collections::BTreeMap;
 
 /// All invariants, with their definitions.
 pub const ALL: &[(&str, &str)] = &[
@@ -139,4 +141,21 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     applied_once_in_order::on_cloud_commit(world, transactions);
     placed::on_cloud_commit(world, transactions);
     scheduled::on_cloud_commit(world, transactions);
+}
+
+/// The tasks in the rows of a commit, by number.
+fn tasks_of(tx: &Transaction) -> BTreeMap<u32, TaskRow> {
+    let mut out = BTreeMap::new();
+    for (name, value) in &tx.rows {
+        let chunk = name
+            .strip_prefix('t')
+            .and_then(|n| u32::from_str_radix(n, 16).ok());
+        let (Some(chunk), Some(value)) = (chunk, value) else {
+            continue;
+        };
+        let rows: Vec<TaskRow> = shared::codec::decode(value).unwrap_or_default();
+        let first = chunk * CHUNK as u32;
+        out.extend((first..).zip(rows));
+    }
+    out
 }
