@@ -306,3 +306,10 @@ fn an_inventory_takes_no_slices_of_others() {
 fn a_slice_with_an_open_task_is_lost_with_its_gateway() {
     passes(154, Layer::Cores);
 }
+
+/// A task of a run that was submitted at a gateway was let run again from the coordinator, and
+/// another gateway did it: the checker still compared its outputs with those of the first one.
+#[test]
+fn what_runs_again_elsewhere_has_the_outputs_of_who_did_it() {
+    passes(791, Layer::Cores);
+}

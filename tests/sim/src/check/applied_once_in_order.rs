@@ -61,7 +61,10 @@ fn at_owner(world: &World, run: RunId, task: TaskIdx) -> Option<(&EdgeTruth, &Ta
         let has = |truth: &&EdgeTruth| truth.model.slices.contains_key(&(run, 0));
         let truth = world.lives.iter().rev().filter(has).find(counts)?;
         let model = truth.model.slices.get(&(run, 0))?;
-        return Some((truth, model.tasks.get(&task)?));
+        // a person may let it run again, and then it is placed like any other
+        if !model.released {
+            return Some((truth, model.tasks.get(&task)?));
+        }
     }
     let owner = world.cloud.truth.owner(run, task)?;
     // what a closed incarnation did may be done again where its files are missing
