@@ -50,7 +50,8 @@ struct Args {
     /// is not there, and kept for the next time. Else it is made in each run.
     #[arg(long, value_name = "DIR")]
     filled: Option<PathBuf>,
-    /// Days without a link in the row `endurance`; 90 take more than an hour.
+    /// Days without a link in the row `endurance`; a day takes 96 s, mostly of waiting for the
+    /// disk.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3650))]
     days: u64,
     /// Say on standard error how much CPU each thread used (`resync`).
