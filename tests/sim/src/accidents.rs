@@ -309,6 +309,39 @@ fn cloud_put_back(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let down = pause(rng);
     let later = at + rng.log_range(MIN, HOUR);
     accidents.put(later, What::CloudPutBack(down));
+    let mut hard = rng.fork("hard", at);
+    if hard.chance(500) {
+        calls_first(&mut hard, accidents, (at, later), down);
+    }
+}
+
+/// Behind the copy the coordinator starts anew and goes on giving work away; who was away all the
+/// while calls first when the copy runs, and cannot know that there was more.
+fn calls_first(rng: &mut Rng, accidents: &mut Accidents, (copied, back): (Time, Time), down: Time) {
+    let moment = Moment::Now;
+    let dead = (true, true);
+    let half = (back - copied) / 2;
+    let killed = copied + rng.below(half);
+    accidents.put(killed, What::CloudKill { moment, down: SEC });
+    let first = accidents.node(rng);
+    if rng.chance(700) {
+        // the same runs are cut anew on both ways on from the copy
+        let other = accidents.node(rng);
+        let moved = killed + half / 2 + rng.below(half / 2);
+        let again = back + down + rng.range(5 * SEC, MIN);
+        for (node, at) in [(other, moved), (first, again)] {
+            accidents.put(at, What::Drain { node, on: true });
+            accidents.put(again + 15 * MIN, What::Drain { node, on: false });
+        }
+    }
+    for node in 0..accidents.nodes {
+        let (at, until) = match node == first {
+            true => (copied.saturating_sub(10 * SEC), back + down / 2),
+            false => (back, back + down + rng.log_range(MIN, 10 * MIN)),
+        };
+        let lasts = until - at;
+        accidents.put(at, What::Cut { node, dead, lasts });
+    }
 }
 
 fn reimage(rng: &mut Rng, accidents: &mut Accidents, at: Time) {

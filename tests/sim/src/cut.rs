@@ -270,6 +270,7 @@ impl What {
             | Self::Reimage { node, .. }
             | Self::CutStore { node, .. }
             | Self::Destroy { node, .. }
+            | Self::Drain { node, .. }
             | Self::Reset(node)
             | Self::Skew(node)
             | Self::UnknownFact(node)

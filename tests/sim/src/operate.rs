@@ -33,6 +33,9 @@ impl Closed {
                 node,
                 change: NodeChange::Uncordon,
                 ..
+            }
+            | Request::Drain {
+                node, on: false, ..
             } => drop(self.nodes.remove(node)),
             Request::ChangeNode {
                 node,
@@ -125,6 +128,14 @@ impl World {
             },
         };
         self.ask(Request::ChangeNode { node, change, by }, Purpose::Act);
+    }
+
+    /// An operator drains a gateway, or ends that.
+    pub(crate) fn drain(&mut self, m: usize, on: bool) {
+        if let Some(node) = self.machines[m].node {
+            let by = "operator".to_owned();
+            self.ask(Request::Drain { node, on, by }, Purpose::Act);
+        }
     }
 
     /// Somebody looks at what a drain left.

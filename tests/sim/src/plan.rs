@@ -122,6 +122,13 @@ pub enum What {
         /// For how long.
         lasts: Time,
     },
+    /// An operator drains a gateway, or ends that.
+    Drain {
+        /// Which gateway.
+        node: usize,
+        /// Begin or end.
+        on: bool,
+    },
     /// The next commit fails and may be there or not; `None` is the coordinator's.
     CommitFails(Option<usize>),
     /// A sync of the simulated disk fails; `None` is the coordinator's.

@@ -35,6 +35,7 @@ impl World {
                     .at(self.t + lasts, Ev::Healed(node, dead.0, dead.1));
             }
             What::Reset(node) => self.reset_session(node),
+            What::Drain { node, on } => self.drain(node, on),
             What::Slow { node, by, lasts } => {
                 self.machines[node].link.slow += by;
                 self.queue.at(self.t + lasts, Ev::Fast(node, by));

@@ -66,6 +66,8 @@ impl fmt::Display for What {
                     write!(f, "clock of {} jumps {way} by {by}", whose(node))
                 }
             },
+            Self::Drain { node, on: true } => write!(f, "{} is drained", whose(Some(node))),
+            Self::Drain { node, .. } => write!(f, "{} is drained no more", whose(Some(node))),
             Self::SlowDisk { node, by, lasts } => {
                 let (whose, by, lasts) = (whose(node), length(by), length(lasts));
                 write!(f, "disk of {whose} slower by up to {by} for {lasts}")

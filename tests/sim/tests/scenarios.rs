@@ -6,7 +6,12 @@ use sim::runner::run_plan;
 use std::process::Command;
 
 fn passes(seed: u64, layer: Layer) {
-    let verdict = run_plan(Plan::small(seed, layer), None);
+    keeps_all(Plan::small(seed, layer));
+}
+
+fn keeps_all(plan: Plan) {
+    let seed = plan.seed;
+    let verdict = run_plan(plan, None);
     assert!(
         verdict.violations.is_empty(),
         "{}",
@@ -312,4 +317,21 @@ fn a_slice_with_an_open_task_is_lost_with_its_gateway() {
 #[test]
 fn what_runs_again_elsewhere_has_the_outputs_of_who_did_it() {
     passes(791, Layer::Cores);
+}
+
+/// The coordinator's disk went back without a word, behind a copy that had been started and had
+/// given work away; a gateway that was away all the while called first and was given tasks that
+/// another one had. The other's slice was taken over from its inventory with what was left of it,
+/// and nobody asked the rest back: those tasks stood open there for ever.
+#[test]
+fn a_slice_that_lost_tasks_to_who_called_first_is_asked_back() {
+    keeps_all(Plan::draw(2030, Layer::Cores));
+}
+
+/// The same way back, behind a slice that had been asked back for what another gateway had got of
+/// it. That one named its slice, nobody asked for the rest of the first any more, and what the
+/// tasks elsewhere were to read was brought nowhere.
+#[test]
+fn a_slice_that_lost_tasks_to_one_that_was_forgotten_is_asked_back() {
+    passes(798, Layer::Cores);
 }

@@ -110,6 +110,7 @@ impl Run {
         if self.head.unplaced > 0 && !turned.is_empty() {
             self.settle(at.wall, fx);
         }
+        self.recall_stale(fx);
         self.refresh(at.wall);
     }
 
@@ -488,8 +489,11 @@ impl Run {
             // a slice that is over is never lost: what is open in it would stay so for ever
             return Err(Reason::ImpossibleTransition);
         }
+        // what is asked back is still to be given up, and somebody waits for that
+        if self.head.stale.contains(&(log, slice)) {
+            return Ok(());
+        }
         let stage = &mut self.head.slices[slice.slice as usize].stage;
-        // what was asked back meanwhile is still to be given up, and somebody waits for that
         if *stage != Stage::Releasing {
             *stage = Stage::Done;
             self.send(log.node, Message::Closed { slice }, fx);

@@ -573,9 +573,9 @@ impl Run {
         }
     }
 
-    /// Asks for slices whose numbers were drawn a second time, or of which a part was given away,
-    /// not while the run is held.
-    fn recall_stale(&mut self, fx: &mut Effects) {
+    /// Asks for slices whose numbers were drawn a second time, or of which a part was given away:
+    /// not while the run is held, nor while a task runs in one that must not run twice.
+    pub(super) fn recall_stale(&mut self, fx: &mut Effects) {
         if self.head.held {
             return;
         }
@@ -583,12 +583,25 @@ impl Run {
             let known = self.head.slices.get(slice.slice as usize);
             let taken_over = known.filter(|s| s.epoch == slice.epoch && s.node == log.node);
             match taken_over.map(Slice::live) {
+                Some(true) if self.runs_once(slice.slice) => {
+                    self.head.stale.insert((log, slice));
+                }
                 Some(true) => self.release(&[slice.slice], fx),
                 // it ended meanwhile
                 Some(false) => {}
                 None => self.send(log.node, Message::Release { slice }, fx),
             }
         }
+    }
+
+    /// Whether a task of a slice is under way that must not run twice.
+    fn runs_once(&self, slice: u32) -> bool {
+        let rows = self.body.iter().flat_map(|b| &b.tasks);
+        let running =
+            |row: &TaskRow| matches!(row.state, TaskState::Running | TaskState::Checkpointing);
+        let running: Vec<bool> = rows.map(running).collect();
+        let once = self.open_once(slice);
+        once.iter().any(|task| running[task.0 as usize])
     }
 
     /// Takes over what the node knows better: a slice of a newer epoch, or one that is not known
@@ -619,6 +632,7 @@ impl Run {
             self.stand_still(at);
         }
         let tasks = self.body.as_ref().map_or(0, |b| b.tasks.len());
+        let mut left = BTreeSet::new();
         for status in &state.tasks {
             if status.task.0 as usize >= tasks {
                 continue;
@@ -628,8 +642,12 @@ impl Run {
             // what this side ended because it was on no node was on this one
             let nowhere = row.slice == NONE && row.state != TaskState::Succeeded;
             let again = row.state.is_final() && (open || nowhere);
-            let current = self.head.slices.get(row.slice as usize);
+            let before = row.slice;
+            let current = self.head.slices.get(before as usize);
             if current.is_none_or(|s| s.epoch < state.slice.epoch) {
+                if current.is_some_and(Slice::live) {
+                    left.insert(before);
+                }
                 self.own(status.task, state.slice.slice);
                 if again {
                     self.set(status.task, TaskState::Blocked, None, at.wall);
@@ -640,25 +658,32 @@ impl Run {
         if self.is_partly_elsewhere(state) {
             self.head.stale.insert((log, state.slice));
         }
+        self.note_parted(&left);
     }
 
-    /// Whether tasks that are open at a node were given to another one meanwhile, by a store that
-    /// had gone back and did not know it yet: nobody would tell this node what they wait for, so it
-    /// gives the slice up, and the rest is placed anew. Not while one runs that must not run twice.
+    /// Slices that lost tasks to one that this store had forgotten: it may have asked their nodes
+    /// for the rest, and does not know it any more.
+    fn note_parted(&mut self, numbers: &BTreeSet<u32>) {
+        for number in numbers.iter().filter(|_| self.head.origin.is_none()) {
+            let slice = &self.head.slices[*number as usize];
+            let (node, incarnation) = (slice.node, slice.incarnation);
+            let slice = self.slice_ref(*number);
+            self.head.stale.insert((LogId { node, incarnation }, slice));
+        }
+    }
+
+    /// Whether tasks of a node's slice were given to another one meanwhile, by a store that had gone
+    /// back and did not know it yet. Nobody would tell this node what they wait for, and it brings
+    /// nowhere what they are to read: so it gives the slice up, and the rest is placed anew.
     fn is_partly_elsewhere(&self, state: &SliceState) -> bool {
         let Some(body) = self.body.as_ref().filter(|_| self.head.origin.is_none()) else {
             return false;
         };
-        let open = state.tasks.iter().filter(|task| !task.state.is_final());
-        let open = open.filter_map(|task| {
-            let row = body.tasks.get(task.task.0 as usize)?;
-            let spec = body.workflow.tasks.get(task.task.0 as usize)?;
-            let once = spec.side_effects == SideEffects::AtMostOnce;
-            let doubt = once && task.state == TaskState::Running;
-            Some((row.slice == state.slice.slice, doubt))
-        });
-        let open: Vec<(bool, bool)> = open.collect();
-        open.iter().any(|(own, _)| !own) && !open.iter().any(|(own, doubt)| *own && *doubt)
+        state.tasks.iter().any(|task| {
+            let row = body.tasks.get(task.task.0 as usize);
+            let elsewhere = row.filter(|row| row.slice != state.slice.slice);
+            elsewhere.is_some_and(|row| !task.state.is_final() || !row.state.is_final())
+        })
     }
 
     /// Repeats what a slice's node may have missed: ends of other slices' tasks.

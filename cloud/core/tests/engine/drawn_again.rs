@@ -1,10 +1,14 @@
 //! The coordinator's store went back, and what it had given away is given away again before the
 //! node that has it was heard.
 
-use crate::common::{Env, all_done, on, task, workflow};
+use crate::common::{Env, all_done, ended, on, task, workflow};
 use crate::restore::{asked_back, comes_back};
 use cloud_core::event::Request;
+use shared::directive::Assign;
 use shared::fact::Body;
+use shared::ids::SliceRef;
+use shared::time::Span;
+use shared::workflow::SideEffects;
 
 /// Found by seed 798: the number of a slice that the store had forgotten was drawn again before its
 /// node was heard; nobody asked that node for the slice any more.
@@ -93,4 +97,61 @@ fn a_slice_of_which_a_part_is_elsewhere_is_asked_back() {
     let again = again.last().expect("what was left is placed anew");
     assert!(again.slice.epoch > old.epoch);
     assert_eq!(env.task(run, "a").state, "succeeded");
+}
+
+/// A slice with both tasks is at gw-1 when a copy is made of the store; behind it the second task
+/// is lost there and given to gw-2, the store goes back, and both call, gw-1 with these facts more.
+fn goes_back_behind_a_loss(once: bool, facts: fn(&Assign) -> Vec<Body>) -> (Env, SliceRef) {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let mut a = on("gw-1", task("a", &[]));
+    if once {
+        a.side_effects = SideEffects::AtMostOnce;
+    }
+    let mut b = task("b", &[0]);
+    b.disconnect.lost_after = Some(Span::secs(600));
+    b.disconnect.replace = true;
+    let flow = vec![a, b];
+    env.submit(flow.clone());
+    env.install("gw-2");
+    let old = env.takes_up("gw-1");
+    let both = env.agent("gw-1").assigns()[0].clone();
+    assert_eq!(both.tasks.len(), 2);
+    let backup = env.store.image();
+    env.hang_up("gw-1");
+    env.hello("gw-2").unwrap();
+    env.pass(Span::secs(3600));
+    env.pass(Span::secs(3600));
+    let new = env.agent("gw-2").last_slice();
+    env.tell("gw-2", vec![Body::Accepted { slice: new }]);
+    env.restart(backup);
+    env.agent("gw-1").commit(facts(&both));
+    for name in ["gw-2", "gw-1"] {
+        assert_eq!(asked_back(&mut env, "gw-1", old), 0, "{name} was not heard");
+        let inventory = env.agent(name).inventory(&workflow(flow.clone()));
+        comes_back(&mut env, name, inventory);
+    }
+    assert_eq!(asked_back(&mut env, "gw-2", new), 0);
+    (env, old)
+}
+
+/// Found by seed 798: a slice had lost a task, which another gateway had then, and was asked back;
+/// the store went back behind both. The other gateway named its slice, and nobody asked for the
+/// rest of the first any more: it ended there, and what the task was to read was brought nowhere.
+#[test]
+fn a_slice_that_lost_a_task_to_one_that_was_forgotten_is_asked_back() {
+    let (mut env, old) = goes_back_behind_a_loss(false, all_done);
+    assert_eq!(asked_back(&mut env, "gw-1", old), 1);
+    let (slice, in_doubt) = (old, Vec::new());
+    env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
+    assert_eq!(env.node("gw-1").slices, 0);
+}
+
+/// The same, but what runs there must not run twice: it is asked back when that has ended.
+#[test]
+fn a_slice_that_lost_a_task_is_not_asked_back_while_one_runs_that_must_not_run_twice() {
+    let (mut env, old) = goes_back_behind_a_loss(true, |_| Vec::new());
+    assert_eq!(asked_back(&mut env, "gw-1", old), 0);
+    env.tell("gw-1", vec![ended(old, 0, 1, true)]);
+    assert_eq!(asked_back(&mut env, "gw-1", old), 1);
 }
