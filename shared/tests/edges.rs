@@ -231,3 +231,81 @@ fn a_wrong_setting_is_refused_where_it_stands() {
     assert_eq!((first.file.as_str(), first.line), ("f.toml", 2));
     assert!(first.column == 3 || first.column == 11, "{first:?}");
 }
+
+#[test]
+fn an_input_whose_place_a_parameter_gives_later_may_be_what_a_task_reads_as_stdin() {
+    let read = |path: &str| {
+        let writes = "  t: {command: [prog], outputs: [report]}\n";
+        let reads = format!("    inputs: [{{name: report, path: '{path}'}}]\n");
+        let task = ["  u:\n    command: [prog]\n    stdin: in.txt\n", &reads].concat();
+        let head = "name: f\nparams: {place: {type: string}}\ntasks:\n";
+        let text = [head, writes, &task].concat();
+        spec::read("flow.yaml", &text).map(drop)
+    };
+    assert_eq!(read("${params.place}"), Ok(()));
+    assert_eq!(read("in.txt"), Ok(()));
+    let why = read("other.txt").expect_err("it reads nothing").to_string();
+    assert!(why.contains("stdin"), "{why}");
+}
+
+/// How far down a task's box is drawn.
+fn height_in(drawn: &str, id: &str) -> f64 {
+    let (_, behind) = drawn.split_once(&format!("<title>{id}\n")).expect(id);
+    let (_, behind) = behind.split_once(" y=\"").expect("a box");
+    let (top, _) = behind.split_once('"').expect("a number");
+    top.parse().expect("a number")
+}
+
+#[test]
+fn lines_of_a_drawing_do_not_cross_where_that_can_be_helped() {
+    use shared::graph::{Format, render};
+    let task = |(id, needs): (&str, &str)| format!("  {id}: {{command: [p], needs: [{needs}]}}\n");
+    let tasks = [("a", ""), ("b", ""), ("behind_b", "b"), ("behind_a", "a")].map(task);
+    let flow = compiled(&format!("name: f\ntasks:\n{}", tasks.concat())).expect("compiles");
+    let drawn = render(&flow, Format::Svg);
+    let [a, b] = ["a", "b"].map(|id| height_in(&drawn, id));
+    let [after_a, after_b] = ["behind_a", "behind_b"].map(|id| height_in(&drawn, id));
+    assert_eq!(
+        (a < b, a, b),
+        (after_a < after_b, after_a, after_b),
+        "{drawn}"
+    );
+}
+
+#[test]
+fn a_slot_that_was_passed_over_in_time_was_missed_and_not_too_late() {
+    use shared::explain::Reason;
+    use shared::schedule::due::{Look, Progress, Question};
+    use shared::schedule::{Calendar, Catchup, Overlap, Rule, Schedule};
+    let minute = 60_000;
+    let schedule = Schedule {
+        rule: Rule::Every(Span(minute)),
+        timezone: "UTC".to_owned(),
+        catchup: Catchup::Latest,
+        max_catchup: 1,
+        starting_deadline: Some(Span(minute)),
+        overlap: Overlap::Allow,
+        jitter: Span(0),
+    };
+    let calendar = Calendar::new(&schedule).expect("a rule");
+    let at = |minutes: i64| Unix(1_795_000_020_000 + minutes * minute as i64);
+    let progress = Progress {
+        cursor: at(0),
+        ..Progress::default()
+    };
+    let question = Question {
+        id: shared::ids::ScheduleId([1; 16]),
+        schedule: &schedule,
+        calendar: &calendar,
+        progress: &progress,
+        now: at(3),
+        open: 0,
+    };
+    let Look::Skip(skipped) = question.look() else {
+        panic!("the third is the latest");
+    };
+    assert_eq!(
+        (skipped.from, skipped.to, skipped.reason),
+        (at(1), at(2), Reason::SlotMissed)
+    );
+}

@@ -203,3 +203,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_of_too_many_values_is_refused_once() {
+    let text = "-\n".repeat(4_000_005);
+    let mistakes = spec::read("f", &text).unwrap_err();
+    assert_eq!(
+        (mistakes.mistakes.len(), mistakes.more),
+        (1, 0),
+        "{mistakes}"
+    );
+    assert!(mistakes.to_string().contains("more than 4000000 values"));
+}

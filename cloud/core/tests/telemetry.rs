@@ -244,3 +244,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_comes_behind_a_start_is_put_behind_what_was_there() {
+    let journal = MemoryJournal::default();
+    let mut book = open(&journal, 1 << 20);
+    book.take(report(0, 100), Unix(0)).unwrap();
+    book.sync().unwrap();
+    drop(book);
+    let mut book = open(&journal, 1 << 20);
+    book.take(report(100, 150), Unix(0)).unwrap();
+    book.sync().unwrap();
+    assert_eq!(samples(&book).len(), 10 + 5);
+    drop(book);
+    let book = open(&journal, 1 << 20);
+    assert_eq!(samples(&book).len(), 10 + 5);
+    assert_eq!(book.missing(), []);
+}

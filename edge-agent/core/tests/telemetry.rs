@@ -455,3 +455,27 @@ fn what_fits_goes_into_the_segment_that_is_open() {
     }
     assert_eq!(media.list().expect("files").len(), before);
 }
+
+#[test]
+fn a_start_finds_what_was_thinned_at_its_level() {
+    let media = MemoryMedia::default();
+    let mut ring = open(&media, 64 << 10);
+    run(&mut ring, 1, 0, 60_000);
+    ring.save();
+    let levels = ring.status().levels;
+    assert!(levels.iter().all(|bytes| *bytes > 0), "{levels:?}");
+    drop(ring);
+    assert_eq!(open(&media, 64 << 10).status().levels, levels);
+}
+
+#[test]
+fn a_dead_machine_writes_nothing_and_removes_nothing() {
+    let mut media = MemoryMedia::default();
+    media.append(1, b"before").expect("it lives");
+    media.die_after(Some(1));
+    media.append(1, b"!").expect("for one byte more");
+    assert!(media.append(1, b"?").is_err());
+    assert!(media.remove(1).is_err());
+    media.die_after(None);
+    assert_eq!(media.read(1, 0, 100).expect("it lives again"), b"before!");
+}

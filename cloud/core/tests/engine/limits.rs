@@ -1,12 +1,14 @@
 //! Limits of matrices over slices: shares are given once, held by silent nodes, and taken over only
 //! when they were given back.
 
-use crate::common::{Env, ended, on, started, task};
+use crate::common::{Env, ended, on, started, task, workflow};
+use crate::restore::comes_back;
 use cloud_core::event::{Reply, Request};
 use shared::directive::{Body as Wish, Limit};
 use shared::fact::Body;
 use shared::ids::{RunId, SliceRef};
-use shared::workflow::Matrix;
+use shared::wire::Refusal;
+use shared::workflow::{Matrix, Task, Workflow};
 
 const NODES: [&str; 3] = ["gw-1", "gw-2", "gw-3"];
 
@@ -196,4 +198,100 @@ fn after_too_many_failures_all_slices_are_told_and_what_waits_for_a_node_ends() 
     };
     assert_eq!(tasks[2].state, "skipped");
     assert_eq!(tasks[2].reason.as_deref(), Some("too_many_failed"));
+}
+
+fn roll(most: u32) -> Matrix {
+    Matrix {
+        id: "roll".to_owned(),
+        max_parallel: Some(most),
+        max_fails: None,
+    }
+}
+
+/// So many members on each of these nodes.
+fn members(names: &[&str], count: u32) -> Vec<Task> {
+    let member = |(name, n): (&&str, u32)| {
+        let mut member = on(name, task(&format!("{name}-{n}"), &[]));
+        member.matrix = Some(0);
+        member
+    };
+    let all = names
+        .iter()
+        .flat_map(|name| (0..count).map(move |n| (name, n)));
+    all.map(member).collect()
+}
+
+/// The last word may have been lost in the hole, and nothing else says it again.
+#[test]
+fn behind_a_hole_in_the_directives_a_slice_is_told_its_share_again() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.submit_with(members(&["gw-1"], 2), vec![roll(1)]);
+    let slice = slice(&mut env, "gw-1");
+    env.tell("gw-1", vec![Body::Accepted { slice }]);
+    says(&mut env, "gw-1", 1);
+    let backup = env.store.image();
+    env.submit(vec![task("later", &[])]);
+    (env.agent("gw-1").directive_seal, env.agent("gw-1").ack) = (None, None);
+    env.restart(backup);
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::Quarantined);
+    let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
+    env.ask(Request::ReleaseQuarantine { node, by });
+    env.hello("gw-1").unwrap();
+    let seen = &env.agent("gw-1").seen;
+    let mut from_reset = seen.iter().rev();
+    let behind = from_reset
+        .by_ref()
+        .take_while(|d| !matches!(d.body, Wish::Reset { .. }));
+    let word = |body: &Wish| matches!(body, Wish::Limit(limit) if limit.slice == slice);
+    let words = behind.filter(|d| word(&d.body)).count();
+    assert_eq!(words, 1, "{seen:?}");
+    assert_eq!(share(&mut env, "gw-1"), 1);
+}
+
+/// After a restore each slice may hold all, until it says what it holds: also behind a word of
+/// before.
+#[test]
+fn what_a_slice_says_of_an_earlier_word_frees_what_it_does_not_hold() {
+    let mut env = Env::new();
+    let names = ["gw-1", "gw-2"];
+    names.iter().for_each(|name| env.join(name));
+    let flow = Workflow {
+        matrices: vec![roll(2)],
+        ..workflow(members(&names, 2))
+    };
+    env.submit_with(flow.tasks.clone(), flow.matrices.clone());
+    for name in names {
+        let slice = slice(&mut env, name);
+        env.tell(name, vec![Body::Accepted { slice }]);
+    }
+    let backup = env.store.image();
+    for name in names {
+        says(&mut env, name, 1);
+    }
+    let early = word(&mut env, "gw-2").expect("a word");
+    env.restart(backup);
+    for name in names {
+        let inventory = env.agent(name).inventory(&flow);
+        comes_back(&mut env, name, inventory);
+    }
+    let first = slice(&mut env, "gw-1");
+    let ends = [0, 1].map(|task| [started(first, task, 1), ended(first, task, 1, true)]);
+    env.tell("gw-1", ends.concat());
+    says(&mut env, "gw-1", 0);
+    assert_eq!(share(&mut env, "gw-2"), 1, "it may hold both");
+    let Limit {
+        slice, matrix, seq, ..
+    } = early;
+    let held = 1;
+    env.tell(
+        "gw-2",
+        vec![Body::Limited {
+            slice,
+            matrix,
+            seq,
+            held,
+        }],
+    );
+    assert_eq!(share(&mut env, "gw-2"), 2);
 }

@@ -1,13 +1,17 @@
 //! The two logs: gaps, forks, holes, and a store that went back.
 
-use crate::common::{Env, KEY, all_done, ended, on, started, task, workflow};
-use cloud_core::event::{Input, Request};
+use crate::common::{Env, KEY, all_done, certificate, ended, on, started, task, workflow};
+use cloud_core::event::{Input, Reply, Request};
+use cloud_core::node::Node;
 use cloud_core::seal;
+use cloud_core::store::{AggregateId, Store};
 use shared::directive::Body as Wanted;
 use shared::fact::Body;
 use shared::ids::{Hash, Incarnation};
 use shared::log::{Batch, Direction, Head, PackedBatch};
+use shared::time::Unix;
 use shared::wire::{Ack, Down, Refusal, Up};
+use std::collections::BTreeMap;
 
 #[test]
 fn repeated_facts_count_once_and_gaps_are_asked_for() {
@@ -285,7 +289,7 @@ fn a_restored_mark_holds_before_anything_is_served_and_voids_open_tokens() {
         id: "open".to_owned(),
         name: None,
         replace: false,
-        expires: shared::time::Unix(i64::MAX),
+        expires: Unix(i64::MAX),
     });
     let restored = env.store.image();
     let mut store = restored.open();
@@ -457,4 +461,108 @@ fn a_long_backlog_is_acknowledged_at_once_and_folded_in_turns() {
     assert_eq!(env.run(run).state, "succeeded");
     assert_eq!(env.run(run).nodes["gw-1"].fact, last.number);
     assert_eq!(env.run(run).tasks["succeeded"], 1200);
+}
+
+/// The wall clock was set back, so that generations that follow from it would be used again.
+#[test]
+fn a_store_that_went_back_goes_on_behind_every_generation_that_was_sealed() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let backup = env.store.image();
+    for _ in 0..3 {
+        let store = env.store.clone();
+        env.restart(store);
+    }
+    env.hello("gw-1").unwrap();
+    env.submit(vec![task("a", &[])]);
+    env.takes_up("gw-1");
+    let sealed = env.agent("gw-1").ack.expect("an acknowledgement");
+    env.restart(backup);
+    assert!(env.engine.generation() < sealed.generation);
+    assert!(env.hello("gw-1").unwrap().want_inventory);
+    assert!(env.engine.generation() > sealed.generation);
+}
+
+#[test]
+fn facts_that_a_node_offers_again_are_remembered_from_the_first_one_on() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.submit(vec![task("a", &[])]);
+    env.takes_up("gw-1");
+    env.agent("gw-1").ack = None;
+    env.hello("gw-1").unwrap();
+    let (node, incarnation) = (env.agent("gw-1").node, env.agent("gw-1").incarnation);
+    let mut rows = None;
+    let mut each = |id, _, head: &[u8]| {
+        if id == AggregateId::Node(node) {
+            rows = shared::codec::decode::<Node>(head).ok();
+        }
+    };
+    env.engine.store().aggregates(&mut each).unwrap();
+    let rows = rows.expect("a node that can be read").repeats;
+    assert_eq!(rows, [(incarnation, 1, 2)]);
+}
+
+/// What a reset does not name was given up in the hole, so the node would end it.
+#[test]
+fn a_reset_names_what_a_node_goes_on_with_when_another_run_was_forgotten() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let over = env.submit(vec![task("a", &[])]);
+    let assign = env.agent("gw-1").assigns()[0].clone();
+    env.tell("gw-1", all_done(&assign));
+    let goes_on = env.submit(vec![task("b", &[])]);
+    let slice = env.takes_up("gw-1");
+    let by = "ann".to_owned();
+    env.ask(Request::ForgetRun { run: over, by });
+    let applied = env.agent("gw-1").directives;
+    env.say("gw-1", Up::Applied(applied));
+    let backup = env.store.image();
+    let (on, by) = (true, "ann".to_owned());
+    env.ask(Request::Pause {
+        run: goes_on,
+        on,
+        by,
+    });
+    env.restart(backup);
+    env.hello("gw-1").unwrap();
+    let reset = env.agent("gw-1").seen.last().unwrap().body.clone();
+    let Wanted::Reset { slices, .. } = reset else {
+        panic!("{reset:?}");
+    };
+    assert_eq!(slices, [slice]);
+}
+
+#[test]
+fn a_node_that_was_declared_gone_and_is_let_in_again_owes_no_inventory() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    env.submit(vec![on("gw-1", task("a", &[]))]);
+    env.takes_up("gw-1");
+    env.restart(backup);
+    env.hello("gw-1").unwrap();
+    let node = env.agent("gw-2").node;
+    let by = "ann".to_owned();
+    assert_eq!(env.ask(Request::ForgetNode { node, by }), Reply::Done);
+    let (token, name) = ("again".to_owned(), "gw-2".to_owned());
+    env.ask(Request::AddToken {
+        by: String::new(),
+        record: Vec::new(),
+        id: token.clone(),
+        name: Some(name.clone()),
+        replace: true,
+        expires: Unix(i64::MAX),
+    });
+    env.agent("gw-2").key = 2;
+    let enrolled = env.ask(Request::Enrol {
+        token,
+        node,
+        name,
+        labels: BTreeMap::new(),
+        certificate: certificate(2),
+    });
+    assert_eq!(enrolled, Reply::Enrolled(node));
+    assert!(!env.hello("gw-2").unwrap().want_inventory);
 }

@@ -19,6 +19,7 @@ mod logs;
 mod losses;
 mod medium;
 mod moves;
+mod plans;
 mod record;
 mod refusals;
 mod restore;

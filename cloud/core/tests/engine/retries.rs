@@ -467,6 +467,7 @@ fn what_went_to_make_room_is_made_anew_where_a_retry_needs_it() {
         env.tell("gw-2", vec![released(two)]);
         let again = env.agent("gw-1").assigns().pop().unwrap();
         assert_eq!(again.tasks, [TaskIdx(0)]);
+        assert!(again.slice.epoch > one.slice.epoch, "it is made anew");
         env.tell("gw-1", all_done(&again));
         let again = env.agent("gw-2").assigns().pop().unwrap();
         env.tell("gw-2", all_done(&again));

@@ -372,3 +372,21 @@ fn what_runs_is_counted_right_after_a_restart_and_facts_without_effect_keep_thei
     let (fact, why) = (conflicts[0].fact, conflicts[0].reason.as_str());
     assert_eq!((fact, why), (4, "impossible_transition"));
 }
+
+#[test]
+fn a_run_that_is_cancelled_while_it_is_paused_stays_paused_at_its_nodes() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let (on, by) = (true, "ann".to_owned());
+    env.ask(Request::Pause { run, on, by });
+    let (by, why) = ("bob".to_owned(), String::new());
+    assert_eq!(env.ask(Request::Cancel { run, by, why }), Reply::Done);
+    let marks = |d: &shared::directive::Directive| match &d.body {
+        Wanted::Pause { on, .. } => Some(*on),
+        _ => None,
+    };
+    let seen = &env.agent("gw-1").seen;
+    let marks: Vec<bool> = seen.iter().filter_map(marks).collect();
+    assert!(!marks.is_empty() && marks.iter().all(|on| *on), "{marks:?}");
+}

@@ -321,3 +321,89 @@ fn a_schedule_that_is_paused_waits_for_a_person() {
     env.ask(Request::AskSchedule { name, ask, by });
     assert_eq!(env.waits(), ["schedule test is paused by ann"]);
 }
+
+fn figures(env: &mut Env) -> cloud_core::view::Figures {
+    match env.ask(Request::Figures) {
+        Reply::Figures(figures) => *figures,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn figures_name_every_state_before_there_is_a_run_and_begin_at_nothing() {
+    let mut env = Env::new();
+    let tasks = figures(&mut env).tasks;
+    assert_eq!(tasks.len(), TaskState::ALL.len());
+    assert_eq!(tasks.values().sum::<u64>(), 0);
+    env.join("gw-1");
+    env.submit(vec![task("a", &[])]);
+    assert_eq!(figures(&mut env).not_applied, 0);
+}
+
+#[test]
+fn facts_per_second_are_those_of_the_last_two_seconds() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let rate = |env: &mut Env| match env.ask(Request::SyncStatus {
+        name: "gw-1".to_owned(),
+    }) {
+        Reply::SyncStatus(status) => status.classes[0].per_second,
+        other => panic!("{other:?}"),
+    };
+    let run = env.submit(vec![task("a", &[])]);
+    let some = |count: usize| {
+        let (on, by) = (true, "bob".to_owned());
+        vec![Body::PausedHere { run, on, by }; count]
+    };
+    env.tell("gw-1", some(3));
+    assert_eq!(rate(&mut env), 3);
+    env.pass(Span::secs(1));
+    env.tell("gw-1", some(1));
+    env.tell("gw-1", some(1));
+    assert_eq!(rate(&mut env), 3);
+    env.pass(Span::secs(1));
+    assert_eq!(rate(&mut env), 2);
+    env.pass(Span::secs(10));
+    assert_eq!(rate(&mut env), 0);
+}
+
+#[test]
+fn what_left_a_node_that_was_declared_gone_did_not_leave_because_it_was_silent() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
+    assert_eq!(env.ask(Request::ForgetNode { node, by }), Reply::Done);
+    let task = "a".to_owned();
+    let Reply::Explain(why) = env.ask(Request::Explain { run, task }) else {
+        panic!("no explanation");
+    };
+    let mut moved = why.decisions.iter().filter(|d| d.action == "moved");
+    let decision = moved.next().expect("it is told");
+    assert_eq!(decision.reason, "node_forgotten");
+    let silence = "silence_ms=0".to_owned();
+    assert!(decision.evidence.contains(&silence), "{decision:?}");
+}
+
+#[test]
+fn nobody_is_told_to_declare_a_node_gone_that_is_connected() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    env.submit(vec![on("gw-1", task("a", &[]))]);
+    env.takes_up("gw-1");
+    env.restart(backup);
+    env.hello("gw-1").expect("it is welcome");
+    let waits = match env.ask(Request::Waits) {
+        Reply::Waits(waits) => waits,
+        other => panic!("{other:?}"),
+    };
+    let command = |node: &str| {
+        let mut of_node = waits.iter().filter(|w| w.node.as_deref() == Some(node));
+        let wait = of_node.next().expect("the hold waits for it");
+        wait.command.clone().unwrap_or_default()
+    };
+    assert_eq!(command("gw-1"), "");
+    assert_eq!(command("gw-2"), "driftless node gone gw-2");
+}

@@ -35,6 +35,8 @@ mod logs;
 mod losses;
 #[path = "../../../core/tests/engine/moves.rs"]
 mod moves;
+#[path = "../../../core/tests/engine/plans.rs"]
+mod plans;
 #[path = "../../../core/tests/engine/record.rs"]
 mod record;
 #[path = "../../../core/tests/engine/refusals.rs"]

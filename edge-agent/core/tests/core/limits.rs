@@ -147,3 +147,28 @@ fn the_coordinator_can_say_that_no_more_begin() {
     );
     env.check_replay();
 }
+
+#[test]
+fn a_word_to_a_slice_that_waits_for_the_epoch_before_it_is_not_lost() {
+    let mut env = four_slots();
+    let flow = flow(2, Some(1), None);
+    env.assigned(assign(slice(0, 8), &flow, &[0, 1, 2]));
+    assert_eq!(env.held_ids(), "free");
+    let next = assign(slice(0, 9), &flow, &[0, 1, 2]);
+    env.tell(vec![Wish::Assign(next), limit(70, 1, false)]);
+    assert!(held(&env).is_empty(), "what runs has not ended");
+    env.gone("free");
+    env.pass(Span(10));
+    assert_eq!(env.held_ids(), "m0 free");
+    assert_eq!(held(&env), [(70, 1)]);
+    env.check_replay();
+}
+
+#[test]
+fn the_very_first_word_is_answered() {
+    let mut env = four_slots();
+    let flow = flow(2, Some(2), None);
+    env.assigned(assign(slice(0, 9), &flow, &[0, 1, 2]));
+    env.tell(vec![limit(1, 2, false)]);
+    assert_eq!(held(&env), [(1, 2)]);
+}
