@@ -150,8 +150,8 @@ pub struct World {
     pub ran: Vec<Ran>,
     /// Processes by task.
     pub ran_by_task: BTreeMap<(RunId, TaskIdx), Vec<usize>>,
-    /// To which slice, of which node, each epoch of a run was given.
-    pub epochs: BTreeMap<(RunId, Epoch), (u32, LogId)>,
+    /// To which slice, of which node, with which tasks each epoch of a run was given.
+    pub epochs: BTreeMap<(RunId, Epoch), (u32, LogId, Vec<TaskIdx>)>,
     /// What was shown to count, where a restore is planned.
     pub counted: crate::check::counted_once::Counted,
     /// The Byzantine gateway, if there is one.

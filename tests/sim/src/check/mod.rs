@@ -31,9 +31,11 @@ use crate::world::World;
 use cloud_core::event::{Reply, Request};
 use cloud_core::run::{CHUNK, TaskRow};
 use cloud_core::store::Transaction;
+use shared::directive::{Assign, Body as Wanted, Directive};
 use shared::explain::Reason;
 use shared::fact::Body;
-use shared::wire::{Down, Up};
+use shared::ids::Generation;
+use shared::wire::{Down, LogId, Up};
 use std::collections::BTreeMap;
 
 /// All invariants, with their definitions.
@@ -112,7 +114,6 @@ pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
     world.machines[m].idle_since = None;
     bounded::on_edge_commit(world, m, before);
     no_invented_history::on_edge_commit(world, m, before);
-    one_owner::on_edge_commit(world, m, before);
     count_answers(world, m, before);
     scheduled::count(world, m, before);
 }
@@ -139,8 +140,23 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     contained::on_cloud_commit(world, transactions);
     counted_once::on_cloud_commit(world, transactions);
     applied_once_in_order::on_cloud_commit(world, transactions);
-    placed::on_cloud_commit(world, transactions);
+    let assigned = assigned_by(transactions);
+    one_owner::on_cloud_commit(world, &assigned);
+    placed::on_cloud_commit(world, &assigned);
     scheduled::on_cloud_commit(world, transactions);
+}
+
+/// The assignments of a commit, and to whom each goes.
+fn assigned_by(transactions: &[Transaction]) -> Vec<(LogId, Generation, Assign)> {
+    let entries = transactions.iter().flat_map(|tx| &tx.directives);
+    let assigns = entries.filter_map(|(log, entry)| {
+        let directive = Directive::decode(entry.head.number, &entry.bytes).ok()?;
+        match &directive.body {
+            Wanted::Assign(assign) => Some((*log, directive.generation, assign.clone())),
+            _ => None,
+        }
+    });
+    assigns.collect()
 }
 
 /// The tasks in the rows of a commit, by number.

@@ -2,8 +2,10 @@
 
 use crate::world::World;
 use edge_core::event::Launch;
-use shared::fact::{Body, Outcome};
-use shared::ids::{AttemptRef, Epoch, SliceRef};
+use shared::directive::Assign;
+use shared::fact::Outcome;
+use shared::ids::{AttemptRef, Epoch, Generation};
+use shared::wire::LogId;
 use shared::workflow::SideEffects;
 
 /// What it means.
@@ -15,29 +17,34 @@ pub const DEFINITION: &str = "Epochs of a task only grow, and one of a run is gi
     most once is never begun again after an attempt whose failure is not recorded, unless a person said so or one of \
     those disks did; nothing begins without its durable `started`, nor after the slice was given up.";
 
-/// What agents accepted becomes durable: an epoch of a run is given to one slice of one node, ever.
-pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
-    let truth = &world.lives[world.machines[m].life];
-    let fresh = truth.facts[before..].iter();
-    let bodies = fresh.filter_map(|row| Some(&row.fact.as_ref()?.body));
-    let accepted: Vec<SliceRef> = bodies
-        .filter_map(|body| match body {
-            Body::Accepted { slice } if slice.epoch != Epoch::default() => Some(*slice),
-            _ => None,
-        })
-        .collect();
-    let log = truth.log;
-    for slice in accepted {
-        let at = (slice.run, slice.epoch);
-        let first = *world.epochs.entry(at).or_insert((slice.slice, log));
-        // a wall clock that was set back may show a time that it showed before
-        if first != (slice.slice, log) && !world.cloud.clock_stepped {
+/// What the coordinator gives away: an epoch of a run is given with the same tasks to one slice of
+/// one node, ever; said again, it may be without what ended meanwhile.
+pub fn on_cloud_commit(world: &mut World, assigned: &[(LogId, Generation, Assign)]) {
+    // a wall clock that was set back may show a time that it showed before
+    if world.cloud.clock_stepped {
+        return;
+    }
+    let mut found = None;
+    for (log, _, assign) in assigned {
+        let slice = assign.slice;
+        let given = || (slice.slice, *log, assign.tasks.clone());
+        let first = world.epochs.entry((slice.run, slice.epoch));
+        let first = first.or_insert_with(given);
+        let same = (first.0, first.1) == (slice.slice, *log);
+        let fewer = assign.tasks.iter().all(|task| first.2.contains(task));
+        if !same || !fewer {
             let text = format!(
-                "{slice:?} of {} has the epoch of slice {} of {}",
-                log.node, first.0, first.1.node
+                "{slice:?} of {} with {} tasks has the epoch of slice {} of {}",
+                log.node,
+                assign.tasks.len(),
+                first.0,
+                first.1.node
             );
-            world.fail("one_owner", text);
+            found = Some(text);
         }
+    }
+    if let Some(text) = found {
+        world.fail("one_owner", text);
     }
 }
 

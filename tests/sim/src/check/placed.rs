@@ -1,11 +1,11 @@
 //! What operators keep off nodes stays off them.
 
 use crate::world::World;
-use cloud_core::store::Transaction;
 use cloud_core::view::NodeWork;
-use shared::directive::{Assign, Body, Directive};
-use shared::ids::NodeId;
+use shared::directive::Assign;
+use shared::ids::{Generation, NodeId};
 use shared::taint::{Effect, Taint};
+use shared::wire::LogId;
 
 /// What it means.
 pub const DEFINITION: &str = "From the answer to a cordon or a drain on, until somebody asks for its end, no slice is \
@@ -14,18 +14,11 @@ pub const DEFINITION: &str = "From the answer to a cordon or a drain on, until s
     what keeps it there is said.";
 
 /// A commit of the coordinator is done.
-pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
-    let entries = transactions.iter().flat_map(|tx| &tx.directives);
+pub fn on_cloud_commit(world: &mut World, assigned: &[(LogId, Generation, Assign)]) {
     let mut found = None;
-    for (log, entry) in entries {
-        let Ok(directive) = Directive::decode(entry.head.number, &entry.bytes) else {
-            continue;
-        };
-        let Body::Assign(assign) = directive.body else {
-            continue;
-        };
+    for (log, generation, assign) in assigned {
         // what was decided before a restart may have been under way
-        if assign.slice.epoch.0 >> 32 != directive.generation.0 {
+        if assign.slice.epoch.0 >> 32 != generation.0 {
             continue;
         }
         // the same assignment is said again after a reset of the log, or a restore
@@ -33,7 +26,7 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
         if world.cloud.truth.assigned.iter().filter(said).count() > 1 {
             continue;
         }
-        if let Some(why) = kept_off(world, log.node, &assign) {
+        if let Some(why) = kept_off(world, log.node, assign) {
             found = Some(format!(
                 "{:?} was assigned to a node that {why}",
                 assign.slice
