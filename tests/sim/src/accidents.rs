@@ -421,10 +421,27 @@ fn restore(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
         }
         _ => {}
     }
-    let what = What::Restore {
-        back: rng.below(4).saturating_sub(1) as usize,
-        accept: rng.chance(900),
-        down: pause(rng),
-    };
-    accidents.put(at, what);
+    let back = rng.below(4).saturating_sub(1) as usize;
+    let accept = rng.chance(900);
+    let down = pause(rng);
+    accidents.put(at, What::Restore { back, accept, down });
+    let mut hard = rng.fork("hard", at);
+    if hard.chance(500) {
+        former_owner_calls_first(&mut hard, accidents, at, down);
+    }
+}
+
+/// One gateway was away for so long that its work was given to others, and did it as well; it
+/// calls when the backup is restored, and the others, who know of that, are away then.
+fn former_owner_calls_first(rng: &mut Rng, accidents: &mut Accidents, at: Time, down: Time) {
+    let dead = (true, true);
+    let former = accidents.node(rng);
+    for node in 0..accidents.nodes {
+        let (from, until) = match node == former {
+            true => (at.saturating_sub(rng.range(20 * MIN, 2 * HOUR)), at + down),
+            false => (at, at + down + rng.range(5 * MIN, HOUR)),
+        };
+        let lasts = until - from;
+        accidents.put(from, What::Cut { node, dead, lasts });
+    }
 }

@@ -14,7 +14,7 @@ use crate::truth::{EdgeTruth, Ran, Wrong};
 use crate::workload::PlannedRun;
 use shared::ids::{Epoch, Hash, RunId, TaskIdx};
 use shared::wire::LogId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -150,8 +150,10 @@ pub struct World {
     pub ran: Vec<Ran>,
     /// Processes by task.
     pub ran_by_task: BTreeMap<(RunId, TaskIdx), Vec<usize>>,
-    /// To which slice, of which node, with which tasks each epoch of a run was given.
-    pub epochs: BTreeMap<(RunId, Epoch), (u32, LogId, Vec<TaskIdx>)>,
+    /// To which node, with which tasks each slice was given at each epoch.
+    pub epochs: BTreeMap<(RunId, Epoch, u32), (LogId, Vec<TaskIdx>)>,
+    /// Successes that counted in a commit, where the coordinator's store goes back.
+    pub successes: BTreeSet<crate::check::counted_once::Success>,
     /// What was shown to count, where a restore is planned.
     pub counted: crate::check::counted_once::Counted,
     /// The Byzantine gateway, if there is one.
@@ -241,6 +243,7 @@ impl World {
             ran: Vec::new(),
             ran_by_task: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            successes: BTreeSet::new(),
             counted: crate::check::counted_once::Counted::new(),
             liar: None,
             contained: crate::check::contained::Contained::default(),

@@ -6,11 +6,11 @@ use crate::plan::What;
 use crate::truth::wrong;
 use crate::world::World;
 use cloud_core::event::Request;
-use cloud_core::run::AttemptRow;
+use cloud_core::run::{AttemptRow, TaskRow};
 use cloud_core::store::{AggregateId, Transaction};
 use cloud_core::view;
 use shared::fact::Outcome;
-use shared::ids::RunId;
+use shared::ids::{Epoch, RunId, TaskIdx};
 use shared::state::TaskState;
 use std::collections::BTreeSet;
 
@@ -19,44 +19,83 @@ pub const DEFINITION: &str = "An attempt whose success was shown to count before
     backup counts behind it, too, if it is shown at all, and so does one that was recorded to count while old runs were held: none is superseded by what a former owner of its slice ended, nor \
     by work that was placed anew while its gateway still had it to tell; and no success of an older epoch counts behind one \
     that counted. Not for gateways whose disk was copied, put back, emptied or is gone, nor for a coordinator whose older \
-    disk was put back without a word.";
+    disk was put back without a word. While old runs are held, no success counts of a task that was given away at a newer \
+    epoch, be it by a life of the store that is forgotten.";
 
 /// An attempt that counted: of which task of which run, where, which one.
 pub type Counted = BTreeSet<(RunId, String, String, u64, u32)>;
 
+/// A success by where it was: run, task, epoch, attempt.
+pub type Success = (RunId, u32, u64, u32);
+
 /// A commit of the coordinator is done: what counts while old runs are held is remembered at once,
-/// since a hold is short.
+/// since a hold is short, and none may count of which somebody else has a newer claim.
 pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
-    if !world.cloud.truth.held || !restores(world) {
+    if !goes_back(world) {
         return;
     }
+    let held = world.cloud.truth.held;
     for tx in transactions {
-        if let AggregateId::Run(run) = tx.aggregate {
-            let counting = counting(world, run, tx);
-            world.counted.extend(counting);
+        let AggregateId::Run(run) = tx.aggregate else {
+            continue;
+        };
+        for (number, one) in counting(tx) {
+            let success = (run, number, one.epoch.0, one.number);
+            let fresh = world.successes.insert(success);
+            if held && fresh && claimed_since(world, (run, number), one.epoch) {
+                let text = format!(
+                    "attempt {}.{} of task {number} of run {run} counts while old runs are held, \
+                     although it was given to somebody else since",
+                    one.epoch, one.number
+                );
+                world.fail("counted_once", text);
+            }
+            if held && restores(world) {
+                remember(world, (run, number), &one);
+            }
         }
     }
 }
 
-/// The attempts that count in what a commit says of a run.
-fn counting(world: &World, run: RunId, tx: &Transaction) -> Counted {
+/// The attempts that count in what a commit says of a run, each with its task.
+fn counting(tx: &Transaction) -> Vec<(u32, AttemptRow)> {
     let counts =
-        |one: &&AttemptRow| one.outcome == Some(Outcome::Succeeded) && one.not_applied.is_none();
-    let mut out = Counted::new();
+        |one: &AttemptRow| one.outcome == Some(Outcome::Succeeded) && one.not_applied.is_none();
+    let rows = tasks_of(tx).into_iter();
+    let good = rows.filter(|(_, row)| row.state == TaskState::Succeeded);
+    let of = |(number, row): (u32, TaskRow)| {
+        let history = row.history.into_iter().filter(counts);
+        history.map(move |one| (number, one)).collect::<Vec<_>>()
+    };
+    good.flat_map(of).collect()
+}
+
+/// Whether a task was given away at a newer epoch, by whatever life of the coordinator's store.
+fn claimed_since(world: &World, (run, task): (RunId, u32), epoch: Epoch) -> bool {
+    let from = (run, Epoch(epoch.0 + 1), 0);
+    let newer = world.epochs.range(from..=(run, Epoch(u64::MAX), u32::MAX));
+    let mut newer = newer.map(|(_, (_, tasks))| tasks);
+    newer.any(|tasks| tasks.contains(&TaskIdx(task)))
+}
+
+fn remember(world: &mut World, (run, number): (RunId, u32), one: &AttemptRow) {
     let tasks = world.flows.get(&run).map(|flow| &flow.workflow.tasks);
-    for (number, row) in tasks_of(tx) {
-        let task = tasks.and_then(|tasks| tasks.get(number as usize));
-        let Some(task) = task.filter(|_| row.state == TaskState::Succeeded) else {
-            continue;
-        };
-        for one in row.history.iter().filter(counts) {
-            let mut machines = world.machines.iter();
-            let node = machines.find(|machine| machine.node == Some(one.node));
-            let name = node.map(|node| node.name.clone()).unwrap_or_default();
-            out.insert((run, task.id.clone(), name, one.epoch.0, one.number));
-        }
-    }
-    out
+    let Some(task) = tasks.and_then(|tasks| tasks.get(number as usize)) else {
+        return;
+    };
+    let mut machines = world.machines.iter();
+    let node = machines.find(|machine| machine.node == Some(one.node));
+    let name = node.map(|node| node.name.clone()).unwrap_or_default();
+    let counted = (run, task.id.clone(), name, one.epoch.0, one.number);
+    world.counted.insert(counted);
+}
+
+/// Whether the coordinator's store goes back in this seed.
+fn goes_back(world: &World) -> bool {
+    let back = |fault: &crate::plan::Planned| {
+        matches!(fault.what, What::Restore { .. } | What::CloudPutBack(_))
+    };
+    world.plan.faults.iter().any(back)
 }
 
 fn restores(world: &World) -> bool {

@@ -9,7 +9,7 @@ use shared::wire::LogId;
 use shared::workflow::SideEffects;
 
 /// What it means.
-pub const DEFINITION: &str = "Epochs of a task only grow, and one of a run is given away once (but by a coordinator whose clock was set). An attempt has at most one process, ever; two processes of one \
+pub const DEFINITION: &str = "Epochs of a task only grow, and a slice at one epoch is given away once (but by a coordinator whose clock was set). An attempt has at most one process, ever; two processes of one \
     task never overlap on one machine, nor on two unless its spec lets it be replaced, a disk of theirs was copied, \
     put back or emptied, or the coordinator's was put back between their generations (or restored, and the first \
     one's gateway or its disk is gone, or of an older backup than the newest, and what was told of the first one is \
@@ -17,8 +17,8 @@ pub const DEFINITION: &str = "Epochs of a task only grow, and one of a run is gi
     most once is never begun again after an attempt whose failure is not recorded, unless a person said so or one of \
     those disks did; nothing begins without its durable `started`, nor after the slice was given up.";
 
-/// What the coordinator gives away: an epoch of a run is given with the same tasks to one slice of
-/// one node, ever; said again, it may be without what ended meanwhile.
+/// What the coordinator gives away: a slice at an epoch is given with the same tasks to one node,
+/// ever; said again, it may be without what ended meanwhile.
 pub fn on_cloud_commit(world: &mut World, assigned: &[(LogId, Generation, Assign)]) {
     // a wall clock that was set back may show a time that it showed before
     if world.cloud.clock_stepped {
@@ -27,20 +27,16 @@ pub fn on_cloud_commit(world: &mut World, assigned: &[(LogId, Generation, Assign
     let mut found = None;
     for (log, _, assign) in assigned {
         let slice = assign.slice;
-        let given = || (slice.slice, *log, assign.tasks.clone());
-        let first = world.epochs.entry((slice.run, slice.epoch));
-        let first = first.or_insert_with(given);
-        let same = (first.0, first.1) == (slice.slice, *log);
-        let fewer = assign.tasks.iter().all(|task| first.2.contains(task));
-        if !same || !fewer {
-            let text = format!(
-                "{slice:?} of {} with {} tasks has the epoch of slice {} of {}",
-                log.node,
-                assign.tasks.len(),
-                first.0,
-                first.1.node
-            );
-            found = Some(text);
+        let given = || (*log, assign.tasks.clone());
+        let first = world.epochs.entry((slice.run, slice.epoch, slice.slice));
+        let (owner, tasks) = first.or_insert_with(given);
+        let fewer = assign.tasks.iter().all(|task| tasks.contains(task));
+        if *owner != *log || !fewer {
+            let count = assign.tasks.len();
+            found = Some(format!(
+                "{slice:?} was given to {} before, and is given to {} with {count} tasks",
+                owner.node, log.node
+            ));
         }
     }
     if let Some(text) = found {
