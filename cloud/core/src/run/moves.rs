@@ -672,9 +672,9 @@ impl Run {
         }
     }
 
-    /// Whether tasks of a node's slice were given to another one meanwhile, by a store that had gone
-    /// back and did not know it yet. Nobody would tell this node what they wait for, and it brings
-    /// nowhere what they are to read: so it gives the slice up, and the rest is placed anew.
+    /// Whether tasks of a node's slice were given to another one meanwhile, by a store that had
+    /// gone back and did not know it yet. Nobody would tell this node what they wait for, and it
+    /// brings nowhere what they are to read: so it gives the slice up, and the rest is placed anew.
     fn is_partly_elsewhere(&self, state: &SliceState) -> bool {
         let Some(body) = self.body.as_ref().filter(|_| self.head.origin.is_none()) else {
             return false;
