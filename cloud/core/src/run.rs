@@ -218,8 +218,8 @@ pub struct RunHead {
     pub abouts: VecDeque<About>,
     /// Lives of nodes that were declared gone, or replaced, since it named them.
     pub gone_logs: BTreeSet<LogId>,
-    /// Slices whose numbers were drawn again after the store had gone back: to be given up by their
-    /// nodes when the run is not held any more.
+    /// Slices whose numbers were drawn again, or of which tasks are elsewhere, since the store had
+    /// gone back: their nodes are asked for them when the run is not held any more.
     pub stale: BTreeSet<(LogId, SliceRef)>,
     /// Its workflow has matrices with limits.
     pub limited: bool,

@@ -489,12 +489,10 @@ impl Run {
             // a slice that is over is never lost: what is open in it would stay so for ever
             return Err(Reason::ImpossibleTransition);
         }
-        // what is asked back is still to be given up, and somebody waits for that
-        if self.head.stale.contains(&(log, slice)) {
-            return Ok(());
-        }
+        // what is asked back, or is to be, must still be given up, and somebody waits for that
+        let stale = self.head.stale.contains(&(log, slice));
         let stage = &mut self.head.slices[slice.slice as usize].stage;
-        if *stage != Stage::Releasing {
+        if *stage != Stage::Releasing && !stale {
             *stage = Stage::Done;
             self.send(log.node, Message::Closed { slice }, fx);
         }

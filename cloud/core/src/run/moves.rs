@@ -596,12 +596,13 @@ impl Run {
 
     /// Whether a task of a slice is under way that must not run twice.
     fn runs_once(&self, slice: u32) -> bool {
-        let rows = self.body.iter().flat_map(|b| &b.tasks);
-        let running =
-            |row: &TaskRow| matches!(row.state, TaskState::Running | TaskState::Checkpointing);
-        let running: Vec<bool> = rows.map(running).collect();
+        let began = |body: &super::RunBody, task: &TaskIdx| {
+            let state = body.tasks[task.0 as usize].state;
+            matches!(state, TaskState::Running | TaskState::Checkpointing)
+        };
         let once = self.open_once(slice);
-        once.iter().any(|task| running[task.0 as usize])
+        let body = self.body.as_ref();
+        body.is_some_and(|body| once.iter().any(|task| began(body, task)))
     }
 
     /// Takes over what the node knows better: a slice of a newer epoch, or one that is not known

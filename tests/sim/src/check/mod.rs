@@ -151,8 +151,8 @@ fn assigned_by(transactions: &[Transaction]) -> Vec<(LogId, Generation, Assign)>
     let entries = transactions.iter().flat_map(|tx| &tx.directives);
     let assigns = entries.filter_map(|(log, entry)| {
         let directive = Directive::decode(entry.head.number, &entry.bytes).ok()?;
-        match &directive.body {
-            Wanted::Assign(assign) => Some((*log, directive.generation, assign.clone())),
+        match directive.body {
+            Wanted::Assign(assign) => Some((*log, directive.generation, assign)),
             _ => None,
         }
     });
