@@ -335,3 +335,10 @@ fn a_slice_that_lost_tasks_to_who_called_first_is_asked_back() {
 fn a_slice_that_lost_tasks_to_one_that_was_forgotten_is_asked_back() {
     passes(798, Layer::Cores);
 }
+
+/// A Byzantine gateway said that its slice was over, and not what it held of a limit. When it was
+/// declared gone nobody had its share, and the members at another gateway waited for it for ever.
+#[test]
+fn what_a_gone_gateway_held_of_a_limit_is_free() {
+    keeps_all(Plan::draw(1296, Layer::Disk));
+}

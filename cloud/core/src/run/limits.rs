@@ -177,6 +177,17 @@ impl Run {
             .fold(0, u32::saturating_add)
     }
 
+    /// A life of a node is over: nothing runs there, and what a slice that had ended held is free,
+    /// whether that was said or not.
+    pub(super) fn drop_shares(&mut self, log: LogId) {
+        let slices = &self.head.slices;
+        let there = |slice: u32| {
+            let slice = slices.get(slice as usize);
+            slice.is_some_and(|s| s.node == log.node && s.incarnation == log.incarnation)
+        };
+        self.head.shares.retain(|(slice, _), _| !there(*slice));
+    }
+
     fn tell_share(
         &mut self,
         at: At<'_>,

@@ -106,7 +106,9 @@ impl Run {
             self.take(at, number, &open, policy, fx);
             self.close(number, Stage::Lost, fx);
         }
-        self.bereave(at, LogId { node, incarnation }, fx);
+        let log = LogId { node, incarnation };
+        self.drop_shares(log);
+        self.bereave(at, log, fx);
         self.refresh(at.wall);
     }
 

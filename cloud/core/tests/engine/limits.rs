@@ -168,6 +168,25 @@ fn a_node_that_is_away_is_given_no_share_and_a_lost_slice_holds_none() {
     assert_eq!(share(&mut env, "gw-3"), 2);
 }
 
+/// Its last word, that it holds nothing, may never have come.
+#[test]
+fn a_slice_that_ended_on_a_node_that_is_gone_holds_no_share() {
+    let mut env = fleet();
+    submit(&mut env, Some(2), None);
+    assert_eq!(shares(&mut env), [1, 1, 0]);
+    let first = slice(&mut env, "gw-1");
+    let mut facts = vec![Body::Accepted { slice: first }];
+    for task in [0, 1] {
+        facts.extend([started(first, task, 1), ended(first, task, 1, true)]);
+    }
+    facts.push(Body::SliceDone { slice: first });
+    env.tell("gw-1", facts);
+    assert_eq!(share(&mut env, "gw-3"), 0, "nothing was given back");
+    let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
+    assert_eq!(env.ask(Request::ForgetNode { node, by }), Reply::Done);
+    assert_eq!(share(&mut env, "gw-3"), 1);
+}
+
 #[test]
 fn after_too_many_failures_all_slices_are_told_and_what_waits_for_a_node_ends() {
     let mut env = fleet();
