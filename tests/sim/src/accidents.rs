@@ -1,8 +1,10 @@
 //! Which accidents strike in a seed, and when: each seed draws its own mix and how often.
 
-use crate::plan::{Moment, Planned, SAFETY, What};
+use crate::plan::{Back, Moment, Plan, Planned, SAFETY, What};
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;
+use crate::workload::PlannedRun;
+use shared::time::Span;
 
 /// One kind of accident: draws it and puts it into the plan.
 type Draw = fn(&mut Rng, &mut Accidents, Time);
@@ -424,24 +426,50 @@ fn restore(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let back = rng.below(4).saturating_sub(1) as usize;
     let accept = rng.chance(900);
     let down = pause(rng);
+    let back = Back::Places(back);
     accidents.put(at, What::Restore { back, accept, down });
-    let mut hard = rng.fork("hard", at);
-    if hard.chance(500) {
-        former_owner_calls_first(&mut hard, accidents, at, down);
-    }
 }
 
-/// One gateway was away for so long that its work was given to others, and did it as well; it
-/// calls when the backup is restored, and the others, who know of that, are away then.
-fn former_owner_calls_first(rng: &mut Rng, accidents: &mut Accidents, at: Time, down: Time) {
+/// One gateway is away for so long that its work is given to others, and does it as well; it calls
+/// when a backup of before is restored, and the others, who know of that, are away then. Met only
+/// where work moves, so it is drawn for a run in which it does.
+pub(crate) fn former_owner_calls_first(root: &Rng, plan: &mut Plan) {
+    let mut rng = root.fork("former owner", 0);
+    let silence = |run: &PlannedRun| {
+        let tasks = run.workflow.tasks.iter().map(|task| task.disconnect);
+        let moving = tasks.filter(|disconnect| disconnect.replace);
+        moving.filter_map(|disconnect| disconnect.lost_after).max()
+    };
+    let runs = plan.runs.iter().filter(|run| run.local.is_none());
+    let moving: Vec<(Time, Span)> = runs
+        .filter_map(|run| Some((run.at, silence(run)?)))
+        .collect();
+    let drawn = rng.chance(500) && plan.backups.is_some() && plan.nodes > 1;
+    if !drawn || moving.is_empty() {
+        return;
+    }
+    let (submitted, silence) = moving[rng.below(moving.len() as u64) as usize];
+    let left = submitted + rng.log_range(20 * SEC, 5 * MIN);
+    let at = left + silence.nanos() + rng.range(10 * MIN, HOUR);
+    let down = pause(&mut rng);
+    let mut accidents = Accidents {
+        nodes: plan.nodes,
+        list: Vec::new(),
+        destroyed: false,
+        backups: true,
+    };
+    let former = accidents.node(&mut rng);
     let dead = (true, true);
-    let former = accidents.node(rng);
-    for node in 0..accidents.nodes {
+    for node in 0..plan.nodes {
         let (from, until) = match node == former {
-            true => (at.saturating_sub(rng.range(20 * MIN, 2 * HOUR)), at + down),
+            true => (left, at + down),
             false => (at, at + down + rng.range(5 * MIN, HOUR)),
         };
         let lasts = until - from;
         accidents.put(from, What::Cut { node, dead, lasts });
     }
+    let (back, accept) = (Back::Before(left), true);
+    accidents.put(at, What::Restore { back, accept, down });
+    plan.faults.extend(accidents.list);
+    plan.faults.sort_by_key(|planned| planned.at);
 }

@@ -2,6 +2,7 @@
 
 use crate::cloud::CloudImage;
 use crate::fault::Kind;
+use crate::plan::Back;
 use crate::queue::{SEC, Time};
 use crate::tap::Ended;
 use crate::trace::{Lane, Sort};
@@ -19,6 +20,8 @@ use std::collections::BTreeMap;
 pub struct Backup {
     /// When the coordinator says that it was made.
     at: Unix,
+    /// When that was.
+    made: Time,
     /// What is in it.
     image: CloudImage,
     /// How far it holds the facts of each node.
@@ -63,6 +66,7 @@ impl World {
         };
         let backup = Backup {
             at: self.cloud.clocks.now(self.t).wall,
+            made: self.t,
             cursors: cursors(&image),
             image,
         };
@@ -118,12 +122,15 @@ impl World {
     }
 
     /// The coordinator's machine is lost; what is restored of a backup takes its place.
-    pub(crate) fn restore(&mut self, back: usize, accept: bool, down: Time) {
+    pub(crate) fn restore(&mut self, back: Back, accept: bool, down: Time) {
         let list = &self.cloud.backups.list;
         let Some(position) = list.len().checked_sub(1) else {
             return;
         };
-        let chosen = position.saturating_sub(back);
+        let chosen = match back {
+            Back::Places(back) => position.saturating_sub(back),
+            Back::Before(time) => list.iter().rposition(|b| b.made < time).unwrap_or(0),
+        };
         if self.cloud.engine.is_some() {
             self.cloud_power_off(down);
         }

@@ -34,6 +34,8 @@ pub enum Part {
     Rough,
     /// Backups, and restores with them.
     Backups,
+    /// That certificates end.
+    Certificates,
     /// That runs leave by themselves when they are over.
     Leaving,
     /// The Byzantine gateway.
@@ -223,6 +225,9 @@ impl Plan {
         if cut.out.contains(&Part::Backups) {
             self.backups = None;
         }
+        if cut.out.contains(&Part::Certificates) {
+            self.certificates = None;
+        }
         if cut.out.contains(&Part::Byzantine) {
             self.byzantine = None;
         }
@@ -388,6 +393,7 @@ impl Part {
             Self::Deed(n) => ("d", None, Some(n)),
             Self::Rough => ("rough", None, None),
             Self::Backups => ("backups", None, None),
+            Self::Certificates => ("certificates", None, None),
             Self::Leaving => ("leaving", None, None),
             Self::Byzantine => ("byzantine", None, None),
         }
@@ -479,6 +485,7 @@ impl Cut {
         let whole = match word {
             "rough" => Some(Part::Rough),
             "backups" => Some(Part::Backups),
+            "certificates" => Some(Part::Certificates),
             "leaving" => Some(Part::Leaving),
             "byzantine" => Some(Part::Byzantine),
             _ => None,

@@ -112,11 +112,13 @@ pub fn draw(plan: &Plan, dice: &mut Rng) -> Vec<(Time, Deed)> {
             deeds.push(((at + soon).saturating_sub(MIN), Deed::AnswerThere));
         }
     }
-    deeds.extend(of_operators(plan, dice));
-    deeds.extend(silence(plan, dice));
+    if !plan.undisturbed {
+        deeds.extend(of_operators(plan, dice));
+        deeds.extend(silence(plan, dice));
+    }
     for (n, planned) in plan.schedules.iter().enumerate() {
         deeds.push((planned.at, Deed::Schedule(n)));
-        let acts = planned.acts.iter();
+        let acts = planned.acts.iter().filter(|_| !plan.undisturbed);
         deeds.extend(acts.map(|(at, act)| (*at, Deed::AskSchedule(n, *act))));
     }
     deeds

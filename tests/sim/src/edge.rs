@@ -21,6 +21,9 @@ type Acts = Vec<(Action, usize)>;
 impl World {
     /// Puts an event before the agent of `m`.
     pub fn tell(&mut self, m: usize, event: Event) {
+        if let Event::Heard { message, .. } = &event {
+            crate::check::on_hear_down(self, m, message);
+        }
         let Some(agent) = &mut self.machines[m].agent else {
             return;
         };

@@ -56,6 +56,12 @@ kinds! {
     TeardownRace = "teardown_race",
     /// A hello of a former session was said again.
     ReplayedHello = "replayed_hello",
+    /// A gateway was turned away because its certificate had expired.
+    CertificateExpired = "certificate_expired",
+    /// A gateway renewed its certificate.
+    CertificateRenewed = "certificate_renewed",
+    /// A certificate was issued for a gateway and did not arrive.
+    RenewalLost = "renewal_lost",
     /// A hello without a common protocol version.
     VersionSkew = "version_skew",
     /// An entry of a kind that this version does not know stood in a fact log.

@@ -34,6 +34,7 @@ pub mod queue;
 pub mod record;
 pub mod recorded;
 pub mod rehearsal;
+pub mod renewal;
 pub mod report;
 pub mod rng;
 pub mod runner;

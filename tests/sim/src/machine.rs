@@ -143,6 +143,8 @@ pub struct Image {
     pub dirs: BTreeSet<AttemptRef>,
     /// Files.
     pub files: BTreeMap<Hash, u64>,
+    /// The certificate.
+    pub renewal: crate::renewal::Renewal,
     /// Which branch of history it belongs to.
     pub life: usize,
     /// The truth about it at that moment.
@@ -160,6 +162,8 @@ pub struct Machine {
     pub node: Option<NodeId>,
     /// Which permit let the key of its certificate in.
     pub key: u64,
+    /// Until when its certificate is good, and what it does about that.
+    pub renewal: crate::renewal::Renewal,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// What tasks may use.
@@ -247,7 +251,9 @@ impl Machine {
     /// The certificate that it shows.
     #[must_use]
     pub fn certificate(&self) -> Certificate {
-        certificate(self.key)
+        let made = certificate(self.key);
+        let until = self.renewal.until.unwrap_or(made.until);
+        Certificate { until, ..made }
     }
 
     /// The agent's settings.

@@ -30,6 +30,8 @@ pub enum Purpose {
     Enrol(usize),
     /// A run.
     Submit(RunId),
+    /// A certificate for a gateway, asked for in this life of its agent.
+    Certify(usize, u64),
     /// Whatever: only the answer counts.
     Act,
     /// The nodes, to free those in quarantine.
@@ -124,6 +126,7 @@ impl World {
             name,
             node: None,
             key: 0,
+            renewal: crate::renewal::Renewal::default(),
             labels,
             slots: (capacity.cpu_milli / 1000).max(1),
             capacity,
@@ -177,6 +180,8 @@ impl World {
         let id = format!("token-{}", self.people.permits);
         // a disk that is new gets a new key
         self.machines[m].key = self.people.permits;
+        let certificate = self.new_certificate(m);
+        self.take_certificate(m, certificate);
         let name = self.machines[m].name.clone();
         let request = Request::AddToken {
             by: String::new(),
@@ -192,7 +197,7 @@ impl World {
             node: NodeId(self.dice.ids.id()),
             name,
             labels: self.machines[m].labels.clone(),
-            certificate: self.machines[m].certificate(),
+            certificate,
         };
         self.ask(request, Purpose::Enrol(m));
     }
@@ -266,6 +271,9 @@ impl World {
             (Purpose::Enrol(m), Reply::Refused(Refused::Token(_))) => {
                 // its answer was lost with the coordinator; a new permit is needed
                 self.enrol(m, true);
+            }
+            (Purpose::Certify(m, process), reply) => {
+                self.certified((m, process), &ask.request, &reply);
             }
             (Purpose::Submit(run), Reply::Submitted(accepted)) => {
                 if accepted != run {

@@ -8,6 +8,7 @@ use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::recorded::Trace;
 use crate::rng::Rng;
 use crate::workload::{self, PlannedRun, Scope};
+use shared::schedule::Overlap;
 use shared::spec::fleet::Node;
 use shared::time::Span;
 
@@ -153,8 +154,8 @@ pub enum What {
     CloudPutBack(Time),
     /// The coordinator's disk is replaced by what is restored of a backup.
     Restore {
-        /// Of the newest one (0), or of one made so many before it.
-        back: usize,
+        /// Of which one.
+        back: Back,
         /// Gateways that will never come back are not waited for.
         accept: bool,
         /// Off for so long.
@@ -189,6 +190,15 @@ pub enum What {
         /// Forgotten after so long.
         after: Time,
     },
+}
+
+/// Which backup is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Back {
+    /// The newest one (0), or one made so many before it.
+    Places(usize),
+    /// The newest that was made before this time, or the oldest that is left.
+    Before(Time),
 }
 
 /// When in the life of a commit somebody dies.
@@ -261,6 +271,8 @@ pub struct Plan {
     pub fleet: Vec<Node>,
     /// Nobody does anything but submit.
     pub deserted: bool,
+    /// Nobody changes a setting, works on a node, pauses a link or asks something of a schedule.
+    pub undisturbed: bool,
     /// Faults end here.
     pub calm_at: Time,
     /// The network.
@@ -271,6 +283,8 @@ pub struct Plan {
     pub leaving: Option<Leaving>,
     /// Backups, if any are made.
     pub backups: Option<Backups>,
+    /// Certificates are good for so long, if not for ever.
+    pub certificates: Option<Time>,
     /// A Byzantine gateway beside the others, if there is one.
     pub byzantine: Option<Byzantine>,
     /// The schedules.
@@ -317,13 +331,13 @@ struct Size {
 }
 
 impl Size {
-    /// A quarter of the seeds have up to 5,000 tasks, one in thirty up to 50 gateways.
+    /// One seed in eight has up to 5,000 tasks, one in thirty up to 50 gateways.
     fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed).fork("size", 0);
         let tasks = rng.log_range(600, 5_000) as usize;
         let nodes = rng.log_range(6, 50) as usize;
         Self {
-            tasks: rng.chance(250).then_some(tasks),
+            tasks: rng.chance(125).then_some(tasks),
             nodes: rng.chance(33).then_some(nodes),
         }
     }
@@ -379,17 +393,19 @@ impl Plan {
             true => Vec::new(),
             false => accidents::draw(&root, nodes, backups.is_some()),
         };
-        Self {
+        let mut plan = Self {
             seed,
             layer,
             nodes,
             fleet: Vec::new(),
             deserted: false,
+            undisturbed: false,
             calm_at: SAFETY,
             net,
             runs: workload::draw(&root, scope, trace),
             leaving: leaving(&root),
             backups,
+            certificates: crate::renewal::draw(&root),
             byzantine: Byzantine::draw(&root),
             schedules: crate::schedule::draw(&root, scope),
             faults,
@@ -397,7 +413,11 @@ impl Plan {
             planted: None,
             gone: Gone::default(),
             stop_at: None,
+        };
+        if !quiet {
+            accidents::former_owner_calls_first(&root, &mut plan);
         }
+        plan
     }
 
     /// How long gateways keep facts that the coordinator has.
@@ -408,17 +428,27 @@ impl Plan {
     }
 
     /// What `seed` does without any accident: an even network, tasks that neither fail nor hang,
-    /// nobody who cancels, pauses or tries again.
+    /// nobody who does more than to submit, to make schedules and to answer questions. No backups
+    /// either: what is in one makes a difference only where a disk was lost. No slot of a schedule
+    /// cancels what is under way.
     #[must_use]
     pub fn without_faults(seed: u64, layer: Layer) -> Self {
         let mut plan = Self::draw(seed, layer);
         plan.faults.clear();
         plan.byzantine = None;
+        (plan.backups, plan.certificates) = (None, None);
+        plan.undisturbed = true;
         (plan.net.spikes, plan.net.doubles) = (0, 0);
         for run in &mut plan.runs {
             (run.cancel, run.pause, run.retry) = (None, None, None);
             for habit in &mut run.habits {
                 (habit.fails, habit.hangs) = (0, 0);
+            }
+        }
+        let revisions = plan.schedules.iter_mut().flat_map(|s| &mut s.revisions);
+        for schedule in revisions.filter_map(|workflow| workflow.schedule.as_mut()) {
+            if schedule.overlap == Overlap::Replace {
+                schedule.overlap = Overlap::Forbid;
             }
         }
         plan

@@ -119,6 +119,8 @@ impl Scene {
             nodes: self.fleet.len(),
             fleet: self.fleet.clone(),
             deserted: true,
+            undisturbed: true,
+            certificates: None,
             byzantine: None,
             calm_at: self.longest.saturating_add(HOUR),
             net: NetPlan {

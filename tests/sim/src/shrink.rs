@@ -284,6 +284,7 @@ fn rest_left(plan: &Plan) -> Vec<Part> {
     let rest = [
         (plan.net.spikes + plan.net.doubles > 0, Part::Rough),
         (plan.backups.is_some(), Part::Backups),
+        (plan.certificates.is_some(), Part::Certificates),
         (retention.is_some(), Part::Leaving),
         (plan.byzantine.is_some(), Part::Byzantine),
     ];

@@ -356,6 +356,7 @@ impl World {
             succeeds: machine.succeeds,
             dirs: machine.dirs.clone(),
             files: machine.files.clone(),
+            renewal: machine.renewal,
             life: machine.life,
             truth: self.lives[machine.life].clone(),
         })
@@ -392,6 +393,7 @@ impl World {
         machine.succeeds = image.succeeds;
         machine.dirs = image.dirs;
         machine.files = image.files;
+        machine.renewal = image.renewal;
         machine.life = self.lives.len();
         let mut truth = image.truth;
         truth.branched = true;
@@ -412,6 +414,7 @@ impl World {
             name: original.name.clone(),
             node: original.node,
             key: original.key,
+            renewal: original.renewal,
             labels: original.labels.clone(),
             capacity: original.capacity.clone(),
             slots: original.slots,

@@ -3,7 +3,7 @@
 use crate::cut::Part;
 use crate::deed::Deed;
 use crate::model::Flows;
-use crate::plan::{Moment, Plan, What};
+use crate::plan::{Back, Moment, Plan, What};
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::schedule::{Act, Made};
 use crate::trace::{Lane, Sort, clock};
@@ -146,10 +146,11 @@ impl What {
             Self::Restore { back, accept, down } => {
                 let left = if accept { ", without who is gone" } else { "" };
                 let down = length(down);
-                write!(
-                    f,
-                    "backup {back} before the newest restored{left}, off for {down}"
-                )
+                let which = match back {
+                    Back::Places(back) => format!("backup {back} before the newest"),
+                    Back::Before(time) => format!("the newest backup before {}", clock(time)),
+                };
+                write!(f, "{which} restored{left}, off for {down}")
             }
             Self::Reimage { node, down } => {
                 let (name, down) = (node_name(node), length(down));
@@ -367,6 +368,7 @@ pub fn contents(plan: &Plan) -> Vec<String> {
             "delays and doubles in the network",
         ),
         (plan.backups.is_some(), "backups of the coordinator"),
+        (plan.certificates.is_some(), "certificates that end"),
         (
             plan.leaving
                 .is_some_and(|leaving| leaving.retention.is_some()),

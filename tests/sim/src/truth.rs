@@ -308,8 +308,8 @@ pub struct CloudTruth {
     pub former: Vec<LogId>,
     /// Runs whose submission was acknowledged.
     pub promised: BTreeSet<RunId>,
-    /// Last acknowledgement sent, by log.
-    pub acked: BTreeMap<LogId, u64>,
+    /// Facts that were acknowledged before they were durable: not wrong until somebody hears it.
+    pub early: BTreeSet<(LogId, u64)>,
     /// Runs that were forgotten everywhere.
     pub buried: BTreeSet<RunId>,
     /// Those that the world did not look at.

@@ -86,7 +86,8 @@ impl World {
         if !reachable {
             self.felt_cut(m);
         }
-        if reachable && self.cloud.engine.is_some() && self.cloud.deaf == 0 {
+        let heard = reachable && self.cloud.engine.is_some() && self.cloud.deaf == 0;
+        if heard && !self.is_expired(m) {
             self.connect(m, session);
         } else {
             if reachable && self.cloud.deaf > 0 {

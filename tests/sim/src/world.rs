@@ -416,6 +416,7 @@ impl World {
     /// The world looks around once a minute.
     fn look(&mut self) {
         self.measure();
+        self.renew_due();
         crate::check::look(self);
         self.queue.at(self.t + crate::queue::MIN, Ev::Look);
     }

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 
 /// What it means.
 pub const DEFINITION: &str = "Whatever a side acknowledged (facts and directives by number and hash, submissions at \
-    the coordinator and at a gateway, the start of a process by its `started`) is durable at that moment and is \
-    found again, byte for byte, by every later start from the same disk; a store opens after every crash.";
+    the coordinator and at a gateway, the start of a process by its `started`) is durable at that moment (what the \
+    coordinator acknowledges: before anybody hears it) and is found again, byte for byte, by every later start from the same disk; a store opens after every crash.";
 
 /// An agent sends a message.
 pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
@@ -48,32 +48,45 @@ pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
     }
 }
 
-/// The coordinator sends a message.
+/// The last fact that a message of the coordinator acknowledges.
+fn acknowledged(message: &Down) -> Option<u64> {
+    match message {
+        Down::Ack(ack) => Some(ack.head.number),
+        Down::Welcome(welcome) => Some(welcome.facts.head.number),
+        _ => None,
+    }
+}
+
+fn durable(world: &World, log: LogId) -> u64 {
+    let head = world.cloud.truth.heads.get(&log);
+    head.map_or(0, |head| head.number)
+}
+
+/// The coordinator sends a message: what it acknowledges has to be durable before anybody hears it.
 pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
-    let head = match message {
-        Down::Ack(ack) => ack.head,
-        Down::Welcome(welcome) => welcome.facts.head,
-        _ => return,
-    };
-    let Some(log) = world.conns.get(&conn).map(|one| one.log) else {
+    let log = world.conns.get(&conn).map(|one| one.log);
+    let (Some(number), Some(log)) = (acknowledged(message), log) else {
         return;
     };
-    let durable = world
-        .cloud
-        .truth
-        .heads
-        .get(&log)
-        .map_or(0, |head| head.number);
-    if head.number > durable {
+    if number > durable(world, log) {
+        world.cloud.truth.early.insert((log, number));
+    }
+}
+
+/// A message reaches the agent of `m`: what was not durable when it was sent is by now, since its
+/// sender may be gone.
+pub fn on_hear_down(world: &mut World, m: usize, message: &Down) {
+    let log = world.machines[m].log();
+    let Some(number) = acknowledged(message) else {
+        return;
+    };
+    let known = durable(world, log);
+    if world.cloud.truth.early.contains(&(log, number)) && number > known {
         let text = format!(
-            "facts up to {} acknowledged, durable: {durable}",
-            head.number
+            "gw-{} hears that its facts up to {number} are taken, durable: {known}",
+            m + 1
         );
         world.fail("acknowledged_is_durable", text);
-    }
-    if matches!(message, Down::Ack(_)) {
-        let acked = world.cloud.truth.acked.entry(log).or_insert(0);
-        *acked = head.number.max(*acked);
     }
 }
 

@@ -109,6 +109,11 @@ pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
     bounded::on_send_down(world, conn, message);
 }
 
+/// A message reaches an agent.
+pub fn on_hear_down(world: &mut World, m: usize, message: &Down) {
+    acknowledged_is_durable::on_hear_down(world, m, message);
+}
+
 /// A commit of an agent became durable; its facts follow position `before`.
 pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
     world.machines[m].idle_since = None;
