@@ -69,6 +69,45 @@ fn a_rehearsal_answers_and_its_conditions_set_the_exit_code() {
     );
 }
 
+/// What a CI keeps beside its workflow: the faults, and what must hold under them.
+#[test]
+fn faults_and_conditions_stand_in_a_file_and_flags_win_over_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = dir.path().join("faults.yaml");
+    let kept = "link-down: 1m..2m\npower-cut: 1\nseeds: 3\nexpect: ['longest<=1s']\n";
+    fs::write(&faults, kept).unwrap();
+    let with = ["--faults", faults.to_str().unwrap(), "--json"];
+    let flags = ["--link-down", "1m..2m", "--power-cut", "1", "--seeds", "3"];
+    let bad = ["--expect", "longest<=1s", "--json"];
+
+    let filed = rehearse(dir.path(), FLOW, &with);
+    let flagged = rehearse(dir.path(), FLOW, &[&flags[..], &bad].concat());
+    assert_eq!(filed.status.code(), Some(1), "{filed:?}");
+    assert_eq!(report(&filed), report(&flagged));
+
+    let other = ["--power-cut", "0", "--expect", "succeeded=100%"];
+    let out = rehearse(dir.path(), FLOW, &[&with[..], &other].concat());
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let told = report(&out);
+    assert_eq!(told["seeds"], 3);
+    assert!(told["faults"]["agent_power_cut"].is_null(), "{told}");
+
+    fs::write(&faults, "link-down: 5\npower-cuts: 1\n").unwrap();
+    let out = rehearse(dir.path(), FLOW, &with);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(6), "{said}");
+    let place = "faults.yaml:2:1: unknown key 'power-cuts'\n  mend: did you mean power-cut?";
+    assert!(said.contains(place), "{said}");
+
+    fs::write(&faults, "seeds: 3\nlink-down: 5\n").unwrap();
+    let out = rehearse(dir.path(), FLOW, &with);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(6), "{said}");
+    let place = "faults.yaml:2:12: link-down: the duration '5' has no unit\n  mend: write 5s";
+    assert!(said.contains(place), "{said}");
+    assert!(said.contains("the file of faults has 1 mistake"), "{said}");
+}
+
 #[test]
 fn what_cannot_be_rehearsed_says_why() {
     let dir = tempfile::tempdir().unwrap();

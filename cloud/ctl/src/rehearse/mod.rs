@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod expect;
+mod faults;
 mod report;
 mod summary;
 
@@ -11,7 +12,7 @@ use crate::commands::spec::Source;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::text::took;
-use args::Rehearse;
+use args::{Asked, Rehearse};
 use cloud_core::view;
 use expect::Judged;
 use shared::codec;
@@ -27,12 +28,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use summary::Summary;
 
-/// Largest fleet file.
-const FLEET_BYTES: u64 = 1 << 20;
+/// Largest file of a fleet, or of faults.
+const FILE_BYTES: u64 = 1 << 20;
 /// Seed of the rehearsal without faults.
 const CALM: u64 = 0;
 
-pub(crate) fn run(args: &Rehearse, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+pub(crate) fn run(
+    mut args: Box<Rehearse>,
+    global: &Global,
+    out: &mut Output,
+) -> Result<Code, Failure> {
+    if let Some(path) = &args.faults {
+        let file = read_faults(path, out)?;
+        args.asked = std::mem::take(&mut args.asked).or(file);
+    }
+    let args = &*args;
     let source = Source::read(&args.file, &args.given, out)?;
     let workflow = source.compile(out)?;
     let fleet = read_fleet(&args.nodes, out)?;
@@ -41,16 +51,21 @@ pub(crate) fn run(args: &Rehearse, global: &Global, out: &mut Output) -> Result<
     if calm.took.is_none() {
         return Err(stuck(&calm));
     }
-    let within = args.within.map_or_else(|| window(&calm), Span::nanos);
+    let within = args.asked.within.map_or_else(|| window(&calm), Span::nanos);
     let ended = rehearse_all(args, &scene, within, out);
     let summary = Summary {
         workflow: scene.workflow.name.clone(),
         nodes: scene.fleet.len() as u64,
         tasks: scene.workflow.tasks.len() as u64,
         without_faults_ms: calm.took.map(|took| took / MS),
-        ..Summary::of(&ended, args.bandwidth)
+        ..Summary::of(&ended, args.asked.bandwidth())
     };
-    let judged: Vec<Judged> = args.expect.iter().map(|one| one.judge(&summary)).collect();
+    let judged: Vec<Judged> = args
+        .asked
+        .expect
+        .iter()
+        .map(|one| one.judge(&summary))
+        .collect();
     report::write(args, &summary, &judged, out)?;
     if args.timeline || args.html.is_some() {
         show_worst(args, &scene, within, &summary, out)?;
@@ -89,26 +104,42 @@ fn stuck(calm: &Ended) -> Failure {
         .hint("`driftless lint` shows what tasks ask for, the fleet file what its nodes have; --days waits longer")
 }
 
-fn read_fleet(path: &Path, out: &mut Output) -> Result<Vec<Node>, Failure> {
+fn read_fleet(path: &Path, out: &Output) -> Result<Vec<Node>, Failure> {
+    let hint = "--nodes FILE: `nodes: [{name: gw-1}]`; docs/rehearsal.md has the keys";
+    let (name, bytes) = read_file(path, hint)?;
+    fleet::read(&name, &bytes).map_err(|mistakes| wrong("fleet", &mistakes, out))
+}
+
+fn read_faults(path: &Path, out: &Output) -> Result<Asked, Failure> {
+    let hint = "--faults FILE: `link-down: 2h..10h`; docs/rehearsal.md has the keys";
+    let (name, bytes) = read_file(path, hint)?;
+    faults::read(&name, &bytes).map_err(|mistakes| wrong("file of faults", &mistakes, out))
+}
+
+/// The name of a file, and what is in it.
+fn read_file(path: &Path, hint: &str) -> Result<(String, Vec<u8>), Failure> {
     let name = path.display().to_string();
     let failed = |error: std::io::Error| {
-        let code = Code::Usage;
-        Failure::new(code, format!("{name} cannot be read: {error}"))
-            .hint("--nodes FILE: `nodes: [{name: gw-1}]`; docs/rehearsal.md has the keys")
+        let what = format!("{name} cannot be read: {error}");
+        Failure::new(Code::Usage, what).hint(hint)
     };
     let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > FLEET_BYTES {
-        let what = format!("{name} has {length} bytes: a fleet file has {FLEET_BYTES} at most");
+    if length > FILE_BYTES {
+        let what = format!("{name} has {length} bytes: such a file has {FILE_BYTES} at most");
         return Err(Failure::new(Code::Specification, what));
     }
     let bytes = std::fs::read(path).map_err(failed)?;
-    fleet::read(&name, &bytes).map_err(|mistakes| wrong_fleet(&mistakes, out))
+    Ok((name, bytes))
 }
 
-fn wrong_fleet(mistakes: &Mistakes, out: &Output) -> Failure {
+fn wrong(file: &str, mistakes: &Mistakes, out: &Output) -> Failure {
     out.say(&mistakes.to_string());
     let n = mistakes.mistakes.len() + mistakes.more;
-    Failure::new(Code::Specification, format!("the fleet has {n} mistakes"))
+    let s = if n == 1 { "" } else { "s" };
+    Failure::new(
+        Code::Specification,
+        format!("the {file} has {n} mistake{s}"),
+    )
 }
 
 fn scene(
@@ -125,20 +156,22 @@ fn scene(
         let hint = "rehearse the parts before and behind it by themselves";
         return Err(Failure::new(Code::Specification, what).hint(hint));
     }
+    let asked = &args.asked;
     let fears = Fears {
-        link_down: args.link_down,
-        outages: args.outages,
-        power_cuts: args.power_cut,
-        agent_kills: args.agent_kill,
-        coordinator_kills: args.coordinator_kill,
-        failing: u64::from(args.task_fails) * 10,
-        disk: args.disk,
+        link_down: asked.link_down,
+        outages: asked.outages.unwrap_or(1),
+        power_cuts: asked.power_cut.unwrap_or(0),
+        agent_kills: asked.agent_kill.unwrap_or(0),
+        coordinator_kills: asked.coordinator_kill.unwrap_or(0),
+        failing: u64::from(asked.task_fails.unwrap_or(0)) * 10,
+        disk: asked.disk,
     };
-    let mut scene = Scene::new(workflow, fleet, fears, args.days * 24 * HOUR);
+    let longest = asked.days.unwrap_or(30) * 24 * HOUR;
+    let mut scene = Scene::new(workflow, fleet, fears, longest);
     if args.history {
         take_history(&mut scene, global)?;
     }
-    for (task, length) in &args.takes {
+    for (task, length) in &args.asked.takes {
         let position = scene.workflow.tasks.iter().position(|one| one.id == *task);
         let missing = || {
             let what = format!("--takes {task}={length}: the workflow has no task '{task}'");
@@ -176,10 +209,10 @@ fn rehearse_all(args: &Rehearse, scene: &Scene, within: Time, out: &Output) -> V
             scope.spawn(move || {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= args.seeds {
+                    if n >= args.asked.seeds() {
                         break;
                     }
-                    let plan = scene.plan(args.start.wrapping_add(n), within);
+                    let plan = scene.plan(args.asked.start().wrapping_add(n), within);
                     if send.send(rehearsal::rehearse(scene, plan)).is_err() {
                         break;
                     }
@@ -190,11 +223,11 @@ fn rehearse_all(args: &Rehearse, scene: &Scene, within: Time, out: &Output) -> V
         let mut ended = Vec::new();
         for one in receive {
             ended.push(one);
-            progress(&ended, args.seeds, out.live);
+            progress(&ended, args.asked.seeds(), out.live);
         }
         ended
     });
-    ended.sort_by_key(|one| one.seed.wrapping_sub(args.start));
+    ended.sort_by_key(|one| one.seed.wrapping_sub(args.asked.start()));
     ended
 }
 

@@ -56,8 +56,11 @@ fn facts(args: &Rehearse, summary: &Summary) -> Vec<(&'static str, Cell)> {
         ("ended", Cell::from(counts(&summary.states))),
         ("takes", Cell::from(takes(summary))),
         ("attempts", Cell::from(attempts(summary))),
-        ("backlog", Cell::from(backlog(args.bandwidth, summary))),
-        ("store", Cell::from(store(args.disk, summary))),
+        (
+            "backlog",
+            Cell::from(backlog(args.asked.bandwidth(), summary)),
+        ),
+        ("store", Cell::from(store(args.asked.disk, summary))),
     ];
     let faults = counts(&summary.faults);
     facts.push(("happened", Cell::from(faults)));
