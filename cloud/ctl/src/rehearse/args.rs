@@ -16,7 +16,7 @@ Examples:
   driftless rehearse flow.yaml --nodes fleet.yaml --link-down 2h..10h --power-cut 3 --seeds 200
   driftless rehearse flow.yaml --nodes fleet.yaml --link-down 8h --expect 'succeeded=100%' \\
       --expect 'longest<=12h'                                         for a CI
-  driftless rehearse flow.yaml --nodes fleet.yaml --link-down 8h --html worst.html
+  driftless rehearse flow.yaml --nodes fleet.yaml --link-down 8h --html report.html
   driftless rehearse flow.yaml --nodes fleet.yaml --faults faults.yaml --seeds 1000
 
 The workflow runs on the real coordinator and agents in a simulated world: no task is started.
@@ -43,7 +43,7 @@ pub(crate) struct Rehearse {
     /// Ask the coordinator what tasks took in the last runs
     #[arg(long)]
     pub(crate) history: bool,
-    /// Draw the worst seed as a page for browsers
+    /// Write a page for browsers: the summary, how the seeds spread, the worst one drawn
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
     /// Print the timeline of the worst seed as well

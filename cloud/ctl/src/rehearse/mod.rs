@@ -3,7 +3,9 @@
 pub(crate) mod args;
 mod expect;
 mod faults;
+mod page;
 mod report;
+mod spread;
 mod summary;
 
 use crate::args::Global;
@@ -11,7 +13,6 @@ use crate::client::Client;
 use crate::commands::spec::Source;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::text::took;
 use args::{Asked, Rehearse};
 use cloud_core::view;
 use expect::Judged;
@@ -67,17 +68,35 @@ pub(crate) fn run(
         .map(|one| one.judge(&summary))
         .collect();
     report::write(args, &summary, &judged, out)?;
-    if args.timeline || args.html.is_some() {
-        show_worst(args, &scene, within, &summary, out)?;
-    }
-    let good = match judged.is_empty() {
-        true => summary.succeeded() == summary.seeds,
-        false => judged.iter().all(|one| one.met),
+    let told = Told {
+        ended,
+        summary,
+        judged,
     };
-    Ok(match good && summary.broken.is_empty() {
-        true => Code::Done,
-        false => Code::Failed,
-    })
+    if args.timeline || args.html.is_some() {
+        show_worst(args, &scene, within, &told, out)?;
+    }
+    Ok(told.code())
+}
+
+/// What a rehearsal came to.
+struct Told {
+    ended: Vec<Ended>,
+    summary: Summary,
+    judged: Vec<Judged>,
+}
+
+impl Told {
+    fn code(&self) -> Code {
+        let good = match self.judged.is_empty() {
+            true => self.summary.succeeded() == self.summary.seeds,
+            false => self.judged.iter().all(|one| one.met),
+        };
+        match good && self.summary.broken.is_empty() {
+            true => Code::Done,
+            false => Code::Failed,
+        }
+    }
 }
 
 /// When faults strike: while the run goes on, and as long again for what they make of it.
@@ -257,10 +276,10 @@ fn show_worst(
     args: &Rehearse,
     scene: &Scene,
     within: Time,
-    summary: &Summary,
+    told: &Told,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let plan = scene.plan(summary.worst.seed, within);
+    let plan = scene.plan(told.summary.worst.seed, within);
     let (send, receive) = mpsc::channel();
     let lines: sim::trace::Sink = Box::new(move |line| drop(send.send(line.to_owned())));
     let (_, mut drawing) = rehearsal::record(scene, plan, lines);
@@ -273,26 +292,20 @@ fn show_worst(
         }
     }
     if let Some(path) = &args.html {
-        drawing.title = format!(
-            "{}: seed {} of {}, {}",
-            summary.workflow,
-            summary.worst.seed,
-            summary.seeds,
-            summary
-                .worst
-                .took_ms
-                .map_or_else(|| "not over".to_owned(), |ms| took(Span(ms)))
-        );
-        let names = report::legend(scene);
-        drawing.notes = [names]
-            .into_iter()
-            .chain(report::sentences(summary))
-            .collect();
+        let Told {
+            ended,
+            summary,
+            judged,
+        } = told;
+        let Summary {
+            workflow, seeds, ..
+        } = summary;
+        drawing.title = format!("{workflow}, rehearsed in {seeds} seeds");
+        drawing.front = page::front(args, summary, judged, ended);
+        drawing.notes = vec![report::worst(summary), report::legend(scene)];
         std::fs::write(path, drawing.html()).map_err(|error| {
-            Failure::new(
-                Code::Failed,
-                format!("{} cannot be written: {error}", path.display()),
-            )
+            let what = format!("{} cannot be written: {error}", path.display());
+            Failure::new(Code::Failed, what).hint("--html FILE: in a directory that is there")
         })?;
         out.say(&format!("drawn in {}", path.display()));
     }

@@ -29,7 +29,9 @@ pub(super) fn write(
         let expect = judged;
         return out.object(&Report { summary, expect });
     }
-    out.facts(&facts(args, summary))?;
+    let facts = facts(args, summary).into_iter();
+    let facts: Vec<_> = facts.map(|(name, text)| (name, Cell::from(text))).collect();
+    out.facts(&facts)?;
     for broken in &summary.broken {
         out.line(&format!("a promise of Driftless was broken, {broken}"))?;
     }
@@ -46,43 +48,18 @@ pub(super) fn write(
     Ok(())
 }
 
-fn facts(args: &Rehearse, summary: &Summary) -> Vec<(&'static str, Cell)> {
-    let mut facts = vec![
-        ("workflow", Cell::from(rehearsed(summary))),
-        (
-            "without faults",
-            Cell::from(time(summary.without_faults_ms)),
-        ),
-        ("ended", Cell::from(counts(&summary.states))),
-        ("takes", Cell::from(takes(summary))),
-        ("attempts", Cell::from(attempts(summary))),
-        (
-            "backlog",
-            Cell::from(backlog(args.asked.bandwidth(), summary)),
-        ),
-        ("store", Cell::from(store(args.asked.disk, summary))),
-    ];
-    let faults = counts(&summary.faults);
-    facts.push(("happened", Cell::from(faults)));
-    facts.push(("worst", Cell::from(worst(summary))));
-    facts
-}
-
-/// The same as sentences, for the page.
-pub(super) fn sentences(summary: &Summary) -> Vec<String> {
+/// The summary line by line: what, and how it was.
+pub(super) fn facts(args: &Rehearse, summary: &Summary) -> Vec<(&'static str, String)> {
     vec![
-        format!(
-            "{}. Without faults it takes {}.",
-            rehearsed(summary),
-            time(summary.without_faults_ms)
-        ),
-        format!(
-            "Ended: {}. Takes: {}.",
-            counts(&summary.states),
-            takes(summary)
-        ),
-        format!("Happened in all seeds: {}.", counts(&summary.faults)),
-        format!("This page shows the worst: {}.", worst(summary)),
+        ("workflow", rehearsed(summary)),
+        ("without faults", time(summary.without_faults_ms)),
+        ("ended", counts(&summary.states)),
+        ("takes", takes(summary)),
+        ("attempts", attempts(summary)),
+        ("backlog", backlog(args.asked.bandwidth(), summary)),
+        ("store", store(args.asked.disk, summary)),
+        ("happened", counts(&summary.faults)),
+        ("worst", worst(summary)),
     ]
 }
 
@@ -148,7 +125,7 @@ fn store(disk: Option<u64>, summary: &Summary) -> String {
     }
 }
 
-fn worst(summary: &Summary) -> String {
+pub(super) fn worst(summary: &Summary) -> String {
     let worst = &summary.worst;
     let mut text = format!(
         "seed {}: {} after {}",
