@@ -118,6 +118,27 @@ fn faults_and_conditions_stand_in_a_file_and_flags_win_over_it() {
     assert!(said.contains("the file of faults has 1 mistake"), "{said}");
 }
 
+/// The deadline counts from the submission, as it does for a run.
+#[test]
+fn what_is_late_is_named_and_can_be_forbidden() {
+    let dir = tempfile::tempdir().unwrap();
+    let flow = FLOW.replace("inputs: [data]", "inputs: [data], deadline: 1h");
+    let few = ["--seeds", "4", "--within", "1s", "--expect", "late=0"];
+    let down = |length| [&few[..], &["--link-down", length]].concat();
+    let out = rehearse(dir.path(), &flow, &[&down("10m")[..], &["--json"]].concat());
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    assert_eq!(report(&out)["late"], serde_json::json!({}));
+
+    let out = rehearse(dir.path(), &flow, &[&down("5h")[..], &["--json"]].concat());
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let told = report(&out);
+    assert_eq!(told["late"]["read"], 4, "{told}");
+    assert_eq!(told["late_seeds"], 4);
+    let out = rehearse(dir.path(), &flow, &down("5h"));
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(text.contains("read in 4 seeds"), "{text}");
+}
+
 #[test]
 fn what_cannot_be_rehearsed_says_why() {
     let dir = tempfile::tempdir().unwrap();

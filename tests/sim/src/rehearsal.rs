@@ -13,10 +13,11 @@ use crate::workload::{Habit, PlannedRun};
 use crate::world::World;
 use cloud_core::event::{Reply, Request};
 use cloud_core::view;
+use shared::explain::Reason;
 use shared::graph;
 use shared::ids::{Hash, RunId};
 use shared::spec::fleet::Node;
-use shared::time::Span;
+use shared::time::{Span, Unix};
 use shared::workflow::{Source, Workflow};
 use std::collections::BTreeMap;
 
@@ -42,6 +43,8 @@ const TOLD: &[Kind] = &[
 ];
 /// Minutes from one look at the run to the next.
 const LOOKS: u64 = 5;
+/// How often a coordinator that is down is asked, two minutes each.
+const PATIENCE: u64 = 10;
 /// A run that waits for a person and does nothing else is watched for so long.
 const WAITS: Time = 24 * HOUR;
 
@@ -92,6 +95,17 @@ impl Scene {
             fears,
             longest,
         }
+    }
+
+    /// The specification was compiled as of `then`: deadlines are as far from the submission here.
+    #[must_use]
+    pub fn as_of(mut self, then: Unix) -> Self {
+        let here = EPOCH_MS + (SUBMITTED / MS).cast_signed();
+        let tasks = self.workflow.tasks.iter_mut();
+        for deadline in tasks.filter_map(|task| task.deadline.as_mut()) {
+            deadline.0 = deadline.0.saturating_add(here.saturating_sub(then.0));
+        }
+        self
     }
 
     /// The same without faults.
@@ -230,6 +244,8 @@ pub struct Ended {
     pub tasks: BTreeMap<String, u64>,
     /// What it waits for from people.
     pub waits: Vec<String>,
+    /// Tasks that a deadline ended, or kept from beginning.
+    pub late: Vec<String>,
     /// Processes that were started.
     pub attempts: u64,
     /// Most facts that one gateway had and the coordinator had not.
@@ -279,6 +295,7 @@ fn act(scene: &Scene, plan: Plan, lines: Option<Sink>) -> (Ended, Option<Drawing
             }
         }
     }
+    ended.late = late(scene, &mut world);
     ended.attempts = world.ran.len() as u64;
     let told = TOLD
         .iter()
@@ -331,6 +348,26 @@ fn shown(world: &mut World) -> Option<view::Run> {
         Some(Reply::Run(run)) => Some(*run),
         _ => None,
     }
+}
+
+/// What is over because of a deadline, as the coordinator shows it.
+fn late(scene: &Scene, world: &mut World) -> Vec<String> {
+    if scene
+        .workflow
+        .tasks
+        .iter()
+        .all(|task| task.deadline.is_none())
+    {
+        return Vec::new();
+    }
+    let run = world.plan.runs[0].run;
+    let ask = || Request::Tasks { run, state: None };
+    let Some(Reply::Tasks(tasks)) = (0..PATIENCE).find_map(|_| world.view(ask())) else {
+        return Vec::new();
+    };
+    let passed = |task: &view::Task| task.reason.as_deref() == Some(Reason::DeadlinePassed.text());
+    let late = tasks.into_iter().filter(passed);
+    late.map(|task| task.task).collect()
 }
 
 /// Since when a run waits for people and nothing moves.

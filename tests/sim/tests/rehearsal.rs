@@ -32,7 +32,7 @@ fn scene_of(flow: &str, more: &str, fears: Fears) -> Scene {
     let text = flow.replace("MORE", more);
     let (params, files) = (BTreeMap::new(), SentFiles::new());
     let workflow = spec::submission("flow.yaml", &text, &params, &files, Unix(0)).unwrap();
-    Scene::new(workflow, fleet, fears, 30 * 24 * HOUR)
+    Scene::new(workflow, fleet, fears, 30 * 24 * HOUR).as_of(Unix(0))
 }
 
 fn all(scene: &Scene, within: Time) -> Vec<Ended> {
@@ -141,4 +141,25 @@ fn what_may_run_once_only_waits_for_a_person_after_a_power_cut() {
     let once = all(&scene("side_effects: at_most_once", fears()), 40 * MIN);
     let waiting = once.iter().filter(|one| !one.waits.is_empty()).count();
     assert!(waiting > 0, "{once:?}");
+}
+
+/// The file for the press comes too late where the link of its writer is down for long.
+#[test]
+fn tasks_that_miss_their_deadline_are_named() {
+    let late = |more: &str, fears: Fears| {
+        let ended = all(&scene(more, fears), 10 * MIN);
+        let late = ended.iter().filter(|one| !one.late.is_empty());
+        for one in late.clone() {
+            assert_eq!(
+                (one.late.as_slice(), one.state.as_str()),
+                (&["press".to_owned()][..], "failed")
+            );
+        }
+        late.count()
+    };
+    let soon = "deadline: 2h";
+    assert_eq!(late(soon, Fears::default()), 0);
+    assert_eq!(late("", outages(9, 10)), 0);
+    assert!(late(soon, outages(9, 10)) > 0);
+    assert_eq!(late("deadline: 30h", outages(9, 10)), 0);
 }

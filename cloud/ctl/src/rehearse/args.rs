@@ -95,8 +95,8 @@ pub(crate) struct Asked {
     /// The first seed [default: 0]
     #[arg(long, value_name = "SEED")]
     pub(crate) start: Option<u64>,
-    /// What must hold (may be repeated): succeeded=100%, median<=4h, longest<=12h, backlog<=1000,
-    /// store<=64MiB, attempts<=50
+    /// What must hold (may be repeated): succeeded=100%, median<=4h, longest<=12h, late=0,
+    /// backlog<=1000, store<=64MiB, attempts<=50
     #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
     pub(crate) expect: Vec<Condition>,
 }

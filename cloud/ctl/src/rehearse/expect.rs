@@ -7,7 +7,7 @@ use shared::spec;
 use shared::time::Span;
 
 /// What can be asked for.
-const MEASURES: &str = "succeeded, median, longest, backlog, store, attempts";
+const MEASURES: &str = "succeeded, median, longest, late, backlog, store, attempts";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ enum Measure {
     Median,
     /// Milliseconds that every seed takes at most.
     Longest,
+    /// Seeds in which a task missed its deadline.
+    Late,
     /// Facts that wait at one gateway at most.
     Backlog,
     /// Bytes of the largest store.
@@ -71,6 +73,7 @@ impl Condition {
             "succeeded" => (Measure::Succeeded, percent(value)?),
             "median" => (Measure::Median, length(value)?),
             "longest" => (Measure::Longest, length(value)?),
+            "late" => (Measure::Late, number(value)?),
             "backlog" => (Measure::Backlog, number(value)?),
             "store" => (Measure::Store, size(value)?),
             "attempts" => (Measure::Attempts, number(value)?),
@@ -90,6 +93,7 @@ impl Condition {
             Measure::Succeeded => Some(summary.succeeded() * 100_000 / summary.seeds.max(1)),
             Measure::Median => summary.median_ms,
             Measure::Longest => summary.longest_ms,
+            Measure::Late => Some(summary.late_seeds),
             Measure::Backlog => Some(summary.backlog_facts),
             Measure::Store => Some(summary.store_bytes),
             Measure::Attempts => Some(summary.most_attempts),
@@ -112,7 +116,7 @@ impl Condition {
             Measure::Succeeded => format!("{}.{}%", value / 1000, value % 1000 / 100),
             Measure::Median | Measure::Longest => took(Span(value)),
             Measure::Store => bytes(value),
-            Measure::Backlog | Measure::Attempts => value.to_string(),
+            Measure::Late | Measure::Backlog | Measure::Attempts => value.to_string(),
         }
     }
 }
@@ -153,6 +157,7 @@ mod tests {
             states: [("succeeded".to_owned(), 199), ("failed".to_owned(), 1)].into(),
             median_ms: Some(3_600_000),
             longest_ms: None,
+            late_seeds: 3,
             backlog_facts: 12,
             store_bytes: 2 << 20,
             most_attempts: 9,
@@ -168,6 +173,7 @@ mod tests {
             ("median<=1h", true, "1h"),
             ("median<=59m", false, "1h"),
             ("longest<=365d", false, "not over"),
+            ("late=0", false, "3"),
             ("backlog<=12", true, "12"),
             ("backlog=11", false, "12"),
             ("store<=1MiB", false, "2.0 MiB"),

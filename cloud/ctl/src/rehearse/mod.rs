@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::commands::spec::Source;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
+use crate::text;
 use args::{Asked, Rehearse};
 use cloud_core::view;
 use expect::Judged;
@@ -45,9 +46,10 @@ pub(crate) fn run(
     }
     let args = &*args;
     let source = Source::read(&args.file, &args.given, out)?;
-    let workflow = source.compile(out)?;
+    let then = text::now();
+    let workflow = source.compile_at(then, out)?;
     let fleet = read_fleet(&args.nodes, out)?;
-    let scene = scene(args, workflow, fleet, global)?;
+    let scene = scene(args, workflow, fleet, global)?.as_of(then);
     let calm = rehearsal::rehearse(&scene.calm(), scene.calm().plan(CALM, 0));
     if calm.took.is_none() {
         return Err(stuck(&calm));
@@ -285,10 +287,10 @@ fn show_worst(
     let (_, mut drawing) = rehearsal::record(scene, plan, lines);
     if args.timeline {
         out.heading("Timeline of the worst seed")?;
-        out.line(&crate::text::safe(&report::legend(scene)))?;
+        out.line(&text::safe(&report::legend(scene)))?;
         out.line(sim::record::LETTERS)?;
         for line in receive {
-            out.line(&crate::text::safe(&line))?;
+            out.line(&text::safe(&line))?;
         }
     }
     if let Some(path) = &args.html {

@@ -55,6 +55,7 @@ pub(super) fn facts(args: &Rehearse, summary: &Summary) -> Vec<(&'static str, St
         ("without faults", time(summary.without_faults_ms)),
         ("ended", counts(&summary.states)),
         ("takes", takes(summary)),
+        ("late", late(summary)),
         ("attempts", attempts(summary)),
         ("backlog", backlog(args.asked.bandwidth(), summary)),
         ("store", store(args.asked.disk, summary)),
@@ -94,6 +95,18 @@ fn takes(summary: &Summary) -> String {
         time(summary.p95_ms),
         time(summary.longest_ms)
     )
+}
+
+fn late(summary: &Summary) -> String {
+    let seeds = |n: u64| if n == 1 { "seed" } else { "seeds" };
+    let each = summary.late.iter();
+    let each: Vec<String> = each
+        .map(|(task, n)| format!("{task} in {n} {}", seeds(*n)))
+        .collect();
+    match each.is_empty() {
+        true => "nothing".to_owned(),
+        false => each.join(", "),
+    }
 }
 
 fn attempts(summary: &Summary) -> String {

@@ -30,6 +30,10 @@ pub(crate) struct Summary {
     pub(crate) longest_ms: Option<u64>,
     /// Tasks in each state, over all seeds.
     pub(crate) task_states: BTreeMap<String, u64>,
+    /// In how many seeds each task was late: a deadline ended it, or kept it from beginning.
+    pub(crate) late: BTreeMap<String, u64>,
+    /// Seeds with a late task.
+    pub(crate) late_seeds: u64,
     /// Attempts of the seed with the most of them.
     pub(crate) most_attempts: u64,
     /// Most facts that waited at one gateway for its link.
@@ -59,6 +63,8 @@ pub(crate) struct Worst {
     pub(crate) took_ms: Option<u64>,
     /// What it waits for from people.
     pub(crate) waits: Vec<String>,
+    /// Tasks that were late.
+    pub(crate) late: Vec<String>,
 }
 
 impl Summary {
@@ -82,6 +88,10 @@ impl Summary {
             for (kind, n) in &one.faults {
                 *sum.faults.entry(*kind).or_default() += n;
             }
+            for task in &one.late {
+                *sum.late.entry(task.clone()).or_default() += 1;
+            }
+            sum.late_seeds += u64::from(!one.late.is_empty());
             let broken = one.broken.iter();
             sum.broken
                 .extend(broken.map(|text| format!("seed {}: {text}", one.seed)));
@@ -104,6 +114,7 @@ impl Summary {
                 state: worst.state.clone(),
                 took_ms: worst.took.map(|took| took / MS),
                 waits: worst.waits.clone(),
+                late: worst.late.clone(),
             };
         }
         sum
