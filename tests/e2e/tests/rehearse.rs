@@ -139,6 +139,41 @@ fn what_is_late_is_named_and_can_be_forbidden() {
     assert!(text.contains("read in 4 seeds"), "{text}");
 }
 
+/// The ring of a gateway is the real one, with the budget that its agent would have.
+#[test]
+fn a_small_ring_thins_what_an_outage_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let few = [
+        "--seeds",
+        "2",
+        "--link-down",
+        "10h",
+        "--within",
+        "1s",
+        "--json",
+    ];
+    let told = report(&rehearse(dir.path(), FLOW, &few));
+    assert!(told["outage_ms"].as_u64() >= Some(36_000_000), "{told}");
+    let whole = &told["telemetry"];
+    assert!(whole["samples"].as_u64() >= Some(12_000), "{whole}");
+    assert_eq!(whole["single"], whole["samples"]);
+    assert_eq!(
+        (&whole["thinned"], &whole["dropped"]),
+        (&0.into(), &0.into())
+    );
+
+    let small = ["--telemetry-budget", "128KiB", "--expect", "unthinned=100%"];
+    let out = rehearse(dir.path(), FLOW, &[&few[..], &small].concat());
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let told = report(&out);
+    let thinned = &told["telemetry"];
+    assert!(thinned["thinned"].as_u64() > Some(0), "{thinned}");
+    assert!(
+        thinned["bytes"].as_u64() < whole["bytes"].as_u64(),
+        "{thinned}"
+    );
+}
+
 #[test]
 fn what_cannot_be_rehearsed_says_why() {
     let dir = tempfile::tempdir().unwrap();

@@ -254,6 +254,8 @@ pub struct Ended {
     pub backlog_bytes: u64,
     /// Bytes of the largest store of a gateway.
     pub store: u64,
+    /// The longest time that a gateway was without its coordinator.
+    pub silent: Time,
     /// Faults that really happened.
     pub faults: BTreeMap<&'static str, u64>,
     /// Promises of ours that were broken: mistakes of Driftless, not of the workflow.
@@ -281,10 +283,12 @@ fn act(scene: &Scene, plan: Plan, lines: Option<Sink>) -> (Ended, Option<Drawing
     let mut world = World::new(plan, lines);
     stage(scene, &mut world);
     let mut still = Still::default();
+    let mut heard = vec![SUBMITTED; world.machines.len()];
     while world.violations.is_empty() && world.t < SUBMITTED + scene.longest {
         for _ in 0..LOOKS {
             world.run_until(world.t + MIN);
             gauge(&world, &mut ended);
+            listen(&world, &mut heard, &mut ended);
         }
         if let Some(run) = shown(&mut world) {
             let over = run.ended.is_some();
@@ -295,6 +299,7 @@ fn act(scene: &Scene, plan: Plan, lines: Option<Sink>) -> (Ended, Option<Drawing
             }
         }
     }
+    ended.silent = ended.silent.max(longest_cut(&world));
     ended.late = late(scene, &mut world);
     ended.attempts = world.ran.len() as u64;
     let told = TOLD
@@ -339,6 +344,26 @@ fn gauge(world: &World, ended: &mut Ended) {
         let store = machine.medium.disk().map_or(0, crate::disk::SimDisk::size);
         ended.store = ended.store.max(store);
     }
+}
+
+/// How long gateways have been without their coordinator; `heard` says since when.
+fn listen(world: &World, heard: &mut [Time], ended: &mut Ended) {
+    for (m, heard) in heard.iter_mut().enumerate() {
+        if world.has_session(m) {
+            *heard = world.t;
+        }
+        ended.silent = ended.silent.max(world.t.saturating_sub(*heard));
+    }
+}
+
+/// The longest cut that began: the run may have been over before it was.
+fn longest_cut(world: &World) -> Time {
+    let begun = world.plan.faults.iter().filter(|one| one.at <= world.t);
+    let lasts = begun.filter_map(|one| match one.what {
+        What::Cut { lasts, .. } => Some(lasts),
+        _ => None,
+    });
+    lasts.max().unwrap_or(0)
 }
 
 /// The run as the coordinator shows it, if it is there to be asked.

@@ -79,6 +79,9 @@ pub(crate) struct Asked {
     /// What the store of a gateway may take: 2GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Faults")]
     pub(crate) disk: Option<u64>,
+    /// What a gateway keeps of what it measures of itself [default: 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) telemetry_budget: Option<u64>,
     /// What the link carries when it is back, for how long a backlog takes: bits a second
     /// [default: 1000000]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -96,7 +99,7 @@ pub(crate) struct Asked {
     #[arg(long, value_name = "SEED")]
     pub(crate) start: Option<u64>,
     /// What must hold (may be repeated): succeeded=100%, median<=4h, longest<=12h, late=0,
-    /// backlog<=1000, store<=64MiB, attempts<=50
+    /// backlog<=1000, store<=64MiB, attempts<=50, unthinned=100%
     #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
     pub(crate) expect: Vec<Condition>,
 }
@@ -117,6 +120,7 @@ impl Asked {
             task_fails: self.task_fails.or(file.task_fails),
             within: self.within.or(file.within),
             disk: self.disk.or(file.disk),
+            telemetry_budget: self.telemetry_budget.or(file.telemetry_budget),
             bandwidth: self.bandwidth.or(file.bandwidth),
             takes: some(self.takes, file.takes),
             days: self.days.or(file.days),
@@ -129,6 +133,11 @@ impl Asked {
     /// Bits a second.
     pub(crate) fn bandwidth(&self) -> u64 {
         self.bandwidth.unwrap_or(1_000_000)
+    }
+
+    /// Bytes that telemetry may take at a gateway.
+    pub(crate) fn telemetry_budget(&self) -> u64 {
+        self.telemetry_budget.unwrap_or(8 << 20)
     }
 
     /// How many seeds.

@@ -7,7 +7,7 @@ use shared::spec;
 use shared::time::Span;
 
 /// What can be asked for.
-const MEASURES: &str = "succeeded, median, longest, late, backlog, store, attempts";
+const MEASURES: &str = "succeeded, median, longest, late, backlog, store, attempts, unthinned";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ enum Measure {
     Store,
     /// Attempts of the seed with the most of them.
     Attempts,
+    /// Samples of a hundred that the longest outage leaves one by one, in thousandths.
+    Unthinned,
 }
 
 /// A condition.
@@ -77,6 +79,7 @@ impl Condition {
             "backlog" => (Measure::Backlog, number(value)?),
             "store" => (Measure::Store, size(value)?),
             "attempts" => (Measure::Attempts, number(value)?),
+            "unthinned" => (Measure::Unthinned, percent(value)?),
             other => return Err(format!("'{other}' is not measured: {MEASURES}")),
         };
         Ok(Self {
@@ -97,6 +100,7 @@ impl Condition {
             Measure::Backlog => Some(summary.backlog_facts),
             Measure::Store => Some(summary.store_bytes),
             Measure::Attempts => Some(summary.most_attempts),
+            Measure::Unthinned => Some(summary.telemetry.unthinned()),
         };
         let value = found.unwrap_or(u64::MAX);
         let met = match self.compare {
@@ -113,7 +117,9 @@ impl Condition {
 
     fn show(&self, value: u64) -> String {
         match self.measure {
-            Measure::Succeeded => format!("{}.{}%", value / 1000, value % 1000 / 100),
+            Measure::Succeeded | Measure::Unthinned => {
+                format!("{}.{}%", value / 1000, value % 1000 / 100)
+            }
             Measure::Median | Measure::Longest => took(Span(value)),
             Measure::Store => bytes(value),
             Measure::Late | Measure::Backlog | Measure::Attempts => value.to_string(),
@@ -178,6 +184,7 @@ mod tests {
             ("backlog=11", false, "12"),
             ("store<=1MiB", false, "2.0 MiB"),
             ("attempts>=10", false, "9"),
+            ("unthinned=100%", true, "100.0%"),
         ];
         for (text, met, found) in cases {
             assert_eq!(judged(text), (met, found.to_owned()), "{text}");

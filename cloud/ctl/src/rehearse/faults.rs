@@ -80,6 +80,7 @@ coordinator-kill: 1
 task-fails: 5
 within: 1d
 disk: 2GiB
+telemetry-budget: 1MiB
 bandwidth: 64000
 takes: {press: 30m}
 days: 7

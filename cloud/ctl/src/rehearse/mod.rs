@@ -28,7 +28,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use summary::Summary;
+use summary::{Summary, Telemetry};
 
 /// Largest file of a fleet, or of faults.
 const FILE_BYTES: u64 = 1 << 20;
@@ -56,12 +56,14 @@ pub(crate) fn run(
     }
     let within = args.asked.within.map_or_else(|| window(&calm), Span::nanos);
     let ended = rehearse_all(args, &scene, within, out);
+    let sum = Summary::of(&ended, args.asked.bandwidth());
     let summary = Summary {
         workflow: scene.workflow.name.clone(),
         nodes: scene.fleet.len() as u64,
         tasks: scene.workflow.tasks.len() as u64,
         without_faults_ms: calm.took.map(|took| took / MS),
-        ..Summary::of(&ended, args.asked.bandwidth())
+        telemetry: Telemetry::of(sum.outage_ms, args.asked.telemetry_budget()),
+        ..sum
     };
     let judged: Vec<Judged> = args
         .asked

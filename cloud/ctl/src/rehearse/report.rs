@@ -2,7 +2,7 @@
 
 use super::args::Rehearse;
 use super::expect::Judged;
-use super::summary::Summary;
+use super::summary::{Summary, Telemetry};
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::table::{Cell, Table};
@@ -59,6 +59,7 @@ pub(super) fn facts(args: &Rehearse, summary: &Summary) -> Vec<(&'static str, St
         ("attempts", attempts(summary)),
         ("backlog", backlog(args.asked.bandwidth(), summary)),
         ("store", store(args.asked.disk, summary)),
+        ("telemetry", telemetry(summary)),
         ("happened", counts(&summary.faults)),
         ("worst", worst(summary)),
     ]
@@ -135,6 +136,37 @@ fn store(disk: Option<u64>, summary: &Summary) -> String {
     match disk {
         Some(room) => format!("at most {largest} of {} at one node", bytes(room)),
         None => format!("at most {largest} at one node"),
+    }
+}
+
+fn telemetry(summary: &Summary) -> String {
+    let Telemetry {
+        samples,
+        single,
+        thinned,
+        dropped,
+        bytes: took_bytes,
+        budget,
+    } = &summary.telemetry;
+    if *samples == 0 {
+        return "no gateway was without its coordinator for long".to_owned();
+    }
+    let outage = took(Span(summary.outage_ms));
+    let [single, thinned, dropped] = [single, thinned, dropped].map(|n| share(*n, *samples));
+    let [taken, room] = [bytes(*took_bytes), bytes(*budget)];
+    format!(
+        "of the longest outage, {outage}, {single} kept, {thinned} thinned, {dropped} dropped: \
+         {taken} of {room} at one node"
+    )
+}
+
+/// `99.5%`; what is not all is never shown as all, nor something as nothing.
+fn share(part: u64, whole: u64) -> String {
+    let permille = part * 1000 / whole;
+    match permille {
+        0 if part > 0 => "<0.1%".to_owned(),
+        _ if permille.is_multiple_of(10) => format!("{}%", permille / 10),
+        _ => format!("{}.{}%", permille / 10, permille % 10),
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sim::queue::{MS, Time};
 use sim::rehearsal::Ended;
+use sim::thinned;
 use std::collections::BTreeMap;
 
 /// Of all seeds.
@@ -44,12 +45,56 @@ pub(crate) struct Summary {
     pub(crate) drained_ms: u64,
     /// The largest store of a gateway.
     pub(crate) store_bytes: u64,
+    /// The longest time that a gateway was without its coordinator.
+    pub(crate) outage_ms: u64,
+    /// What a gateway keeps of its telemetry in that time.
+    pub(crate) telemetry: Telemetry,
     /// How often each kind of fault happened, over all seeds.
     pub(crate) faults: BTreeMap<&'static str, u64>,
     /// The seed to look at first.
     pub(crate) worst: Worst,
     /// Promises of Driftless that were broken, with their seeds.
     pub(crate) broken: Vec<String>,
+}
+
+/// Samples of an outage at one gateway.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Telemetry {
+    /// That were taken.
+    pub(crate) samples: u64,
+    /// That are kept one by one.
+    pub(crate) single: u64,
+    /// Of which sums over a minute, a quarter or an hour are kept.
+    pub(crate) thinned: u64,
+    /// Of which nothing is kept but that they are missing.
+    pub(crate) dropped: u64,
+    /// What they take on the disk of the gateway.
+    pub(crate) bytes: u64,
+    /// What they may take there.
+    pub(crate) budget: u64,
+}
+
+impl Telemetry {
+    /// Of an outage that lasts so long.
+    pub(crate) fn of(outage_ms: u64, budget: u64) -> Self {
+        let kept = thinned::outage(outage_ms * MS, budget);
+        Self {
+            samples: kept.samples,
+            single: kept.single,
+            thinned: kept.thinned,
+            dropped: kept.dropped(),
+            bytes: kept.bytes,
+            budget,
+        }
+    }
+
+    /// Samples of a hundred thousand that are kept one by one.
+    pub(crate) fn unthinned(&self) -> u64 {
+        match self.samples {
+            0 => 100_000,
+            samples => self.single * 100_000 / samples,
+        }
+    }
 }
 
 /// A seed.
@@ -98,6 +143,7 @@ impl Summary {
             sum.most_attempts = sum.most_attempts.max(one.attempts);
             sum.backlog_facts = sum.backlog_facts.max(one.backlog);
             sum.backlog_bytes = sum.backlog_bytes.max(one.backlog_bytes);
+            sum.outage_ms = sum.outage_ms.max(one.silent / MS);
             sum.store_bytes = sum.store_bytes.max(one.store);
         }
         sum.drained_ms = sum.backlog_bytes * 8 * 1000 / bandwidth.max(1);
