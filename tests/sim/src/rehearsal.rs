@@ -5,6 +5,7 @@ use crate::accidents::moment;
 use crate::drawing::Drawing;
 use crate::fault::Kind;
 use crate::machine::EPOCH_MS;
+use crate::people::Purpose;
 use crate::plan::{Layer, NetPlan, Plan, Planned, What};
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;
@@ -13,9 +14,11 @@ use crate::workload::{Habit, PlannedRun};
 use crate::world::World;
 use cloud_core::event::{Reply, Request};
 use cloud_core::view;
+use shared::approval::Approval;
 use shared::explain::Reason;
 use shared::graph;
 use shared::ids::{Hash, RunId};
+use shared::spec::Type;
 use shared::spec::fleet::Node;
 use shared::time::{Span, Unix};
 use shared::workflow::{Source, Workflow};
@@ -43,6 +46,8 @@ const TOLD: &[Kind] = &[
 ];
 /// Minutes from one look at the run to the next.
 const LOOKS: u64 = 5;
+/// How long a person takes to answer, where nobody said it.
+pub const ANSWERS: (Span, Span) = (Span::secs(600), Span::secs(7200));
 /// How often a coordinator that is down is asked, two minutes each.
 const PATIENCE: u64 = 10;
 /// A run that waits for a person and does nothing else is watched for so long.
@@ -78,6 +83,8 @@ pub struct Scene {
     pub fleet: Vec<Node>,
     /// What strikes them.
     pub fears: Fears,
+    /// How long a person takes to answer a question, from the shortest to the longest.
+    pub answers: (Span, Span),
     /// A run that is not over then is not waited for.
     pub longest: Time,
 }
@@ -93,6 +100,7 @@ impl Scene {
             takes,
             fleet,
             fears,
+            answers: ANSWERS,
             longest,
         }
     }
@@ -283,18 +291,22 @@ fn act(scene: &Scene, plan: Plan, lines: Option<Sink>) -> (Ended, Option<Drawing
     let mut world = World::new(plan, lines);
     stage(scene, &mut world);
     let mut still = Still::default();
+    let mut desk = Desk::new(scene, world.plan.seed);
+    let looks = if desk.is_needed() { 1 } else { LOOKS };
+    let waits = WAITS + scene.answers.1.nanos();
     let mut heard = vec![SUBMITTED; world.machines.len()];
     while world.violations.is_empty() && world.t < SUBMITTED + scene.longest {
-        for _ in 0..LOOKS {
+        for _ in 0..looks {
             world.run_until(world.t + MIN);
             gauge(&world, &mut ended);
             listen(&world, &mut heard, &mut ended);
         }
         if let Some(run) = shown(&mut world) {
+            desk.work(&mut world, &run);
             let over = run.ended.is_some();
             still.look(world.t, &run);
             tell(&mut ended, run);
-            if over || still.since(world.t) > WAITS {
+            if over || still.since(world.t) > waits {
                 break;
             }
         }
@@ -393,6 +405,74 @@ fn late(scene: &Scene, world: &mut World) -> Vec<String> {
     let passed = |task: &view::Task| task.reason.as_deref() == Some(Reason::DeadlinePassed.text());
     let late = tasks.into_iter().filter(passed);
     late.map(|task| task.task).collect()
+}
+
+/// A person at the coordinator who approves what tasks ask, each a while after it is shown there.
+struct Desk<'a> {
+    questions: BTreeMap<&'a str, (usize, &'a Approval)>,
+    takes: (Span, Span),
+    dice: Rng,
+    /// When each question is answered, by task and since when it waits; none: it was.
+    due: BTreeMap<(String, Unix), Option<Time>>,
+}
+
+impl<'a> Desk<'a> {
+    fn new(scene: &'a Scene, seed: u64) -> Self {
+        let tasks = scene.workflow.tasks.iter().enumerate();
+        let asks = tasks.filter_map(|(n, task)| Some((task.id.as_str(), (n, task.approval()?))));
+        Self {
+            questions: asks.collect(),
+            takes: scene.answers,
+            dice: Rng::new(seed).fork("answers", 0),
+            due: BTreeMap::new(),
+        }
+    }
+
+    fn is_needed(&self) -> bool {
+        !self.questions.is_empty()
+    }
+
+    fn work(&mut self, world: &mut World, run: &view::Run) {
+        let id = run.id;
+        for wait in &run.waits {
+            let task = wait.task.as_deref().unwrap_or_default();
+            let Some((number, approval)) = self.questions.get(task) else {
+                continue;
+            };
+            let (least, most) = (self.takes.0.nanos(), self.takes.1.nanos());
+            let asked = self.due.len() as u64;
+            let mut dice = self.dice.fork("task", *number as u64).fork("asked", asked);
+            let key = (task.to_owned(), wait.since);
+            let due = self.due.entry(key);
+            let due = due.or_insert_with(|| Some(world.t + dice.range(least, most.max(least))));
+            if due.is_some_and(|due| due <= world.t) {
+                *due = None;
+                let request = Request::Answer {
+                    run: id,
+                    task: task.to_owned(),
+                    yes: true,
+                    input: filled_in(approval),
+                    by: "somebody".to_owned(),
+                };
+                world.ask(request, Purpose::Act);
+            }
+        }
+    }
+}
+
+/// Something of its type for each field that has no default.
+fn filled_in(approval: &Approval) -> BTreeMap<String, String> {
+    let open = approval
+        .input
+        .iter()
+        .filter(|field| field.default.is_none());
+    let value = |kind| match kind {
+        Type::String => "something",
+        Type::Integer | Type::Number => "1",
+        Type::Boolean => "true",
+    };
+    open.map(|field| (field.name.clone(), value(field.kind).to_owned()))
+        .collect()
 }
 
 /// Since when a run waits for people and nothing moves.

@@ -163,3 +163,45 @@ fn tasks_that_miss_their_deadline_are_named() {
     assert!(late(soon, outages(9, 10)) > 0);
     assert_eq!(late("deadline: 30h", outages(9, 10)), 0);
 }
+
+/// A person who takes longer makes the run longer, and one who is too slow for the question's own
+/// deadline lets it fail.
+#[test]
+fn questions_are_answered_after_a_while() {
+    let flow = "
+name: asks
+tasks:
+  press: {estimate: 10m, placement: {site: south}, shell: press}
+  ask:
+    needs: [press]
+    approval: {prompt: 'ship it?', input: {batch: {type: integer}}, MORE}
+  ship: {needs: [ask], estimate: 1m, shell: ship}
+";
+    let hours = |n: u64| Span::secs(n * 3600);
+    let with = |more: &str, (least, most): (u64, u64), fears: Fears| {
+        let answers = (hours(least), hours(most));
+        let scene = Scene {
+            answers,
+            ..scene_of(flow, more, fears)
+        };
+        all(&scene, HOUR)
+    };
+    let flow_ends = |ended: &[Ended]| {
+        let took = ended.iter().map(|one| one.took.unwrap());
+        (
+            succeeded(ended),
+            took.clone().min().unwrap(),
+            longest(ended),
+        )
+    };
+    let (good, least, most) = flow_ends(&with("", (3, 5), Fears::default()));
+    assert_eq!(good, SEEDS as usize);
+    assert!(
+        3 * HOUR < least && least + HOUR < most && most < 6 * HOUR,
+        "{least} {most}"
+    );
+    let (good, ..) = flow_ends(&with("deadline: 2h", (3, 5), Fears::default()));
+    assert_eq!(good, 0);
+    let (good, ..) = flow_ends(&with("", (1, 2), outages(2, 10)));
+    assert_eq!(good, SEEDS as usize);
+}

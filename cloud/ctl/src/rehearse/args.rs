@@ -89,6 +89,9 @@ pub(crate) struct Asked {
     /// What a task takes (may be repeated)
     #[arg(long, value_name = "TASK=LENGTH", value_parser = parse_pair)]
     pub(crate) takes: Vec<(String, String)>,
+    /// How long a person takes to answer what a task asks: 1h, or 10m..2h [default: 10m..2h]
+    #[arg(long, value_name = "LENGTH", value_parser = parse_lengths)]
+    pub(crate) answers: Option<(Span, Span)>,
     /// A run is not waited for longer than so many days [default: 30]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=365))]
     pub(crate) days: Option<u64>,
@@ -123,6 +126,7 @@ impl Asked {
             telemetry_budget: self.telemetry_budget.or(file.telemetry_budget),
             bandwidth: self.bandwidth.or(file.bandwidth),
             takes: some(self.takes, file.takes),
+            answers: self.answers.or(file.answers),
             days: self.days.or(file.days),
             seeds: self.seeds.or(file.seeds),
             start: self.start.or(file.start),

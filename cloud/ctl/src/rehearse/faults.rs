@@ -83,6 +83,7 @@ disk: 2GiB
 telemetry-budget: 1MiB
 bandwidth: 64000
 takes: {press: 30m}
+answers: 10m..1d
 days: 7
 seeds: 20
 start: 100

@@ -171,14 +171,6 @@ fn scene(
     fleet: Vec<Node>,
     global: &Global,
 ) -> Result<Scene, Failure> {
-    if let Some(task) = workflow.tasks.iter().find(|task| task.approval().is_some()) {
-        let what = format!(
-            "task '{}' asks a person, whom nobody rehearses yet",
-            task.id
-        );
-        let hint = "rehearse the parts before and behind it by themselves";
-        return Err(Failure::new(Code::Specification, what).hint(hint));
-    }
     let asked = &args.asked;
     let fears = Fears {
         link_down: asked.link_down,
@@ -191,6 +183,7 @@ fn scene(
     };
     let longest = asked.days.unwrap_or(30) * 24 * HOUR;
     let mut scene = Scene::new(workflow, fleet, fears, longest);
+    scene.answers = asked.answers.unwrap_or(rehearsal::ANSWERS);
     if args.history {
         take_history(&mut scene, global)?;
     }
