@@ -198,6 +198,54 @@ tasks:
     assert!((180..300).contains(&took("3h..5h")), "{}", took("3h..5h"));
 }
 
+/// A schedule fires in each of its slots, and what a person wants to know of an outage is which
+/// slots it costs.
+#[test]
+fn a_schedule_runs_its_slots_in_the_days_that_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |catchup: &str| {
+        format!(
+            "
+name: hourly
+schedule: {{cron: 5 */2 * * *, timezone: Europe/Berlin, overlap: allow, {catchup}}}
+tasks:
+  weigh: {{estimate: 5m, deadline: 1h, placement: {{site: b}}, shell: weigh}}
+"
+        )
+    };
+    let (flow, caught_up) = (named(""), named("catchup: all, max_catchup: 20"));
+    let days = ["--seeds", "2", "--json", "--days", "2"];
+    let calm = report(&rehearse(dir.path(), &flow, &days));
+    assert_eq!((&calm["slots"], &calm["fired"]), (&24.into(), &24.into()));
+    assert_eq!(calm["task_states"]["succeeded"], 48, "{calm}");
+    assert!(calm["longest_ms"].as_u64() < Some(600_000), "{calm}");
+
+    // the node fires by itself: a link that is down costs it nothing, but one run tells late
+    let down = [
+        "--link-down",
+        "9h",
+        "--expect",
+        "skipped=0",
+        "--expect",
+        "late=0",
+    ];
+    let out = rehearse(dir.path(), &flow, &[&days[..], &down].concat());
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let told = report(&out);
+    assert!(told["longest_ms"].as_u64() > Some(3 * 3_600_000), "{told}");
+
+    let once = rehearse(dir.path(), &caught_up, &["--seeds", "1", "--json"]);
+    let said = String::from_utf8_lossy(&once.stderr);
+    assert!(said.contains("--days N rehearses the slots"), "{said}");
+    assert_eq!(report(&once)["slots"], Value::Null);
+
+    let flow = flow.replace("5 */2 * * *", "0 0 1 7 *");
+    let out = rehearse(dir.path(), &flow, &days);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("no slot within 2 days"), "{said}");
+}
+
 #[test]
 fn what_cannot_be_rehearsed_says_why() {
     let dir = tempfile::tempdir().unwrap();

@@ -35,9 +35,19 @@ fn scene_of(flow: &str, more: &str, fears: Fears) -> Scene {
     Scene::new(workflow, fleet, fears, 30 * 24 * HOUR).as_of(Unix(0))
 }
 
+fn schedule_of(flow: &str, more: &str) -> shared::schedule::Schedule {
+    let text = flow.replace("MORE", more);
+    let (params, files) = (BTreeMap::new(), SentFiles::new());
+    let workflow = spec::submission("flow.yaml", &text, &params, &files, Unix(0)).unwrap();
+    workflow.schedule.unwrap()
+}
+
 fn all(scene: &Scene, within: Time) -> Vec<Ended> {
-    let seeds = 0..SEEDS;
-    let ended: Vec<Ended> = seeds
+    some(scene, SEEDS, within)
+}
+
+fn some(scene: &Scene, seeds: u64, within: Time) -> Vec<Ended> {
+    let ended: Vec<Ended> = (0..seeds)
         .map(|seed| rehearsal::rehearse(scene, scene.plan(seed, within)))
         .collect();
     for one in &ended {
@@ -204,4 +214,36 @@ tasks:
     assert_eq!(good, 0);
     let (good, ..) = flow_ends(&with("", (1, 2), outages(2, 10)));
     assert_eq!(good, SEEDS as usize);
+}
+
+/// The node that a schedule was given fires it: power that is gone at a slot costs that slot,
+/// unless it is caught up.
+#[test]
+fn slots_that_nobody_fired_are_skipped_or_caught_up() {
+    let flow = "
+name: scheduled
+schedule: {every: 10m, MORE}
+tasks: {weigh: {estimate: 1m, placement: {site: north}, shell: weigh}}
+";
+    let skipped = |more: &str, fears: Fears| {
+        let scene = scene_of(flow, more, fears);
+        let schedule = schedule_of(flow, more);
+        let scene = scene.scheduled(schedule, 4 * HOUR);
+        assert_eq!(scene.slots(), 24);
+        let ended = some(&scene, 6, 4 * HOUR);
+        assert_eq!(succeeded(&ended), 6);
+        ended.iter().map(|one| 24 - one.fired.min(24)).sum::<u64>()
+    };
+    let cuts = || Fears {
+        power_cuts: 12,
+        ..Fears::default()
+    };
+    assert_eq!(skipped("", Fears::default()), 0);
+    assert_eq!(skipped("", outages(1, 3)), 0);
+    let lost = skipped("", cuts());
+    let caught_up = skipped("catchup: all, max_catchup: 9", cuts());
+    assert!(
+        lost > 0 && caught_up < lost,
+        "{lost} lost, {caught_up} with catchup"
+    );
 }

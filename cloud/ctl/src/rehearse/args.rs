@@ -92,7 +92,8 @@ pub(crate) struct Asked {
     /// How long a person takes to answer what a task asks: 1h, or 10m..2h [default: 10m..2h]
     #[arg(long, value_name = "LENGTH", value_parser = parse_lengths)]
     pub(crate) answers: Option<(Span, Span)>,
-    /// A run is not waited for longer than so many days [default: 30]
+    /// A run is not waited for longer than so many days [default: 30]; of a workflow with a
+    /// schedule its slots in so many days run
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=365))]
     pub(crate) days: Option<u64>,
     /// How many seeds [default: 100]
@@ -102,7 +103,7 @@ pub(crate) struct Asked {
     #[arg(long, value_name = "SEED")]
     pub(crate) start: Option<u64>,
     /// What must hold (may be repeated): succeeded=100%, median<=4h, longest<=12h, late=0,
-    /// backlog<=1000, store<=64MiB, attempts<=50, unthinned=100%
+    /// skipped=0, backlog<=1000, store<=64MiB, attempts<=50, unthinned=100%
     #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
     pub(crate) expect: Vec<Condition>,
 }

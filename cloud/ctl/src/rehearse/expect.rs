@@ -7,7 +7,8 @@ use shared::spec;
 use shared::time::Span;
 
 /// What can be asked for.
-const MEASURES: &str = "succeeded, median, longest, late, backlog, store, attempts, unthinned";
+const MEASURES: &str =
+    "succeeded, median, longest, late, skipped, backlog, store, attempts, unthinned";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ enum Measure {
     Longest,
     /// Seeds in which a task missed its deadline.
     Late,
+    /// Slots of a schedule that became no run, in the seed with the most of them.
+    Skipped,
     /// Facts that wait at one gateway at most.
     Backlog,
     /// Bytes of the largest store.
@@ -76,6 +79,7 @@ impl Condition {
             "median" => (Measure::Median, length(value)?),
             "longest" => (Measure::Longest, length(value)?),
             "late" => (Measure::Late, number(value)?),
+            "skipped" => (Measure::Skipped, number(value)?),
             "backlog" => (Measure::Backlog, number(value)?),
             "store" => (Measure::Store, size(value)?),
             "attempts" => (Measure::Attempts, number(value)?),
@@ -97,6 +101,7 @@ impl Condition {
             Measure::Median => summary.median_ms,
             Measure::Longest => summary.longest_ms,
             Measure::Late => Some(summary.late_seeds),
+            Measure::Skipped => Some(summary.skipped()),
             Measure::Backlog => Some(summary.backlog_facts),
             Measure::Store => Some(summary.store_bytes),
             Measure::Attempts => Some(summary.most_attempts),
@@ -122,7 +127,9 @@ impl Condition {
             }
             Measure::Median | Measure::Longest => took(Span(value)),
             Measure::Store => bytes(value),
-            Measure::Late | Measure::Backlog | Measure::Attempts => value.to_string(),
+            Measure::Late | Measure::Skipped | Measure::Backlog | Measure::Attempts => {
+                value.to_string()
+            }
         }
     }
 }
@@ -164,6 +171,8 @@ mod tests {
             median_ms: Some(3_600_000),
             longest_ms: None,
             late_seeds: 3,
+            slots: Some(30),
+            fired: 28,
             backlog_facts: 12,
             store_bytes: 2 << 20,
             most_attempts: 9,
@@ -180,6 +189,7 @@ mod tests {
             ("median<=59m", false, "1h"),
             ("longest<=365d", false, "not over"),
             ("late=0", false, "3"),
+            ("skipped<=2", true, "2"),
             ("backlog<=12", true, "12"),
             ("backlog=11", false, "12"),
             ("store<=1MiB", false, "2.0 MiB"),

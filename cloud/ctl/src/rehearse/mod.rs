@@ -20,7 +20,7 @@ use expect::Judged;
 use shared::codec;
 use shared::spec::fleet::{self, Node};
 use shared::spec::{self, Mistakes};
-use shared::time::Span;
+use shared::time::{Span, Unix};
 use shared::workflow::Workflow;
 use sim::queue::{HOUR, MS, Time};
 use sim::rehearsal::{self, Ended, Fears, Scene};
@@ -32,6 +32,8 @@ use summary::{Summary, Telemetry};
 
 /// Largest file of a fleet, or of faults.
 const FILE_BYTES: u64 = 1 << 20;
+/// Slots of a seed, at most.
+const SLOTS: u64 = 2000;
 /// Seed of the rehearsal without faults.
 const CALM: u64 = 0;
 
@@ -49,18 +51,33 @@ pub(crate) fn run(
     let then = text::now();
     let workflow = source.compile_at(then, out)?;
     let fleet = read_fleet(&args.nodes, out)?;
-    let scene = scene(args, workflow, fleet, global)?.as_of(then);
+    let scene = match (workflow.schedule.clone(), args.asked.days) {
+        (Some(schedule), Some(days)) => {
+            // deadlines count from the firing, as where a schedule is made
+            let workflow = source.compile_at(Unix(0), out)?;
+            let scene = scene(args, workflow, fleet, global)?;
+            scheduled(scene.scheduled(schedule, days * 24 * HOUR), days)?
+        }
+        (schedule, _) => {
+            if schedule.is_some() {
+                out.say("one run by itself is rehearsed: --days N rehearses the slots of N days");
+            }
+            scene(args, workflow, fleet, global)?.as_of(then)
+        }
+    };
     let calm = rehearsal::rehearse(&scene.calm(), scene.calm().plan(CALM, 0));
     if calm.took.is_none() {
         return Err(stuck(&calm));
     }
-    let within = args.asked.within.map_or_else(|| window(&calm), Span::nanos);
+    let window = || window(&scene, &calm);
+    let within = args.asked.within.map_or_else(window, Span::nanos);
     let ended = rehearse_all(args, &scene, within, out);
     let sum = Summary::of(&ended, args.asked.bandwidth());
     let summary = Summary {
         workflow: scene.workflow.name.clone(),
         nodes: scene.fleet.len() as u64,
         tasks: scene.workflow.tasks.len() as u64,
+        slots: scene.schedule.is_some().then(|| scene.slots()),
         without_faults_ms: calm.took.map(|took| took / MS),
         telemetry: Telemetry::of(sum.outage_ms, args.asked.telemetry_budget()),
         ..sum
@@ -103,9 +120,29 @@ impl Told {
     }
 }
 
-/// When faults strike: while the run goes on, and as long again for what they make of it.
-fn window(calm: &Ended) -> Time {
-    calm.took.unwrap_or(HOUR).saturating_mul(2)
+/// When faults strike: while the run goes on, and as long again for what they make of it; while a
+/// schedule fires.
+fn window(scene: &Scene, calm: &Ended) -> Time {
+    match &scene.schedule {
+        Some((_, lasts)) => *lasts,
+        None => calm.took.unwrap_or(HOUR).saturating_mul(2),
+    }
+}
+
+/// A schedule that fires neither never nor too often.
+fn scheduled(scene: Scene, days: u64) -> Result<Scene, Failure> {
+    let slots = scene.slots();
+    if (1..=SLOTS).contains(&slots) {
+        return Ok(scene);
+    }
+    let what = match slots {
+        0 => format!("the schedule has no slot within {days} days, from January on"),
+        _ => format!(
+            "the schedule has {slots} slots within {days} days, at most {SLOTS} can be rehearsed"
+        ),
+    };
+    Err(Failure::new(Code::Usage, what)
+        .hint("--days N: as many as it takes to see what an outage does"))
 }
 
 /// Without faults the run does not end: there is nothing to rehearse.

@@ -50,8 +50,11 @@ pub(super) fn write(
 
 /// The summary line by line: what, and how it was.
 pub(super) fn facts(args: &Rehearse, summary: &Summary) -> Vec<(&'static str, String)> {
-    vec![
-        ("workflow", rehearsed(summary)),
+    let mut facts = vec![("workflow", rehearsed(summary))];
+    if let Some(slots) = summary.slots {
+        facts.push(("schedule", fired(slots, summary)));
+    }
+    facts.extend([
         ("without faults", time(summary.without_faults_ms)),
         ("ended", counts(&summary.states)),
         ("takes", takes(summary)),
@@ -62,7 +65,13 @@ pub(super) fn facts(args: &Rehearse, summary: &Summary) -> Vec<(&'static str, St
         ("telemetry", telemetry(summary)),
         ("happened", counts(&summary.faults)),
         ("worst", worst(summary)),
-    ]
+    ]);
+    facts
+}
+
+fn fired(slots: u64, summary: &Summary) -> String {
+    let (fired, skipped) = (summary.fired, summary.skipped());
+    format!("{slots} slots in each seed, at least {fired} fired, at most {skipped} skipped")
 }
 
 /// Which gateway is which: the simulator numbers them.
@@ -90,8 +99,13 @@ fn time(ms: Option<u64>) -> String {
 }
 
 fn takes(summary: &Summary) -> String {
+    let of = if summary.slots.is_some() {
+        "the longest run of a seed: "
+    } else {
+        ""
+    };
     format!(
-        "half of the seeds {}, 95 of 100 {}, longest {}",
+        "{of}half of the seeds {}, 95 of 100 {}, longest {}",
         time(summary.median_ms),
         time(summary.p95_ms),
         time(summary.longest_ms)
@@ -111,10 +125,9 @@ fn late(summary: &Summary) -> String {
 }
 
 fn attempts(summary: &Summary) -> String {
-    format!(
-        "at most {} for {} tasks",
-        summary.most_attempts, summary.tasks
-    )
+    let most = summary.most_attempts;
+    let tasks = summary.tasks * summary.slots.unwrap_or(1);
+    format!("at most {most} for {tasks} tasks")
 }
 
 fn backlog(bandwidth: u64, summary: &Summary) -> String {

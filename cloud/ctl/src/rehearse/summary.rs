@@ -17,6 +17,10 @@ pub(crate) struct Summary {
     pub(crate) tasks: u64,
     /// Seeds that were rehearsed.
     pub(crate) seeds: u64,
+    /// Slots of the schedule in each seed; none: one run by itself.
+    pub(crate) slots: Option<u64>,
+    /// Runs that it fired in the seed with the fewest.
+    pub(crate) fired: u64,
     /// What the run takes without faults; none if it is not over in time.
     pub(crate) without_faults_ms: Option<u64>,
     /// How many seeds ended in each state of the run.
@@ -118,6 +122,12 @@ impl Summary {
         self.states.get("succeeded").copied().unwrap_or(0)
     }
 
+    /// Slots that no run was fired for, in the seed with the most of them.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.slots
+            .map_or(0, |slots| slots.saturating_sub(self.fired))
+    }
+
     /// Sums up. `bandwidth` is bits a second.
     pub(crate) fn of(ended: &[Ended], bandwidth: u64) -> Self {
         let mut sum = Self {
@@ -146,6 +156,7 @@ impl Summary {
             sum.outage_ms = sum.outage_ms.max(one.silent / MS);
             sum.store_bytes = sum.store_bytes.max(one.store);
         }
+        sum.fired = ended.iter().map(|one| one.fired).min().unwrap_or(0);
         sum.drained_ms = sum.backlog_bytes * 8 * 1000 / bandwidth.max(1);
         let mut took: Vec<u64> = ended.iter().map(|one| millis(one.took)).collect();
         took.sort_unstable();
