@@ -18,6 +18,8 @@ Examples:
       --expect 'longest<=12h'                                         for a CI
   driftless rehearse flow.yaml --nodes fleet.yaml --link-down 8h --html report.html
   driftless rehearse flow.yaml --nodes fleet.yaml --faults faults.yaml --seeds 1000
+  driftless rehearse nightly.yaml --nodes fleet.yaml --days 30 --link-down 8h --outages 3 \\
+      --expect 'skipped=0'                                            slots of a schedule
 
 The workflow runs on the real coordinator and agents in a simulated world: no task is started.
 What a task takes is the `estimate` of the specification, what --takes says, or with --history the
@@ -34,8 +36,8 @@ pub(crate) struct Rehearse {
     /// The fleet (YAML): `nodes: [{name: gw, count: 3, labels: {site: north}}]`
     #[arg(long, value_name = "FLEET")]
     pub(crate) nodes: PathBuf,
-    /// A file of the flags below, without their dashes: `link-down: 2h..10h`; a flag that is given
-    /// here as well counts instead
+    /// Flags in a file, those under Faults and from --telemetry-budget to --expect: `link-down:
+    /// 2h..10h`; what is given here counts instead
     #[arg(long, value_name = "FAULTS")]
     pub(crate) faults: Option<PathBuf>,
     #[command(flatten)]

@@ -91,7 +91,14 @@ fn rehearsed(summary: &Summary) -> String {
         seeds,
         ..
     } = summary;
-    format!("{workflow}: {tasks} tasks, {nodes} nodes, {seeds} seeds")
+    let [tasks, nodes, seeds] = [(*tasks, "task"), (*nodes, "node"), (*seeds, "seed")].map(some);
+    format!("{workflow}: {tasks}, {nodes}, {seeds}")
+}
+
+/// `1 seed`, `2 seeds`.
+fn some((n, what): (u64, &str)) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{s}")
 }
 
 fn time(ms: Option<u64>) -> String {
@@ -113,10 +120,9 @@ fn takes(summary: &Summary) -> String {
 }
 
 fn late(summary: &Summary) -> String {
-    let seeds = |n: u64| if n == 1 { "seed" } else { "seeds" };
     let each = summary.late.iter();
     let each: Vec<String> = each
-        .map(|(task, n)| format!("{task} in {n} {}", seeds(*n)))
+        .map(|(task, n)| format!("{task} in {}", some((*n, "seed"))))
         .collect();
     match each.is_empty() {
         true => "nothing".to_owned(),
@@ -127,7 +133,7 @@ fn late(summary: &Summary) -> String {
 fn attempts(summary: &Summary) -> String {
     let most = summary.most_attempts;
     let tasks = summary.tasks * summary.slots.unwrap_or(1);
-    format!("at most {most} for {tasks} tasks")
+    format!("at most {most} for {}", some((tasks, "task")))
 }
 
 fn backlog(bandwidth: u64, summary: &Summary) -> String {
@@ -137,8 +143,9 @@ fn backlog(bandwidth: u64, summary: &Summary) -> String {
         drained_ms,
         ..
     } = summary;
+    let facts = some((*backlog_facts, "fact"));
     format!(
-        "at most {backlog_facts} facts at one node, {}: {} at {bandwidth} bit/s",
+        "at most {facts} at one node, {}: {} at {bandwidth} bit/s",
         bytes(*backlog_bytes),
         took(Span(*drained_ms))
     )
