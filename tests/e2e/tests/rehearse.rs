@@ -324,3 +324,36 @@ fn the_real_fleet_ends_in_the_states_that_were_foretold() {
     let each_seed: BTreeMap<String, u64> = each_seed.collect();
     assert_eq!(foretold, serde_json::to_value(each_seed).unwrap());
 }
+
+/// What tasks really took counts more than what somebody guessed.
+#[test]
+fn a_rehearsal_with_history_takes_what_real_runs_took() {
+    let flow = "
+name: guessed
+tasks:
+  long: {estimate: 1h, placement: {site: a}, shell: sleep 1}
+  short: {estimate: 1s, needs: [long], placement: {site: a}, shell: 'true'}
+";
+    let labels: [&[&str]; 2] = [&["--label", "site=a"], &["--label", "site=b"]];
+    let fleet = Fleet::start(&labels);
+    fleet.wait_online(0);
+    for _ in 0..2 {
+        let run = fleet.submit(flow);
+        let _ = fleet.wait_run(&run, "succeeded");
+    }
+    let (flow_file, fleet_file) = (
+        fleet.base().join("guessed.yaml"),
+        fleet.base().join("f.yaml"),
+    );
+    fs::write(&flow_file, flow).unwrap();
+    fs::write(&fleet_file, FLEET).unwrap();
+    let [flow_file, fleet_file] = [&flow_file, &fleet_file].map(|path| path.to_str().unwrap());
+    let line = ["rehearse", flow_file, "--nodes", fleet_file, "--seeds", "1"];
+    let median = |more: &[&str]| {
+        let told = fleet.json(&[&line[..], more].concat());
+        told[0]["median_ms"].as_u64().unwrap()
+    };
+    let (guessed, known) = (median(&[]), median(&["--history"]));
+    assert!(guessed > 29 * 60_000, "{guessed} ms");
+    assert!(known < 60_000, "{known} ms");
+}
