@@ -56,7 +56,10 @@ pub(super) fn front(
     body.push_str("<div class=\"pics\">\n");
     body.push_str(&takes(summary, ended));
     body.push_str(&backlogs(ended));
-    body.push_str("</div>\n<h2>The worst seed</h2>\n");
+    body.push_str("</div>\n<p class=\"legend\">");
+    key(&mut body, "done", "seeds that succeeded");
+    key(&mut body, "failed", "seeds that did not");
+    body.push_str("</p>\n<h2>The worst seed</h2>\n");
     Front { style: STYLE, body }
 }
 
@@ -110,14 +113,18 @@ fn ends(body: &mut String, states: &BTreeMap<String, u64>) {
     }
     body.push_str("</svg>\n");
     for (state, n) in states {
-        let (class, state) = (look(state), escape(state));
-        let _ = writeln!(
-            body,
-            "<span class=\"key\"><svg viewBox=\"0 0 12 12\" aria-hidden=\"true\">\
-             <rect class=\"{class}\" width=\"12\" height=\"12\"/></svg>{n} {state}</span>"
-        );
+        key(body, look(state), &format!("{n} {}", escape(state)));
     }
     body.push_str("</figure>\n");
+}
+
+/// What a colour means.
+fn key(body: &mut String, class: &str, text: &str) {
+    let _ = writeln!(
+        body,
+        "<span class=\"key\"><svg viewBox=\"0 0 12 12\" aria-hidden=\"true\">\
+         <rect class=\"{class}\" width=\"12\" height=\"12\"/></svg>{text}</span>"
+    );
 }
 
 fn takes(summary: &Summary, ended: &[Ended]) -> String {

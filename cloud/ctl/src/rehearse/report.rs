@@ -201,6 +201,9 @@ pub(super) fn worst(summary: &Summary) -> String {
     if let Some(wait) = worst.waits.first() {
         text = format!("{text}; it waits: {wait}");
     }
+    if !worst.late.is_empty() {
+        text = format!("{text}; late: {}", worst.late.join(", "));
+    }
     text
 }
 
@@ -212,5 +215,25 @@ fn counts<K: AsRef<str> + Ord>(counts: &std::collections::BTreeMap<K, u64>) -> S
     match each.is_empty() {
         true => "nothing".to_owned(),
         false => each.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_only_all_or_nothing_where_it_is() {
+        let cases = [
+            (0, "0%"),
+            (1, "<0.1%"),
+            (15, "0.5%"),
+            (1500, "50%"),
+            (2999, "99.9%"),
+            (3000, "100%"),
+        ];
+        for (part, wanted) in cases {
+            assert_eq!(share(part, 3000), wanted);
+        }
     }
 }
