@@ -119,7 +119,11 @@ pub fn decode_extended<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeErr
 /// Never: compressing into memory cannot fail.
 #[must_use]
 pub fn compress(bytes: &[u8]) -> Vec<u8> {
-    PACKER.with_borrow_mut(|packer| packer.compress(bytes).expect("zstd into memory cannot fail"))
+    PACKER.with_borrow_mut(|packer| {
+        packer
+            .compress(bytes)
+            .expect("zstd into memory cannot fail")
+    })
 }
 
 thread_local! {

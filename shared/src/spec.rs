@@ -13,6 +13,7 @@ mod assemble;
 mod build;
 mod decode;
 mod expand;
+pub mod flags;
 pub mod fleet;
 mod link;
 mod matrix;

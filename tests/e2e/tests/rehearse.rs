@@ -54,10 +54,20 @@ fn a_rehearsal_answers_and_its_conditions_set_the_exit_code() {
     assert_eq!(report["broken"], serde_json::json!([]));
     assert!(report["longest_ms"].as_u64() > report["without_faults_ms"].as_u64());
     let drawn = fs::read_to_string(page).unwrap();
-    assert!(
-        drawn.contains("gw-1 is gw-0") && drawn.contains("<svg"),
-        "{drawn}"
-    );
+    for part in [
+        "small, rehearsed in 6 seeds",
+        "<td>6 succeeded</td>",
+        "longest&lt;=1h",
+        "How long the runs took",
+        "6 succeeded</span>",
+        "The worst seed",
+        "gw-1 is gw-0",
+    ] {
+        assert!(drawn.contains(part), "{part}: {drawn}");
+    }
+    for foreign in ["<script", "http:", "https:", "url(", "src="] {
+        assert!(!drawn.contains(foreign), "{foreign}");
+    }
 
     let bad = ["--seeds", "2", "--expect", "longest<=1s"];
     let out = rehearse(dir.path(), FLOW, &bad);
@@ -69,14 +79,179 @@ fn a_rehearsal_answers_and_its_conditions_set_the_exit_code() {
     );
 }
 
+/// What a CI keeps beside its workflow: the faults, and what must hold under them.
+#[test]
+fn faults_and_conditions_stand_in_a_file_and_flags_win_over_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = dir.path().join("faults.yaml");
+    let kept = "link-down: 1m..2m\npower-cut: 1\nseeds: 3\nexpect: ['longest<=1s']\n";
+    fs::write(&faults, kept).unwrap();
+    let with = ["--faults", faults.to_str().unwrap(), "--json"];
+    let flags = ["--link-down", "1m..2m", "--power-cut", "1", "--seeds", "3"];
+    let bad = ["--expect", "longest<=1s", "--json"];
+
+    let filed = rehearse(dir.path(), FLOW, &with);
+    let flagged = rehearse(dir.path(), FLOW, &[&flags[..], &bad].concat());
+    assert_eq!(filed.status.code(), Some(1), "{filed:?}");
+    assert_eq!(report(&filed), report(&flagged));
+
+    let other = ["--power-cut", "0", "--expect", "succeeded=100%"];
+    let out = rehearse(dir.path(), FLOW, &[&with[..], &other].concat());
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let told = report(&out);
+    assert_eq!(told["seeds"], 3);
+    assert!(told["faults"]["agent_power_cut"].is_null(), "{told}");
+
+    fs::write(&faults, "link-down: 5\npower-cuts: 1\n").unwrap();
+    let out = rehearse(dir.path(), FLOW, &with);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(6), "{said}");
+    let place = "faults.yaml:2:1: unknown key 'power-cuts'\n  mend: did you mean power-cut?";
+    assert!(said.contains(place), "{said}");
+
+    fs::write(&faults, "seeds: 3\nlink-down: 5\n").unwrap();
+    let out = rehearse(dir.path(), FLOW, &with);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(6), "{said}");
+    let place = "faults.yaml:2:12: link-down: the duration '5' has no unit\n  mend: write 5s";
+    assert!(said.contains(place), "{said}");
+    assert!(said.contains("the file of faults has 1 mistake"), "{said}");
+}
+
+/// The deadline counts from the submission, as it does for a run.
+#[test]
+fn what_is_late_is_named_and_can_be_forbidden() {
+    let dir = tempfile::tempdir().unwrap();
+    let flow = FLOW.replace("inputs: [data]", "inputs: [data], deadline: 1h");
+    let few = ["--seeds", "4", "--within", "1s", "--expect", "late=0"];
+    let down = |length| [&few[..], &["--link-down", length]].concat();
+    let out = rehearse(dir.path(), &flow, &[&down("10m")[..], &["--json"]].concat());
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    assert_eq!(report(&out)["late"], serde_json::json!({}));
+
+    let out = rehearse(dir.path(), &flow, &[&down("5h")[..], &["--json"]].concat());
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let told = report(&out);
+    assert_eq!(told["late"]["read"], 4, "{told}");
+    assert_eq!(told["late_seeds"], 4);
+    let out = rehearse(dir.path(), &flow, &down("5h"));
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(text.contains("read in 4 seeds"), "{text}");
+}
+
+/// The ring of a gateway is the real one, with the budget that its agent would have.
+#[test]
+fn a_small_ring_thins_what_an_outage_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let few = [
+        "--seeds",
+        "2",
+        "--link-down",
+        "10h",
+        "--within",
+        "1s",
+        "--json",
+    ];
+    let told = report(&rehearse(dir.path(), FLOW, &few));
+    assert!(told["outage_ms"].as_u64() >= Some(36_000_000), "{told}");
+    let whole = &told["telemetry"];
+    assert!(whole["samples"].as_u64() >= Some(12_000), "{whole}");
+    assert_eq!(whole["single"], whole["samples"]);
+    assert_eq!(
+        (&whole["thinned"], &whole["dropped"]),
+        (&0.into(), &0.into())
+    );
+
+    let small = ["--telemetry-budget", "128KiB", "--expect", "unthinned=100%"];
+    let out = rehearse(dir.path(), FLOW, &[&few[..], &small].concat());
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let told = report(&out);
+    let thinned = &told["telemetry"];
+    assert!(thinned["thinned"].as_u64() > Some(0), "{thinned}");
+    assert!(
+        thinned["bytes"].as_u64() < whole["bytes"].as_u64(),
+        "{thinned}"
+    );
+}
+
+#[test]
+fn somebody_answers_what_a_task_asks_after_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    let flow = "
+name: asks
+tasks:
+  ask: {approval: {prompt: go on?, input: {batch: {type: integer}}}}
+  go: {needs: [ask], shell: 'true'}
+";
+    let took = |length| {
+        let out = rehearse(
+            dir.path(),
+            flow,
+            &["--seeds", "3", "--json", "--answers", length],
+        );
+        assert_eq!(out.status.code(), Some(0), "{out:?}");
+        let told = report(&out);
+        assert_eq!(told["task_states"]["succeeded"], 6, "{told}");
+        told["median_ms"].as_u64().unwrap() / 60_000
+    };
+    assert!((60..70).contains(&took("1h")), "{}", took("1h"));
+    assert!((180..300).contains(&took("3h..5h")), "{}", took("3h..5h"));
+}
+
+/// A schedule fires in each of its slots, and what a person wants to know of an outage is which
+/// slots it costs.
+#[test]
+fn a_schedule_runs_its_slots_in_the_days_that_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |catchup: &str| {
+        format!(
+            "
+name: hourly
+schedule: {{cron: 5 */2 * * *, timezone: Europe/Berlin, overlap: allow, {catchup}}}
+tasks:
+  weigh: {{estimate: 5m, deadline: 1h, placement: {{site: b}}, shell: weigh}}
+"
+        )
+    };
+    let (flow, caught_up) = (named(""), named("catchup: all, max_catchup: 20"));
+    let days = ["--seeds", "2", "--json", "--days", "2"];
+    let calm = report(&rehearse(dir.path(), &flow, &days));
+    assert_eq!((&calm["slots"], &calm["fired"]), (&24.into(), &24.into()));
+    assert_eq!(calm["task_states"]["succeeded"], 48, "{calm}");
+    assert!(calm["longest_ms"].as_u64() < Some(600_000), "{calm}");
+
+    // the node fires by itself: a link that is down costs it nothing, but one run tells late
+    let down = [
+        "--link-down",
+        "9h",
+        "--expect",
+        "skipped=0",
+        "--expect",
+        "late=0",
+    ];
+    let out = rehearse(dir.path(), &flow, &[&days[..], &down].concat());
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let told = report(&out);
+    assert!(told["longest_ms"].as_u64() > Some(3 * 3_600_000), "{told}");
+
+    let once = rehearse(dir.path(), &caught_up, &["--seeds", "1", "--json"]);
+    let said = String::from_utf8_lossy(&once.stderr);
+    assert!(said.contains("--days N rehearses the slots"), "{said}");
+    assert_eq!(report(&once)["slots"], Value::Null);
+
+    let flow = flow.replace("5 */2 * * *", "0 0 1 7 *");
+    let out = rehearse(dir.path(), &flow, &days);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("no slot within 2 days"), "{said}");
+}
+
 #[test]
 fn what_cannot_be_rehearsed_says_why() {
     let dir = tempfile::tempdir().unwrap();
-    let asks = "name: x\ntasks: {ask: {approval: {prompt: go on?}}}";
     let nowhere = "name: x\ntasks: {t: {placement: {site: c}, shell: 'true'}}";
     let few = ["--seeds", "1", "--days", "1"];
-    let cases: [(&str, &[&str], i32, &str); 5] = [
-        (asks, &few, 6, "asks a person"),
+    let cases: [(&str, &[&str], i32, &str); 4] = [
         (
             nowhere,
             &few,
@@ -148,4 +323,37 @@ fn the_real_fleet_ends_in_the_states_that_were_foretold() {
     let each_seed = real.into_iter().map(|(state, n)| (state, n * 4));
     let each_seed: BTreeMap<String, u64> = each_seed.collect();
     assert_eq!(foretold, serde_json::to_value(each_seed).unwrap());
+}
+
+/// What tasks really took counts more than what somebody guessed.
+#[test]
+fn a_rehearsal_with_history_takes_what_real_runs_took() {
+    let flow = "
+name: guessed
+tasks:
+  long: {estimate: 1h, placement: {site: a}, shell: sleep 1}
+  short: {estimate: 1s, needs: [long], placement: {site: a}, shell: 'true'}
+";
+    let labels: [&[&str]; 2] = [&["--label", "site=a"], &["--label", "site=b"]];
+    let fleet = Fleet::start(&labels);
+    fleet.wait_online(0);
+    for _ in 0..2 {
+        let run = fleet.submit(flow);
+        let _ = fleet.wait_run(&run, "succeeded");
+    }
+    let (flow_file, fleet_file) = (
+        fleet.base().join("guessed.yaml"),
+        fleet.base().join("f.yaml"),
+    );
+    fs::write(&flow_file, flow).unwrap();
+    fs::write(&fleet_file, FLEET).unwrap();
+    let [flow_file, fleet_file] = [&flow_file, &fleet_file].map(|path| path.to_str().unwrap());
+    let line = ["rehearse", flow_file, "--nodes", fleet_file, "--seeds", "1"];
+    let median = |more: &[&str]| {
+        let told = fleet.json(&[&line[..], more].concat());
+        told[0]["median_ms"].as_u64().unwrap()
+    };
+    let (guessed, known) = (median(&[]), median(&["--history"]));
+    assert!(guessed > 29 * 60_000, "{guessed} ms");
+    assert!(known < 60_000, "{known} ms");
 }

@@ -99,6 +99,7 @@ pub fn draw(plan: &Plan, dice: &mut Rng) -> Vec<(Time, Deed)> {
         }
     }
     if plan.deserted {
+        deeds.extend(schedules(plan));
         return deeds;
     }
     for m in 0..plan.nodes {
@@ -116,6 +117,13 @@ pub fn draw(plan: &Plan, dice: &mut Rng) -> Vec<(Time, Deed)> {
         deeds.extend(of_operators(plan, dice));
         deeds.extend(silence(plan, dice));
     }
+    deeds.extend(schedules(plan));
+    deeds
+}
+
+/// Who makes schedules, and asks something of them.
+fn schedules(plan: &Plan) -> Vec<(Time, Deed)> {
+    let mut deeds = Vec::new();
     for (n, planned) in plan.schedules.iter().enumerate() {
         deeds.push((planned.at, Deed::Schedule(n)));
         let acts = planned.acts.iter().filter(|_| !plan.undisturbed);

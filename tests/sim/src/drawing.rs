@@ -15,6 +15,8 @@ pub type Millis = u64;
 pub struct Drawing {
     /// Above everything.
     pub title: String,
+    /// Between the title and the notes, if the drawing is a part of something.
+    pub front: Front,
     /// Under the title, a paragraph each.
     pub notes: Vec<String>,
     /// Where time ends; it begins with 0.
@@ -23,6 +25,15 @@ pub struct Drawing {
     pub lanes: Vec<Lane>,
     /// Moments that concern all lanes.
     pub moments: Vec<Mark>,
+}
+
+/// What stands before the drawing on its page, as markup: whoever makes it escapes its texts.
+#[derive(Debug, Clone, Default)]
+pub struct Front {
+    /// How it looks, beside how the page does.
+    pub style: &'static str,
+    /// What it says.
+    pub body: String,
 }
 
 /// A machine.
@@ -197,6 +208,7 @@ impl Drawing {
         // writing into a String cannot fail
         let title = escape(&self.title);
         let _ = write!(out, "{HEAD}<title>{title}</title>\n<style>\n{STYLE}");
+        out.push_str(self.front.style);
         for (position, zoom) in ZOOMS.iter().enumerate() {
             let _ = writeln!(
                 out,
@@ -208,6 +220,7 @@ impl Drawing {
             }
         }
         let _ = write!(out, "</style>\n</head>\n<body>\n<h1>{title}</h1>\n");
+        out.push_str(&self.front.body);
         for note in &self.notes {
             let _ = writeln!(out, "<p>{}</p>", escape(note));
         }
@@ -522,7 +535,8 @@ fn clock(at: Millis) -> String {
 }
 
 /// Text as text, wherever it stands in the page.
-fn escape(text: &str) -> String {
+#[must_use]
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -44,6 +44,7 @@ pub mod slots;
 pub mod strike;
 pub mod tap;
 pub mod tell;
+pub mod thinned;
 pub mod trace;
 pub mod truth;
 pub mod wire;

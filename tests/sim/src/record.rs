@@ -235,6 +235,7 @@ impl World {
             end: millis(self.t),
             lanes,
             moments,
+            ..Drawing::default()
         })
     }
 }

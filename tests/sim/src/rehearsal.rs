@@ -1,49 +1,33 @@
 //! Rehearsals: a workflow and a fleet of somebody's own, on the real cores, under the faults that
 //! they fear. Each seed draws when what strikes; it ends when the run does.
 
+mod desk;
+mod play;
+
+pub use play::{Ended, record, rehearse};
+
 use crate::accidents::moment;
-use crate::drawing::Drawing;
-use crate::fault::Kind;
 use crate::machine::EPOCH_MS;
 use crate::plan::{Layer, NetPlan, Plan, Planned, What};
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;
-use crate::trace::Sink;
+use crate::schedule::{Made, PlannedSchedule};
 use crate::workload::{Habit, PlannedRun};
-use crate::world::World;
-use cloud_core::event::{Reply, Request};
-use cloud_core::view;
 use shared::graph;
-use shared::ids::{Hash, RunId};
+use shared::ids::RunId;
+use shared::schedule::{Calendar, Schedule};
 use shared::spec::fleet::Node;
-use shared::time::Span;
-use shared::workflow::{Source, Workflow};
-use std::collections::BTreeMap;
+use shared::time::{Span, Unix};
+use shared::workflow::Workflow;
 
 /// The workflow is submitted when all gateways are enrolled and connected.
 pub const SUBMITTED: Time = 2 * MIN;
 /// What a task takes of which nobody said it.
 pub const UNKNOWN: Time = SEC;
-/// What is told of a seed; messages that overtake each other are no accident.
-const TOLD: &[Kind] = &[
-    Kind::Partition,
-    Kind::AgentPowerCut,
-    Kind::AgentKill,
-    Kind::KillAfterCommit,
-    Kind::DeathInCommit,
-    Kind::ColdBootOffline,
-    Kind::LostWrite,
-    Kind::TornWrite,
-    Kind::AgentDiskFull,
-    Kind::CoordinatorKill,
-    Kind::TaskFailure,
-    Kind::Replaced,
-    Kind::LateReturn,
-];
-/// Minutes from one look at the run to the next.
-const LOOKS: u64 = 5;
-/// A run that waits for a person and does nothing else is watched for so long.
-const WAITS: Time = 24 * HOUR;
+/// A day.
+const DAY: Time = 24 * HOUR;
+/// How long a person takes to answer, where nobody said it.
+pub const ANSWERS: (Span, Span) = (Span::secs(600), Span::secs(7200));
 
 /// What somebody fears.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +51,7 @@ pub struct Fears {
 /// What is rehearsed.
 #[derive(Debug, Clone)]
 pub struct Scene {
-    /// The workflow; a schedule in it is left out.
+    /// The workflow, without a schedule.
     pub workflow: Workflow,
     /// Milliseconds that each task takes, where that is known.
     pub takes: Vec<Option<u64>>,
@@ -75,8 +59,12 @@ pub struct Scene {
     pub fleet: Vec<Node>,
     /// What strikes them.
     pub fears: Fears,
+    /// How long a person takes to answer a question, from the shortest to the longest.
+    pub answers: (Span, Span),
     /// A run that is not over then is not waited for.
     pub longest: Time,
+    /// Its slots of so long a time run, and not the workflow by itself.
+    pub schedule: Option<(Schedule, Time)>,
 }
 
 impl Scene {
@@ -90,8 +78,54 @@ impl Scene {
             takes,
             fleet,
             fears,
+            answers: ANSWERS,
             longest,
+            schedule: None,
         }
+    }
+
+    /// The slots of `schedule` in so long a time run. The specification was compiled as schedules
+    /// are: deadlines count from the firing.
+    #[must_use]
+    pub fn scheduled(mut self, schedule: Schedule, lasts: Time) -> Self {
+        self.schedule = Some((schedule, lasts));
+        self
+    }
+
+    /// How many slots that are.
+    #[must_use]
+    pub fn slots(&self) -> u64 {
+        let Some((schedule, lasts)) = &self.schedule else {
+            return 0;
+        };
+        // a rule that nobody can read has none
+        let Ok(calendar) = Calendar::new(schedule) else {
+            return 0;
+        };
+        let last = wall(SUBMITTED + lasts);
+        let next = |at: &Unix| calendar.next(*at).filter(|slot| *slot <= last);
+        std::iter::successors(next(&wall(SUBMITTED)), next).count() as u64
+    }
+
+    /// Nothing is waited for any more.
+    fn until(&self) -> Time {
+        let lasts = match &self.schedule {
+            // the last runs take their time, and so do the outages beside them
+            Some((_, lasts)) => lasts.saturating_mul(2).saturating_add(2 * DAY),
+            None => self.longest,
+        };
+        lasts.saturating_add(SUBMITTED)
+    }
+
+    /// The specification was compiled as of `then`: deadlines are as far from the submission here.
+    #[must_use]
+    pub fn as_of(mut self, then: Unix) -> Self {
+        let here = wall(SUBMITTED);
+        let tasks = self.workflow.tasks.iter_mut();
+        for deadline in tasks.filter_map(|task| task.deadline.as_mut()) {
+            deadline.0 = deadline.0.saturating_add(here.0.saturating_sub(then.0));
+        }
+        self
     }
 
     /// The same without faults.
@@ -113,6 +147,11 @@ impl Scene {
         let root = Rng::new(seed).fork("rehearsal", 0);
         let mut rng = root.fork("net", 0);
         let delay = rng.log_range(5 * MS, 300 * MS);
+        let (mut runs, mut schedules) = (Vec::new(), Vec::new());
+        match &self.schedule {
+            Some((schedule, _)) => schedules.push(self.planned(schedule.clone())),
+            None => runs.push(self.run(&root)),
+        }
         Plan {
             seed,
             layer: Layer::Disk,
@@ -122,7 +161,7 @@ impl Scene {
             undisturbed: true,
             certificates: None,
             byzantine: None,
-            calm_at: self.longest.saturating_add(HOUR),
+            calm_at: self.until().saturating_add(HOUR),
             net: NetPlan {
                 delay,
                 jitter: rng.below(delay),
@@ -130,10 +169,10 @@ impl Scene {
                 doubles: 0,
                 idle: 30 * SEC,
             },
-            runs: vec![self.run(&root)],
+            runs,
             leaving: None,
             backups: None,
-            schedules: Vec::new(),
+            schedules,
             faults: self.faults(&root, within),
             lying_disk: 0,
             planted: None,
@@ -143,6 +182,35 @@ impl Scene {
     }
 
     fn run(&self, root: &Rng) -> PlannedRun {
+        PlannedRun {
+            run: RunId(root.fork("run", 0).id()),
+            at: SUBMITTED,
+            local: None,
+            workflow: self.workflow.clone(),
+            packed: shared::codec::pack(&self.workflow).0,
+            habits: self.habits(),
+            cancel: None,
+            pause: None,
+            retry: None,
+        }
+    }
+
+    fn planned(&self, schedule: Schedule) -> PlannedSchedule {
+        let workflow = Workflow {
+            schedule: Some(schedule),
+            ..self.workflow.clone()
+        };
+        PlannedSchedule {
+            name: workflow.name.clone(),
+            made: Made::There(None),
+            at: SUBMITTED,
+            revisions: vec![workflow],
+            habits: self.habits(),
+            acts: Vec::new(),
+        }
+    }
+
+    fn habits(&self) -> Vec<Habit> {
         let habit = |(number, takes): (usize, &Option<u64>)| Habit {
             length: takes.map_or(UNKNOWN, |ms| (ms * MS).max(2)),
             fails: self.fears.failing,
@@ -152,17 +220,7 @@ impl Scene {
             size: 100_000,
             number: number as u32,
         };
-        PlannedRun {
-            run: RunId(root.fork("run", 0).id()),
-            at: SUBMITTED,
-            local: None,
-            workflow: self.workflow.clone(),
-            packed: shared::codec::pack(&self.workflow).0,
-            habits: self.takes.iter().enumerate().map(habit).collect(),
-            cancel: None,
-            pause: None,
-            retry: None,
-        }
+        self.takes.iter().enumerate().map(habit).collect()
     }
 
     fn faults(&self, root: &Rng, within: Time) -> Vec<Planned> {
@@ -218,153 +276,7 @@ fn strike(rng: &mut Rng, within: Time, what: What) -> Planned {
     Planned { at, what }
 }
 
-/// How one seed ended.
-#[derive(Debug, Clone, Default)]
-pub struct Ended {
-    /// The seed.
-    pub seed: u64,
-    /// State of the run as the coordinator shows it.
-    pub state: String,
-    /// From the submission until the coordinator had the last outcome; none: not within the
-    /// longest time.
-    pub took: Option<Time>,
-    /// Number of tasks in each state.
-    pub tasks: BTreeMap<String, u64>,
-    /// What it waits for from people.
-    pub waits: Vec<String>,
-    /// Processes that were started.
-    pub attempts: u64,
-    /// Most facts that one gateway had and the coordinator had not.
-    pub backlog: u64,
-    /// Bytes of these facts.
-    pub backlog_bytes: u64,
-    /// Bytes of the largest store of a gateway.
-    pub store: u64,
-    /// Faults that really happened.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// Promises of ours that were broken: mistakes of Driftless, not of the workflow.
-    pub broken: Vec<String>,
-}
-
-/// Rehearses a plan of [`Scene::plan`].
-#[must_use]
-pub fn rehearse(scene: &Scene, plan: Plan) -> Ended {
-    act(scene, plan, None).0
-}
-
-/// The same with lines for people, and drawn.
-#[must_use]
-pub fn record(scene: &Scene, plan: Plan, lines: Sink) -> (Ended, Drawing) {
-    let (ended, drawing) = act(scene, plan, Some(lines));
-    (ended, drawing.unwrap_or_default())
-}
-
-fn act(scene: &Scene, plan: Plan, lines: Option<Sink>) -> (Ended, Option<Drawing>) {
-    let mut ended = Ended {
-        seed: plan.seed,
-        ..Ended::default()
-    };
-    let mut world = World::new(plan, lines);
-    stage(scene, &mut world);
-    let mut still = Still::default();
-    while world.violations.is_empty() && world.t < SUBMITTED + scene.longest {
-        for _ in 0..LOOKS {
-            world.run_until(world.t + MIN);
-            gauge(&world, &mut ended);
-        }
-        if let Some(run) = shown(&mut world) {
-            let over = run.ended.is_some();
-            still.look(world.t, &run);
-            tell(&mut ended, run);
-            if over || still.since(world.t) > WAITS {
-                break;
-            }
-        }
-    }
-    ended.attempts = world.ran.len() as u64;
-    let told = TOLD
-        .iter()
-        .map(|kind| (kind.text(), world.tally.count(*kind)));
-    ended.faults = told.filter(|(_, n)| *n > 0).collect();
-    let broken = world.violations.iter();
-    ended.broken = broken
-        .map(|one| format!("{}: {}", one.invariant, one.text))
-        .collect();
-    (ended, world.finish_record())
-}
-
-/// Files that are sent along are there; disks have their size.
-fn stage(scene: &Scene, world: &mut World) {
-    let inputs = scene.workflow.tasks.iter().flat_map(|task| &task.inputs);
-    let sent = inputs.filter_map(|input| match &input.source {
-        Source::Sent { hash, size } => Some((*hash, *size)),
-        _ => None,
-    });
-    let sent: Vec<(Hash, u64)> = sent.collect();
-    world.cloud.files.extend(sent);
-    for machine in &world.machines {
-        if let Some(disk) = machine.medium.disk() {
-            disk.set_quota(scene.fears.disk);
-        }
-    }
-}
-
-/// What gateways have and the coordinator has not, and how large their stores are.
-fn gauge(world: &World, ended: &mut Ended) {
-    for machine in &world.machines {
-        let Some(truth) = world.lives.get(machine.life) else {
-            continue;
-        };
-        let head = world.cloud.truth.heads.get(&truth.log);
-        let known = head.map_or(0, |head| head.number) as usize;
-        let waiting = truth.facts.get(known..).unwrap_or_default();
-        let bytes: usize = waiting.iter().map(|fact| fact.bytes.len()).sum();
-        ended.backlog = ended.backlog.max(waiting.len() as u64);
-        ended.backlog_bytes = ended.backlog_bytes.max(bytes as u64);
-        let store = machine.medium.disk().map_or(0, crate::disk::SimDisk::size);
-        ended.store = ended.store.max(store);
-    }
-}
-
-/// The run as the coordinator shows it, if it is there to be asked.
-fn shown(world: &mut World) -> Option<view::Run> {
-    let run = world.plan.runs[0].run;
-    match world.view(Request::Run { run }) {
-        Some(Reply::Run(run)) => Some(*run),
-        _ => None,
-    }
-}
-
-/// Since when a run waits for people and nothing moves.
-#[derive(Debug, Default)]
-struct Still {
-    seen: Option<(BTreeMap<String, u64>, Time)>,
-}
-
-impl Still {
-    fn look(&mut self, now: Time, run: &view::Run) {
-        let moved = self
-            .seen
-            .as_ref()
-            .is_none_or(|(tasks, _)| *tasks != run.tasks);
-        if run.waits.is_empty() || moved {
-            self.seen = Some((run.tasks.clone(), now));
-        }
-    }
-
-    fn since(&self, now: Time) -> Time {
-        self.seen.as_ref().map_or(0, |(_, since)| now - since)
-    }
-}
-
-fn tell(ended: &mut Ended, run: view::Run) {
-    let since = |end: i64| (end - EPOCH_MS).max(0) as Time * MS;
-    ended.took = run.ended.map(|end| since(end.0).saturating_sub(SUBMITTED));
-    ended.state = run.state;
-    ended.tasks = run.tasks;
-    let waits = run.waits.into_iter().map(|wait| match wait.task {
-        Some(task) => format!("{task}: {}", wait.what),
-        None => wait.what,
-    });
-    ended.waits = waits.collect();
+/// The wall clocks at `t`.
+fn wall(t: Time) -> Unix {
+    Unix(EPOCH_MS + (t / MS).cast_signed())
 }

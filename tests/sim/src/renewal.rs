@@ -101,7 +101,12 @@ impl World {
     }
 
     /// The coordinator issued the certificate, or did not: whether that arrives is another matter.
-    pub(crate) fn certified(&mut self, (m, process): (usize, u64), request: &Request, reply: &Reply) {
+    pub(crate) fn certified(
+        &mut self,
+        (m, process): (usize, u64),
+        request: &Request,
+        reply: &Reply,
+    ) {
         let Request::Certify { certificate, .. } = request else {
             return;
         };
@@ -134,5 +139,6 @@ fn key_of(certificate: &Certificate) -> u64 {
 /// How long certificates are good for in a seed, if not for ever.
 pub(crate) fn draw(root: &crate::rng::Rng) -> Option<crate::queue::Time> {
     let mut rng = root.fork("certificates", 0);
-    rng.chance(300).then(|| rng.log_range(20 * MIN, 4 * 60 * MIN) / SEC * SEC)
+    rng.chance(300)
+        .then(|| rng.log_range(20 * MIN, 4 * 60 * MIN) / SEC * SEC)
 }

@@ -1,32 +1,48 @@
 //! What became of the slots of schedules, told by records alone: a second, independent fold. The
-//! slots of a rule are the instants `period * n + phase`; no calendar of the cores is asked.
+//! slots of a rule are the instants `period * n + phase`; no calendar of the cores is asked but for
+//! the crons of a rehearsal, which are not of this simulator.
 
 use crate::schedule::CRONS;
 use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::{RunId, ScheduleId};
 use shared::schedule::due::Skipped;
-use shared::schedule::{Catchup, Cause, Order, Overlap, Rule, Schedule};
+use shared::schedule::{Calendar, Catchup, Cause, Order, Overlap, Rule, Schedule};
 use shared::time::Unix;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// A slot is missed, and not late by chance, from here on; a last slot further ahead of the clock
 /// than this was fired by a wrong clock. Milliseconds.
 pub const MINUTE: i64 = 60_000;
 /// Firings of a schedule that are remembered one by one.
 pub const REMEMBERED: usize = 128;
+/// No slot is that late.
+const NEVER: i64 = i64::MAX / 4;
 /// Skipped slots are counted up to here.
 const COUNTED: i64 = 1000;
 /// Runs of a schedule that may be open with `overlap: allow`.
 const OPEN: usize = 100;
 
+/// Which instants are slots. All in milliseconds.
+#[derive(Debug, Clone)]
+pub enum Instants {
+    /// Every so often.
+    Even {
+        /// Time between two slots.
+        period: i64,
+        /// The first slot since 1970.
+        phase: i64,
+    },
+    /// As the calendar of the cores says.
+    Told(Arc<Calendar>),
+}
+
 /// When a schedule fires. All in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Rules {
-    /// Time between two slots.
-    pub period: i64,
-    /// The first slot since 1970.
-    pub phase: i64,
+    /// Its slots.
+    pub slots: Instants,
     /// Slots that may be caught up at once.
     pub most: i64,
     /// How late a slot may fire.
@@ -40,17 +56,20 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules of a schedule of this simulator.
+    /// The rules of a schedule; none if nobody can read them.
     #[must_use]
     pub fn of(schedule: &Schedule) -> Option<Self> {
-        let (period, phase) = match &schedule.rule {
-            Rule::Every(span) => (millis(span.0), 0),
+        let even = |period, phase| Instants::Even { period, phase };
+        let slots = match &schedule.rule {
+            Rule::Every(span) => even(millis(span.0), 0),
             Rule::Cron(text) => {
                 let known = |row: &&(&str, &str, i64, i64)| {
                     row.0 == text.as_str() && row.1 == schedule.timezone
                 };
-                let row = CRONS.iter().find(known)?;
-                (row.2 * MINUTE, row.3 * MINUTE)
+                match CRONS.iter().find(known) {
+                    Some(row) => even(row.2 * MINUTE, row.3 * MINUTE),
+                    None => Instants::Told(Arc::new(Calendar::new(schedule).ok()?)),
+                }
             }
         };
         let given = schedule.starting_deadline.map(|span| millis(span.0));
@@ -60,8 +79,7 @@ impl Rules {
             Catchup::All => (i64::from(schedule.max_catchup), given),
         };
         Some(Self {
-            period,
-            phase,
+            slots,
             most,
             late,
             all: schedule.catchup == Catchup::All,
@@ -73,20 +91,34 @@ impl Rules {
     /// Slots behind `after`, up to `upto`.
     #[must_use]
     pub fn count(&self, after: i64, upto: i64) -> i64 {
-        let number = |at: i64| (at - self.phase).div_euclid(self.period);
-        number(upto) - number(after)
+        match &self.slots {
+            Instants::Even { period, phase } => {
+                let number = |at: i64| (at - phase).div_euclid(*period);
+                number(upto) - number(after)
+            }
+            Instants::Told(_) if upto < after => -self.count(upto, after),
+            Instants::Told(_) => {
+                let next = |at: &i64| Some(self.next(*at)).filter(|slot| *slot <= upto);
+                std::iter::successors(next(&after), next).count() as i64
+            }
+        }
     }
 
     /// The first slot behind `after`.
     #[must_use]
     pub fn next(&self, after: i64) -> i64 {
-        ((after - self.phase).div_euclid(self.period) + 1) * self.period + self.phase
+        match &self.slots {
+            Instants::Even { period, phase } => {
+                ((after - phase).div_euclid(*period) + 1) * period + phase
+            }
+            Instants::Told(calendar) => calendar.next(Unix(after)).map_or(NEVER, |slot| slot.0),
+        }
     }
 
     /// Whether this instant is a slot.
     #[must_use]
     pub fn is_slot(&self, at: i64) -> bool {
-        (at - self.phase).rem_euclid(self.period) == 0
+        self.next(at - 1) == at
     }
 
     /// What is wrong about firing `slot` at the instant `now` of a clock that is to be trusted.
@@ -132,7 +164,7 @@ pub struct Held {
     pub epoch: u64,
     /// Its revision.
     pub revision: u32,
-    /// Its rules; none if they are not of this simulator.
+    /// Its rules; none if nobody can read them.
     pub rules: Option<Rules>,
     /// The coordinator's pause mark, and the gateway's.
     pub paused: (bool, bool),
@@ -441,7 +473,6 @@ fn beside(rules: &Rules, cause: Cause, open: &[OpenRun]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::schedule::Calendar;
     use shared::time::Span;
 
     fn rules(rule: Rule, timezone: &str) -> (Rules, Calendar) {

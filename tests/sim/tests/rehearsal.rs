@@ -32,12 +32,22 @@ fn scene_of(flow: &str, more: &str, fears: Fears) -> Scene {
     let text = flow.replace("MORE", more);
     let (params, files) = (BTreeMap::new(), SentFiles::new());
     let workflow = spec::submission("flow.yaml", &text, &params, &files, Unix(0)).unwrap();
-    Scene::new(workflow, fleet, fears, 30 * 24 * HOUR)
+    Scene::new(workflow, fleet, fears, 30 * 24 * HOUR).as_of(Unix(0))
+}
+
+fn schedule_of(flow: &str, more: &str) -> shared::schedule::Schedule {
+    let text = flow.replace("MORE", more);
+    let (params, files) = (BTreeMap::new(), SentFiles::new());
+    let workflow = spec::submission("flow.yaml", &text, &params, &files, Unix(0)).unwrap();
+    workflow.schedule.unwrap()
 }
 
 fn all(scene: &Scene, within: Time) -> Vec<Ended> {
-    let seeds = 0..SEEDS;
-    let ended: Vec<Ended> = seeds
+    some(scene, SEEDS, within)
+}
+
+fn some(scene: &Scene, seeds: u64, within: Time) -> Vec<Ended> {
+    let ended: Vec<Ended> = (0..seeds)
         .map(|seed| rehearsal::rehearse(scene, scene.plan(seed, within)))
         .collect();
     for one in &ended {
@@ -141,4 +151,99 @@ fn what_may_run_once_only_waits_for_a_person_after_a_power_cut() {
     let once = all(&scene("side_effects: at_most_once", fears()), 40 * MIN);
     let waiting = once.iter().filter(|one| !one.waits.is_empty()).count();
     assert!(waiting > 0, "{once:?}");
+}
+
+/// The file for the press comes too late where the link of its writer is down for long.
+#[test]
+fn tasks_that_miss_their_deadline_are_named() {
+    let late = |more: &str, fears: Fears| {
+        let ended = all(&scene(more, fears), 10 * MIN);
+        let late = ended.iter().filter(|one| !one.late.is_empty());
+        for one in late.clone() {
+            assert_eq!(
+                (one.late.as_slice(), one.state.as_str()),
+                (&["press".to_owned()][..], "failed")
+            );
+        }
+        late.count()
+    };
+    let soon = "deadline: 2h";
+    assert_eq!(late(soon, Fears::default()), 0);
+    assert_eq!(late("", outages(9, 10)), 0);
+    assert!(late(soon, outages(9, 10)) > 0);
+    assert_eq!(late("deadline: 30h", outages(9, 10)), 0);
+}
+
+/// A person who takes longer makes the run longer, and one who is too slow for the question's own
+/// deadline lets it fail.
+#[test]
+fn questions_are_answered_after_a_while() {
+    let flow = "
+name: asks
+tasks:
+  press: {estimate: 10m, placement: {site: south}, shell: press}
+  ask:
+    needs: [press]
+    approval: {prompt: 'ship it?', input: {batch: {type: integer}}, MORE}
+  ship: {needs: [ask], estimate: 1m, shell: ship}
+";
+    let hours = |n: u64| Span::secs(n * 3600);
+    let with = |more: &str, (least, most): (u64, u64), fears: Fears| {
+        let answers = (hours(least), hours(most));
+        let scene = Scene {
+            answers,
+            ..scene_of(flow, more, fears)
+        };
+        all(&scene, HOUR)
+    };
+    let flow_ends = |ended: &[Ended]| {
+        let took = ended.iter().map(|one| one.took.unwrap());
+        (
+            succeeded(ended),
+            took.clone().min().unwrap(),
+            longest(ended),
+        )
+    };
+    let (good, least, most) = flow_ends(&with("", (3, 5), Fears::default()));
+    assert_eq!(good, SEEDS as usize);
+    assert!(
+        3 * HOUR < least && least + HOUR < most && most < 6 * HOUR,
+        "{least} {most}"
+    );
+    let (good, ..) = flow_ends(&with("deadline: 2h", (3, 5), Fears::default()));
+    assert_eq!(good, 0);
+    let (good, ..) = flow_ends(&with("", (1, 2), outages(2, 10)));
+    assert_eq!(good, SEEDS as usize);
+}
+
+/// The node that a schedule was given fires it: power that is gone at a slot costs that slot,
+/// unless it is caught up.
+#[test]
+fn slots_that_nobody_fired_are_skipped_or_caught_up() {
+    let flow = "
+name: scheduled
+schedule: {every: 10m, MORE}
+tasks: {weigh: {estimate: 1m, placement: {site: north}, shell: weigh}}
+";
+    let skipped = |more: &str, fears: Fears| {
+        let scene = scene_of(flow, more, fears);
+        let schedule = schedule_of(flow, more);
+        let scene = scene.scheduled(schedule, 4 * HOUR);
+        assert_eq!(scene.slots(), 24);
+        let ended = some(&scene, 6, 4 * HOUR);
+        assert_eq!(succeeded(&ended), 6);
+        ended.iter().map(|one| 24 - one.fired.min(24)).sum::<u64>()
+    };
+    let cuts = || Fears {
+        power_cuts: 12,
+        ..Fears::default()
+    };
+    assert_eq!(skipped("", Fears::default()), 0);
+    assert_eq!(skipped("", outages(1, 3)), 0);
+    let lost = skipped("", cuts());
+    let caught_up = skipped("catchup: all, max_catchup: 9", cuts());
+    assert!(
+        lost > 0 && caught_up < lost,
+        "{lost} lost, {caught_up} with catchup"
+    );
 }

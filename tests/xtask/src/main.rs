@@ -18,8 +18,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use workspace::Workspace;
 
-/// Seeds that `test` and `ci` simulate: a smoke run of a few minutes; any number by `sim --seeds`.
+/// Seeds that `test` simulates: a smoke run of a few minutes; any number by `sim --seeds`.
 const SMOKE_SEEDS: &str = "300";
+/// Seeds that `ci` simulates: ten minutes of two cores.
+const CI_SEEDS: &str = "1500";
 
 fn main() -> ExitCode {
     match run(&cli().get_matches()) {
@@ -71,12 +73,16 @@ fn cli() -> Command {
         .about("Gates and chores of this repository")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_seeds(Command::new("test").about(
-            "Every test, then the model and a smoke run of the simulator",
-        )))
-        .subcommand(with_seeds(
-            Command::new("ci").about("The whole gate: format, tidy, audit, clippy, docs, test"),
-        ))
+        .subcommand(
+            Command::new("test")
+                .about("Every test, then the model and a smoke run of the simulator")
+                .arg(seeds_arg(SMOKE_SEEDS)),
+        )
+        .subcommand(
+            Command::new("ci")
+                .about("The whole gate: format, tidy, audit, clippy, docs, test")
+                .arg(seeds_arg(CI_SEEDS)),
+        )
         .subcommand(
             forwarding("sim")
                 .about("The simulator: --seeds N, replay SEED, shrink SEED; see --help"),
@@ -102,15 +108,13 @@ fn cli() -> Command {
         )
 }
 
-fn with_seeds(command: Command) -> Command {
-    command.arg(
-        Arg::new("seeds")
-            .long("seeds")
-            .value_name("N")
-            .help("how many seeds the simulator runs after the tests")
-            .default_value(SMOKE_SEEDS)
-            .value_parser(value_parser!(u64)),
-    )
+fn seeds_arg(default: &'static str) -> Arg {
+    Arg::new("seeds")
+        .long("seeds")
+        .value_name("N")
+        .help("how many seeds the simulator runs after the tests")
+        .default_value(default)
+        .value_parser(value_parser!(u64))
 }
 
 /// A command whose arguments, `--help` among them, belong to the program that it starts.

@@ -50,7 +50,7 @@ pub(crate) fn execute(cli: Cli, out: &mut Output) -> Result<Code, Failure> {
         Command::Audit(command) => audit::run(&command, global, out),
         Command::Events(args) => events::run(&args, global, out),
         Command::Plan(args) => plan::run(&args, global, out),
-        Command::Rehearse(args) => rehearse::run(&args, global, out),
+        Command::Rehearse(args) => rehearse::run(args, global, out),
         Command::Submit(args) => submit::run(&args, global, out),
         Command::Run(command) => run::run(command, global, out),
         Command::Task(command) => task::run(command, global, out),

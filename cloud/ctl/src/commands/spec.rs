@@ -126,7 +126,7 @@ impl Source {
     }
 
     /// Compiles it as if it was submitted then.
-    pub(super) fn compile_at(&self, at: Unix, out: &mut Output) -> Result<Workflow, Failure> {
+    pub(crate) fn compile_at(&self, at: Unix, out: &mut Output) -> Result<Workflow, Failure> {
         let compiled = spec::submission(&self.name, &self.text, &self.params, &self.files, at);
         match compiled {
             Ok(workflow) => Ok(workflow),

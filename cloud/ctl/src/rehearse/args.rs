@@ -16,13 +16,16 @@ Examples:
   driftless rehearse flow.yaml --nodes fleet.yaml --link-down 2h..10h --power-cut 3 --seeds 200
   driftless rehearse flow.yaml --nodes fleet.yaml --link-down 8h --expect 'succeeded=100%' \\
       --expect 'longest<=12h'                                         for a CI
-  driftless rehearse flow.yaml --nodes fleet.yaml --link-down 8h --html worst.html
+  driftless rehearse flow.yaml --nodes fleet.yaml --link-down 8h --html report.html
+  driftless rehearse flow.yaml --nodes fleet.yaml --faults faults.yaml --seeds 1000
+  driftless rehearse nightly.yaml --nodes fleet.yaml --days 30 --link-down 8h --outages 3 \\
+      --expect 'skipped=0'                                            slots of a schedule
 
 The workflow runs on the real coordinator and agents in a simulated world: no task is started.
 What a task takes is the `estimate` of the specification, what --takes says, or with --history the
 median of its last runs, else 1 s; each attempt draws from half of it to half as much again. Each
 seed draws when what strikes; the same seed does the same again. docs/rehearsal.md has the keys of
-fleet.yaml, and what is not rehearsed.
+fleet.yaml and faults.yaml, and what is not rehearsed.
 Exit codes: 0 every condition of --expect is met (without any: every seed succeeded), 1 not")]
 pub(crate) struct Rehearse {
     /// The specification (YAML); - for standard input
@@ -33,62 +36,126 @@ pub(crate) struct Rehearse {
     /// The fleet (YAML): `nodes: [{name: gw, count: 3, labels: {site: north}}]`
     #[arg(long, value_name = "FLEET")]
     pub(crate) nodes: PathBuf,
-    /// How long the link of a gateway is down: 8h, or 2h..10h
-    #[arg(long, value_name = "LENGTH", value_parser = parse_lengths, help_heading = "Faults")]
-    pub(crate) link_down: Option<(Span, Span)>,
-    /// How often the link of each gateway goes down
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = few(), help_heading = "Faults")]
-    pub(crate) outages: u32,
-    /// How often each gateway loses its power, for up to 10m
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = few(), help_heading = "Faults")]
-    pub(crate) power_cut: u32,
-    /// How often the agent of each gateway is killed
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = few(), help_heading = "Faults")]
-    pub(crate) agent_kill: u32,
-    /// How often the coordinator is killed, for up to 10m
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = few(), help_heading = "Faults")]
-    pub(crate) coordinator_kill: u32,
-    /// Attempts of a hundred that fail
-    #[arg(long, value_name = "PERCENT", default_value_t = 0,
-          value_parser = clap::value_parser!(u32).range(0..=100), help_heading = "Faults")]
-    pub(crate) task_fails: u32,
-    /// Faults strike within so long of the submission [default: twice what the run takes without]
-    #[arg(long, value_name = "LENGTH", value_parser = parse_span, help_heading = "Faults")]
-    pub(crate) within: Option<Span>,
-    /// What the store of a gateway may take: 2GiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) disk: Option<u64>,
-    /// What the link carries when it is back, for how long a backlog takes: bits a second
-    #[arg(long, value_name = "BITS", default_value_t = 1_000_000,
-          value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) bandwidth: u64,
-    /// What a task takes (may be repeated)
-    #[arg(long, value_name = "TASK=LENGTH", value_parser = parse_pair)]
-    pub(crate) takes: Vec<(String, String)>,
+    /// Flags in a file, those under Faults and from --telemetry-budget to --expect: `link-down:
+    /// 2h..10h`; what is given here counts instead
+    #[arg(long, value_name = "FAULTS")]
+    pub(crate) faults: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// Ask the coordinator what tasks took in the last runs
     #[arg(long)]
     pub(crate) history: bool,
-    /// A run is not waited for longer than so many days
-    #[arg(long, value_name = "N", default_value_t = 30,
-          value_parser = clap::value_parser!(u64).range(1..=365))]
-    pub(crate) days: u64,
-    /// How many seeds
-    #[arg(long, value_name = "N", default_value_t = 100,
-          value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub(crate) seeds: u64,
-    /// The first seed
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    pub(crate) start: u64,
-    /// What must hold (may be repeated): succeeded=100%, median<=4h, longest<=12h, backlog<=1000,
-    /// store<=64MiB, attempts<=50
-    #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
-    pub(crate) expect: Vec<Condition>,
-    /// Draw the worst seed as a page for browsers
+    /// Write a page for browsers: the summary, how the seeds spread, the worst one drawn
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
     /// Print the timeline of the worst seed as well
     #[arg(long, conflicts_with = "json")]
     pub(crate) timeline: bool,
+}
+
+/// What is feared and asked: everything of it may stand in a file as well.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// How long the link of a gateway is down: 8h, or 2h..10h
+    #[arg(long, value_name = "LENGTH", value_parser = parse_lengths, help_heading = "Faults")]
+    pub(crate) link_down: Option<(Span, Span)>,
+    /// How often the link of each gateway goes down [default: 1]
+    #[arg(long, value_name = "N", value_parser = few(), help_heading = "Faults")]
+    pub(crate) outages: Option<u32>,
+    /// How often each gateway loses its power, for up to 10m
+    #[arg(long, value_name = "N", value_parser = few(), help_heading = "Faults")]
+    pub(crate) power_cut: Option<u32>,
+    /// How often the agent of each gateway is killed
+    #[arg(long, value_name = "N", value_parser = few(), help_heading = "Faults")]
+    pub(crate) agent_kill: Option<u32>,
+    /// How often the coordinator is killed, for up to 10m
+    #[arg(long, value_name = "N", value_parser = few(), help_heading = "Faults")]
+    pub(crate) coordinator_kill: Option<u32>,
+    /// Attempts of a hundred that fail
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100),
+          help_heading = "Faults")]
+    pub(crate) task_fails: Option<u32>,
+    /// Faults strike within so long of the submission [default: twice what the run takes without]
+    #[arg(long, value_name = "LENGTH", value_parser = parse_span, help_heading = "Faults")]
+    pub(crate) within: Option<Span>,
+    /// What the store of a gateway may take: 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Faults")]
+    pub(crate) disk: Option<u64>,
+    /// What a gateway keeps of what it measures of itself [default: 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) telemetry_budget: Option<u64>,
+    /// What the link carries when it is back, for how long a backlog takes: bits a second
+    /// [default: 1000000]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) bandwidth: Option<u64>,
+    /// What a task takes (may be repeated)
+    #[arg(long, value_name = "TASK=LENGTH", value_parser = parse_pair)]
+    pub(crate) takes: Vec<(String, String)>,
+    /// How long a person takes to answer what a task asks: 1h, or 10m..2h [default: 10m..2h]
+    #[arg(long, value_name = "LENGTH", value_parser = parse_lengths)]
+    pub(crate) answers: Option<(Span, Span)>,
+    /// A run is not waited for longer than so many days [default: 30]; of a workflow with a
+    /// schedule its slots in so many days run
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=365))]
+    pub(crate) days: Option<u64>,
+    /// How many seeds [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) seeds: Option<u64>,
+    /// The first seed [default: 0]
+    #[arg(long, value_name = "SEED")]
+    pub(crate) start: Option<u64>,
+    /// What must hold (may be repeated): succeeded=100%, median<=4h, longest<=12h, late=0,
+    /// skipped=0, backlog<=1000, store<=64MiB, attempts<=50, unthinned=100%
+    #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
+    pub(crate) expect: Vec<Condition>,
+}
+
+impl Asked {
+    /// What is not given here counts as it is in `file`.
+    #[must_use]
+    pub(crate) fn or(self, file: Self) -> Self {
+        fn some<T>(here: Vec<T>, there: Vec<T>) -> Vec<T> {
+            if here.is_empty() { there } else { here }
+        }
+        Self {
+            link_down: self.link_down.or(file.link_down),
+            outages: self.outages.or(file.outages),
+            power_cut: self.power_cut.or(file.power_cut),
+            agent_kill: self.agent_kill.or(file.agent_kill),
+            coordinator_kill: self.coordinator_kill.or(file.coordinator_kill),
+            task_fails: self.task_fails.or(file.task_fails),
+            within: self.within.or(file.within),
+            disk: self.disk.or(file.disk),
+            telemetry_budget: self.telemetry_budget.or(file.telemetry_budget),
+            bandwidth: self.bandwidth.or(file.bandwidth),
+            takes: some(self.takes, file.takes),
+            answers: self.answers.or(file.answers),
+            days: self.days.or(file.days),
+            seeds: self.seeds.or(file.seeds),
+            start: self.start.or(file.start),
+            expect: some(self.expect, file.expect),
+        }
+    }
+
+    /// Bits a second.
+    pub(crate) fn bandwidth(&self) -> u64 {
+        self.bandwidth.unwrap_or(1_000_000)
+    }
+
+    /// Bytes that telemetry may take at a gateway.
+    pub(crate) fn telemetry_budget(&self) -> u64 {
+        self.telemetry_budget.unwrap_or(8 << 20)
+    }
+
+    /// How many seeds.
+    pub(crate) fn seeds(&self) -> u64 {
+        self.seeds.unwrap_or(100)
+    }
+
+    /// The first seed.
+    pub(crate) fn start(&self) -> u64 {
+        self.start.unwrap_or(0)
+    }
 }
 
 fn few() -> clap::builder::RangedI64ValueParser<u32> {

@@ -7,7 +7,8 @@ use shared::spec;
 use shared::time::Span;
 
 /// What can be asked for.
-const MEASURES: &str = "succeeded, median, longest, backlog, store, attempts";
+const MEASURES: &str =
+    "succeeded, median, longest, late, skipped, backlog, store, attempts, unthinned";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +19,18 @@ enum Measure {
     Median,
     /// Milliseconds that every seed takes at most.
     Longest,
+    /// Seeds in which a task missed its deadline.
+    Late,
+    /// Slots of a schedule that became no run, in the seed with the most of them.
+    Skipped,
     /// Facts that wait at one gateway at most.
     Backlog,
     /// Bytes of the largest store.
     Store,
     /// Attempts of the seed with the most of them.
     Attempts,
+    /// Samples of a hundred that the longest outage leaves one by one, in thousandths.
+    Unthinned,
 }
 
 /// A condition.
@@ -71,9 +78,12 @@ impl Condition {
             "succeeded" => (Measure::Succeeded, percent(value)?),
             "median" => (Measure::Median, length(value)?),
             "longest" => (Measure::Longest, length(value)?),
+            "late" => (Measure::Late, number(value)?),
+            "skipped" => (Measure::Skipped, number(value)?),
             "backlog" => (Measure::Backlog, number(value)?),
             "store" => (Measure::Store, size(value)?),
             "attempts" => (Measure::Attempts, number(value)?),
+            "unthinned" => (Measure::Unthinned, percent(value)?),
             other => return Err(format!("'{other}' is not measured: {MEASURES}")),
         };
         Ok(Self {
@@ -90,9 +100,12 @@ impl Condition {
             Measure::Succeeded => Some(summary.succeeded() * 100_000 / summary.seeds.max(1)),
             Measure::Median => summary.median_ms,
             Measure::Longest => summary.longest_ms,
+            Measure::Late => Some(summary.late_seeds),
+            Measure::Skipped => Some(summary.skipped()),
             Measure::Backlog => Some(summary.backlog_facts),
             Measure::Store => Some(summary.store_bytes),
             Measure::Attempts => Some(summary.most_attempts),
+            Measure::Unthinned => Some(summary.telemetry.unthinned()),
         };
         let value = found.unwrap_or(u64::MAX);
         let met = match self.compare {
@@ -109,10 +122,14 @@ impl Condition {
 
     fn show(&self, value: u64) -> String {
         match self.measure {
-            Measure::Succeeded => format!("{}.{}%", value / 1000, value % 1000 / 100),
+            Measure::Succeeded | Measure::Unthinned => {
+                format!("{}.{}%", value / 1000, value % 1000 / 100)
+            }
             Measure::Median | Measure::Longest => took(Span(value)),
             Measure::Store => bytes(value),
-            Measure::Backlog | Measure::Attempts => value.to_string(),
+            Measure::Late | Measure::Skipped | Measure::Backlog | Measure::Attempts => {
+                value.to_string()
+            }
         }
     }
 }
@@ -153,6 +170,9 @@ mod tests {
             states: [("succeeded".to_owned(), 199), ("failed".to_owned(), 1)].into(),
             median_ms: Some(3_600_000),
             longest_ms: None,
+            late_seeds: 3,
+            slots: Some(30),
+            fired: 28,
             backlog_facts: 12,
             store_bytes: 2 << 20,
             most_attempts: 9,
@@ -168,10 +188,13 @@ mod tests {
             ("median<=1h", true, "1h"),
             ("median<=59m", false, "1h"),
             ("longest<=365d", false, "not over"),
+            ("late=0", false, "3"),
+            ("skipped<=2", true, "2"),
             ("backlog<=12", true, "12"),
             ("backlog=11", false, "12"),
             ("store<=1MiB", false, "2.0 MiB"),
             ("attempts>=10", false, "9"),
+            ("unthinned=100%", true, "100.0%"),
         ];
         for (text, met, found) in cases {
             assert_eq!(judged(text), (met, found.to_owned()), "{text}");

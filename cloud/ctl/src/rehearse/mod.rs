@@ -2,7 +2,10 @@
 
 pub(crate) mod args;
 mod expect;
+mod faults;
+mod page;
 mod report;
+mod spread;
 mod summary;
 
 use crate::args::Global;
@@ -10,14 +13,14 @@ use crate::client::Client;
 use crate::commands::spec::Source;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::text::took;
-use args::Rehearse;
+use crate::text;
+use args::{Asked, Rehearse};
 use cloud_core::view;
 use expect::Judged;
 use shared::codec;
 use shared::spec::fleet::{self, Node};
 use shared::spec::{self, Mistakes};
-use shared::time::Span;
+use shared::time::{Span, Unix};
 use shared::workflow::Workflow;
 use sim::queue::{HOUR, MS, Time};
 use sim::rehearsal::{self, Ended, Fears, Scene};
@@ -25,49 +28,121 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use summary::Summary;
+use summary::{Summary, Telemetry};
 
-/// Largest fleet file.
-const FLEET_BYTES: u64 = 1 << 20;
+/// Largest file of a fleet, or of faults.
+const FILE_BYTES: u64 = 1 << 20;
+/// Slots of a seed, at most.
+const SLOTS: u64 = 2000;
 /// Seed of the rehearsal without faults.
 const CALM: u64 = 0;
 
-pub(crate) fn run(args: &Rehearse, global: &Global, out: &mut Output) -> Result<Code, Failure> {
+pub(crate) fn run(
+    mut args: Box<Rehearse>,
+    global: &Global,
+    out: &mut Output,
+) -> Result<Code, Failure> {
+    if let Some(path) = &args.faults {
+        let file = read_faults(path, out)?;
+        args.asked = std::mem::take(&mut args.asked).or(file);
+    }
+    let args = &*args;
     let source = Source::read(&args.file, &args.given, out)?;
-    let workflow = source.compile(out)?;
+    let then = text::now();
+    let workflow = source.compile_at(then, out)?;
     let fleet = read_fleet(&args.nodes, out)?;
-    let scene = scene(args, workflow, fleet, global)?;
+    let scene = match (workflow.schedule.clone(), args.asked.days) {
+        (Some(schedule), Some(days)) => {
+            // deadlines count from the firing, as where a schedule is made
+            let workflow = source.compile_at(Unix(0), out)?;
+            let scene = scene(args, workflow, fleet, global)?;
+            scheduled(scene.scheduled(schedule, days * 24 * HOUR), days)?
+        }
+        (schedule, _) => {
+            if schedule.is_some() {
+                out.say("one run by itself is rehearsed: --days N rehearses the slots of N days");
+            }
+            scene(args, workflow, fleet, global)?.as_of(then)
+        }
+    };
     let calm = rehearsal::rehearse(&scene.calm(), scene.calm().plan(CALM, 0));
     if calm.took.is_none() {
         return Err(stuck(&calm));
     }
-    let within = args.within.map_or_else(|| window(&calm), Span::nanos);
+    let window = || window(&scene, &calm);
+    let within = args.asked.within.map_or_else(window, Span::nanos);
     let ended = rehearse_all(args, &scene, within, out);
+    let sum = Summary::of(&ended, args.asked.bandwidth());
     let summary = Summary {
         workflow: scene.workflow.name.clone(),
         nodes: scene.fleet.len() as u64,
         tasks: scene.workflow.tasks.len() as u64,
+        slots: scene.schedule.is_some().then(|| scene.slots()),
         without_faults_ms: calm.took.map(|took| took / MS),
-        ..Summary::of(&ended, args.bandwidth)
+        telemetry: Telemetry::of(sum.outage_ms, args.asked.telemetry_budget()),
+        ..sum
     };
-    let judged: Vec<Judged> = args.expect.iter().map(|one| one.judge(&summary)).collect();
+    let judged: Vec<Judged> = args
+        .asked
+        .expect
+        .iter()
+        .map(|one| one.judge(&summary))
+        .collect();
     report::write(args, &summary, &judged, out)?;
-    if args.timeline || args.html.is_some() {
-        show_worst(args, &scene, within, &summary, out)?;
-    }
-    let good = match judged.is_empty() {
-        true => summary.succeeded() == summary.seeds,
-        false => judged.iter().all(|one| one.met),
+    let told = Told {
+        ended,
+        summary,
+        judged,
     };
-    Ok(match good && summary.broken.is_empty() {
-        true => Code::Done,
-        false => Code::Failed,
-    })
+    if args.timeline || args.html.is_some() {
+        show_worst(args, &scene, within, &told, out)?;
+    }
+    Ok(told.code())
 }
 
-/// When faults strike: while the run goes on, and as long again for what they make of it.
-fn window(calm: &Ended) -> Time {
-    calm.took.unwrap_or(HOUR).saturating_mul(2)
+/// What a rehearsal came to.
+struct Told {
+    ended: Vec<Ended>,
+    summary: Summary,
+    judged: Vec<Judged>,
+}
+
+impl Told {
+    fn code(&self) -> Code {
+        let good = match self.judged.is_empty() {
+            true => self.summary.succeeded() == self.summary.seeds,
+            false => self.judged.iter().all(|one| one.met),
+        };
+        match good && self.summary.broken.is_empty() {
+            true => Code::Done,
+            false => Code::Failed,
+        }
+    }
+}
+
+/// When faults strike: while the run goes on, and as long again for what they make of it; while a
+/// schedule fires.
+fn window(scene: &Scene, calm: &Ended) -> Time {
+    match &scene.schedule {
+        Some((_, lasts)) => *lasts,
+        None => calm.took.unwrap_or(HOUR).saturating_mul(2),
+    }
+}
+
+/// A schedule that fires neither never nor too often.
+fn scheduled(scene: Scene, days: u64) -> Result<Scene, Failure> {
+    let slots = scene.slots();
+    if (1..=SLOTS).contains(&slots) {
+        return Ok(scene);
+    }
+    let what = match slots {
+        0 => format!("the schedule has no slot within {days} days, from January on"),
+        _ => format!(
+            "the schedule has {slots} slots within {days} days, at most {SLOTS} can be rehearsed"
+        ),
+    };
+    Err(Failure::new(Code::Usage, what)
+        .hint("--days N: as many as it takes to see what an outage does"))
 }
 
 /// Without faults the run does not end: there is nothing to rehearse.
@@ -89,26 +164,42 @@ fn stuck(calm: &Ended) -> Failure {
         .hint("`driftless lint` shows what tasks ask for, the fleet file what its nodes have; --days waits longer")
 }
 
-fn read_fleet(path: &Path, out: &mut Output) -> Result<Vec<Node>, Failure> {
+fn read_fleet(path: &Path, out: &Output) -> Result<Vec<Node>, Failure> {
+    let hint = "--nodes FILE: `nodes: [{name: gw-1}]`; docs/rehearsal.md has the keys";
+    let (name, bytes) = read_file(path, hint)?;
+    fleet::read(&name, &bytes).map_err(|mistakes| wrong("fleet", &mistakes, out))
+}
+
+fn read_faults(path: &Path, out: &Output) -> Result<Asked, Failure> {
+    let hint = "--faults FILE: `link-down: 2h..10h`; docs/rehearsal.md has the keys";
+    let (name, bytes) = read_file(path, hint)?;
+    faults::read(&name, &bytes).map_err(|mistakes| wrong("file of faults", &mistakes, out))
+}
+
+/// The name of a file, and what is in it.
+fn read_file(path: &Path, hint: &str) -> Result<(String, Vec<u8>), Failure> {
     let name = path.display().to_string();
     let failed = |error: std::io::Error| {
-        let code = Code::Usage;
-        Failure::new(code, format!("{name} cannot be read: {error}"))
-            .hint("--nodes FILE: `nodes: [{name: gw-1}]`; docs/rehearsal.md has the keys")
+        let what = format!("{name} cannot be read: {error}");
+        Failure::new(Code::Usage, what).hint(hint)
     };
     let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > FLEET_BYTES {
-        let what = format!("{name} has {length} bytes: a fleet file has {FLEET_BYTES} at most");
+    if length > FILE_BYTES {
+        let what = format!("{name} has {length} bytes: such a file has {FILE_BYTES} at most");
         return Err(Failure::new(Code::Specification, what));
     }
     let bytes = std::fs::read(path).map_err(failed)?;
-    fleet::read(&name, &bytes).map_err(|mistakes| wrong_fleet(&mistakes, out))
+    Ok((name, bytes))
 }
 
-fn wrong_fleet(mistakes: &Mistakes, out: &Output) -> Failure {
+fn wrong(file: &str, mistakes: &Mistakes, out: &Output) -> Failure {
     out.say(&mistakes.to_string());
     let n = mistakes.mistakes.len() + mistakes.more;
-    Failure::new(Code::Specification, format!("the fleet has {n} mistakes"))
+    let s = if n == 1 { "" } else { "s" };
+    Failure::new(
+        Code::Specification,
+        format!("the {file} has {n} mistake{s}"),
+    )
 }
 
 fn scene(
@@ -117,28 +208,23 @@ fn scene(
     fleet: Vec<Node>,
     global: &Global,
 ) -> Result<Scene, Failure> {
-    if let Some(task) = workflow.tasks.iter().find(|task| task.approval().is_some()) {
-        let what = format!(
-            "task '{}' asks a person, whom nobody rehearses yet",
-            task.id
-        );
-        let hint = "rehearse the parts before and behind it by themselves";
-        return Err(Failure::new(Code::Specification, what).hint(hint));
-    }
+    let asked = &args.asked;
     let fears = Fears {
-        link_down: args.link_down,
-        outages: args.outages,
-        power_cuts: args.power_cut,
-        agent_kills: args.agent_kill,
-        coordinator_kills: args.coordinator_kill,
-        failing: u64::from(args.task_fails) * 10,
-        disk: args.disk,
+        link_down: asked.link_down,
+        outages: asked.outages.unwrap_or(1),
+        power_cuts: asked.power_cut.unwrap_or(0),
+        agent_kills: asked.agent_kill.unwrap_or(0),
+        coordinator_kills: asked.coordinator_kill.unwrap_or(0),
+        failing: u64::from(asked.task_fails.unwrap_or(0)) * 10,
+        disk: asked.disk,
     };
-    let mut scene = Scene::new(workflow, fleet, fears, args.days * 24 * HOUR);
+    let longest = asked.days.unwrap_or(30) * 24 * HOUR;
+    let mut scene = Scene::new(workflow, fleet, fears, longest);
+    scene.answers = asked.answers.unwrap_or(rehearsal::ANSWERS);
     if args.history {
         take_history(&mut scene, global)?;
     }
-    for (task, length) in &args.takes {
+    for (task, length) in &args.asked.takes {
         let position = scene.workflow.tasks.iter().position(|one| one.id == *task);
         let missing = || {
             let what = format!("--takes {task}={length}: the workflow has no task '{task}'");
@@ -176,10 +262,10 @@ fn rehearse_all(args: &Rehearse, scene: &Scene, within: Time, out: &Output) -> V
             scope.spawn(move || {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= args.seeds {
+                    if n >= args.asked.seeds() {
                         break;
                     }
-                    let plan = scene.plan(args.start.wrapping_add(n), within);
+                    let plan = scene.plan(args.asked.start().wrapping_add(n), within);
                     if send.send(rehearsal::rehearse(scene, plan)).is_err() {
                         break;
                     }
@@ -190,11 +276,11 @@ fn rehearse_all(args: &Rehearse, scene: &Scene, within: Time, out: &Output) -> V
         let mut ended = Vec::new();
         for one in receive {
             ended.push(one);
-            progress(&ended, args.seeds, out.live);
+            progress(&ended, args.asked.seeds(), out.live);
         }
         ended
     });
-    ended.sort_by_key(|one| one.seed.wrapping_sub(args.start));
+    ended.sort_by_key(|one| one.seed.wrapping_sub(args.asked.start()));
     ended
 }
 
@@ -224,42 +310,36 @@ fn show_worst(
     args: &Rehearse,
     scene: &Scene,
     within: Time,
-    summary: &Summary,
+    told: &Told,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let plan = scene.plan(summary.worst.seed, within);
+    let plan = scene.plan(told.summary.worst.seed, within);
     let (send, receive) = mpsc::channel();
     let lines: sim::trace::Sink = Box::new(move |line| drop(send.send(line.to_owned())));
     let (_, mut drawing) = rehearsal::record(scene, plan, lines);
     if args.timeline {
         out.heading("Timeline of the worst seed")?;
-        out.line(&crate::text::safe(&report::legend(scene)))?;
+        out.line(&text::safe(&report::legend(scene)))?;
         out.line(sim::record::LETTERS)?;
         for line in receive {
-            out.line(&crate::text::safe(&line))?;
+            out.line(&text::safe(&line))?;
         }
     }
     if let Some(path) = &args.html {
-        drawing.title = format!(
-            "{}: seed {} of {}, {}",
-            summary.workflow,
-            summary.worst.seed,
-            summary.seeds,
-            summary
-                .worst
-                .took_ms
-                .map_or_else(|| "not over".to_owned(), |ms| took(Span(ms)))
-        );
-        let names = report::legend(scene);
-        drawing.notes = [names]
-            .into_iter()
-            .chain(report::sentences(summary))
-            .collect();
+        let Told {
+            ended,
+            summary,
+            judged,
+        } = told;
+        let Summary {
+            workflow, seeds, ..
+        } = summary;
+        drawing.title = format!("{workflow}, rehearsed in {seeds} seeds");
+        drawing.front = page::front(args, summary, judged, ended);
+        drawing.notes = vec![report::worst(summary), report::legend(scene)];
         std::fs::write(path, drawing.html()).map_err(|error| {
-            Failure::new(
-                Code::Failed,
-                format!("{} cannot be written: {error}", path.display()),
-            )
+            let what = format!("{} cannot be written: {error}", path.display());
+            Failure::new(Code::Failed, what).hint("--html FILE: in a directory that is there")
         })?;
         out.say(&format!("drawn in {}", path.display()));
     }

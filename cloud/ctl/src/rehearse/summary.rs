@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sim::queue::{MS, Time};
 use sim::rehearsal::Ended;
+use sim::thinned;
 use std::collections::BTreeMap;
 
 /// Of all seeds.
@@ -16,6 +17,10 @@ pub(crate) struct Summary {
     pub(crate) tasks: u64,
     /// Seeds that were rehearsed.
     pub(crate) seeds: u64,
+    /// Slots of the schedule in each seed; none: one run by itself.
+    pub(crate) slots: Option<u64>,
+    /// Runs that it fired in the seed with the fewest.
+    pub(crate) fired: u64,
     /// What the run takes without faults; none if it is not over in time.
     pub(crate) without_faults_ms: Option<u64>,
     /// How many seeds ended in each state of the run.
@@ -30,6 +35,10 @@ pub(crate) struct Summary {
     pub(crate) longest_ms: Option<u64>,
     /// Tasks in each state, over all seeds.
     pub(crate) task_states: BTreeMap<String, u64>,
+    /// In how many seeds each task was late: a deadline ended it, or kept it from beginning.
+    pub(crate) late: BTreeMap<String, u64>,
+    /// Seeds with a late task.
+    pub(crate) late_seeds: u64,
     /// Attempts of the seed with the most of them.
     pub(crate) most_attempts: u64,
     /// Most facts that waited at one gateway for its link.
@@ -40,12 +49,56 @@ pub(crate) struct Summary {
     pub(crate) drained_ms: u64,
     /// The largest store of a gateway.
     pub(crate) store_bytes: u64,
+    /// The longest time that a gateway was without its coordinator.
+    pub(crate) outage_ms: u64,
+    /// What a gateway keeps of its telemetry in that time.
+    pub(crate) telemetry: Telemetry,
     /// How often each kind of fault happened, over all seeds.
     pub(crate) faults: BTreeMap<&'static str, u64>,
     /// The seed to look at first.
     pub(crate) worst: Worst,
     /// Promises of Driftless that were broken, with their seeds.
     pub(crate) broken: Vec<String>,
+}
+
+/// Samples of an outage at one gateway.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Telemetry {
+    /// That were taken.
+    pub(crate) samples: u64,
+    /// That are kept one by one.
+    pub(crate) single: u64,
+    /// Of which sums over a minute, a quarter or an hour are kept.
+    pub(crate) thinned: u64,
+    /// Of which nothing is kept but that they are missing.
+    pub(crate) dropped: u64,
+    /// What they take on the disk of the gateway.
+    pub(crate) bytes: u64,
+    /// What they may take there.
+    pub(crate) budget: u64,
+}
+
+impl Telemetry {
+    /// Of an outage that lasts so long.
+    pub(crate) fn of(outage_ms: u64, budget: u64) -> Self {
+        let kept = thinned::outage(outage_ms * MS, budget);
+        Self {
+            samples: kept.samples,
+            single: kept.single,
+            thinned: kept.thinned,
+            dropped: kept.dropped(),
+            bytes: kept.bytes,
+            budget,
+        }
+    }
+
+    /// Samples of a hundred thousand that are kept one by one.
+    pub(crate) fn unthinned(&self) -> u64 {
+        match self.samples {
+            0 => 100_000,
+            samples => self.single * 100_000 / samples,
+        }
+    }
 }
 
 /// A seed.
@@ -59,12 +112,20 @@ pub(crate) struct Worst {
     pub(crate) took_ms: Option<u64>,
     /// What it waits for from people.
     pub(crate) waits: Vec<String>,
+    /// Tasks that were late.
+    pub(crate) late: Vec<String>,
 }
 
 impl Summary {
     /// Seeds whose run succeeded.
     pub(crate) fn succeeded(&self) -> u64 {
         self.states.get("succeeded").copied().unwrap_or(0)
+    }
+
+    /// Slots that no run was fired for, in the seed with the most of them.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.slots
+            .map_or(0, |slots| slots.saturating_sub(self.fired))
     }
 
     /// Sums up. `bandwidth` is bits a second.
@@ -82,14 +143,20 @@ impl Summary {
             for (kind, n) in &one.faults {
                 *sum.faults.entry(*kind).or_default() += n;
             }
+            for task in &one.late {
+                *sum.late.entry(task.clone()).or_default() += 1;
+            }
+            sum.late_seeds += u64::from(!one.late.is_empty());
             let broken = one.broken.iter();
             sum.broken
                 .extend(broken.map(|text| format!("seed {}: {text}", one.seed)));
             sum.most_attempts = sum.most_attempts.max(one.attempts);
             sum.backlog_facts = sum.backlog_facts.max(one.backlog);
             sum.backlog_bytes = sum.backlog_bytes.max(one.backlog_bytes);
+            sum.outage_ms = sum.outage_ms.max(one.silent / MS);
             sum.store_bytes = sum.store_bytes.max(one.store);
         }
+        sum.fired = ended.iter().map(|one| one.fired).min().unwrap_or(0);
         sum.drained_ms = sum.backlog_bytes * 8 * 1000 / bandwidth.max(1);
         let mut took: Vec<u64> = ended.iter().map(|one| millis(one.took)).collect();
         took.sort_unstable();
@@ -104,6 +171,7 @@ impl Summary {
                 state: worst.state.clone(),
                 took_ms: worst.took.map(|took| took / MS),
                 waits: worst.waits.clone(),
+                late: worst.late.clone(),
             };
         }
         sum

@@ -439,13 +439,15 @@ fn agree(world: &World, life: &EdgeTruth) -> Vec<Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slots::MINUTE;
+    use crate::slots::{Instants, MINUTE};
 
     /// What is said of a step that passes three slots and tells `skipped` of them.
     fn passing(asked: &[(ScheduleAsk, &str)], skipped: u64) -> usize {
         let rules = Rules {
-            period: MINUTE,
-            phase: 0,
+            slots: Instants::Even {
+                period: MINUTE,
+                phase: 0,
+            },
             most: 1,
             late: None,
             all: false,
