@@ -30,7 +30,7 @@ pub enum Part {
     Fault(usize),
     /// What somebody does.
     Deed(usize),
-    /// Delays out of the ordinary and messages that arrive twice.
+    /// Delays out of the ordinary, messages that arrive twice, narrow links.
     Rough,
     /// Backups, and restores with them.
     Backups,
@@ -220,7 +220,7 @@ impl Plan {
 
     fn cut_rest(&mut self, cut: &Cut) {
         if cut.out.contains(&Part::Rough) {
-            (self.net.spikes, self.net.doubles) = (0, 0);
+            (self.net.spikes, self.net.doubles, self.net.bits) = (0, 0, None);
         }
         if cut.out.contains(&Part::Backups) {
             self.backups = None;

@@ -2,6 +2,7 @@
 
 use crate::fault::Kind;
 use crate::machine::Proc;
+use crate::net::Side;
 use crate::people::Purpose;
 use crate::plan::Planted;
 use crate::queue::MS;
@@ -302,12 +303,17 @@ impl World {
     pub fn fetch(&mut self, m: usize, hash: Hash, size: u64) {
         let delay = self.delay(m) + size * 1000;
         let process = self.machines[m].process;
+        let is_here = self.machines[m].files.contains_key(&hash);
         let Some(agent) = &mut self.machines[m].agent else {
             return;
         };
         if agent.fetching.insert(hash) {
-            self.queue
-                .at(self.t + delay, Ev::Fetched(m, process, hash, size));
+            let line = match is_here {
+                true => 0,
+                false => self.queue_file_on_line(m, Side::Agent, size),
+            };
+            let at = self.t + delay + line;
+            self.queue.at(at, Ev::Fetched(m, process, hash, size));
         }
     }
 
@@ -351,8 +357,8 @@ impl World {
             return;
         };
         if agent.uploading.insert(hash, size).is_none() {
-            self.queue
-                .at(self.t + delay, Ev::Uploaded(m, process, hash, size));
+            let at = self.t + delay + self.queue_file_on_line(m, Side::Cloud, size);
+            self.queue.at(at, Ev::Uploaded(m, process, hash, size));
         }
     }
 

@@ -44,6 +44,8 @@ kinds! {
     Reorder = "reorder",
     /// A message took ten times as long as usual.
     DelaySpike = "delay_spike",
+    /// A message waited a second or more until a narrow link had carried what was before it.
+    NarrowLink = "narrow_link",
     /// A step waited for a disk that was slow.
     SlowDisk = "slow_disk",
     /// A dial was not answered.

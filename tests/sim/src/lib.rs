@@ -6,6 +6,7 @@
 
 pub mod accidents;
 pub mod backup;
+pub mod bandwidth;
 pub mod byzantine;
 pub mod calm;
 pub mod campaign;

@@ -117,6 +117,18 @@ impl<M> Lane<M> {
             .collect()
     }
 
+    /// What is under way beside control is lost.
+    pub fn lose_bulk(&mut self) -> Vec<M> {
+        let mut lost = Vec::new();
+        for stream in [Stream::Facts, Stream::Details, Stream::Inventory] {
+            let stream = stream as usize;
+            (self.stalled[stream], self.last[stream]) = (0, 0);
+            let flights = std::mem::take(&mut self.streams[stream]);
+            lost.extend(flights.into_iter().map(|flight| flight.message));
+        }
+        lost
+    }
+
     /// How much is under way.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -209,6 +221,8 @@ pub struct Link {
     pub slow: Time,
     /// Until when it did last.
     pub slow_until: Time,
+    /// When what was sent is through, towards each side.
+    pub busy: [Time; 2],
     /// The last cuts.
     pub recent: VecDeque<Time>,
     /// Something wanted through while both directions were dead.

@@ -234,6 +234,16 @@ pub struct NetPlan {
     pub doubles: u64,
     /// A silent session ends after so long.
     pub idle: Time,
+    /// Bits a second that a link carries in each direction, if that is a matter.
+    pub bits: Option<u64>,
+}
+
+impl NetPlan {
+    /// Whether it does more than to take its usual time.
+    #[must_use]
+    pub fn is_rough(&self) -> bool {
+        self.spikes + self.doubles > 0 || self.bits.is_some()
+    }
 }
 
 /// Backups that the coordinator makes by itself.
@@ -387,7 +397,10 @@ impl Plan {
                 .then(|| Span::secs(rng.log_range(120, 3600))),
             people,
         };
-        let net = net(&mut rng, quiet);
+        let net = NetPlan {
+            bits: crate::bandwidth::draw(&root),
+            ..net(&mut rng, quiet)
+        };
         let backups = backups(&root);
         let faults = match quiet {
             true => Vec::new(),
@@ -438,7 +451,12 @@ impl Plan {
         plan.byzantine = None;
         (plan.backups, plan.certificates) = (None, None);
         plan.undisturbed = true;
-        (plan.net.spikes, plan.net.doubles) = (0, 0);
+        plan.net = NetPlan {
+            spikes: 0,
+            doubles: 0,
+            bits: None,
+            ..plan.net
+        };
         for run in &mut plan.runs {
             (run.cancel, run.pause, run.retry) = (None, None, None);
             for habit in &mut run.habits {
@@ -486,6 +504,7 @@ fn net(rng: &mut Rng, quiet: bool) -> NetPlan {
         spikes: if rough { rng.below(30) } else { 0 },
         doubles: if rough { rng.below(30) } else { 0 },
         idle: [15, 30, 60][rng.below(3) as usize] * SEC,
+        bits: None,
     }
 }
 

@@ -168,6 +168,7 @@ impl Scene {
                 spikes: 0,
                 doubles: 0,
                 idle: 30 * SEC,
+                bits: None,
             },
             runs,
             leaving: None,

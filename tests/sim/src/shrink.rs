@@ -282,7 +282,7 @@ fn rest_left(plan: &Plan) -> Vec<Part> {
     });
     let retention = plan.leaving.and_then(|leaving| leaving.retention);
     let rest = [
-        (plan.net.spikes + plan.net.doubles > 0, Part::Rough),
+        (plan.net.is_rough(), Part::Rough),
         (plan.backups.is_some(), Part::Backups),
         (plan.certificates.is_some(), Part::Certificates),
         (retention.is_some(), Part::Leaving),

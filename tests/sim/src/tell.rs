@@ -364,8 +364,8 @@ pub fn contents(plan: &Plan) -> Vec<String> {
     out.push(format!("gateways: {}", agents.join(", ")));
     let network = [
         (
-            plan.net.spikes + plan.net.doubles > 0,
-            "delays and doubles in the network",
+            plan.net.is_rough(),
+            "delays, doubles or narrow links in the network",
         ),
         (plan.backups.is_some(), "backups of the coordinator"),
         (plan.certificates.is_some(), "certificates that end"),

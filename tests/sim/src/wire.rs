@@ -149,8 +149,9 @@ impl World {
         else {
             return;
         };
-        let at = self.t + self.delay(m);
         let stream = Stream::of_up(&message);
+        let size = || shared::codec::encode(&message).len();
+        let at = self.t + self.delay(m) + self.queue_on_line(m, Side::Cloud, stream, size);
         let Some(connection) = self.conns.get_mut(&conn) else {
             return;
         };
@@ -182,8 +183,9 @@ impl World {
         let Some(m) = self.conns.get(&conn).map(|connection| connection.machine) else {
             return;
         };
-        let at = self.t + self.delay(m);
         let stream = Stream::of_down(&message);
+        let size = || shared::codec::encode(&message).len();
+        let at = self.t + self.delay(m) + self.queue_on_line(m, Side::Agent, stream, size);
         let Some(connection) = self.conns.get_mut(&conn) else {
             return;
         };
@@ -405,14 +407,14 @@ impl World {
         }
     }
 
-    fn lost_up(&mut self, message: &Up) {
+    pub(crate) fn lost_up(&mut self, message: &Up) {
         self.happened(Kind::MessageLoss);
         if message.facts().is_some() {
             self.happened(Kind::LostFacts);
         }
     }
 
-    fn lost_down(&mut self, m: usize, message: &Down) {
+    pub(crate) fn lost_down(&mut self, m: usize, message: &Down) {
         self.happened(Kind::MessageLoss);
         if matches!(message, Down::Ack(_)) {
             self.happened(Kind::LostAck);
@@ -438,10 +440,11 @@ impl World {
             Side::Agent => connection.agent_open = false,
             Side::Cloud => connection.cloud_open = false,
         }
-        let after = match side {
+        self.clear_line(conn, side);
+        let after = self.conns.get(&conn).map_or(0, |connection| match side {
             Side::Agent => connection.up.last_arrival(),
             Side::Cloud => connection.down.last_arrival(),
-        };
+        });
         self.end_side(conn, side, why);
         let at = (self.t + self.delay(m)).max(after + 1);
         self.queue.at(at, Ev::Closed(conn, side.other()));
@@ -544,6 +547,7 @@ impl World {
     /// The process of `side` is gone: it says nothing any more, its peer will notice by the
     /// silence.
     pub fn abandon(&mut self, conn: u64, side: Side) {
+        self.clear_line(conn, side);
         let Some(connection) = self.conns.get_mut(&conn) else {
             return;
         };

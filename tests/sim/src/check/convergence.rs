@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What it means.
 pub const DEFINITION: &str = "Faults stop, every node is back or forgotten, people free what is in quarantine: within the \
-    idle timeout, the longest backoff and the work that is left every run is final or waits for a person, every node \
+    idle timeout, the longest backoff and the work that is left every run is final or waits for a person, none is held, every node \
     has a session, each cursor equals its node's head, both sides agree, also on settings, and no process or request is left. \
     At any time: a process is told to end within two minutes of the moment when the end of its run is durable at its gateway, \
     while the agent that began it runs.";
@@ -118,13 +118,15 @@ fn restless_node(world: &World, m: usize, waiting: &BTreeSet<RunId>) -> Vec<Stri
     out
 }
 
-/// Runs that are neither final nor wait for somebody.
+/// Runs that are neither final nor wait for somebody. A hold is no such wait: everybody is back,
+/// and has to be heard.
 #[must_use]
 pub fn unsettled(runs: &[view::Run]) -> Vec<String> {
     runs.iter()
         .filter(|run| {
             let is_final = RunState::from_text(&run.state).is_some_and(RunState::is_final);
-            !is_final && run.waits.is_empty()
+            let held = run.state == RunState::Held.text();
+            !is_final && (held || run.waits.is_empty())
         })
         .map(|run| format!("run {} is {} ({:?})", run.id, run.state, run.tasks))
         .collect()
