@@ -1,6 +1,7 @@
 //! Certificates of gateways: in some seeds they are good for hours only. A gateway renews its own
-//! over a connection of its own when two thirds of that are over by its clock, or when it was turned
-//! away because the coordinator takes it for expired; one that expired is good for nothing else.
+//! over a connection of its own when two thirds of that are over by its clock, or when it was
+//! turned away because the coordinator takes it for expired; one that expired is good for nothing
+//! else.
 //!
 //! As the shells do it: the time is looked at again and again, never by one timer. On layer 3 the
 //! certificates are real ones that are good for long.
