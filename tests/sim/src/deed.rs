@@ -105,7 +105,9 @@ pub fn draw(plan: &Plan, dice: &mut Rng) -> Vec<(Time, Deed)> {
     for m in 0..plan.nodes {
         for hour in 1..7 {
             let at = hour * HOUR + dice.below(HOUR);
-            deeds.push((at, Deed::Resume(m)));
+            if !plan.undisturbed {
+                deeds.push((at, Deed::Resume(m)));
+            }
             let at = hour * HOUR + dice.below(HOUR);
             deeds.push((at, Deed::Answer(m)));
             // often somebody else answers at the same time

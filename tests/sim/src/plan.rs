@@ -281,7 +281,8 @@ pub struct Plan {
     pub fleet: Vec<Node>,
     /// Nobody does anything but submit.
     pub deserted: bool,
-    /// Nobody changes a setting, works on a node, pauses a link or asks something of a schedule.
+    /// Nobody changes a setting, works on a node, pauses a link, lets tasks run again or asks
+    /// something of a schedule.
     pub undisturbed: bool,
     /// Faults end here.
     pub calm_at: Time,
@@ -459,9 +460,11 @@ impl Plan {
         };
         for run in &mut plan.runs {
             (run.cancel, run.pause, run.retry) = (None, None, None);
-            for habit in &mut run.habits {
-                (habit.fails, habit.hangs) = (0, 0);
-            }
+        }
+        let runs = plan.runs.iter_mut().flat_map(|run| &mut run.habits);
+        let slots = plan.schedules.iter_mut().flat_map(|one| &mut one.habits);
+        for habit in runs.chain(slots) {
+            (habit.fails, habit.hangs) = (0, 0);
         }
         let revisions = plan.schedules.iter_mut().flat_map(|s| &mut s.revisions);
         for schedule in revisions.filter_map(|workflow| workflow.schedule.as_mut()) {

@@ -1,7 +1,7 @@
 //! Promise 6: convergence.
 
 use crate::machine::Proc;
-use crate::queue::{MIN, Time};
+use crate::queue::{MIN, SEC, Time};
 use crate::world::World;
 use cloud_core::event::Reply;
 use cloud_core::view;
@@ -95,6 +95,12 @@ fn restless_node(world: &World, m: usize, waiting: &BTreeSet<RunId>) -> Vec<Stri
     let mut out = Vec::new();
     if !world.has_session(m) {
         out.push(format!("{name} has no session"));
+    }
+    let line = machine.link.busy.iter().max().copied().unwrap_or(0);
+    if line > world.t + 2 * SEC {
+        out.push(format!(
+            "the narrow link of {name} carries what was sent before"
+        ));
     }
     if !machine.procs.is_empty() {
         out.push(format!("{name} has {} processes", machine.procs.len()));
