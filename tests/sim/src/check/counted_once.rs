@@ -12,6 +12,7 @@ use cloud_core::view;
 use shared::fact::Outcome;
 use shared::ids::{Epoch, RunId, TaskIdx};
 use shared::state::TaskState;
+use shared::wire::LogId;
 use std::collections::BTreeSet;
 
 /// What it means.
@@ -20,7 +21,7 @@ pub const DEFINITION: &str = "An attempt whose success was shown to count before
     by work that was placed anew while its gateway still had it to tell; and no success of an older epoch counts behind one \
     that counted. Not for gateways whose disk was copied, put back, emptied or is gone, nor for a coordinator whose older \
     disk was put back without a word. While old runs are held, no success counts of a task that was given away at a newer \
-    epoch, be it by a life of the store that is forgotten.";
+    epoch, be it by a life of the store that is forgotten, unless to a node that was declared gone.";
 
 /// An attempt that counted: of which task of which run, where, which one.
 pub type Counted = BTreeSet<(RunId, String, String, u64, u32)>;
@@ -74,8 +75,10 @@ fn counting(tx: &Transaction) -> Vec<(u32, AttemptRow)> {
 fn claimed_since(world: &World, (run, task): (RunId, u32), epoch: Epoch) -> bool {
     let from = (run, Epoch(epoch.0 + 1), 0);
     let newer = world.epochs.range(from..=(run, Epoch(u64::MAX), u32::MAX));
-    let mut newer = newer.map(|(_, (_, tasks))| tasks);
-    newer.any(|tasks| tasks.contains(&TaskIdx(task)))
+    // who was declared gone claims nothing any more, and the hold does not wait for it
+    let gone = |log: &LogId| world.people.forgotten.contains(&log.node);
+    let mut newer = newer.map(|(_, claim)| claim);
+    newer.any(|(log, tasks)| !gone(log) && tasks.contains(&TaskIdx(task)))
 }
 
 fn remember(world: &mut World, (run, number): (RunId, u32), one: &AttemptRow) {
