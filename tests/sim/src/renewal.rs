@@ -53,7 +53,7 @@ impl World {
     }
 
     /// Whether the coordinator turns `m` away because its certificate expired: then it says so.
-    pub(crate) fn is_expired(&mut self, m: usize) -> bool {
+    pub(crate) fn turns_away(&mut self, m: usize) -> bool {
         let now = self.cloud.clocks.now(self.t).wall;
         let renewal = &mut self.machines[m].renewal;
         if renewal.until.is_none_or(|until| now < until) {

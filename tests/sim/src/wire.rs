@@ -87,7 +87,7 @@ impl World {
             self.felt_cut(m);
         }
         let heard = reachable && self.cloud.engine.is_some() && self.cloud.deaf == 0;
-        if heard && !self.is_expired(m) {
+        if heard && !self.turns_away(m) {
             self.connect(m, session);
         } else {
             if reachable && self.cloud.deaf > 0 {
