@@ -10,7 +10,7 @@ mod overlay;
 pub use compact::{ASIDE, CompactError, Compacted, Progress, compact};
 pub use overlay::Overlay;
 
-use redb::{Database, DatabaseError, StorageError};
+use redb::{Database, DatabaseError, StorageBackend, StorageError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -46,20 +46,26 @@ pub struct Checked {
 pub fn verify(path: &Path) -> Result<Checked, Damage> {
     let overlay = Overlay::of(path)?;
     let size = overlay.size();
-    if size == 0 {
+    let unclean = !verify_pages(overlay)?;
+    Ok(Checked { size, unclean })
+}
+
+/// Verifies what lies on `backend`, which may be written to: whether it was closed in order.
+///
+/// # Errors
+/// [`Damage`].
+pub fn verify_pages(backend: impl StorageBackend) -> Result<bool, Damage> {
+    if backend.len()? == 0 {
         return Err(Damage::Broken("it is empty".to_owned()));
     }
     let look = || -> Result<bool, DatabaseError> {
         let mut database = Database::builder()
             .set_cache_size(CACHE)
-            .create_with_backend(overlay)?;
+            .create_with_backend(backend)?;
         database.check_integrity()
     };
     match quietly(look) {
-        Some(Ok(clean)) => Ok(Checked {
-            size,
-            unclean: !clean,
-        }),
+        Some(Ok(clean)) => Ok(clean),
         Some(Err(DatabaseError::Storage(StorageError::Io(error))))
             if error.kind() != io::ErrorKind::InvalidData
                 && error.kind() != io::ErrorKind::UnexpectedEof =>

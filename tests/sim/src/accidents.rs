@@ -61,6 +61,7 @@ const MENU: &[(Draw, u64, u64)] = &[
     (cut_store, 120, 2),
     (restore, 600, 2),
     (slow_disk, 250, 5),
+    (rot, 120, 2),
 ];
 
 /// The accidents of one seed, by time.
@@ -358,6 +359,12 @@ fn cut_store(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     accidents.put(at, What::CutStore { node, down });
 }
 
+fn rot(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
+    let node = rng.chance(700).then(|| accidents.node(rng));
+    let down = pause(rng);
+    accidents.put(at, What::Rot { node, down });
+}
+
 fn skew(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let node = accidents.node(rng);
     accidents.put(at, What::Skew(node));
@@ -385,6 +392,12 @@ fn destroy(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let node = accidents.node(rng);
     let after = rng.log_range(MIN, HOUR);
     accidents.put(at, What::Destroy { node, after });
+    let mut later = rng.fork("return", at);
+    if later.chance(500) {
+        let back = at + after + later.log_range(SEC, HOUR);
+        let lasts = later.log_range(MIN, HOUR);
+        accidents.put(back, What::Return { node, lasts });
+    }
 }
 
 /// A restore, often together with what makes it hard: a gateway that is away for long, one whose

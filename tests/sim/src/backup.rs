@@ -42,6 +42,12 @@ pub struct Shelf {
 }
 
 impl Shelf {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Whether one is being made.
     #[must_use]
     pub fn is_busy(&self) -> bool {

@@ -52,8 +52,8 @@ impl World {
         self.make_room(None);
         self.liar_leaves();
         for m in 0..self.machines.len() {
-            if self.machines[m].copy_of.is_some() {
-                self.end_copy(m);
+            if self.machines[m].copy_of.is_some() || self.is_declared_gone(m) {
+                self.switch_off_for_good(m);
             }
             self.machines[m].link.slow = 0;
             self.machines[m].disk_slow = 0;

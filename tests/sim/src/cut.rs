@@ -275,6 +275,7 @@ impl What {
             | Self::Reimage { node, .. }
             | Self::CutStore { node, .. }
             | Self::Destroy { node, .. }
+            | Self::Return { node, .. }
             | Self::Drain { node, .. }
             | Self::Reset(node)
             | Self::Skew(node)
@@ -284,6 +285,7 @@ impl What {
             Self::Clock { node, .. }
             | Self::Full { node, .. }
             | Self::SlowDisk { node, .. }
+            | Self::Rot { node, .. }
             | Self::CommitFails(node)
             | Self::SyncFails(node)
             | Self::KeepImage(node) => node,
@@ -299,9 +301,10 @@ impl What {
     /// How long what it does lasts, where it says so.
     pub fn times(&mut self) -> Vec<&mut Time> {
         match self {
-            Self::Cut { lasts, .. } | Self::Full { lasts, .. } | Self::CopyDisk { lasts, .. } => {
-                vec![lasts]
-            }
+            Self::Cut { lasts, .. }
+            | Self::Full { lasts, .. }
+            | Self::CopyDisk { lasts, .. }
+            | Self::Return { lasts, .. } => vec![lasts],
             Self::Slow { by, lasts, .. } | Self::SlowDisk { by, lasts, .. } => vec![by, lasts],
             Self::Power { down, offline, .. } => {
                 std::iter::once(down).chain(offline.as_mut()).collect()
@@ -312,6 +315,7 @@ impl What {
             | Self::PutBack { down, .. }
             | Self::Restore { down, .. }
             | Self::Reimage { down, .. }
+            | Self::Rot { down, .. }
             | Self::CutStore { down, .. } => vec![down],
             Self::Destroy { after, .. } => vec![after],
             Self::RefuseDials(time) | Self::Blackout(time) | Self::CloudPutBack(time) => {

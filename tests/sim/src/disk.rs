@@ -13,6 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
+/// What a disk reads and writes as one.
+const SECTOR: u64 = 512;
+/// The byte of redb's header that says which of its two roots counts, and which no checksum covers:
+/// another root is an older store, which is an accident of its own (`What::PutBack`).
+const WHICH_ROOT: u64 = 9;
+
 #[derive(Debug, Clone)]
 enum Op {
     Write(usize, Vec<u8>),
@@ -141,6 +147,39 @@ impl SimDisk {
         let mut state = self.lock();
         state.fuse = None;
         state.sync_fails = false;
+    }
+
+    /// What lies there changes while nobody uses it: a few bits anywhere, or half of the bits of a
+    /// sector. The header is hit more often than its size would have it.
+    pub fn rot(&self, rng: &mut Rng) {
+        let mut state = self.lock();
+        let size = state.durable.len() as u64;
+        if size == 0 {
+            return;
+        }
+        let first = if rng.chance(150) {
+            SECTOR.min(size)
+        } else {
+            size
+        };
+        let whole_sector = rng.chance(300);
+        let sector = rng.below(first) / SECTOR * SECTOR;
+        let bits = if whole_sector {
+            SECTOR * 4
+        } else {
+            1 + rng.below(4)
+        };
+        for _ in 0..bits {
+            let at = match whole_sector {
+                true => (sector + rng.below(SECTOR)).min(size - 1),
+                false => rng.below(first),
+            };
+            if at != WHICH_ROOT {
+                state.durable[at as usize] ^= 1 << rng.below(8);
+            }
+        }
+        let durable = state.durable.clone();
+        state.live = durable;
     }
 
     /// The machine lost its power: rebuilds what is left.

@@ -303,14 +303,18 @@ impl World {
     pub fn fetch(&mut self, m: usize, hash: Hash, size: u64) {
         let delay = self.delay(m) + size * 1000;
         let process = self.machines[m].process;
-        let is_here = self.machines[m].files.contains_key(&hash);
+        // a refusal weighs nothing: only a file that is sent takes its time on the line
+        let is_sent = !self.machines[m].files.contains_key(&hash)
+            && self.machines[m].link.whole()
+            && self.cloud.engine.is_some()
+            && self.cloud.files.contains_key(&hash);
         let Some(agent) = &mut self.machines[m].agent else {
             return;
         };
         if agent.fetching.insert(hash) {
-            let line = match is_here {
-                true => 0,
-                false => self.queue_file_on_line(m, Side::Agent, size),
+            let line = match is_sent {
+                true => self.queue_file_on_line(m, Side::Agent, size),
+                false => 0,
             };
             let at = self.t + delay + line;
             self.queue.at(at, Ev::Fetched(m, process, hash, size));
@@ -353,11 +357,16 @@ impl World {
             });
             return;
         }
+        let is_sent = self.machines[m].link.whole() && self.cloud.engine.is_some();
         let Some(agent) = &mut self.machines[m].agent else {
             return;
         };
         if agent.uploading.insert(hash, size).is_none() {
-            let at = self.t + delay + self.queue_file_on_line(m, Side::Cloud, size);
+            let line = match is_sent {
+                true => self.queue_file_on_line(m, Side::Cloud, size),
+                false => 0,
+            };
+            let at = self.t + delay + line;
             self.queue.at(at, Ev::Uploaded(m, process, hash, size));
         }
     }

@@ -46,6 +46,10 @@ kinds! {
     DelaySpike = "delay_spike",
     /// A message waited a second or more until a narrow link had carried what was before it.
     NarrowLink = "narrow_link",
+    /// Bits of a store changed while its machine was off, and its verification found it damaged.
+    RotFound = "rot_found",
+    /// Bits of a store's file changed that no page in use has: it was found whole, and started.
+    RotUnseen = "rot_unseen",
     /// A step waited for a disk that was slow.
     SlowDisk = "slow_disk",
     /// A dial was not answered.
@@ -129,6 +133,8 @@ kinds! {
     Reimaged = "reimaged",
     /// A gateway was destroyed and forgotten by an operator.
     Forgotten = "forgotten",
+    /// A gateway that had been declared gone was there again, as it was.
+    GoneReturned = "gone_returned",
     /// A slice was placed again because its node had been silent for too long.
     Replaced = "replaced",
     /// A node came back after its slice had been placed again.
@@ -226,7 +232,10 @@ impl Kind {
     /// Whether only a simulated disk beneath the stores can show it.
     #[must_use]
     pub fn needs_disk(self) -> bool {
-        matches!(self, Self::LostWrite | Self::TornWrite | Self::SyncFailed)
+        matches!(
+            self,
+            Self::LostWrite | Self::TornWrite | Self::SyncFailed | Self::RotFound | Self::RotUnseen
+        )
     }
 }
 

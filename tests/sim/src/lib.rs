@@ -37,7 +37,9 @@ pub mod recorded;
 pub mod rehearsal;
 pub mod renewal;
 pub mod report;
+
 pub mod rng;
+pub mod rot;
 pub mod runner;
 pub mod schedule;
 pub mod shrink;

@@ -641,6 +641,14 @@ impl World {
         }
     }
 
+    /// Whether an operator did so.
+    pub(crate) fn is_declared_gone(&self, m: usize) -> bool {
+        let forgotten = &self.people.forgotten;
+        self.machines[m]
+            .node
+            .is_some_and(|node| forgotten.contains(&node))
+    }
+
     /// An operator declares a gateway gone.
     pub(crate) fn forget_node(&mut self, m: usize) {
         let Some(node) = self.machines[m].node else {

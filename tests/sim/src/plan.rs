@@ -175,6 +175,20 @@ pub enum What {
         /// Off for so long.
         down: Time,
     },
+    /// Bits of a store change; `None` is the coordinator's.
+    Rot {
+        /// Whose.
+        node: Option<usize>,
+        /// Off for so long.
+        down: Time,
+    },
+    /// A gateway that was destroyed is there again as it was, until somebody sees that.
+    Return {
+        /// Which gateway.
+        node: usize,
+        /// For how long.
+        lasts: Time,
+    },
     /// The next hello speaks other versions of the protocol.
     Skew(usize),
     /// An entry of an unknown kind gets into the log of facts.

@@ -328,6 +328,8 @@ impl World {
             What::Restore { back, accept, down } => self.restore(back, accept, down),
             What::Reimage { node, down } => self.reimage(node, down),
             What::CutStore { node, down } => self.cut_store(node, down),
+            What::Rot { node, down } => self.rot(node, down),
+            What::Return { node, lasts } => self.gone_returns(node, lasts),
             What::Skew(m) => {
                 if let Some(agent) = &mut self.machines[m].agent {
                     agent.skew = true;
@@ -366,7 +368,7 @@ impl World {
         self.machines[m].image = self.image_of(m);
     }
 
-    fn put_back(&mut self, m: usize, down: Time) {
+    pub(crate) fn put_back(&mut self, m: usize, down: Time) {
         let Some(image) = self.machines[m].image.take() else {
             return;
         };
@@ -464,8 +466,21 @@ impl World {
         self.queue.at(self.t + lasts, Ev::CopyEnds(n));
     }
 
-    /// A copy is switched off for good.
-    pub(crate) fn end_copy(&mut self, m: usize) {
+    /// Who was declared gone is there again: it works on by itself, and is turned away.
+    fn gone_returns(&mut self, m: usize, lasts: Time) {
+        let machine = &self.machines[m];
+        let is_gone = machine.destroyed && machine.copy_of.is_none();
+        if !is_gone || !self.is_declared_gone(m) || machine.life == usize::MAX {
+            return;
+        }
+        self.happened(Kind::GoneReturned);
+        self.machines[m].destroyed = false;
+        self.queue.at(self.t + SEC, Ev::PowerOn(m));
+        self.queue.at(self.t + lasts, Ev::CopyEnds(m));
+    }
+
+    /// A copy, or who was declared gone, is switched off for good.
+    pub(crate) fn switch_off_for_good(&mut self, m: usize) {
         if self.machines[m].destroyed {
             return;
         }
@@ -481,7 +496,7 @@ impl World {
         });
     }
 
-    fn cloud_put_back(&mut self, down: Time) {
+    pub(crate) fn cloud_put_back(&mut self, down: Time) {
         let Some(image) = self.cloud.image.take() else {
             return;
         };
@@ -503,7 +518,7 @@ impl World {
         });
     }
 
-    fn reimage(&mut self, m: usize, down: Time) {
+    pub(crate) fn reimage(&mut self, m: usize, down: Time) {
         if self.machines[m].destroyed || self.machines[m].node.is_none() {
             return;
         }

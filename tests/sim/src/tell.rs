@@ -160,6 +160,14 @@ impl What {
                 let (name, down) = (node_name(node), length(down));
                 write!(f, "store of {name} cut to nothing, off for {down}")
             }
+            Self::Rot { node, down } => {
+                let (whose, down) = (whose(node), length(down));
+                write!(f, "bits rot on the disk of {whose}, off for {down}")
+            }
+            Self::Return { node, lasts } => {
+                let (name, lasts) = (node_name(node), length(lasts));
+                write!(f, "{name} is there again as it was, for {lasts}")
+            }
             Self::Skew(node) => write!(f, "{} speaks another protocol once", node_name(node)),
             Self::UnknownFact(node) => {
                 write!(

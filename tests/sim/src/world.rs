@@ -403,7 +403,7 @@ impl World {
             }
             Ev::Answers => self.cloud.deaf = self.cloud.deaf.saturating_sub(1),
             Ev::Room(whose) => self.make_room(whose),
-            Ev::CopyEnds(m) => self.end_copy(m),
+            Ev::CopyEnds(m) => self.switch_off_for_good(m),
             Ev::Forget(m) => self.forget_node(m),
             Ev::Person(position) => self.person(position),
             Ev::AskAgain(id) => self.ask_again(id),

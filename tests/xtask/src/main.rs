@@ -167,7 +167,8 @@ mod tests {
             seeds(matches.subcommand().expect("has a subcommand").1)
         };
         assert_eq!(parsed("xtask test --seeds 12"), 12);
-        assert_eq!(parsed("xtask ci").to_string(), SMOKE_SEEDS);
+        assert_eq!(parsed("xtask ci").to_string(), CI_SEEDS);
+        assert_eq!(parsed("xtask test").to_string(), SMOKE_SEEDS);
         assert!(
             cli()
                 .try_get_matches_from(["xtask", "test", "--seeds", "many"])
