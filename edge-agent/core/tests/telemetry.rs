@@ -300,6 +300,29 @@ fn pauses_and_reboots_are_gaps_with_their_reason() {
     assert_eq!(gaps, expected);
 }
 
+/// Found by seed 242: a coordinator without room took no pieces, and a gap among them was never
+/// told again while the session went on.
+#[test]
+fn a_gap_that_nobody_acknowledges_is_told_again_in_the_same_session() {
+    const MINUTE: u64 = 60_000;
+    let media = MemoryMedia::default();
+    let mut ring = open(&media, 1 << 20);
+    let first = run(&mut ring, 1, 0, 10);
+    let end = run(&mut ring, 1, first + MINUTE, 10);
+    ring.connected(&[]);
+    let sent = |ring: &mut Ring<MemoryMedia>, now| {
+        let mut sent = RangeSet::default();
+        while let Next::Piece(piece) = ring.next(now) {
+            sent.insert(piece.range);
+        }
+        sent
+    };
+    let all = sent(&mut ring, end);
+    assert!(all.covers(&Range::new(at(1, first), at(1, first + MINUTE))));
+    assert_eq!(sent(&mut ring, end + 4 * MINUTE), RangeSet::default());
+    assert_eq!(sent(&mut ring, end + 6 * MINUTE), all);
+}
+
 #[test]
 fn another_incarnation_begins_with_an_empty_ring() {
     let media = MemoryMedia::default();

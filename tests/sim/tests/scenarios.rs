@@ -342,3 +342,17 @@ fn a_slice_that_lost_tasks_to_one_that_was_forgotten_is_asked_back() {
 fn what_a_gone_gateway_held_of_a_limit_is_free() {
     keeps_all(Plan::draw(1296, Layer::Disk));
 }
+
+/// The narrow link of a gateway stood full for days: it asked again and again for a file that
+/// nobody had any more, and in the world each refusal took as long as the file.
+#[test]
+fn a_file_that_is_refused_takes_no_time_of_a_line() {
+    keeps_all(Plan::draw(741, Layer::Disk));
+}
+
+/// The coordinator had no room, and took no telemetry. Pieces with samples were sent again after
+/// five minutes, a gap among them not before the next session.
+#[test]
+fn a_gap_of_telemetry_that_was_not_taken_is_told_again() {
+    keeps_all(Plan::draw(242, Layer::Disk));
+}

@@ -89,12 +89,15 @@ impl Sending {
         now + (short.saturating_mul(1000)).div_ceil(self.rate)
     }
 
-    fn expire(&mut self, now: u64) {
+    /// Whether what is on its way counts as lost from now on.
+    fn expires(&mut self, now: u64) -> bool {
         let late = |flight: &Flight| now.saturating_sub(flight.sent_ms) > PATIENCE_MS;
-        if self.flights.front().is_some_and(late) {
+        let expires = self.flights.front().is_some_and(late);
+        if expires {
             self.flights.clear();
             self.claim();
         }
+        expires
     }
 
     fn claim(&mut self) {
@@ -134,18 +137,22 @@ impl<M: Media> Ring<M> {
         self.sending.flights.clear();
         self.sending.live_at = None;
         self.sending.claim();
+        self.sending.gaps = self.unknown_gaps();
+    }
+
+    /// The gaps that the coordinator does not know, newest first.
+    fn unknown_gaps(&self) -> VecDeque<Gap> {
         let held = self.held();
         let gaps = self.gaps.iter().rev();
-        self.sending.gaps = gaps
-            .flat_map(|gap| {
-                let parts = held.missing(gap.range).into_iter().rev();
-                let parts = parts.flat_map(|part| self.sending.known.missing(part));
-                let reason = gap.reason;
-                parts
-                    .map(move |range| Gap { range, reason })
-                    .collect::<Vec<_>>()
-            })
-            .collect();
+        gaps.flat_map(|gap| {
+            let parts = held.missing(gap.range).into_iter().rev();
+            let parts = parts.flat_map(|part| self.sending.known.missing(part));
+            let reason = gap.reason;
+            parts
+                .map(move |range| Gap { range, reason })
+                .collect::<Vec<_>>()
+        })
+        .collect()
     }
 
     /// The session is over.
@@ -175,7 +182,9 @@ impl<M: Media> Ring<M> {
             return Next::Idle;
         }
         self.sending.refill(now);
-        self.sending.expire(now);
+        if self.sending.expires(now) {
+            self.sending.gaps = self.unknown_gaps();
+        }
         let flying: u64 = self.sending.flights.iter().map(|flight| flight.bytes).sum();
         if flying >= WINDOW_BYTES as u64 {
             return Next::Idle;
