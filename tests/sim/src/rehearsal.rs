@@ -61,6 +61,8 @@ pub struct Scene {
     pub fears: Fears,
     /// How long a person takes to answer a question, from the shortest to the longest.
     pub answers: (Span, Span),
+    /// What a link carries in each direction, bits a second, if that is a matter.
+    pub bits: Option<u64>,
     /// A run that is not over then is not waited for.
     pub longest: Time,
     /// Its slots of so long a time run, and not the workflow by itself.
@@ -79,6 +81,7 @@ impl Scene {
             fleet,
             fears,
             answers: ANSWERS,
+            bits: None,
             longest,
             schedule: None,
         }
@@ -168,7 +171,7 @@ impl Scene {
                 spikes: 0,
                 doubles: 0,
                 idle: 30 * SEC,
-                bits: None,
+                bits: self.bits,
             },
             runs,
             leaving: None,

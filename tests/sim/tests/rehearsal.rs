@@ -98,6 +98,22 @@ fn the_same_seed_does_the_same_again() {
     assert_eq!(one(), one());
 }
 
+/// A file of 100 kB takes 13 minutes at 1,000 bits a second, on its way up and on its way down.
+#[test]
+fn a_narrow_link_costs_the_time_of_the_files() {
+    let wide = scene("", Fears::default());
+    let narrow = Scene {
+        bits: Some(1000),
+        ..wide.clone()
+    };
+    let (wide, narrow) = (some(&wide, 8, 0), some(&narrow, 8, 0));
+    for (wide, narrow) in wide.iter().zip(&narrow) {
+        assert_eq!(narrow.state, "succeeded");
+        let more = narrow.took.unwrap() - wide.took.unwrap();
+        assert!((26 * MIN..60 * MIN).contains(&more), "{} min", more / MIN);
+    }
+}
+
 #[test]
 fn outages_cost_time_and_nothing_else() {
     let scene = scene("", outages(2, 10));

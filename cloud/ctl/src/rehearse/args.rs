@@ -84,8 +84,7 @@ pub(crate) struct Asked {
     /// What a gateway keeps of what it measures of itself [default: 8MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) telemetry_budget: Option<u64>,
-    /// What the link carries when it is back, for how long a backlog takes: bits a second
-    /// [default: 1000000]
+    /// What each link carries in each direction while it is up: bits a second [default: 1000000]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) bandwidth: Option<u64>,
     /// What a task takes (may be repeated)

@@ -221,6 +221,7 @@ fn scene(
     let longest = asked.days.unwrap_or(30) * 24 * HOUR;
     let mut scene = Scene::new(workflow, fleet, fears, longest);
     scene.answers = asked.answers.unwrap_or(rehearsal::ANSWERS);
+    scene.bits = Some(asked.bandwidth());
     if args.history {
         take_history(&mut scene, global)?;
     }
