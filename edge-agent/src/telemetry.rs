@@ -339,11 +339,10 @@ impl Keeper {
         let link = self.link.as_ref().filter(|link| link.greeted)?;
         loop {
             let now = clock::now().mono.0 / 1_000_000;
+            let at = |due: u64| Instant::now() + Duration::from_millis(due.saturating_sub(now));
             match self.ring.next(now) {
-                Next::Idle => return None,
-                Next::Wait(due) => {
-                    return Some(Instant::now() + Duration::from_millis(due.saturating_sub(now)));
-                }
+                Next::Idle => return self.ring.counts_lost_at().map(at),
+                Next::Wait(due) => return Some(at(due)),
                 Next::Piece(piece) => {
                     let incarnation = self.ring.incarnation();
                     // A session that has ended says so.

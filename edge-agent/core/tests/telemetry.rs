@@ -320,6 +320,7 @@ fn a_gap_that_nobody_acknowledges_is_told_again_in_the_same_session() {
     let all = sent(&mut ring, end);
     assert!(all.covers(&Range::new(at(1, first), at(1, first + MINUTE))));
     assert_eq!(sent(&mut ring, end + 4 * MINUTE), RangeSet::default());
+    assert_eq!(ring.counts_lost_at(), Some(end + 5 * MINUTE + 1));
     assert_eq!(sent(&mut ring, end + 6 * MINUTE), all);
 }
 

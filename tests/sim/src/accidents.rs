@@ -1,9 +1,9 @@
 //! Which accidents strike in a seed, and when: each seed draws its own mix and how often.
 
-use crate::plan::{Back, Moment, Plan, Planned, SAFETY, What};
+use crate::plan::{Back, Freeze, Moment, Plan, Planned, SAFETY, What};
 use crate::queue::{HOUR, MIN, MS, SEC, Time};
 use crate::rng::Rng;
-use crate::workload::PlannedRun;
+use crate::workload::{PlannedRun, node_labels};
 use shared::time::Span;
 
 /// One kind of accident: draws it and puts it into the plan.
@@ -62,6 +62,9 @@ const MENU: &[(Draw, u64, u64)] = &[
     (restore, 600, 2),
     (slow_disk, 250, 5),
     (rot, 120, 2),
+    (freeze, 200, 8),
+    (site_power, 150, 2),
+    (full_and_cut, 200, 3),
 ];
 
 /// The accidents of one seed, by time.
@@ -357,6 +360,49 @@ fn cut_store(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
     let node = accidents.node(rng);
     let down = pause(rng);
     accidents.put(at, What::CutStore { node, down });
+}
+
+fn freeze(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
+    let node = rng.chance(700).then(|| accidents.node(rng));
+    let freeze = Freeze {
+        lasts: rng.log_range(SEC, 80 * SEC),
+        clock_stops: rng.chance(500),
+    };
+    accidents.put(at, What::Freeze { node, freeze });
+}
+
+/// The power of a site fails, and mostly its way to the coordinator with it, for longer.
+fn site_power(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
+    let node = accidents.node(rng);
+    let down = pause(rng);
+    accidents.put(at, What::SitePower { node, down });
+    if rng.chance(600) {
+        let lasts = down + rng.log_range(MIN, HOUR);
+        let site = node_labels(node).remove("site");
+        for node in 0..accidents.nodes {
+            if node_labels(node).remove("site") == site {
+                let dead = (true, true);
+                accidents.put(at, What::Cut { node, dead, lasts });
+            }
+        }
+    }
+}
+
+/// The link of a gateway dies while its disk is full.
+fn full_and_cut(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
+    let node = accidents.node(rng);
+    let lasts = rng.log_range(MIN, HOUR);
+    accidents.put(
+        at,
+        What::Full {
+            node: Some(node),
+            lasts,
+        },
+    );
+    let dead = (true, true);
+    let cut = at + rng.below(lasts / 2);
+    let lasts = rng.log_range(MIN, 2 * HOUR);
+    accidents.put(cut, What::Cut { node, dead, lasts });
 }
 
 fn rot(rng: &mut Rng, accidents: &mut Accidents, at: Time) {

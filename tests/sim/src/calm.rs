@@ -11,6 +11,9 @@ use cloud_core::view;
 use shared::ids::RunId;
 use std::collections::BTreeMap;
 
+/// Of so many tasks of each run the coordinator is asked why they are as they are.
+const EXPLAINED: usize = 6;
+
 /// States and outputs, by the names of tasks.
 fn ends(tasks: &[view::Task]) -> BTreeMap<String, (String, Vec<String>)> {
     let end = |task: &view::Task| {
@@ -302,12 +305,31 @@ impl World {
                     self.outcome.insert(run, ends(&tasks));
                     applied_once_in_order::at_rest(self, run, &tasks);
                     crate::check::counted_once::at_rest(self, run, &tasks);
+                    self.explained_there(run, &tasks);
                 }
                 Some(Reply::Refused(why)) => self.missing(run, &why.to_string()),
                 _ => self.fail(
                     "convergence",
                     format!("the tasks of run {run} are not shown"),
                 ),
+            }
+        }
+    }
+
+    /// The coordinator explains some tasks of a run.
+    fn explained_there(&mut self, run: RunId, tasks: &[view::Task]) {
+        let mut dice = self.dice.people.fork("explain", self.t);
+        let count = tasks.len().min(EXPLAINED);
+        for _ in 0..count {
+            let task = &tasks[dice.below(tasks.len() as u64) as usize];
+            let request = Request::Explain {
+                run,
+                task: task.task.clone(),
+            };
+            let reply = self.view(request);
+            crate::check::explained::on_explain(self, task, reply);
+            if !self.violations.is_empty() {
+                return;
             }
         }
     }

@@ -48,6 +48,8 @@ pub struct Cloud {
     pub step_at: Option<Time>,
     /// It is busy until then.
     pub free_at: Time,
+    /// Its machine stands still until then.
+    pub frozen_until: Time,
     /// When it will be woken.
     pub wake_at: Option<Time>,
     /// The file store.
@@ -117,6 +119,7 @@ impl Cloud {
             inbox: Vec::new(),
             step_at: None,
             free_at: 0,
+            frozen_until: 0,
             wake_at: None,
             files: BTreeMap::new(),
             since: 0,
@@ -259,6 +262,11 @@ impl World {
     /// The coordinator takes its step.
     pub(crate) fn cloud_step(&mut self, process: u64) {
         if self.cloud.process != process {
+            return;
+        }
+        if let Some(until) = self.stands_still(None) {
+            self.cloud.step_at = Some(until);
+            self.queue.at(until, Ev::CloudStep(process));
             return;
         }
         self.cloud.steps += 1;

@@ -270,6 +270,7 @@ impl What {
             | Self::Slow { node, .. }
             | Self::Kill { node, .. }
             | Self::Power { node, .. }
+            | Self::SitePower { node, .. }
             | Self::PutBack { node, .. }
             | Self::CopyDisk { node, .. }
             | Self::Reimage { node, .. }
@@ -286,6 +287,7 @@ impl What {
             | Self::Full { node, .. }
             | Self::SlowDisk { node, .. }
             | Self::Rot { node, .. }
+            | Self::Freeze { node, .. }
             | Self::CommitFails(node)
             | Self::SyncFails(node)
             | Self::KeepImage(node) => node,
@@ -316,8 +318,10 @@ impl What {
             | Self::Restore { down, .. }
             | Self::Reimage { down, .. }
             | Self::Rot { down, .. }
+            | Self::SitePower { down, .. }
             | Self::CutStore { down, .. } => vec![down],
             Self::Destroy { after, .. } => vec![after],
+            Self::Freeze { freeze, .. } => vec![&mut freeze.lasts],
             Self::RefuseDials(time) | Self::Blackout(time) | Self::CloudPutBack(time) => {
                 vec![time]
             }

@@ -15,6 +15,8 @@ const ENOSPC: i32 = 28;
 
 /// What a disk reads and writes as one.
 const SECTOR: u64 = 512;
+/// What a file system gives to a file as one.
+const BLOCK: usize = 4096;
 /// The byte of redb's header that says which of its two roots counts, and which no checksum covers:
 /// another root is an older store, which is an accident of its own (`What::PutBack`).
 const WHICH_ROOT: u64 = 9;
@@ -33,7 +35,10 @@ struct State {
     live: Vec<u8>,
     /// Not synced yet, in order.
     dirty: Vec<Op>,
-    /// Largest length in bytes.
+    /// Which blocks of what the machine sees take room: a file is as long as its user said, and
+    /// takes what was written of it.
+    used: Vec<bool>,
+    /// No more blocks than that.
     quota: Option<usize>,
     /// So many more operations that change something succeed, then the machine is gone.
     fuse: Option<u64>,
@@ -83,6 +88,7 @@ impl SimDisk {
         {
             let mut state = disk.lock();
             state.live.clone_from(&image);
+            state.used = used_blocks(&image);
             state.durable = image;
         }
         disk
@@ -104,6 +110,12 @@ impl SimDisk {
         self.lock().live.len() as u64
     }
 
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        (self.lock().blocks() * BLOCK) as u64
+    }
+
     /// What it did to its user so far.
     #[must_use]
     pub fn happened(&self) -> Happened {
@@ -120,9 +132,9 @@ impl SimDisk {
         std::mem::take(&mut self.lock().happened.refused)
     }
 
-    /// No more than `quota` bytes from now on.
+    /// It takes no more than `quota` bytes from now on.
     pub fn set_quota(&self, quota: Option<u64>) {
-        self.lock().quota = quota.map(|bytes| bytes as usize);
+        self.lock().quota = quota.map(|bytes| bytes as usize / BLOCK);
     }
 
     /// The next sync fails.
@@ -179,6 +191,7 @@ impl SimDisk {
             }
         }
         let durable = state.durable.clone();
+        state.used = used_blocks(&durable);
         state.live = durable;
     }
 
@@ -189,6 +202,7 @@ impl SimDisk {
         let mut image = std::mem::take(&mut state.durable);
         let damage = crash(&mut image, &dirty, rng);
         state.live.clone_from(&image);
+        state.used = used_blocks(&image);
         state.durable = image;
         state.fuse = None;
         state.sync_fails = false;
@@ -264,7 +278,35 @@ fn tear(
     }
 }
 
+/// Blocks of a file in which anything was written, as far as that can be seen.
+fn used_blocks(image: &[u8]) -> Vec<bool> {
+    let blocks = image.chunks(BLOCK);
+    blocks
+        .map(|block| block.iter().any(|byte| *byte != 0))
+        .collect()
+}
+
 impl State {
+    /// Blocks that it takes.
+    fn blocks(&self) -> usize {
+        self.used.iter().filter(|used| **used).count()
+    }
+
+    /// Takes the blocks of these bytes, if there is room for them.
+    fn take(&mut self, from: usize, to: usize) -> Result<()> {
+        let range = from / BLOCK..to.div_ceil(BLOCK);
+        let new = self.used[range.clone()]
+            .iter()
+            .filter(|used| !**used)
+            .count();
+        if new > 0 && self.quota.is_some_and(|quota| self.blocks() + new > quota) {
+            self.happened.refused += 1;
+            return Err(Error::from_raw_os_error(ENOSPC));
+        }
+        self.used[range].fill(true);
+        Ok(())
+    }
+
     fn burn(&mut self) -> Result<()> {
         match &mut self.fuse {
             Some(0) => Err(Error::from_raw_os_error(EIO)),
@@ -297,11 +339,8 @@ impl StorageBackend for SimDisk {
         let mut state = self.lock();
         state.burn()?;
         let len = len as usize;
-        if len > state.live.len() && state.quota.is_some_and(|quota| len > quota) {
-            state.happened.refused += 1;
-            return Err(Error::from_raw_os_error(ENOSPC));
-        }
         state.live.resize(len, 0);
+        state.used.resize(len.div_ceil(BLOCK), false);
         state.dirty.push(Op::Len(len));
         Ok(())
     }
@@ -333,6 +372,7 @@ impl StorageBackend for SimDisk {
         if to > state.live.len() {
             return Err(ErrorKind::UnexpectedEof.into());
         }
+        state.take(from, to)?;
         state.live[from..to].copy_from_slice(data);
         state.happened.written += data.len() as u64;
         state.dirty.push(Op::Write(from, data.to_vec()));
@@ -435,8 +475,11 @@ mod tests {
         assert_eq!(&disk.image()[..3], b"abc");
         disk.cut_power(&mut Rng::new(1));
         assert_eq!(disk.image(), vec![0; 8]);
-        disk.set_quota(Some(8));
-        assert_eq!(disk.set_len(9).unwrap_err().raw_os_error(), Some(ENOSPC));
-        assert_eq!(disk.happened().refused, 1);
+        disk.set_len(3 * BLOCK as u64).unwrap();
+        disk.set_quota(Some(BLOCK as u64));
+        disk.write(0, b"abc").unwrap();
+        let refused = disk.write(2 * BLOCK as u64 - 1, b"abc").unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(ENOSPC));
+        assert_eq!((disk.happened().refused, disk.used()), (1, BLOCK as u64));
     }
 }

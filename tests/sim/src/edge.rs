@@ -178,6 +178,13 @@ impl World {
         if self.machines[m].process != process {
             return;
         }
+        if let Some(until) = self.stands_still(Some(m)) {
+            if let Some(agent) = &mut self.machines[m].agent {
+                agent.step_at = Some(until);
+                self.queue.at(until, Ev::Step(m, process));
+            }
+            return;
+        }
         self.machines[m].steps += 1;
         crate::check::bounded::on_step(self, Lane::Node(m));
         let now = self.machines[m].clocks.now(self.t);
@@ -391,6 +398,9 @@ impl World {
                 }
                 Ended::Refused => {
                     self.happened(Kind::AgentDiskFull);
+                    if !self.machines[m].link.whole() {
+                        self.happened(Kind::FullOffline);
+                    }
                     crate::check::measured::on_refused(self, m);
                     Vec::new()
                 }

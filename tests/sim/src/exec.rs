@@ -155,9 +155,14 @@ impl World {
 
     /// A process ends by itself.
     pub(crate) fn proc_ends(&mut self, m: usize, pid: u64) {
+        let until = self.machines[m].frozen_until;
         let Some(proc) = self.machines[m].procs.get(&pid) else {
             return;
         };
+        if until > self.t {
+            self.queue.at(until, Ev::ProcEnds(m, pid));
+            return;
+        }
         let (exit, reason) = match proc.deed.ends {
             Ending::Well => (0, Reason::ExitedZero),
             Ending::OutputMissing if self.writes_outputs(proc.attempt) => {

@@ -46,6 +46,10 @@ kinds! {
     DelaySpike = "delay_spike",
     /// A message waited a second or more until a narrow link had carried what was before it.
     NarrowLink = "narrow_link",
+    /// Somebody stood still who had something to do.
+    Frozen = "frozen",
+    /// A commit of a gateway found no room while its link was cut.
+    FullOffline = "full_offline",
     /// Bits of a store changed while its machine was off, and its verification found it damaged.
     RotFound = "rot_found",
     /// Bits of a store's file changed that no page in use has: it was found whole, and started.
@@ -90,6 +94,8 @@ kinds! {
     /// kept that the coordinator has.
     OffForLong = "off_for_long",
     /// All machines lost their power at once.
+    Blackout = "blackout",
+    /// All gateways of a site, two at least, lost their power at once, and others did not.
     SitePowerCut = "site_power_cut",
     /// Writes that were not synced were lost at a power cut.
     LostWrite = "lost_write",
@@ -133,7 +139,7 @@ kinds! {
     Reimaged = "reimaged",
     /// A gateway was destroyed and forgotten by an operator.
     Forgotten = "forgotten",
-    /// A gateway that had been declared gone was there again, as it was.
+    /// A gateway that had been declared gone was there again, as it was, and was turned away.
     GoneReturned = "gone_returned",
     /// A slice was placed again because its node had been silent for too long.
     Replaced = "replaced",

@@ -20,6 +20,7 @@ pub mod drawing;
 pub mod edge;
 pub mod exec;
 pub mod fault;
+pub mod freeze;
 pub mod machine;
 pub mod measure;
 pub mod medium;

@@ -176,6 +176,8 @@ pub struct Machine {
     pub power: bool,
     /// It will never come back.
     pub destroyed: bool,
+    /// When it was there again although it had been declared gone.
+    pub returned: Option<Time>,
     /// The kernel's boot.
     pub boot: BootId,
     /// Its clocks.
@@ -210,6 +212,8 @@ pub struct Machine {
     pub disk_slow: Time,
     /// When it was full last.
     pub full_until: Time,
+    /// It stands still until then.
+    pub frozen_until: Time,
     /// A record of an unknown kind is to be written while the agent is down.
     pub unknown_fact: bool,
     /// Since when tasks could start and none did.

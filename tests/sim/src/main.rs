@@ -416,7 +416,8 @@ fn planted(which: &str, seeds: &Seeds, layer: Option<Layer>) -> Result<ExitCode,
     if !seeds.json {
         println!("{}", sim::planted::table(&rows));
     }
-    Ok(match rows.iter().all(|row| row.caught) {
+    let good = |row: &sim::planted::Row| row.caught && row.without_faults == 0;
+    Ok(match rows.iter().all(good) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })

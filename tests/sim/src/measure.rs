@@ -107,8 +107,10 @@ impl World {
             return;
         }
         for m in 0..self.machines.len() {
-            self.sample(m);
-            self.gauge_sends(m);
+            if self.machines[m].frozen_until <= self.t {
+                self.sample(m);
+                self.gauge_sends(m);
+            }
         }
         self.books_sync();
     }

@@ -21,6 +21,8 @@ const LOOK_AFTER: u64 = 10 * MIN;
 pub struct Closed {
     /// Nodes that are given no new work.
     pub nodes: BTreeSet<NodeId>,
+    /// Nodes that are gone.
+    pub gone: BTreeSet<NodeId>,
     /// Taints of nodes, each with the process of the coordinator that took it.
     pub taints: BTreeMap<NodeId, Vec<(Taint, u64)>>,
 }
@@ -60,6 +62,7 @@ impl Closed {
                 ..
             }
             | Request::Drain { node, on: true, .. } => drop(self.nodes.insert(*node)),
+            Request::ForgetNode { node, .. } => drop(self.gone.insert(*node)),
             Request::ChangeNode {
                 node,
                 change: NodeChange::Taint { add, .. },

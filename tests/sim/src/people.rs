@@ -133,6 +133,7 @@ impl World {
             copy_of: None,
             power: !self.plan.gone.agents.contains(&n),
             destroyed: self.plan.gone.agents.contains(&n),
+            returned: None,
             boot: BootId(self.dice.ids.id()),
             clocks: Clocks {
                 booted: 0,
@@ -154,6 +155,7 @@ impl World {
             full: false,
             disk_slow: 0,
             full_until: 0,
+            frozen_until: 0,
             unknown_fact: false,
             idle_since: None,
             unheeded: BTreeMap::new(),

@@ -84,6 +84,20 @@ pub enum What {
         /// Its link is cut from before until this long after it booted.
         offline: Option<Time>,
     },
+    /// All gateways at the site of one lose their power.
+    SitePower {
+        /// The one.
+        node: usize,
+        /// For how long.
+        down: Time,
+    },
+    /// A machine stands still; `None` is the coordinator's.
+    Freeze {
+        /// Whose.
+        node: Option<usize>,
+        /// How.
+        freeze: Freeze,
+    },
     /// All machines lose their power.
     Blackout(Time),
     /// The coordinator is killed.
@@ -204,6 +218,15 @@ pub enum What {
         /// Forgotten after so long.
         after: Time,
     },
+}
+
+/// How a machine stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freeze {
+    /// For how long: less than what the checkers wait for anything.
+    pub lasts: Time,
+    /// Its boot clock stands still, too.
+    pub clock_stops: bool,
 }
 
 /// Which backup is restored.

@@ -1,6 +1,7 @@
 //! How good the checkers are: each mistake of `shared::planted` is switched on, and seeds run until
-//! a named invariant notices it. A panic does not count. Without faults none may be noticed: it
-//! must take an accident to meet it, as it does with mistakes that survive review.
+//! a named invariant notices it, in a seed that is clean without it. A panic does not count. Without
+//! faults none may be noticed: it must take an accident to meet it, as it does with mistakes that
+//! survive review.
 
 use crate::check;
 use crate::plan::{Layer, Plan};
@@ -40,10 +41,16 @@ pub fn measure(
 ) -> Row {
     plant(Some(mistake));
     let pulses: Vec<Arc<Pulse>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
-    let found = first(most, &pulses, &|n, pulse| {
+    let plan = |n: u64| {
         let seed = start.wrapping_add(n);
-        noticed(Plan::draw(seed, layer_of(seed, layer)), pulse)
-    });
+        Plan::draw(seed, layer_of(seed, layer))
+    };
+    let found = first(most, &pulses, &|n, pulse| noticed(plan(n), pulse));
+    // the control: it is the mistake that is noticed, and nothing else
+    plant(None);
+    let control = found.and_then(|(n, _)| noticed(plan(n), &Arc::default()));
+    plant(Some(mistake));
+    let found = found.filter(|_| control.is_none());
     let quiet = AtomicU64::new(0);
     first(calm, &pulses, &|n, pulse| {
         let seed = start.wrapping_add(n);

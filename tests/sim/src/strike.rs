@@ -61,7 +61,10 @@ impl World {
                     },
                 );
             }
-            What::Power { .. } | What::Blackout(_) => self.strike_power(what),
+            What::Power { .. } | What::SitePower { .. } | What::Blackout(_) => {
+                self.strike_power(what);
+            }
+            What::Freeze { node, freeze } => self.freeze(node, freeze),
             What::CloudKill { moment, down } => self.doom_cloud(moment, false, down),
             What::CloudPower { moment, down } => self.doom_cloud(moment, true, down),
             What::Clock { node, by } => self.jump(node, by),
@@ -103,8 +106,9 @@ impl World {
                     },
                 );
             }
+            What::SitePower { node, down } => self.site_power(node, down),
             What::Blackout(down) => {
-                self.happened(Kind::SitePowerCut);
+                self.happened(Kind::Blackout);
                 for m in 0..self.machines.len() {
                     self.power_off(m, Some(down));
                 }
@@ -116,6 +120,23 @@ impl World {
         }
     }
 
+    /// The power of a whole site fails.
+    fn site_power(&mut self, node: usize, down: Time) {
+        let site = self.machines[node].labels.get("site").cloned();
+        let on: Vec<usize> = (0..self.machines.len())
+            .filter(|m| self.machines[*m].power)
+            .collect();
+        let (there, others): (Vec<usize>, Vec<usize>) = on
+            .into_iter()
+            .partition(|m| self.machines[*m].labels.get("site") == site.as_ref());
+        if there.len() > 1 && !others.is_empty() {
+            self.happened(Kind::SitePowerCut);
+        }
+        for m in there {
+            self.power_off(m, Some(down));
+        }
+    }
+
     fn untrust(&mut self, m: usize) {
         self.happened(Kind::ClockUntrusted);
         self.unsure(m, None);
@@ -123,20 +144,16 @@ impl World {
         clocks.trusted = false;
         // without a battery the clock begins at the build's date
         clocks.off = -(300 * 24 * 3_600_000);
-        // the time service sets it some minutes after
-        let by = self.t + 10 * MIN;
-        self.plan.faults.push(crate::plan::Planned {
-            at: by,
-            what: What::Clock {
-                node: Some(m),
-                by: i64::MAX,
-            },
-        });
-        self.queue.at(by, Ev::Strike(self.plan.faults.len() - 1));
+        // the time service sets it some minutes after, also where faults have stopped by then
+        self.queue.at(self.t + 10 * MIN, Ev::ClockIsSet(m));
     }
 
     /// The time service set the clock, and tells so.
-    fn clock_is_set(&mut self, m: usize) {
+    pub(crate) fn clock_is_set(&mut self, m: usize) {
+        let clocks = &mut self.machines[m].clocks;
+        (clocks.off, clocks.trusted) = (0, true);
+        self.trace
+            .say(self.t, Lane::Node(m), || "its clock is set".to_owned());
         self.unsure(m, Some(self.t + 10 * SEC));
         self.tell(m, Event::Clock { trusted: true });
     }
@@ -187,14 +204,6 @@ impl World {
                 &mut self.cloud.clocks
             }
         };
-        if by == i64::MAX {
-            clocks.off = 0;
-            clocks.trusted = true;
-            if let Some(m) = node {
-                self.clock_is_set(m);
-            }
-            return;
-        }
         clocks.off = (clocks.off + by).clamp(-(500 * 86_400_000), 500 * 86_400_000);
         self.happened(if by > 0 {
             Kind::ClockForward
@@ -211,7 +220,7 @@ impl World {
             } => {
                 self.machines[m].full = true;
                 if let Some(disk) = self.machines[m].medium.disk() {
-                    disk.set_quota(Some(disk.size()));
+                    disk.set_quota(Some(disk.used()));
                 } else if let Some(agent) = &self.machines[m].agent {
                     agent.handle.lock().ailment = Ailment::Full;
                 }
@@ -221,7 +230,7 @@ impl World {
             What::Full { node: None, lasts } => {
                 self.cloud.full = true;
                 if let Some(disk) = self.cloud.medium.disk() {
-                    disk.set_quota(Some(disk.size()));
+                    disk.set_quota(Some(disk.used()));
                 } else {
                     self.cloud.handle.lock().ailment = Ailment::Full;
                 }
@@ -319,6 +328,13 @@ impl World {
     }
 
     fn strike_history(&mut self, what: What) {
+        if what
+            .node()
+            .is_some_and(|m| self.machines[m].returned.is_some())
+        {
+            // nobody works on what should not be there
+            return;
+        }
         match what {
             What::KeepImage(Some(m)) => self.keep_image(m),
             What::KeepImage(None) => self.keep_cloud_image(),
@@ -423,6 +439,7 @@ impl World {
             copy_of: Some(m),
             power: false,
             destroyed: false,
+            returned: None,
             boot: original.boot,
             clocks: original.clocks,
             medium: EdgeMedium::new(self.plan.layer),
@@ -439,6 +456,7 @@ impl World {
             life: usize::MAX,
             full: false,
             full_until: 0,
+            frozen_until: 0,
             disk_slow: 0,
             unknown_fact: false,
             idle_since: None,
@@ -473,8 +491,8 @@ impl World {
         if !is_gone || !self.is_declared_gone(m) || machine.life == usize::MAX {
             return;
         }
-        self.happened(Kind::GoneReturned);
         self.machines[m].destroyed = false;
+        self.machines[m].returned = Some(self.t);
         self.queue.at(self.t + SEC, Ev::PowerOn(m));
         self.queue.at(self.t + lasts, Ev::CopyEnds(m));
     }

@@ -58,14 +58,11 @@ impl fmt::Display for What {
             Self::RefuseDials(lasts) => {
                 write!(f, "coordinator answers no dial for {}", length(lasts))
             }
-            Self::Clock { node, by } => match by {
-                i64::MAX => write!(f, "clock of {} is set", whose(node)),
-                by => {
-                    let way = if by < 0 { "back" } else { "on" };
-                    let by = length(by.unsigned_abs().saturating_mul(MS));
-                    write!(f, "clock of {} jumps {way} by {by}", whose(node))
-                }
-            },
+            Self::Clock { node, by } => {
+                let way = if by < 0 { "back" } else { "on" };
+                let by = length(by.unsigned_abs().saturating_mul(MS));
+                write!(f, "clock of {} jumps {way} by {by}", whose(node))
+            }
             Self::Drain { node, on: true } => write!(f, "{} is drained", whose(Some(node))),
             Self::Drain { node, .. } => write!(f, "{} is drained no more", whose(Some(node))),
             Self::SlowDisk { node, by, lasts } => {
@@ -159,6 +156,19 @@ impl What {
             Self::CutStore { node, down } => {
                 let (name, down) = (node_name(node), length(down));
                 write!(f, "store of {name} cut to nothing, off for {down}")
+            }
+            Self::SitePower { node, down } => {
+                let (name, down) = (node_name(node), length(down));
+                write!(f, "power of the site of {name} cut for {down}")
+            }
+            Self::Freeze { node, freeze } => {
+                let (whose, lasts) = (whose(node), length(freeze.lasts));
+                let clock = if freeze.clock_stops {
+                    ", its boot clock too"
+                } else {
+                    ""
+                };
+                write!(f, "machine of {whose} stands still for {lasts}{clock}")
             }
             Self::Rot { node, down } => {
                 let (whose, down) = (whose(node), length(down));

@@ -172,8 +172,14 @@ impl World {
             self.trace.say(self.t, Lane::Cloud, || {
                 format!("refuses a caller: {}", refuse.text)
             });
-            if refuse.reason == Refusal::Protocol {
-                self.happened(Kind::VersionSkew);
+            let returned = self
+                .conns
+                .get(&conn)
+                .is_some_and(|connection| self.machines[connection.machine].returned.is_some());
+            match refuse.reason {
+                Refusal::Protocol => self.happened(Kind::VersionSkew),
+                Refusal::NotEnrolled if returned => self.happened(Kind::GoneReturned),
+                _ => {}
             }
         }
         crate::check::on_send_down(self, conn, &message);

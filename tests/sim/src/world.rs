@@ -75,6 +75,10 @@ pub enum Ev {
     Room(Option<usize>),
     /// A copy of a disk is switched off.
     CopyEnds(usize),
+    /// A machine that stood still for so long goes on; `None` is the coordinator's.
+    Thawed(Option<usize>, Time),
+    /// The time service sets the clock of a gateway.
+    ClockIsSet(usize),
     /// A destroyed gateway is forgotten.
     Forget(usize),
     /// A person does something.
@@ -403,6 +407,8 @@ impl World {
             }
             Ev::Answers => self.cloud.deaf = self.cloud.deaf.saturating_sub(1),
             Ev::Room(whose) => self.make_room(whose),
+            Ev::Thawed(whose, lasts) => self.thawed(whose, lasts),
+            Ev::ClockIsSet(m) => self.clock_is_set(m),
             Ev::CopyEnds(m) => self.switch_off_for_good(m),
             Ev::Forget(m) => self.forget_node(m),
             Ev::Person(position) => self.person(position),

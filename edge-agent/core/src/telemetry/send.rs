@@ -20,7 +20,7 @@ pub enum Next {
     Piece(Piece),
     /// The budget allows nothing before this moment of the boot clock, milliseconds.
     Wait(u64),
-    /// Nothing to send before the next sample or acknowledgement.
+    /// Nothing to send before the next sample or acknowledgement, or [`Ring::counts_lost_at`].
     Idle,
 }
 
@@ -169,6 +169,13 @@ impl<M: Media> Ring<M> {
         let all = RangeSet::of(known.ranges().iter().chain(ranges).copied());
         flights.retain(|flight| !all.covers(&flight.range));
         *known = newest(&all);
+    }
+
+    /// When what is on its way counts as lost and is sent again: a moment of the boot clock,
+    /// milliseconds.
+    pub fn counts_lost_at(&self) -> Option<u64> {
+        let first = self.sending.flights.front();
+        first.map(|flight| flight.sent_ms + PATIENCE_MS + 1)
     }
 
     /// Changes the budget, bytes a second.

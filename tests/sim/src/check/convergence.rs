@@ -105,6 +105,7 @@ fn restless_node(world: &World, m: usize, waiting: &BTreeSet<RunId>) -> Vec<Stri
     if !machine.procs.is_empty() {
         out.push(format!("{name} has {} processes", machine.procs.len()));
     }
+    out.extend(left_over(world, m));
     let truth = &world.lives[machine.life];
     let unfinished = truth.model.unfinished(waiting, &world.flows);
     out.extend(unfinished.into_iter().map(|text| format!("{name}: {text}")));
@@ -120,6 +121,33 @@ fn restless_node(world: &World, m: usize, waiting: &BTreeSet<RunId>) -> Vec<Stri
     if written != truth.last_directive() {
         let arrived = truth.last_directive();
         out.push(format!("{name}: {arrived} of {written} directives arrived"));
+    }
+    out
+}
+
+/// What a gateway holds on to although nothing needs it: sessions beside the one that lives,
+/// transfers, launches.
+fn left_over(world: &World, m: usize) -> Vec<String> {
+    let machine = &world.machines[m];
+    let name = &machine.name;
+    let open = world.conns.values().filter(|one| one.machine == m);
+    let mut out = Vec::new();
+    let sessions = open.count();
+    if sessions > 1 {
+        out.push(format!("{name} has {sessions} connections"));
+    }
+    let Some(agent) = &machine.agent else {
+        return out;
+    };
+    let moving = agent.fetching.len() + agent.uploading.len();
+    if moving > 0 {
+        out.push(format!("{name} moves {moving} files"));
+    }
+    if !agent.waiting.is_empty() {
+        out.push(format!(
+            "{name} has {} launches that wait",
+            agent.waiting.len()
+        ));
     }
     out
 }

@@ -96,13 +96,21 @@ fn remember(world: &mut World, (run, number): (RunId, u32), one: &AttemptRow) {
 /// Whether the coordinator's store goes back in this seed.
 fn goes_back(world: &World) -> bool {
     let back = |fault: &crate::plan::Planned| {
-        matches!(fault.what, What::Restore { .. } | What::CloudPutBack(_))
+        matches!(
+            fault.what,
+            What::Restore { .. } | What::CloudPutBack(_) | What::Rot { node: None, .. }
+        )
     };
     world.plan.faults.iter().any(back)
 }
 
 fn restores(world: &World) -> bool {
-    let restores = |fault: &crate::plan::Planned| matches!(fault.what, What::Restore { .. });
+    let restores = |fault: &crate::plan::Planned| {
+        matches!(
+            fault.what,
+            What::Restore { .. } | What::Rot { node: None, .. }
+        )
+    };
     world.plan.faults.iter().any(restores)
 }
 

@@ -107,6 +107,7 @@ pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
     acknowledged_is_durable::on_send_down(world, conn, message);
     safe::on_send_down(world, conn, message);
     bounded::on_send_down(world, conn, message);
+    one_owner::on_send_down(world, conn, message);
 }
 
 /// A message reaches an agent.

@@ -5,17 +5,17 @@ use edge_core::event::Launch;
 use shared::directive::Assign;
 use shared::fact::Outcome;
 use shared::ids::{AttemptRef, Epoch, Generation};
-use shared::wire::LogId;
+use shared::wire::{Down, LogId};
 use shared::workflow::SideEffects;
 
 /// What it means.
 pub const DEFINITION: &str = "Epochs of a task only grow, and a slice at one epoch is given away once (but by a coordinator whose clock was set). An attempt has at most one process, ever; two processes of one \
     task never overlap on one machine, nor on two unless its spec lets it be replaced, a disk of theirs was copied, \
-    put back or emptied, or the coordinator's was put back between their generations (or restored, and the first \
+    put back or emptied, one of them had been declared gone and was there again, or the coordinator's was put back between their generations (or restored, and the first \
     one's gateway or its disk is gone, or of an older backup than the newest, and what was told of the first one is \
     only in the newer); a task with side effects at \
     most once is never begun again after an attempt whose failure is not recorded, unless a person said so or one of \
-    those disks did; nothing begins without its durable `started`, nor after the slice was given up.";
+    those disks did; nothing begins without its durable `started`. A node that was declared gone gets no session while the coordinator knows that.";
 
 /// What the coordinator gives away: a slice at an epoch is given with the same tasks to one node,
 /// ever; said again, it may be without what ended meanwhile.
@@ -40,6 +40,18 @@ pub fn on_cloud_commit(world: &mut World, assigned: &[(LogId, Generation, Assign
         }
     }
     if let Some(text) = found {
+        world.fail("one_owner", text);
+    }
+}
+
+/// The coordinator answers a gateway: somebody was told that this one is gone, and that holds.
+pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
+    let Some(connection) = world.conns.get(&conn) else {
+        return;
+    };
+    let node = connection.log.node;
+    if matches!(message, Down::Welcome(_)) && world.people.closed.gone.contains(&node) {
+        let text = format!("{node} was declared gone, and is welcomed");
         world.fail("one_owner", text);
     }
 }
@@ -85,8 +97,15 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
         let again = again
             || world.cloud.older && untold() && generation(ran.attempt) != generation(attempt);
         let forgot = world.lives[ran.life].emptied && attempt.slice.epoch == Epoch::default();
-        let broken =
-            again || forgot || world.lives[here].branched || world.lives[ran.life].branched;
+        // what was given to others when it was declared gone, it does as well when it is back
+        let returned = world.machines[ran.machine].returned;
+        let strayed =
+            world.machines[m].returned.is_some() || returned.is_some_and(|since| ran.from >= since);
+        let broken = again
+            || forgot
+            || strayed
+            || world.lives[here].branched
+            || world.lives[ran.life].branched;
         let same_place = ran.machine == m;
         if ran.attempt == attempt && ran.life == here && !world.lives[here].branched {
             found = Some(format!("gw-{} begins {attempt:?} twice", m + 1));

@@ -156,7 +156,7 @@ fn gauge(world: &World, ended: &mut Ended) {
         let bytes: usize = waiting.iter().map(|fact| fact.bytes.len()).sum();
         ended.backlog = ended.backlog.max(waiting.len() as u64);
         ended.backlog_bytes = ended.backlog_bytes.max(bytes as u64);
-        let store = machine.medium.disk().map_or(0, crate::disk::SimDisk::size);
+        let store = machine.medium.disk().map_or(0, crate::disk::SimDisk::used);
         ended.store = ended.store.max(store);
     }
 }
