@@ -37,6 +37,8 @@ pub struct Shelf {
     making: Option<(u64, Backup)>,
     /// How far finished backups hold each log, those that were removed included.
     pub hold: BTreeMap<LogId, u64>,
+    /// How often one was restored.
+    pub restores: u32,
     /// Gateways that a restore did not wait for.
     pub without: Vec<NodeId>,
 }
@@ -153,6 +155,7 @@ impl World {
         self.cloud.truth = backup.image.truth.clone();
         self.cloud.files = backup.image.files.clone();
         self.cloud.went_back = true;
+        self.cloud.backups.restores += 1;
         self.cloud.older |= chosen < position;
         self.people.closed.forget();
         if !without.is_empty() {

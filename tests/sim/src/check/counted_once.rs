@@ -13,18 +13,21 @@ use shared::fact::Outcome;
 use shared::ids::{Epoch, RunId, TaskIdx};
 use shared::state::TaskState;
 use shared::wire::LogId;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What it means.
 pub const DEFINITION: &str = "An attempt whose success was shown to count before the coordinator began with a restored \
-    backup counts behind it, too, if it is shown at all, and so does one that was recorded to count while old runs were held: none is superseded by what a former owner of its slice ended, nor \
+    backup counts behind it, too, if it is shown at all, and so does one that was recorded to count while old runs were held (of several of a task the one of the newest epoch): none is superseded by what a former owner of its slice ended, nor \
     by work that was placed anew while its gateway still had it to tell; and no success of an older epoch counts behind one \
     that counted. Not for gateways whose disk was copied, put back, emptied or is gone, nor for a coordinator whose older \
     disk was put back without a word. While old runs are held, no success counts of a task that was given away at a newer \
     epoch, be it by a life of the store that is forgotten, unless to a node that was declared gone.";
 
-/// An attempt that counted: of which task of which run, where, which one.
-pub type Counted = BTreeSet<(RunId, String, String, u64, u32)>;
+/// An attempt: of which task of which run, where, which one.
+type Named = (RunId, String, String, u64, u32);
+
+/// Attempts that counted, each with how many restores there had been.
+pub type Counted = BTreeMap<Named, u32>;
 
 /// A success by where it was: run, task, epoch, attempt.
 pub type Success = (RunId, u32, u64, u32);
@@ -90,7 +93,7 @@ fn remember(world: &mut World, (run, number): (RunId, u32), one: &AttemptRow) {
     let node = machines.find(|machine| machine.node == Some(one.node));
     let name = node.map(|node| node.name.clone()).unwrap_or_default();
     let counted = (run, task.id.clone(), name, one.epoch.0, one.number);
-    world.counted.insert(counted);
+    world.counted.insert(counted, world.cloud.backups.restores);
 }
 
 /// Whether the coordinator's store goes back in this seed.
@@ -130,14 +133,21 @@ fn is_success(one: &view::Attempt) -> bool {
 
 /// The coordinator shows the tasks of a run.
 pub fn on_tasks(world: &mut World, run: RunId, tasks: &[view::Task]) {
-    for task in tasks.iter().filter(|task| task.state == "succeeded") {
-        for one in task.history.iter().filter(|one| is_success(one)) {
-            world.counted.insert(named(run, task, one));
+    let restores = world.cloud.backups.restores;
+    for task in tasks {
+        for one in &task.history {
+            let name = named(run, task, one);
+            if is_success(one) && task.state == "succeeded" {
+                world.counted.insert(name, restores);
+            } else if world.counted.get(&name) == Some(&restores) {
+                // it was done again elsewhere since, and no restore is to blame
+                world.counted.remove(&name);
+            }
         }
     }
 }
 
-fn named(run: RunId, task: &view::Task, one: &view::Attempt) -> (RunId, String, String, u64, u32) {
+fn named(run: RunId, task: &view::Task, one: &view::Attempt) -> Named {
     let (id, node) = (task.task.clone(), one.node.clone());
     (run, id, node, one.epoch, one.number)
 }
@@ -175,22 +185,19 @@ pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
         )
     };
     for task in tasks {
-        for one in task.history.iter().filter(|one| is_plain(world, &one.node)) {
-            if let Some(why) = &one.not_applied
-                && world.counted.contains(&named(run, task, one))
-            {
+        let before = |one: &&view::Attempt| world.counted.contains_key(&named(run, task, one));
+        let counted = task.history.iter().filter(before);
+        let newest = counted.map(|one| one.epoch).max();
+        // one that was done again, since nobody could fetch what it left, has a newer one beside it
+        let last = |one: &&view::Attempt| before(one) && Some(one.epoch) == newest;
+        let plain = task.history.iter().filter(|one| is_plain(world, &one.node));
+        for one in plain.filter(last) {
+            if let Some(why) = &one.not_applied {
                 let what = text(task, one);
                 let text = format!("{what} counted before a restore, and does not any more: {why}");
                 wrongs.push(wrong("counted_once", text));
             }
         }
-        let before = |one: &&view::Attempt| world.counted.contains(&named(run, task, one));
-        let newest = task
-            .history
-            .iter()
-            .filter(before)
-            .map(|one| one.epoch)
-            .max();
         let late = |one: &&view::Attempt| is_success(one) && !before(one);
         let late = task.history.iter().filter(late);
         for one in late.filter(|one| newest.is_some_and(|newest| one.epoch < newest)) {
