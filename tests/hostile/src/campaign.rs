@@ -26,7 +26,9 @@ const NO_END: &str = "it never ends";
 pub(crate) struct Campaign {
     /// Inputs of each target; one in [`Target::cost`] of a slow one.
     pub(crate) inputs: u64,
-    /// Time in all.
+    /// Mutants of each target at least, whatever it costs.
+    pub(crate) at_least: u64,
+    /// Time in all, longer where the targets need it for `at_least`.
     pub(crate) time: Option<Duration>,
     /// The seed.
     pub(crate) seed: u64,
@@ -86,6 +88,7 @@ impl Campaign {
         let inputs = (self.inputs / target.cost).max(1);
         command
             .args(["child", target.name, "--inputs", &inputs.to_string()])
+            .args(["--at-least", &self.at_least.to_string()])
             .args(["--start", &self.seed.to_string(), "--now"])
             .arg(&current)
             .args(["--hang", &self.hang.as_millis().to_string()])

@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// Time of all together; the inputs are as many as fit.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Mutants of each target at least, a slow one's too, also where its time or its share of the
+    /// inputs is over.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    at_least: u64,
     /// Seed of the inputs.
     #[arg(long, default_value_t = 1)]
     start: u64,
@@ -67,6 +71,8 @@ enum Word {
         #[arg(long)]
         inputs: u64,
         #[arg(long)]
+        at_least: u64,
+        #[arg(long)]
         millis: Option<u64>,
         #[arg(long)]
         start: u64,
@@ -102,6 +108,7 @@ impl Args {
             Some(Word::Child {
                 target,
                 inputs,
+                at_least,
                 millis,
                 start,
                 now,
@@ -109,6 +116,7 @@ impl Args {
             }) => {
                 let plan = Plan {
                     inputs: *inputs,
+                    at_least: *at_least,
                     time: millis.map(Duration::from_millis),
                     seed: *start,
                 };
@@ -135,6 +143,7 @@ impl Args {
                 Some(_) => u64::MAX,
                 None => self.inputs,
             },
+            at_least: self.at_least,
             time: self.seconds.map(Duration::from_secs),
             seed: self.start,
             jobs: self.jobs,

@@ -28,6 +28,8 @@ const SLOW: Duration = Duration::from_millis(10);
 pub(crate) struct Plan {
     /// So many inputs.
     pub(crate) inputs: u64,
+    /// But so many mutants at least.
+    pub(crate) at_least: u64,
     /// Or so long.
     pub(crate) time: Option<Duration>,
     /// From this seed on.
@@ -242,10 +244,11 @@ pub(crate) fn fire(target: &Target, plan: Plan, watch: &Watch) -> Report {
     for seed in seeds {
         fire.one(seed.clone(), &target.wrap(&seed), watch);
     }
+    let least = fire.report.inputs.saturating_add(plan.at_least);
     let is_over = |done: u64, last: Duration| {
         let looks = done.is_multiple_of(LOOK) || last > SLOW;
         let late = |time| looks && begun.elapsed() >= time;
-        done >= plan.inputs || plan.time.is_some_and(late)
+        done >= least && (done >= plan.inputs || plan.time.is_some_and(late))
     };
     let mut last = SLOW;
     while !is_over(fire.report.inputs, last) {

@@ -74,3 +74,23 @@ fn what_cannot_be_given_is_no_broken_promise() {
     assert_eq!(code("no-such-target"), Some(1));
     assert_eq!(code("local-request"), Some(0));
 }
+
+#[test]
+fn each_target_gets_what_was_promised_though_its_time_is_over() {
+    let home = tempfile::tempdir().expect("a directory");
+    let given = |bound: [&str; 2]| -> u64 {
+        let args = ["fact", "spec", bound[0], bound[1], "--at-least", "50"];
+        let args = [&args[..], &["--json"]].concat();
+        let output = hostile(&args, home.path(), &home.path().join("keep"));
+        assert!(output.status.success(), "{output:?}");
+        let line: Value = serde_json::from_slice(&output.stdout).expect("a line for programs");
+        let reports = line.as_array().expect("a report each");
+        let mutants = reports.iter().map(|report| {
+            let count = |name: &str| report[name].as_u64().expect("a number");
+            count("inputs") - count("seeds")
+        });
+        mutants.min().expect("two targets")
+    };
+    assert_eq!(given(["--inputs", "1"]), 50);
+    assert!(given(["--seconds", "0"]) >= 50);
+}

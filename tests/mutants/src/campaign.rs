@@ -40,8 +40,21 @@ pub struct Wanted {
     pub explained: PathBuf,
 }
 
+impl Wanted {
+    /// How many must be judged where `drawn` could be drawn: a choice by name asks for no number.
+    fn asked(&self, drawn: usize) -> usize {
+        match self.only {
+            None => self.sample.max(drawn),
+            Some(_) => 0,
+        }
+    }
+}
+
 /// More are compiled than are drawn, in place of those that the compiler refuses: one in five.
 const RESERVE: usize = 5;
+
+/// The share of those judged that must be caught, in percent.
+const CAUGHT_MIN: usize = 90;
 
 /// Of so many more seeds it is known what they come by, so that rare places get their share.
 const MORE_SEEDS: usize = 2;
@@ -183,6 +196,7 @@ pub struct Campaign {
     seed: u64,
     seeds: usize,
     all: usize,
+    asked: usize,
     judged: Vec<(Id, Verdict)>,
     explained: Vec<Explained>,
 }
@@ -218,6 +232,30 @@ impl Campaign {
         };
         let open = |(id, verdict): &&(Id, Verdict)| !verdict.is_caught() && !known(id);
         self.judged.iter().filter(open).count()
+    }
+
+    /// What the campaign falls short of, for people; nothing where all is as it must be.
+    #[must_use]
+    pub fn short(&self) -> Vec<String> {
+        let mut short = Vec::new();
+        let (judged, asked) = (self.judged.len(), self.asked);
+        if judged < asked {
+            short.push(format!(
+                "{judged} mutants are judged, {asked} were asked for"
+            ));
+        }
+        let caught = self
+            .judged
+            .iter()
+            .filter(|(_, verdict)| verdict.is_caught());
+        if caught.count() * 100 < judged * CAUGHT_MIN {
+            short.push(format!("fewer than {CAUGHT_MIN} % of them are caught"));
+        }
+        match self.unexplained() {
+            0 => {}
+            open => short.push(format!("{open} survivors are not explained")),
+        }
+        short
     }
 
     /// For people: the survivors that nobody looked at yet, and the share.
@@ -284,6 +322,7 @@ pub fn run(project: &Project, wanted: &Wanted) -> Result<Campaign> {
         seed: wanted.seed,
         seeds: wanted.sim_seeds,
         all: sources.mutants.len(),
+        asked: wanted.asked(drawn.len()),
         judged: judged.collect::<BTreeMap<_, _>>().into_iter().collect(),
         explained: explained::read(&wanted.explained)?,
     })
@@ -382,4 +421,51 @@ impl Court<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn campaign(caught: usize, survived: usize, explained: bool) -> Campaign {
+        let killed = Verdict::Timeout {
+            program: "p".to_owned(),
+        };
+        let alive = Verdict::Survived { tests: 1, seeds: 1 };
+        let ids = (0..).map(|nth| Id::of("a", nth));
+        let verdicts = std::iter::repeat_n(killed, caught);
+        let verdicts = verdicts.chain(std::iter::repeat_n(alive, survived));
+        let judged: Vec<_> = ids.zip(verdicts).collect();
+        let why = |(id, _): &(Id, Verdict)| Explained {
+            mutant: id.clone(),
+            why: Some("it makes no difference".to_owned()),
+            check: None,
+        };
+        Campaign {
+            seed: 1,
+            seeds: 1,
+            all: 100,
+            asked: 10,
+            explained: judged.iter().filter(|_| explained).map(why).collect(),
+            judged,
+        }
+    }
+
+    #[test]
+    fn a_campaign_falls_short_by_number_by_share_and_by_survivors() {
+        let none: [&str; 0] = [];
+        assert_eq!(campaign(9, 1, true).short(), none);
+        assert_eq!(
+            campaign(9, 1, false).short(),
+            ["1 survivors are not explained"]
+        );
+        assert_eq!(
+            campaign(8, 2, true).short(),
+            ["fewer than 90 % of them are caught"]
+        );
+        assert_eq!(
+            campaign(9, 0, true).short(),
+            ["9 mutants are judged, 10 were asked for"]
+        );
+    }
 }

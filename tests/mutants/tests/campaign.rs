@@ -117,4 +117,27 @@ fn each_mutant_gets_the_verdict_that_it_must_get() {
             "{function}"
         );
     }
+
+    let falls_short = |sample: usize| {
+        let told = Wanted {
+            sample,
+            told: true,
+            ..wanted.clone()
+        };
+        let short = campaign::run(&project, &told).expect("is told").short();
+        short.iter().any(|what| what.contains("were asked for"))
+    };
+    let all = judged.len();
+    assert!(falls_short(100), "there are not so many mutants");
+    assert!(
+        !falls_short(all),
+        "what the compiler refused has others in its place"
+    );
+    assert!(!outcome.short().is_empty());
+
+    // the sample that is told is that of the code as it is now
+    let source = folder.path().join("core/src/lib.rs");
+    let text = fs::read_to_string(&source).expect("is read");
+    fs::write(&source, text.replace("fn never", "fn nobody")).expect("is written");
+    assert!(falls_short(all), "mutants of the new name have no verdict");
 }

@@ -14,7 +14,7 @@ use crate::workspace::Workspace;
 use crate::{audit, system, tidy};
 
 /// Seconds for which a gate gives hostile input; a campaign takes as long as it is told to.
-const HOSTILE_SECONDS: &str = "75";
+const HOSTILE_SECONDS: &str = "150";
 
 /// Seeds with the real link in a gate: they cost more than those of the other layers.
 const LINK_SEEDS: &str = "50";

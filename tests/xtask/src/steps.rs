@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn the_repeat_line_of_our_own_program_is_a_command() {
         let mut command = Command::new("/target/debug/hostile");
-        command.args(["--seconds", "75"]);
+        command.args(["--seconds", "150"]);
         let line = shell_line(&command);
-        assert_eq!(line, "cargo xtask hostile --seconds 75");
+        assert_eq!(line, "cargo xtask hostile --seconds 150");
     }
 
     #[test]

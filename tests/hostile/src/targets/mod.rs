@@ -3,6 +3,7 @@
 mod api;
 mod cores;
 mod entries;
+mod kept;
 mod link;
 mod mistakes;
 mod stores;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<&'static Target> {
         text::TARGETS,
         cores::TARGETS,
         stores::TARGETS,
+        kept::TARGETS,
         api::TARGETS,
     ];
     groups.into_iter().flatten().collect()
