@@ -6,6 +6,7 @@
 use sim::modes::{self, Met, Mode};
 use sim::report::ENOUGH;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 const PAGE: &str = include_str!("../../../docs/faults.md");
@@ -87,6 +88,16 @@ fn every_test_and_every_invariant_that_is_named_is_there() {
             let there = text.contains(&format!("#[test]\nfn {name}() {{"));
             assert!(there, "{}: no test {name} in {file}", mode.number);
         }
+    }
+}
+
+#[test]
+fn the_page_says_of_each_invariant_what_it_says_of_itself() {
+    let page = fs::read_to_string(root().join("docs/simulation.md")).expect("a page");
+    for (name, definition) in sim::check::ALL {
+        let row = |layer: &str| format!("| `{name}` | {layer}{definition} |");
+        let told = page.contains(&row("")) || page.contains(&row("(layer 3) "));
+        assert!(told, "the row of {name} is not: {definition}");
     }
 }
 

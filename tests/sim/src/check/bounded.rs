@@ -10,7 +10,9 @@ use shared::wire::{Down, Refusal, Up};
 
 /// What it means.
 pub const DEFINITION: &str = "No frame, batch, commit, queue or store grows beyond its limit, no task fails more often \
-    than its retry policy allows in one epoch, and nobody turns in circles (20,000 events in one instant).";
+    than its retry policy allows in one epoch, nobody takes 5,000 steps within a minute and \
+    one more for each task of the seed, and no more than 20,000 events happen within an \
+    instant or 400,000, and 200 for each task, within an hour.";
 
 /// Messages under way on one session.
 const LANE: usize = 5000;

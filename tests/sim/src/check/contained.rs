@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 
 /// What it means.
 pub const DEFINITION: &str = "Nothing that a Byzantine gateway says, with a certificate of its own node, changes what is \
-    of others: no slice of another node changes its owner or its epoch, and no task of one leaves it for a slice of the \
-    Byzantine node, while it counts; such a task runs, succeeds or fails only by a fact of an honest node, with the outputs of \
-    that fact; no attempt of the Byzantine node counts at an epoch that it was never given; no run of others becomes its own, is \
-    paused by it, or is asked to end without anybody who asked. What the coordinator keeps of it is bounded. Excepted are runs \
-    that were held because the coordinator's store went back: there it takes a node's word on slices that it does not know.";
+    of others: no slice of another node changes its owner or its epoch, and no task of one \
+    leaves it for a slice of the Byzantine node, while it counts; such a task runs, succeeds \
+    or fails only by a fact of an honest node, with the outputs of that fact; no attempt of \
+    the Byzantine node counts at an epoch that it was never given; no run of others becomes \
+    its own, is paused by it, or is asked to end without anybody who asked. The head of a node \
+    or a run stays below 512 KiB. Excepted are runs that were held because the coordinator's \
+    store went back: there it takes a node's word on slices that it does not know.";
 
 /// Bytes of the head of a node or of a run.
 const HEAD: usize = 512 << 10;

@@ -10,11 +10,12 @@ use shared::state::RunState;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What it means.
-pub const DEFINITION: &str = "Faults stop, every node is back or forgotten, people free what is in quarantine: within the \
-    idle timeout, the longest backoff and the work that is left every run is final or waits for a person, none is held, every node \
-    has a session, each cursor equals its node's head, both sides agree, also on settings, and no process or request is left. \
-    At any time: a process is told to end within two minutes of the moment when the end of its run is durable at its gateway, \
-    while the agent that began it runs.";
+pub const DEFINITION: &str = "Faults stop, every node is back or forgotten, people free what is in quarantine: within \
+    two hours plus the time of all work one after another every run is final or waits for a \
+    person, none is held, every node has a session, each cursor equals its node's head, both \
+    sides agree, also on settings, and no process, launch, transfer, request or second \
+    connection is left. At any time: a process is told to end within two minutes of the moment \
+    when the end of its run is durable at its gateway, while the agent that began it runs.";
 
 /// A process that nobody told to end is looked at so long.
 const PATIENCE: Time = 2 * MIN;

@@ -21,7 +21,7 @@ pub const DEFINITION: &str = "An attempt whose success was shown to count before
     by work that was placed anew while its gateway still had it to tell; and no success of an older epoch counts behind one \
     that counted. Not for gateways whose disk was copied, put back, emptied or is gone, nor for a coordinator whose older \
     disk was put back without a word. While old runs are held, no success counts of a task that was given away at a newer \
-    epoch, be it by a life of the store that is forgotten, unless to a node that was declared gone.";
+    epoch, be it by a life of the store that is forgotten, unless to a node that was declared gone, or whose disk is gone.";
 
 /// An attempt: of which task of which run, where, which one.
 type Named = (RunId, String, String, u64, u32);
@@ -46,11 +46,12 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
         for (number, one) in counting(tx) {
             let success = (run, number, one.epoch.0, one.number);
             let fresh = world.successes.insert(success);
-            if held && fresh && claimed_since(world, (run, number), one.epoch) {
+            let since = claimed_since(world, (run, number), one.epoch);
+            if let Some(log) = since.filter(|_| held && fresh) {
                 let text = format!(
                     "attempt {}.{} of task {number} of run {run} counts while old runs are held, \
-                     although it was given to somebody else since",
-                    one.epoch, one.number
+                     although it was given to {} since",
+                    one.epoch, one.number, log.node
                 );
                 world.fail("counted_once", text);
             }
@@ -74,14 +75,20 @@ fn counting(tx: &Transaction) -> Vec<(u32, AttemptRow)> {
     good.flat_map(of).collect()
 }
 
-/// Whether a task was given away at a newer epoch, by whatever life of the coordinator's store.
-fn claimed_since(world: &World, (run, task): (RunId, u32), epoch: Epoch) -> bool {
+/// To whom a task was given at a newer epoch, by whatever life of the coordinator's store.
+fn claimed_since(world: &World, (run, task): (RunId, u32), epoch: Epoch) -> Option<LogId> {
     let from = (run, Epoch(epoch.0 + 1), 0);
     let newer = world.epochs.range(from..=(run, Epoch(u64::MAX), u32::MAX));
-    // who was declared gone claims nothing any more, and the hold does not wait for it
-    let gone = |log: &LogId| world.people.forgotten.contains(&log.node);
+    // who was declared gone, or whose disk is gone, claims nothing any more, and the hold does not
+    // wait for it
+    let there = |log: &LogId| {
+        let mut machines = world.machines.iter();
+        machines.any(|one| !one.destroyed && one.log() == *log)
+    };
+    let gone = |log: &LogId| world.people.forgotten.contains(&log.node) || !there(log);
     let mut newer = newer.map(|(_, claim)| claim);
-    newer.any(|(log, tasks)| !gone(log) && tasks.contains(&TaskIdx(task)))
+    let newer = newer.find(|(log, tasks)| !gone(log) && tasks.contains(&TaskIdx(task)));
+    newer.map(|(log, _)| *log)
 }
 
 fn remember(world: &mut World, (run, number): (RunId, u32), one: &AttemptRow) {
@@ -188,8 +195,13 @@ pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
         let before = |one: &&view::Attempt| world.counted.contains_key(&named(run, task, one));
         let counted = task.history.iter().filter(before);
         let newest = counted.map(|one| one.epoch).max();
-        // one that was done again, since nobody could fetch what it left, has a newer one beside it
-        let last = |one: &&view::Attempt| before(one) && Some(one.epoch) == newest;
+        // what was done again, since nobody could fetch what it left, has a newer one beside it,
+        // which need not be shown any more
+        let last = |one: &&view::Attempt| {
+            let mut counted = world.counted.keys();
+            let again = |name: &Named| (name.0, &name.1) == (run, &task.task) && name.3 > one.epoch;
+            before(one) && !counted.any(again)
+        };
         let plain = task.history.iter().filter(|one| is_plain(world, &one.node));
         for one in plain.filter(last) {
             if let Some(why) = &one.not_applied {

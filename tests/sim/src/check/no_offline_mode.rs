@@ -6,9 +6,10 @@ use shared::ids::{Hash, SliceRef, TaskIdx};
 use shared::workflow::Source;
 
 /// What it means.
-pub const DEFINITION: &str = "A gateway that is up, has room and has a task whose trigger rule holds by its own \
-    records, whose input files are on its disk and whose slice was not asked back never stands idle for two minutes, \
-    whatever its link does; this includes cold boots without a link.";
+pub const DEFINITION: &str = "A gateway that is up, has room, runs nothing and has a task whose trigger rule holds by \
+    its own records, whose input files are on its disk and whose slice was not asked back \
+    never stands idle for two minutes without a commit, whatever its link does; this includes \
+    cold boots without a link.";
 
 /// Idle for longer than this with work to do is a violation.
 const PATIENCE: u64 = 2 * MIN;

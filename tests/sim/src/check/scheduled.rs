@@ -18,12 +18,14 @@ use shared::schedule::{Cause, Overlap};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What it means.
-pub const DEFINITION: &str = "By the records of its owner each slot of a schedule is decided in order, none left out: it \
-    fires, or is told to be skipped with a reason that holds. No slot fires twice (but one that fired 128 firings before, \
-    behind a clock that was set back), nor before its time by a clock that is to be trusted, nor later or in greater number than \
-    `starting_deadline` and `catchup` allow, nor beside an open run against `overlap`, nor while paused. On a side that \
-    runs, has room and knows the time, no slot is undecided for 3 minutes after it is due. At rest every run that \
-    was fired is known to the coordinator, and both sides agree on each schedule.";
+pub const DEFINITION: &str = "By its owner's records each slot of a schedule is decided in order, none left out: it \
+    fires, or is told to be skipped for a reason that holds. None fires twice (but behind 128 \
+    firings, after a clock was set back), nor early by a clock that is to be trusted, nor \
+    later or in greater number than `starting_deadline` and `catchup` allow, nor beside an \
+    open run against `overlap`, nor while paused. Where a side runs, has room and knows the \
+    time, no slot is undecided 3 minutes after it is due. At rest the coordinator knows every \
+    run that was fired, and both sides agree on each schedule (not where a store went back or \
+    a disk was copied).";
 
 /// So long a due slot may be undecided.
 const PATIENCE: Time = 2 * MIN;

@@ -5,8 +5,9 @@ use crate::world::World;
 
 /// What it means.
 pub const DEFINITION: &str = "From the moment that a pause of sending is durable at a gateway until its end is, the \
-    gateway dials nobody, and 6 s later it sends nothing; a pause of a stated length is over 2 minutes after it (after a \
-    reboot at the latest: that length after the boot) on a gateway that runs and has room.";
+    gateway dials nobody, and 6 s later it sends nothing; a pause of a stated length is over 2 \
+    minutes after it (after a reboot at the latest: that length after the boot) on a gateway \
+    that runs and has room. At rest the coordinator shows no pause that is over.";
 
 /// A session that stands may tell of the pause for 5 s.
 const LAST_WORDS: u64 = 6 * SEC;
