@@ -1,6 +1,7 @@
-//! Machines that stand still and go on: a virtual machine that is paused or moved, a host that swaps.
-//! Nothing runs there and nothing passes its link; what comes meanwhile is found when it goes on. The
-//! boot clock of a paused machine stands still as well; the wall clock is right again at once.
+//! Machines that stand still and go on: a virtual machine that is paused or moved, a host that
+//! swaps. Nothing runs there and nothing passes its link; what comes meanwhile is found when it
+//! goes on. The boot clock of a paused machine stands still as well; the wall clock is right again
+//! at once.
 
 use crate::fault::Kind;
 use crate::plan::Freeze;

@@ -2,7 +2,7 @@
 
 use crate::medium::EdgeMedium;
 use crate::net::Link;
-use crate::plan::{Moment, Plan};
+use crate::plan::{Layer, Moment, Plan};
 use crate::queue::{MS, Time};
 use crate::tap::{EdgeNote, EdgeTap, Handle};
 use crate::workload::Deed;
@@ -10,6 +10,7 @@ use cloud_core::certificate::Certificate;
 use edge_core::driver::Driver;
 use edge_core::event::{Config, Event, Launch};
 use shared::ids::{AttemptRef, BootId, Hash, Incarnation, NodeId, ScheduleId};
+use shared::spec::fleet::Node;
 use shared::time::{Mono, Now, Span, Stamp, Unix};
 use shared::wire::LogId;
 use shared::workflow::Resources;
@@ -243,6 +244,65 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// One that stands there, without power and unknown to anybody.
+    #[must_use]
+    pub fn new(
+        n: usize,
+        described: Node,
+        layer: Layer,
+        (boot, incarnation): (BootId, Incarnation),
+    ) -> Self {
+        Self {
+            n,
+            name: described.name,
+            node: None,
+            key: 0,
+            renewal: crate::renewal::Renewal::default(),
+            labels: described.labels,
+            slots: (described.capacity.cpu_milli / 1000).max(1),
+            capacity: described.capacity,
+            copy_of: None,
+            power: false,
+            destroyed: false,
+            returned: None,
+            boot,
+            clocks: Clocks {
+                booted: 0,
+                off: 0,
+                trusted: true,
+            },
+            medium: EdgeMedium::new(layer),
+            incarnation,
+            succeeds: None,
+            dirs: BTreeSet::new(),
+            files: BTreeMap::new(),
+            procs: BTreeMap::new(),
+            agent: None,
+            process: 0,
+            penance: 0,
+            link: Link::default(),
+            image: None,
+            life: usize::MAX,
+            full: false,
+            full_until: 0,
+            disk_slow: 0,
+            frozen_until: 0,
+            unknown_fact: false,
+            idle_since: None,
+            unheeded: BTreeMap::new(),
+            since: 0,
+            off_since: 0,
+            undecided: BTreeMap::new(),
+            overdue_since: None,
+            cold: false,
+            hello: None,
+            arrived: 0,
+            told: 0,
+            steps: 0,
+            gauge: crate::measure::Gauge::default(),
+        }
+    }
+
     /// Its log at this incarnation.
     #[must_use]
     pub fn log(&self) -> LogId {

@@ -3,9 +3,7 @@
 
 use crate::deed::Deed;
 use crate::fault::Kind;
-use crate::machine::{Clocks, Machine};
-use crate::medium::EdgeMedium;
-use crate::net::Link;
+use crate::machine::Machine;
 use crate::queue::SEC;
 use crate::trace::Lane;
 use crate::truth::EdgeTruth;
@@ -116,59 +114,13 @@ impl World {
             labels: node_labels(n),
             capacity,
         };
-        let Node {
-            name,
-            labels,
-            capacity,
-        } = self.plan.fleet.get(n).cloned().unwrap_or(drawn);
+        let described = self.plan.fleet.get(n).cloned().unwrap_or(drawn);
+        let boot = BootId(self.dice.ids.id());
+        let gone = self.plan.gone.agents.contains(&n);
         let machine = Machine {
-            n,
-            name,
-            node: None,
-            key: 0,
-            renewal: crate::renewal::Renewal::default(),
-            labels,
-            slots: (capacity.cpu_milli / 1000).max(1),
-            capacity,
-            copy_of: None,
-            power: !self.plan.gone.agents.contains(&n),
-            destroyed: self.plan.gone.agents.contains(&n),
-            returned: None,
-            boot: BootId(self.dice.ids.id()),
-            clocks: Clocks {
-                booted: 0,
-                off: 0,
-                trusted: true,
-            },
-            medium: EdgeMedium::new(self.plan.layer),
-            incarnation,
-            succeeds: None,
-            dirs: std::collections::BTreeSet::new(),
-            files: BTreeMap::new(),
-            procs: BTreeMap::new(),
-            agent: None,
-            process: 0,
-            penance: 0,
-            link: Link::default(),
-            image: None,
-            life: usize::MAX,
-            full: false,
-            disk_slow: 0,
-            full_until: 0,
-            frozen_until: 0,
-            unknown_fact: false,
-            idle_since: None,
-            unheeded: BTreeMap::new(),
-            since: 0,
-            off_since: 0,
-            undecided: BTreeMap::new(),
-            overdue_since: None,
-            cold: false,
-            hello: None,
-            arrived: 0,
-            told: 0,
-            steps: 0,
-            gauge: crate::measure::Gauge::default(),
+            power: !gone,
+            destroyed: gone,
+            ..Machine::new(n, described, self.plan.layer, (boot, incarnation))
         };
         if let Some(disk) = machine.medium.disk() {
             disk.lie(self.plan.lying_disk, self.dice.disk.fork("lies", n as u64));

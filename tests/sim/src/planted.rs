@@ -1,7 +1,7 @@
 //! How good the checkers are: each mistake of `shared::planted` is switched on, and seeds run until
-//! a named invariant notices it, in a seed that is clean without it. A panic does not count. Without
-//! faults none may be noticed: it must take an accident to meet it, as it does with mistakes that
-//! survive review.
+//! a named invariant notices it, in a seed that is clean without it. A panic does not count.
+//! Without faults none may be noticed: it must take an accident to meet it, as it does with
+//! mistakes that survive review.
 
 use crate::check;
 use crate::plan::{Layer, Plan};

@@ -3,7 +3,6 @@
 use crate::fault::Kind;
 use crate::machine::{Doom, Image, Machine};
 use crate::medium::EdgeMedium;
-use crate::net::Link;
 use crate::plan::{Moment, What};
 use crate::queue::{MIN, MS, SEC, Time, US};
 use crate::tap::{Ailment, Ended};
@@ -14,6 +13,7 @@ use cloud_core::store::{AggregateId, Entry, Transaction};
 use edge_core::event::Event;
 use edge_core::store::Commit;
 use shared::ids::Incarnation;
+use shared::spec::fleet::Node;
 use shared::time::Stamp;
 use shared::wire::LogId;
 
@@ -427,50 +427,22 @@ impl World {
         };
         let n = self.machines.len();
         let original = &self.machines[m];
-        let copy = Machine {
-            n,
+        let described = Node {
             name: original.name.clone(),
+            labels: original.labels.clone(),
+            capacity: original.capacity.clone(),
+        };
+        let who = (original.boot, original.incarnation);
+        let copy = Machine {
             node: original.node,
             key: original.key,
             renewal: original.renewal,
-            labels: original.labels.clone(),
-            capacity: original.capacity.clone(),
             slots: original.slots,
             copy_of: Some(m),
-            power: false,
-            destroyed: false,
-            returned: None,
-            boot: original.boot,
             clocks: original.clocks,
-            medium: EdgeMedium::new(self.plan.layer),
-            incarnation: original.incarnation,
             succeeds: original.succeeds,
-            dirs: std::collections::BTreeSet::new(),
-            files: std::collections::BTreeMap::new(),
-            procs: std::collections::BTreeMap::new(),
-            agent: None,
-            process: 0,
-            penance: 0,
-            link: Link::default(),
-            image: None,
-            life: usize::MAX,
-            full: false,
-            full_until: 0,
-            frozen_until: 0,
-            disk_slow: 0,
-            unknown_fact: false,
-            idle_since: None,
-            unheeded: std::collections::BTreeMap::new(),
-            since: 0,
             off_since: self.t,
-            undecided: std::collections::BTreeMap::new(),
-            overdue_since: None,
-            cold: false,
-            hello: None,
-            arrived: 0,
-            told: 0,
-            steps: 0,
-            gauge: crate::measure::Gauge::default(),
+            ..Machine::new(n, described, self.plan.layer, who)
         };
         let live = original.agent.is_some();
         self.machines.push(copy);

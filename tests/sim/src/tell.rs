@@ -110,6 +110,19 @@ impl What {
                 let link = |time| write!(f, ", link cut until {} after", length(time));
                 offline.map_or(Ok(()), link)
             }
+            Self::SitePower { node, down } => {
+                let (name, down) = (node_name(node), length(down));
+                write!(f, "power of the site of {name} cut for {down}")
+            }
+            Self::Freeze { node, freeze } => {
+                let (whose, lasts) = (whose(node), length(freeze.lasts));
+                let clock = if freeze.clock_stops {
+                    ", its boot clock too"
+                } else {
+                    ""
+                };
+                write!(f, "machine of {whose} stands still for {lasts}{clock}")
+            }
             Self::Blackout(down) => write!(f, "all power cut for {}", length(down)),
             Self::CloudKill { moment, down } => {
                 write!(f, "coordinator killed{moment}, down for {}", length(down))
@@ -156,19 +169,6 @@ impl What {
             Self::CutStore { node, down } => {
                 let (name, down) = (node_name(node), length(down));
                 write!(f, "store of {name} cut to nothing, off for {down}")
-            }
-            Self::SitePower { node, down } => {
-                let (name, down) = (node_name(node), length(down));
-                write!(f, "power of the site of {name} cut for {down}")
-            }
-            Self::Freeze { node, freeze } => {
-                let (whose, lasts) = (whose(node), length(freeze.lasts));
-                let clock = if freeze.clock_stops {
-                    ", its boot clock too"
-                } else {
-                    ""
-                };
-                write!(f, "machine of {whose} stands still for {lasts}{clock}")
             }
             Self::Rot { node, down } => {
                 let (whose, down) = (whose(node), length(down));

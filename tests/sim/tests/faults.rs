@@ -84,7 +84,7 @@ fn every_test_and_every_invariant_that_is_named_is_there() {
         let judged = !mode.guards.is_empty();
         assert_eq!(judged, matches!(mode.met, Met::Seeds(_)), "{}", mode.number);
         if let Met::Test(file, name) = mode.met {
-            let text = std::fs::read_to_string(root().join(file)).unwrap();
+            let text = fs::read_to_string(root().join(file)).unwrap();
             let there = text.contains(&format!("#[test]\nfn {name}() {{"));
             assert!(there, "{}: no test {name} in {file}", mode.number);
         }
