@@ -38,7 +38,6 @@ pub mod recorded;
 pub mod rehearsal;
 pub mod renewal;
 pub mod report;
-
 pub mod rng;
 pub mod rot;
 pub mod runner;

@@ -595,7 +595,7 @@ impl World {
         }
     }
 
-    /// Whether an operator did so.
+    /// Whether an operator declared a gateway gone, be it that the coordinator knows that or not.
     pub(crate) fn is_declared_gone(&self, m: usize) -> bool {
         let forgotten = &self.people.forgotten;
         self.machines[m]

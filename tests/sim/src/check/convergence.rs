@@ -71,10 +71,7 @@ pub fn restless(world: &World) -> Vec<String> {
         .chain(world.people.waiting.iter().copied())
         .collect();
     for (m, machine) in world.machines.iter().enumerate() {
-        let gone = machine
-            .node
-            .is_some_and(|node| world.people.forgotten.contains(&node));
-        if !machine.destroyed && machine.node.is_some() && !gone {
+        if !machine.destroyed && machine.node.is_some() && !world.is_declared_gone(m) {
             out.extend(restless_node(world, m, &waiting));
         }
     }
