@@ -320,6 +320,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "edge-store",
             "cloud-core",
             "cloud-store",
+            "tablefile",
         ],
         never: &["tokio", "quinn"],
     },
