@@ -290,7 +290,6 @@ impl Desk {
                 self.sessions.insert(conn, to);
                 input
             }
-            Message::Facts(input, _) => input,
             Message::Input(input) => {
                 if let Input::Gone { conn, .. } = &input {
                     self.sessions.remove(conn);
@@ -311,8 +310,31 @@ impl Desk {
                     caller,
                 }
             }
+            Message::Facts(input, _) => input,
             Message::Turn(_) | Message::Stop => Input::Wake,
         }
+    }
+
+    fn take(&mut self, messages: impl IntoIterator<Item = Message>) -> Taken {
+        let mut taken = Taken::default();
+        for message in messages {
+            match message {
+                Message::Facts(facts, share) => {
+                    taken.inputs.push((facts, None));
+                    taken.shares.push(share);
+                }
+                Message::Turn(reply) => taken.turned.push(reply),
+                Message::Stop => taken.stop = true,
+                message => {
+                    let from = match &message {
+                        Message::Hello { from, .. } => Some(*from),
+                        _ => None,
+                    };
+                    taken.inputs.push((self.admit(message), from));
+                }
+            }
+        }
+        taken
     }
 
     /// Hands a message to a session, which is dropped (and then closes itself) when it is too slow.
@@ -340,12 +362,33 @@ impl Desk {
     }
 }
 
+/// What the engine decides on in one turn.
+#[derive(Default)]
+struct Taken {
+    /// And where a hello came from.
+    inputs: Vec<(Input, Option<SocketAddr>)>,
+    /// What the facts among them hold of [`FACTS_KIB`].
+    shares: Vec<OwnedSemaphorePermit>,
+    /// Who waits for the end of the turn.
+    turned: Vec<oneshot::Sender<()>>,
+    stop: bool,
+}
+
+impl Taken {
+    /// The turn is over.
+    fn over(self) {
+        for reply in self.turned {
+            let _ = reply.send(()); // the asker may have gone away
+        }
+    }
+}
+
 /// The engine's end of a [`Handle`] where [`start`] does not run the engine: in a simulation.
 pub(crate) struct Inbox {
     queue: mpsc::Receiver<Message>,
     desk: Desk,
-    /// Of what was taken last.
-    shares: Vec<OwnedSemaphorePermit>,
+    /// What was taken last.
+    taken: Taken,
     _news: News,
 }
 
@@ -364,34 +407,19 @@ impl Inbox {
         let inbox = Self {
             queue,
             desk: Desk::default(),
-            shares: Vec::new(),
+            taken: Taken::default(),
             _news: news,
         };
         (handle, inbox)
     }
 
-    /// What was brought since the last call, and where a hello came from. What the facts among it
-    /// hold of [`FACTS_KIB`] is free again at the next call.
+    /// What was brought since the last call, and where a hello came from: a turn, which is over at
+    /// the next call.
     pub(crate) fn take(&mut self) -> Vec<(Input, Option<SocketAddr>)> {
-        self.shares.clear();
-        let mut taken = Vec::new();
-        while let Ok(message) = self.queue.try_recv() {
-            match message {
-                Message::Facts(facts, share) => {
-                    self.shares.push(share);
-                    taken.push((facts, None));
-                }
-                Message::Turn(reply) => drop(reply.send(())),
-                message => {
-                    let from = match &message {
-                        Message::Hello { from, .. } => Some(*from),
-                        _ => None,
-                    };
-                    taken.push((self.desk.admit(message), from));
-                }
-            }
-        }
-        taken
+        std::mem::take(&mut self.taken).over();
+        let Self { queue, desk, .. } = self;
+        self.taken = desk.take(std::iter::from_fn(|| queue.try_recv().ok()));
+        std::mem::take(&mut self.taken.inputs)
     }
 
     /// Carries out [`Output::Send`].
@@ -418,27 +446,17 @@ impl<S: Store> Host<S> {
         loop {
             let wakeup = self.engine.next_wakeup();
             let woken = wait(&mut queue, &mut messages, wakeup).await;
-            let mut stop = !woken && messages.is_empty();
-            let mut inputs = if woken { vec![Input::Wake] } else { Vec::new() };
-            let (mut turned, mut shares) = (Vec::new(), Vec::new());
-            for message in messages.drain(..) {
-                match message {
-                    Message::Facts(facts, share) => {
-                        inputs.push(facts);
-                        shares.push(share);
-                    }
-                    Message::Stop => stop = true,
-                    Message::Turn(reply) => turned.push(reply),
-                    message => inputs.push(self.desk.admit(message)),
-                }
-            }
+            let closed = !woken && messages.is_empty();
+            let mut taken = self.desk.take(messages.drain(..));
+            let wake = woken.then_some(Input::Wake);
+            let inputs = std::mem::take(&mut taken.inputs);
+            let inputs = inputs.into_iter().map(|(input, _)| input);
+            let inputs: Vec<Input> = wake.into_iter().chain(inputs).collect();
             if !inputs.is_empty() {
                 self.decide(inputs)?;
             }
-            drop(shares);
-            for reply in turned {
-                let _ = reply.send(()); // the asker may have gone away
-            }
+            let stop = taken.stop || closed;
+            taken.over();
             if stop {
                 return Ok(());
             }

@@ -39,3 +39,4 @@ mod sync_commands;
 mod tail;
 mod talk;
 pub mod telemetry;
+pub mod turns;

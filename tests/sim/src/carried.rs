@@ -6,16 +6,27 @@ use crate::fault::Kind;
 use crate::machine::{Clocks, certificate};
 use crate::net::{Connection, Lane as Way, Side};
 use crate::queue::{SEC, Time};
+use crate::shell::{Around, Shell};
+use crate::tap::{EdgeNote, EdgeTap, Handle};
 use crate::trace::{Lane, Sort};
 use crate::world::{Ev, World};
 use cloud_core::event::Input;
-use edge_core::event::Event;
+use edge_core::driver::Driver;
+use edge_core::event::{Boot, Event};
 use shared::ids::NodeId;
 use shared::telemetry::{Receipt, Report};
 use shared::wire::{Down, Hello, LogId, TELEMETRY, Up};
 
 /// Carries messages between the shells of the world.
 pub trait Carrier {
+    /// What takes the steps of an agent that starts.
+    fn shell(
+        &mut self,
+        driver: Driver<EdgeTap>,
+        handle: Handle<EdgeNote>,
+        boot: Boot,
+        around: Around,
+    ) -> Box<dyn Shell>;
     /// An agent's process begins.
     fn agent_starts(&mut self, m: usize, who: &Who);
     /// It is gone, without a word.

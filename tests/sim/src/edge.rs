@@ -5,6 +5,7 @@ use crate::fault::Kind;
 use crate::machine::{Agent, Doom};
 use crate::plan::Moment;
 use crate::queue::{MS, SEC, Time};
+use crate::shell::{Act, Acts, Core, Shell};
 use crate::tap::{Ailment, EdgeNote, EdgeTap, Ended, Handle};
 use crate::trace::Lane;
 use crate::truth::EdgeTruth;
@@ -14,9 +15,6 @@ use edge_core::event::{Action, Boot, Event};
 use shared::ids::{AttemptRef, Incarnation};
 use shared::wire::{INVENTORY_PARTS, Up};
 use std::collections::BTreeSet;
-
-/// Actions of one step, each with the number of notes of the tap before it.
-type Acts = Vec<(Action, usize)>;
 
 impl World {
     /// Puts an event before the agent of `m`.
@@ -69,11 +67,12 @@ impl World {
             return;
         };
         let boot = self.boot_event(m, BTreeSet::new());
+        let shell = self.shell(m, driver, &handle, &boot);
         let machine = &mut self.machines[m];
         self.lives[machine.life].sure_from = machine.clocks.trusted.then_some(self.t);
         machine.since = self.t;
         machine.agent = Some(Agent {
-            driver,
+            shell,
             handle,
             inbox: vec![Event::Boot(boot)],
             step_at: None,
@@ -137,6 +136,22 @@ impl World {
         }
     }
 
+    /// The driver in its shell.
+    fn shell(
+        &mut self,
+        m: usize,
+        driver: Driver<EdgeTap>,
+        handle: &Handle<EdgeNote>,
+        boot: &Boot,
+    ) -> Box<dyn Shell> {
+        let around = self.machines[m].around(self.t);
+        let handle = handle.clone();
+        match &mut self.carried {
+            Some(carried) => carried.by.shell(driver, handle, boot.clone(), around),
+            None => Box::new(Core { driver, handle }),
+        }
+    }
+
     fn boot_event(&mut self, m: usize, alive: BTreeSet<AttemptRef>) -> Boot {
         let machine = &self.machines[m];
         Boot {
@@ -153,7 +168,7 @@ impl World {
     /// A gateway measures its room.
     pub fn tell_room(&mut self, m: usize) {
         self.gauge_room(m);
-        let free = if self.machines[m].full { 0 } else { 8 << 30 };
+        let free = self.machines[m].around(self.t).free;
         let wanted = 1 << 20;
         self.tell(m, Event::Room { free, wanted });
     }
@@ -187,7 +202,7 @@ impl World {
         }
         self.machines[m].steps += 1;
         crate::check::bounded::on_step(self, Lane::Node(m));
-        let now = self.machines[m].clocks.now(self.t);
+        let around = self.machines[m].around(self.t);
         let busy = self.busy(Some(m));
         self.arm_doom(m);
         let Some(agent) = &mut self.machines[m].agent else {
@@ -198,10 +213,7 @@ impl World {
         let events = std::mem::take(&mut agent.inbox);
         let count = events.len() as u64;
         let handle = agent.handle.clone();
-        let mut acts: Acts = Vec::new();
-        let result = agent.driver.run(now, events, &mut |action| {
-            acts.push((action, handle.lock().notes.len()));
-        });
+        let (acts, result) = agent.shell.step(around, events);
         self.trace
             .mark(self.t, Lane::Node(m), 4, count << 32 | acts.len() as u64);
         self.after_step(m, process, &handle, acts, result);
@@ -222,7 +234,10 @@ impl World {
         for (action, before) in acts {
             self.read_notes(m, handle, before - read);
             read = before;
-            self.act(m, process, action);
+            match action {
+                Act::Core(action) => self.act(m, process, action),
+                Act::Settled(attempts) => self.settled(m, &attempts),
+            }
             if self.machines[m].process != process {
                 return;
             }
@@ -338,7 +353,7 @@ impl World {
         let Some(agent) = &mut machine.agent else {
             return;
         };
-        let Some(at) = agent.driver.next_wakeup() else {
+        let Some(at) = agent.shell.next_wakeup() else {
             agent.wake_at = None;
             return;
         };
@@ -453,6 +468,13 @@ impl World {
                 let text = text.as_deref().unwrap_or("of an unknown kind");
                 format!("fact {number} {text}")
             });
+        }
+    }
+
+    /// The ends of these attempts are durable: their directories go.
+    fn settled(&mut self, m: usize, attempts: &[AttemptRef]) {
+        for attempt in attempts {
+            self.machines[m].dirs.remove(attempt);
         }
     }
 

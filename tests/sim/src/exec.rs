@@ -66,7 +66,7 @@ impl World {
         let boots = machine
             .agent
             .as_ref()
-            .map_or(0, |agent| agent.driver.agent().state().boots);
+            .map_or(0, |agent| agent.shell.agent().state().boots);
         Stamp {
             boot: boots,
             mono_ms: now.mono.0 / 1_000_000,

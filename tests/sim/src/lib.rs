@@ -42,6 +42,7 @@ pub mod rng;
 pub mod rot;
 pub mod runner;
 pub mod schedule;
+pub mod shell;
 pub mod shrink;
 pub mod slots;
 pub mod strike;

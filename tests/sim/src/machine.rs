@@ -4,10 +4,10 @@ use crate::medium::EdgeMedium;
 use crate::net::Link;
 use crate::plan::{Layer, Moment, Plan};
 use crate::queue::{MS, Time};
-use crate::tap::{EdgeNote, EdgeTap, Handle};
+use crate::shell::Shell;
+use crate::tap::{EdgeNote, Handle};
 use crate::workload::Deed;
 use cloud_core::certificate::Certificate;
-use edge_core::driver::Driver;
 use edge_core::event::{Config, Event, Launch};
 use shared::ids::{AttemptRef, BootId, Hash, Incarnation, NodeId, ScheduleId};
 use shared::spec::fleet::Node;
@@ -97,8 +97,8 @@ pub struct Doom {
 
 /// The agent's process.
 pub struct Agent {
-    /// The core with its store.
-    pub driver: Driver<EdgeTap>,
+    /// The core with its store, and what takes its steps.
+    pub shell: Box<dyn Shell>,
     /// The world's end of the tap.
     pub handle: Handle<EdgeNote>,
     /// What it will be told at its next step.

@@ -122,8 +122,8 @@ impl World {
             return;
         };
         // the number of the boot is known when the start is committed
-        let state = agent.driver.agent().state();
-        if !agent.inbox.is_empty() || agent.driver.has_uncommitted() || state.boots == 0 {
+        let state = agent.shell.agent().state();
+        if !agent.inbox.is_empty() || agent.shell.has_uncommitted() || state.boots == 0 {
             return;
         }
         let now = machine.clocks.now(self.t);

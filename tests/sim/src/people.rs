@@ -391,7 +391,7 @@ impl World {
         let Some(agent) = &self.machines[m].agent else {
             return;
         };
-        let agent = agent.driver.agent();
+        let agent = agent.shell.agent();
         let asks = |wait: &edge_core::waits::Wait| wait.command.contains(" answer ");
         let open: Vec<_> = agent
             .waits()
@@ -561,7 +561,7 @@ impl World {
             return;
         };
         let waiting: Vec<_> = agent
-            .driver
+            .shell
             .agent()
             .ps(true)
             .into_iter()

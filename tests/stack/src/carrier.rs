@@ -3,6 +3,7 @@
 
 use crate::datagrams::{COORDINATOR, Here, Net, Owner, Seen};
 use crate::pace::{Clock, Pace};
+use crate::turns::{Looping, Slips};
 use certs::{Authority, Enrolled, NodeKey};
 use cloud::{Came as FromLink, Linked, LinkedOptions};
 use cloud_core::event::{Conn, Input};
@@ -12,6 +13,8 @@ use edge_agent::linking::{self, LinkCommand, LinkOptions};
 use edge_agent::looping::Message;
 use edge_agent::mailbox::Handle;
 use edge_agent::telemetry::Measures;
+use edge_core::driver::Driver;
+use edge_core::event::Boot;
 use link::Settings;
 use shared::telemetry::{Receipt, Report};
 use shared::time::Span;
@@ -21,6 +24,8 @@ use sim::machine::Clocks;
 use sim::plan::Plan;
 use sim::queue::{MS, Time};
 use sim::rng::Rng;
+use sim::shell::{Around, Shell};
+use sim::tap::{EdgeNote, EdgeTap, Handle as TapHandle};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,7 +39,7 @@ const GOOD_FOR: Span = Span::secs(20 * 365 * 86_400);
 /// Messages that are taken from an agent's queue at once: all that it holds.
 const ALL: usize = 4096;
 /// One message of so many meets a planted mistake.
-const MISTAKEN: u64 = 100;
+pub(crate) const MISTAKEN: u64 = 100;
 
 /// A mistake in the link, for controls: it must be noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +52,22 @@ pub enum Mistake {
     RepeatsUp,
     /// A message of the coordinator is sent twice.
     RepeatsDown,
+    /// An agent's loop never hears of an attempt's end.
+    LosesEnd,
+    /// It does not hand an attempt to its executor.
+    LosesBegin,
 }
 
 impl Mistake {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[
+    /// Those in the link.
+    pub const OF_THE_LINK: &'static [Self] = &[
         Self::LosesUp,
         Self::LosesDown,
         Self::RepeatsUp,
         Self::RepeatsDown,
     ];
+    /// Those in an agent's loop.
+    pub const OF_THE_LOOP: &'static [Self] = &[Self::LosesEnd, Self::LosesBegin];
 }
 
 /// What was on the network of a world.
@@ -178,6 +189,9 @@ pub struct Shells {
     files: BTreeMap<usize, Dir>,
     idle: Duration,
     mistake: Option<Mistake>,
+    seed: u64,
+    /// Loops so far.
+    loops: u64,
     dice: Rng,
     came: Vec<Came>,
     sessions: u64,
@@ -227,6 +241,8 @@ impl Shells {
             files: BTreeMap::new(),
             idle: Duration::from_nanos(plan.net.idle),
             mistake,
+            seed: plan.seed,
+            loops: 0,
             dice: Rng::new(plan.seed).fork("mistakes", 0),
             came: Vec::new(),
             sessions: 0,
@@ -326,6 +342,19 @@ impl Shells {
 }
 
 impl Carrier for Shells {
+    fn shell(
+        &mut self,
+        driver: Driver<EdgeTap>,
+        handle: TapHandle<EdgeNote>,
+        boot: Boot,
+        around: Around,
+    ) -> Box<dyn Shell> {
+        self.loops += 1;
+        let dice = Rng::new(self.seed).fork("loops", self.loops);
+        let slips = Slips::new(self.mistake, dice);
+        Box::new(Looping::new(driver, handle, boot, around, slips))
+    }
+
     fn agent_starts(&mut self, m: usize, who: &Who) {
         let (pki, files) = (self.pki(who), self.files(m));
         let (times, gauge) = (Arc::clone(&self.times), Measuring::default());

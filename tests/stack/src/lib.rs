@@ -10,6 +10,7 @@ mod carrier;
 mod datagrams;
 mod pace;
 mod run;
+mod turns;
 
 pub use carrier::{Figures, Mistake, Shells};
 pub use run::{Ran, plan, run, settled};

@@ -1,6 +1,7 @@
 //! Runs plans on layer 3.
 
 use crate::carrier::{Figures, Mistake, Shells};
+use shared::workflow::SideEffects;
 use sim::carried::Carrier;
 use sim::drawing::Drawing;
 use sim::plan::{Layer, Plan, What};
@@ -32,10 +33,11 @@ pub fn plan(seed: u64) -> Plan {
     plan
 }
 
-/// What `seed` does on `layer` when only links and the coordinator's process fail, and nothing of
+/// What `seed` does on `layer` when only links and processes fail, and nothing of
 /// what becomes of a task hangs on when something happens: nobody but the people who submit does
 /// anything, each task fails always or never and ends by itself, silence takes no work away from a
-/// gateway, no agent dies, and no matrix gives up behind a number of failures.
+/// gateway, each task may run again as often as its agent dies, and no matrix gives up behind a
+/// number of failures.
 ///
 /// Then the state and the outputs of each task follow from its workflow, whichever messages were
 /// late, lost or repeated, and all layers must come to the same.
@@ -54,6 +56,7 @@ pub fn settled(seed: u64, layer: Layer) -> Plan {
                 | What::Reset(_)
                 | What::Slow { .. }
                 | What::RefuseDials(_)
+                | What::Kill { .. }
                 | What::CloudKill { .. }
                 | What::CloudPower { .. }
         )
@@ -73,6 +76,7 @@ fn settle(run: &mut PlannedRun) {
     }
     for task in &mut run.workflow.tasks {
         (task.disconnect.lost_after, task.disconnect.replace) = (None, false);
+        (task.crash_limit, task.side_effects) = (u32::MAX, SideEffects::Idempotent);
     }
     for matrix in &mut run.workflow.matrices {
         matrix.max_fails = None;

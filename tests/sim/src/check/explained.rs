@@ -75,7 +75,7 @@ pub fn look(world: &mut World) {
             continue;
         };
         let id = &flow.workflow.tasks[task.0 as usize].id;
-        match agent.driver.agent().explain(run, id) {
+        match agent.shell.agent().explain(run, id) {
             None => {
                 found = Some(format!(
                     "gw-{} cannot explain task {id} of run {run}",

@@ -119,7 +119,7 @@ pub fn at_rest(world: &mut World) {
         let boot = machine
             .agent
             .as_ref()
-            .map_or(0, |agent| agent.driver.agent().state().boots);
+            .map_or(0, |agent| agent.shell.agent().state().boots);
         let young = At { boot, ms: old };
         let samples = world
             .measured

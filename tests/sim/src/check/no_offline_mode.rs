@@ -35,7 +35,7 @@ pub fn look(world: &mut World) {
             };
             let excuse = first.and_then(|(slice, task)| {
                 let id = &world.flows.get(&slice.run)?.workflow.tasks[task.0 as usize].id;
-                let agent = world.machines[m].agent.as_ref()?.driver.agent();
+                let agent = world.machines[m].agent.as_ref()?.shell.agent();
                 agent.explain(slice.run, id).map(|why| why.summary)
             });
             let needs = first.and_then(|(slice, task)| {

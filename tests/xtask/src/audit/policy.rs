@@ -333,6 +333,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "link",
             "edge-core",
             "edge-agent",
+            "edge-exec",
             "cloud-core",
             "cloud",
             "sim",
