@@ -65,6 +65,7 @@ const MENU: &[(Draw, u64, u64)] = &[
     (freeze, 200, 8),
     (site_power, 150, 2),
     (full_and_cut, 200, 3),
+    (stop, 200, 6),
 ];
 
 /// The accidents of one seed, by time.
@@ -369,6 +370,20 @@ fn freeze(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
         clock_stops: rng.chance(500),
     };
     accidents.put(at, What::Freeze { node, freeze });
+}
+
+/// An upgrade or a reboot; now and then of all gateways, one after the other.
+fn stop(rng: &mut Rng, accidents: &mut Accidents, at: Time) {
+    let down = rng.log_range(SEC, 5 * MIN);
+    if rng.chance(200) {
+        let apart = rng.log_range(SEC, 10 * MIN);
+        for node in 0..accidents.nodes {
+            accidents.put(at + apart * node as Time, What::Stop { node, down });
+        }
+    } else {
+        let node = accidents.node(rng);
+        accidents.put(at, What::Stop { node, down });
+    }
 }
 
 /// The power of a site fails, and mostly its way to the coordinator with it, for longer.

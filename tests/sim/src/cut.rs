@@ -271,6 +271,7 @@ impl What {
             | Self::Kill { node, .. }
             | Self::Power { node, .. }
             | Self::SitePower { node, .. }
+            | Self::Stop { node, .. }
             | Self::PutBack { node, .. }
             | Self::CopyDisk { node, .. }
             | Self::Reimage { node, .. }
@@ -319,6 +320,7 @@ impl What {
             | Self::Reimage { down, .. }
             | Self::Rot { down, .. }
             | Self::SitePower { down, .. }
+            | Self::Stop { down, .. }
             | Self::CutStore { down, .. } => vec![down],
             Self::Destroy { after, .. } => vec![after],
             Self::Freeze { freeze, .. } => vec![&mut freeze.lasts],

@@ -161,7 +161,7 @@ impl World {
             alive,
             ended: Vec::new(),
             clock_trusted: machine.clocks.trusted,
-            clean_stop: false,
+            clean_stop: std::mem::take(&mut self.machines[m].clean_stop),
         }
     }
 
@@ -230,19 +230,10 @@ impl World {
         let doom = self.machines[m].agent.as_mut().and_then(|agent| agent.doom);
         let dead = handle.lock().dead;
         let last_words = self.cut_short(doom, dead, handle, &mut acts);
-        let mut read = 0;
-        for (action, before) in acts {
-            self.read_notes(m, handle, before - read);
-            read = before;
-            match action {
-                Act::Core(action) => self.act(m, process, action),
-                Act::Settled(attempts) => self.settled(m, &attempts),
-            }
-            if self.machines[m].process != process {
-                return;
-            }
+        self.carry_out(m, process, handle, acts);
+        if self.machines[m].process != process {
+            return;
         }
-        self.read_notes(m, handle, usize::MAX);
         if let Some(doom) = last_words {
             self.die(m, doom);
             return;
@@ -258,6 +249,29 @@ impl World {
             }
         }
         self.arm_wake(m);
+    }
+
+    /// Does what a step asked for, and takes notice of its commits, in their order.
+    pub(crate) fn carry_out(
+        &mut self,
+        m: usize,
+        process: u64,
+        handle: &Handle<EdgeNote>,
+        acts: Acts,
+    ) {
+        let mut read = 0;
+        for (act, before) in acts {
+            self.read_notes(m, handle, before - read);
+            read = before;
+            match act {
+                Act::Core(action) => self.act(m, process, action),
+                Act::Settled(attempts) => self.settled(m, &attempts),
+            }
+            if self.machines[m].process != process {
+                return;
+            }
+        }
+        self.read_notes(m, handle, usize::MAX);
     }
 
     /// What of the actions is still carried out by an agent that dies in this step, and how it
@@ -633,6 +647,8 @@ impl World {
         machine.power = false;
         machine.off_since = self.t;
         machine.dirs = crate::disk::surviving(&machine.dirs, dice);
+        // the mark of a clean stop was not synced
+        machine.clean_stop &= dice.chance(500);
         let damage = machine.medium.cut_power(dice);
         self.tally.add_n(Kind::LostWrite, damage.lost);
         self.tally.add_n(Kind::TornWrite, damage.torn);

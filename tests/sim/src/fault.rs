@@ -80,6 +80,8 @@ kinds! {
     UnknownDirective = "unknown_directive",
     /// kill -9 of the agent alone; its tasks' processes went on.
     AgentKill = "agent_kill",
+    /// The agent was asked to stop and did.
+    AgentStopped = "agent_stopped",
     /// kill -9 of the agent between a commit and all of what it was to do.
     KillAfterCommit = "kill_after_commit",
     /// The agent or its machine died in the middle of a commit.

@@ -45,6 +45,7 @@ pub mod schedule;
 pub mod shell;
 pub mod shrink;
 pub mod slots;
+mod stop;
 pub mod strike;
 pub mod tap;
 pub mod tell;

@@ -191,6 +191,8 @@ pub struct Machine {
     pub succeeds: Option<Incarnation>,
     /// Directories of attempts on the disk.
     pub dirs: BTreeSet<AttemptRef>,
+    /// The agent's last process was asked to stop, and did so well.
+    pub clean_stop: bool,
     /// Files on the disk.
     pub files: BTreeMap<Hash, u64>,
     /// Processes of tasks.
@@ -275,6 +277,7 @@ impl Machine {
             incarnation,
             succeeds: None,
             dirs: BTreeSet::new(),
+            clean_stop: false,
             files: BTreeMap::new(),
             procs: BTreeMap::new(),
             agent: None,

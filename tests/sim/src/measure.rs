@@ -35,6 +35,8 @@ pub struct Gauge {
     pub media: MemoryMedia,
     /// The ring, while the agent runs.
     pub ring: Option<Ring<MemoryMedia>>,
+    /// It took a sample since its agent started.
+    pub measures: bool,
     /// The session that takes telemetry, and whether the coordinator said what it has.
     session: Option<(u64, bool)>,
 }
@@ -61,6 +63,7 @@ impl World {
     pub(crate) fn gauge_starts(&mut self, m: usize) {
         let machine = &mut self.machines[m];
         let media = machine.gauge.media.clone();
+        machine.gauge.measures = false;
         match Ring::open(media, machine.incarnation, limits()) {
             Ok(ring) => machine.gauge.ring = Some(ring),
             Err(error) => self.fail("measured", format!("gw-{}: {error}", m + 1)),
@@ -141,6 +144,7 @@ impl World {
         let log = machine.log();
         if let Some(ring) = &mut machine.gauge.ring {
             ring.record(boot, machine.boot, EVERY, &sample);
+            machine.gauge.measures = true;
             let thinned = ring.status().levels[1..].iter().any(|bytes| *bytes > 0);
             let samples = self.measured.samples.entry(log).or_default();
             samples.insert(at, value);

@@ -71,6 +71,13 @@ pub enum What {
         /// Its service manager waits so long.
         down: Time,
     },
+    /// The agent is asked to stop, and started again.
+    Stop {
+        /// Which gateway.
+        node: usize,
+        /// After so long.
+        down: Time,
+    },
     /// The gateway loses its power.
     Power {
         /// Which gateway.

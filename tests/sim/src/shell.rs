@@ -40,6 +40,11 @@ pub trait Shell {
     /// # Errors
     /// [`DriverError`]: whether the core was rebuilt or the process must end.
     fn step(&mut self, around: Around, events: Vec<Event>) -> (Acts, Result<(), DriverError>);
+    /// The last step: records what came and what is known, and starts nothing more.
+    ///
+    /// # Errors
+    /// As of [`Self::step`]: what is not recorded runs again.
+    fn stop(&mut self, around: Around, events: Vec<Event>) -> (Acts, Result<(), DriverError>);
     /// When it wants to take one although nothing comes.
     fn next_wakeup(&self) -> Option<Mono>;
     /// The core.
@@ -61,6 +66,18 @@ impl Shell for Core {
             acts.push((Act::Core(action), handle.lock().notes.len()));
         });
         (acts, result)
+    }
+
+    fn stop(&mut self, around: Around, events: Vec<Event>) -> (Acts, Result<(), DriverError>) {
+        self.driver.close();
+        let (mut acts, result) = self.step(around, events);
+        let handle = &self.handle;
+        let flushed = result.and_then(|()| {
+            self.driver.flush(around.now, &mut |action| {
+                acts.push((Act::Core(action), handle.lock().notes.len()));
+            })
+        });
+        (acts, flushed)
     }
 
     fn next_wakeup(&self) -> Option<Mono> {

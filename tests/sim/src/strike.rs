@@ -61,6 +61,7 @@ impl World {
                     },
                 );
             }
+            What::Stop { node, down } => self.stop_agent(node, down),
             What::Power { .. } | What::SitePower { .. } | What::Blackout(_) => {
                 self.strike_power(what);
             }

@@ -110,6 +110,10 @@ impl What {
                 let link = |time| write!(f, ", link cut until {} after", length(time));
                 offline.map_or(Ok(()), link)
             }
+            Self::Stop { node, down } => {
+                let (name, down) = (node_name(node), length(down));
+                write!(f, "agent of {name} asked to stop, down for {down}")
+            }
             Self::SitePower { node, down } => {
                 let (name, down) = (node_name(node), length(down));
                 write!(f, "power of the site of {name} cut for {down}")

@@ -221,6 +221,18 @@ impl Shell for Looping {
         (std::mem::take(&mut self.turns.place_mut().acts), result)
     }
 
+    fn stop(&mut self, around: Around, events: Vec<Event>) -> (Acts, Result<(), DriverError>) {
+        self.turns.place_mut().around = around;
+        let events = events.into_iter();
+        let messages: Vec<Message> = events.filter_map(|event| self.message(event)).collect();
+        let stop = std::iter::once(Message::Stop);
+        self.turns.turn(stop.chain(messages));
+        self.turns.flush();
+        self.answers();
+        let result = self.ended();
+        (std::mem::take(&mut self.turns.place_mut().acts), result)
+    }
+
     fn next_wakeup(&self) -> Option<Mono> {
         let now = self.turns.place().around.now.mono;
         Some(Mono(now.0 + self.turns.patience().as_nanos() as u64))

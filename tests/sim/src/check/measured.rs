@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// What it means.
 pub const DEFINITION: &str = "Every sample of a gateway is in its ring, single or in a sum with the true minimum, maximum \
-    and count, or in a gap that it declares; at rest the same holds at the coordinator for all that is older than \
+    and count, or in a gap that it declares, with the first sample behind a start for what that start did not find; at rest the same holds at the coordinator for all that is older than \
     fifteen minutes. What the coordinator acknowledged it knows after every crash. The ring gives its room back \
     before a commit is refused for want of room.";
 
@@ -29,6 +29,9 @@ pub fn look(world: &mut World) {
         let Some(ring) = machine.gauge.ring.as_ref().filter(|_| is_plain(world, m)) else {
             continue;
         };
+        if !machine.gauge.measures {
+            continue;
+        }
         let gaps = ring.gaps().iter().map(|gap| gap.range);
         let line = RangeSet::of(ring.held().ranges().iter().copied().chain(gaps));
         let samples = world.measured.samples.get(&machine.log());
