@@ -5,9 +5,12 @@
 use e2e::fleet::{Fleet, output, program};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 const FLEET: &str = "
 nodes:
@@ -25,9 +28,13 @@ tasks:
 ";
 
 fn rehearse(dir: &Path, flow: &str, args: &[&str]) -> Output {
+    rehearse_on(dir, FLEET, flow, args)
+}
+
+fn rehearse_on(dir: &Path, fleet: &str, flow: &str, args: &[&str]) -> Output {
     let (flow_file, fleet_file) = (dir.join("flow.yaml"), dir.join("fleet.yaml"));
     fs::write(&flow_file, flow).unwrap();
-    fs::write(&fleet_file, FLEET).unwrap();
+    fs::write(&fleet_file, fleet).unwrap();
     let mut command = program("driftless");
     command.arg("rehearse").arg(flow_file).arg("--nodes");
     output(command.arg(fleet_file).args(args))
@@ -323,6 +330,141 @@ fn the_real_fleet_ends_in_the_states_that_were_foretold() {
     let each_seed = real.into_iter().map(|(state, n)| (state, n * 4));
     let each_seed: BTreeMap<String, u64> = each_seed.collect();
     assert_eq!(foretold, serde_json::to_value(each_seed).unwrap());
+}
+
+/// Three minutes of work on one site, in steps of which each waits for the one before; every tenth
+/// writes a file that the other site reads. Some of it is not wanted this time, and what needs that
+/// does not begin.
+fn shift() -> String {
+    let mut flow = "
+name: shift
+params: {mode: {default: day}}
+tasks:
+  alarm: {when: params.mode == \"night\", placement: {site: b}, shell: 'true'}
+  calm: {needs: [alarm], placement: {site: b}, shell: 'true'}
+  report: {needs: [alarm, read40], trigger_rule: all_done, placement: {site: b}, shell: 'true'}
+"
+    .to_owned();
+    for step in 1..=60 {
+        let needs = match step {
+            1 => String::new(),
+            _ => format!("needs: [step{}], ", step - 1),
+        };
+        let (outputs, write) = match step % 10 {
+            0 => (
+                format!("outputs: [data{step}], "),
+                format!("; echo {step} > data{step}"),
+            ),
+            _ => Default::default(),
+        };
+        writeln!(
+            flow,
+            "  step{step}: {{estimate: 3s, {needs}{outputs}placement: {{site: a}}, shell: 'sleep 3{write}'}}"
+        )
+        .unwrap();
+        if step % 10 == 0 {
+            writeln!(
+                flow,
+                "  read{step}: {{estimate: 1s, inputs: [data{step}], placement: {{site: b}}, shell: 'cat data{step}'}}"
+            )
+            .unwrap();
+        }
+    }
+    flow
+}
+
+/// Links that fail, agents and a coordinator that are killed, for three minutes: the fleet ends in
+/// the states that the rehearsal of the same fleet foretold under the same fears.
+#[test]
+fn three_minutes_of_the_real_fleet_end_in_the_states_that_were_foretold() {
+    let labels: [&[&str]; 2] = [&["--label", "site=a"], &["--label", "site=b"]];
+    let mut fleet = Fleet::start(&labels);
+    let fears = "--link-down 10s..40s --outages 2 --agent-kill 1 --coordinator-kill 1 --within 3m";
+    let line = format!("--seeds 4 --json {fears}");
+    let args: Vec<&str> = line.split(' ').collect();
+    let foretold = report(&rehearse(fleet.base(), &shift(), &args));
+    (0..2).for_each(|node| fleet.wait_online(node));
+    let begun = Instant::now();
+    let run = fleet.submit(&shift());
+    // a task that waits for its turn is not shown by its gateway before it is placed there
+    let _ = fleet.wait_task(&run, "step1", "running");
+    let done = |fleet: &Fleet, step: u32| {
+        let patience = Duration::from_secs(100);
+        let until = Instant::now() + patience;
+        let task = format!("step{step}");
+        while fleet.local_tasks(0)[&task]["state"] != "succeeded" {
+            assert!(
+                Instant::now() < until,
+                "{task} is not done: {}",
+                fleet.logs()
+            );
+            sleep(Duration::from_millis(300));
+        }
+    };
+    for (step, what) in (4..60).step_by(7).zip(0..) {
+        done(&fleet, step);
+        match what {
+            0 => fleet.cut(0),
+            1 => fleet.join(0),
+            2 => {
+                fleet.kill_agent(0);
+                fleet.start_agent(0);
+            }
+            3 => fleet.cut(1),
+            4 => fleet.kill_coordinator(),
+            5 => fleet.start_coordinator(),
+            6 => fleet.join(1),
+            _ => {
+                fleet.kill_agent(1);
+                fleet.start_agent(1);
+            }
+        }
+    }
+    done(&fleet, 60);
+    let _ = fleet.wait_run(&run, "succeeded");
+    assert!(begun.elapsed() > Duration::from_secs(180));
+    let real = states(&fleet.tasks(&run));
+    let each_seed = real.into_iter().map(|(state, n)| (state, n * 4));
+    let each_seed: BTreeMap<String, u64> = each_seed.collect();
+    assert_eq!(
+        foretold["task_states"],
+        serde_json::to_value(each_seed).unwrap()
+    );
+}
+
+/// Without its own recovery, or where silence moves its work, a workflow gets another report.
+#[test]
+fn recovery_and_lost_after_change_the_report() {
+    let flow = |more: &str| {
+        format!(
+            "
+name: alone
+tasks: {{press: {{estimate: 2h, placement: {{site: south}}, shell: press, {more}}}}}
+"
+        )
+    };
+    let fleet = "
+nodes:
+  - {name: gw-0, labels: {site: south}, cpus: 2}
+  - {name: gw-1, labels: {site: south}, cpus: 2}
+";
+    let dir = tempfile::tempdir().unwrap();
+    let told = |more: &str, args: &str| {
+        let args: Vec<&str> = args.split(' ').collect();
+        report(&rehearse_on(dir.path(), fleet, &flow(more), &args))
+    };
+    let succeeded = |report: &Value| report["task_states"]["succeeded"].as_u64().unwrap();
+    let longest = |report: &Value| report["longest_ms"].as_u64().unwrap();
+
+    let fails = "--task-fails 40 --seeds 24 --json";
+    let again = told("retry: {max_attempts: 9}", fails);
+    let once = told("retry: {max_attempts: 1}", fails);
+    assert!(succeeded(&again) == 24 && succeeded(&once) < 24);
+
+    let outage = "--link-down 9h..10h --within 12h --seeds 12 --json";
+    let waits = told("", outage);
+    let moves = told("disconnect: {lost_after: 30m, replace: true}", outage);
+    assert!(longest(&waits) > 9 * 3_600_000 && longest(&moves) < 5 * 3_600_000);
 }
 
 /// What tasks really took counts more than what somebody guessed.
