@@ -17,7 +17,7 @@ mod enrol;
 pub mod host;
 mod linked;
 mod periodic;
-mod revoked;
+pub mod revoked;
 mod room;
 mod serve;
 mod service;

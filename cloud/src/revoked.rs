@@ -25,23 +25,38 @@ const BYTES: u64 = 64 * 1024 * 1024;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// The node.
-    pub(crate) node: NodeId,
+    pub node: NodeId,
     /// Its name, for people.
-    pub(crate) name: String,
+    pub name: String,
     /// SHA-256 of the key in hexadecimal digits; absent where it was never seen.
-    pub(crate) key: Option<String>,
+    pub key: Option<String>,
     /// When.
-    pub(crate) at: Unix,
+    pub at: Unix,
     /// Why, for people.
-    pub(crate) why: String,
+    pub why: String,
     /// Who declared the node gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) gone: Option<String>,
+    pub gone: Option<String>,
     /// A person let the key in again: what was before is void.
     #[serde(default)]
-    pub(crate) let_in: bool,
+    pub let_in: bool,
+}
+
+impl Entry {
+    /// What the engine is told of it.
+    #[must_use]
+    pub fn request(self) -> Request {
+        let key = self.key.and_then(|key| key.parse().ok());
+        Request::Revoke {
+            node: self.node,
+            key: key.map(|Fingerprint(key)| key),
+            at: self.at,
+            why: self.why,
+            gone: self.gone,
+        }
+    }
 }
 
 type Known = BTreeMap<(NodeId, Option<String>), Entry>;
@@ -69,14 +84,10 @@ impl Revocations {
             }
             _ => std::fs::read(&path)?,
         };
-        let mut known = Known::new();
-        for line in text.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
-            match serde_json::from_slice::<Entry>(line) {
-                Ok(entry) => fold(&mut known, entry),
-                Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "a revocation cannot be read");
-                }
-            }
+        let (known, lost) = known(&text);
+        if let Some((lines, error)) = lost {
+            tracing::warn!(file = %path.display(), lines, %error, "revocations cannot be read; \
+                the error is that of the first");
         }
         let known = Mutex::new(known);
         Ok(Self { path, known })
@@ -117,6 +128,25 @@ impl Revocations {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().cloned().collect()
     }
+}
+
+/// What a list holds that counts, in the order of nodes and keys; and of the lines that cannot be
+/// read how many there are, and why the first cannot.
+#[must_use]
+pub fn read(text: &[u8]) -> (Vec<Entry>, Option<(u64, serde_json::Error)>) {
+    let (known, lost) = known(text);
+    (known.into_values().collect(), lost)
+}
+
+fn known(text: &[u8]) -> (Known, Option<(u64, serde_json::Error)>) {
+    let (mut known, mut lost) = (Known::new(), None);
+    for line in text.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
+        match serde_json::from_slice::<Entry>(line) {
+            Ok(entry) => fold(&mut known, entry),
+            Err(error) => lost.get_or_insert((0, error)).0 += 1,
+        }
+    }
+    (known, lost)
 }
 
 fn fold(known: &mut Known, entry: Entry) {
@@ -191,20 +221,11 @@ async fn complete(app: &Arc<App>) {
 /// Tells the engine, before anybody is served, whom the list shuts out, and completes the list.
 pub(crate) async fn apply(app: &Arc<App>) {
     for entry in app.revocations.all() {
-        let request = Request::Revoke {
-            node: entry.node,
-            key: entry
-                .key
-                .and_then(|key| key.parse().ok())
-                .map(|Fingerprint(key)| key),
-            at: entry.at,
-            why: entry.why,
-            gone: entry.gone,
-        };
-        match app.engine.ask(request).await {
+        let name = entry.name.clone();
+        match app.engine.ask(entry.request()).await {
             // a store from before the node's enrolment
             Ok(Reply::Done | Reply::Refused(Refused::NotFound { .. })) => {}
-            other => tracing::warn!(node = entry.name, ?other, "a revocation was not applied"),
+            other => tracing::warn!(node = name, ?other, "a revocation was not applied"),
         }
     }
     complete(app).await;

@@ -44,7 +44,12 @@ pub struct Head {
     pub hash: Hash,
 }
 
-fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+/// Reads a number from which somebody counts on: at most [`LAST_NUMBER`]. For
+/// `#[serde(deserialize_with = "log::number")]`.
+///
+/// # Errors
+/// Those of the deserializer, and for a larger one.
+pub fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let number = u64::deserialize(from)?;
     match number <= LAST_NUMBER {
         true => Ok(number),

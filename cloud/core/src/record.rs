@@ -11,6 +11,7 @@ use crate::store::AggregateId;
 use serde::{Deserialize, Serialize};
 use shared::explain::Reason;
 use shared::ids::{Generation, NodeId, RunId};
+use shared::log::{self, LAST_NUMBER};
 use shared::state::{NodeState, RunState, TaskState};
 use shared::time::{Span, Unix};
 use std::collections::VecDeque;
@@ -47,8 +48,10 @@ impl Default for Limits {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Head {
     /// Number of the last event.
+    #[serde(deserialize_with = "log::number")]
     pub events: u64,
     /// Number of the last audit entry.
+    #[serde(deserialize_with = "log::number")]
     pub audit: u64,
 }
 
@@ -272,7 +275,8 @@ impl Window {
 
     /// A row that is stored, in the order of their names.
     pub(crate) fn stored(&mut self, name: &str, at: Unix, bytes: usize) {
-        if let Ok(first) = u64::from_str_radix(name.trim_start_matches(self.prefix), 16) {
+        let first = u64::from_str_radix(name.trim_start_matches(self.prefix), 16);
+        if let Some(first) = first.ok().filter(|first| *first <= LAST_NUMBER) {
             self.keep(first, at, bytes);
         }
     }

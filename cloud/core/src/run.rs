@@ -321,6 +321,14 @@ pub struct TaskRow {
     pub history: Vec<AttemptRow>,
 }
 
+impl RunHead {
+    /// Whether there is a number for each state of tasks, and whether their sum can be one.
+    pub(crate) fn counts_fit(&self) -> bool {
+        let sum: u64 = self.counts.iter().map(|count| u64::from(*count)).sum();
+        self.counts.len() == TaskState::ALL.len() && u32::try_from(sum).is_ok()
+    }
+}
+
 impl TaskRow {
     fn fresh() -> Self {
         Self {

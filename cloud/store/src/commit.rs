@@ -2,8 +2,8 @@
 
 use crate::open::{RedbStore, begin, unknown};
 use crate::{
-    AGGREGATES, DIRECTIVES, EVENTS, FACTS, INBOXES, ROWS, damaged, head, inbox_key, log_key,
-    number_be, number_le, row_key, segment, split_hash,
+    AGGREGATES, DIRECTIVES, EVENTS, FACTS, INBOXES, ROWS, damaged, head, inbox_key, is_number,
+    log_key, number_be, number_le, row_key, segment, split_hash, split_version,
 };
 use cloud_core::store::{
     AggregateId, EachEntry, EachMessage, Entry, EventId, Outcome, Prune, Store, StoreError,
@@ -11,6 +11,7 @@ use cloud_core::store::{
 };
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use shared::ids::{Generation, Hash};
+use shared::log::LAST_NUMBER;
 use shared::wire::LogId;
 
 type Bytes = &'static [u8];
@@ -45,8 +46,8 @@ impl Store for RedbStore {
         scan(&self.table(AGGREGATES)?, &[], &mut |key, value| {
             let bad = || damaged("an aggregate's row cannot be read");
             let id = AggregateId::from_key(key).ok_or_else(bad)?;
-            let (version, state) = value.split_at_checked(8).ok_or_else(bad)?;
-            each(id, number_le(version).ok_or_else(bad)?, state);
+            let (version, state) = split_version(value)?;
+            each(id, version, state);
             Ok(true)
         })
     }
@@ -138,17 +139,23 @@ impl Store for RedbStore {
         bytes: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let (mut out, mut size) = (Vec::<Entry>::new(), 0);
+        if after >= LAST_NUMBER {
+            return Ok(out);
+        }
         let from = log_key(log, after + 1);
         scan(&self.table(DIRECTIVES)?, &from, &mut |key, value| {
             let bad = || damaged("a directive cannot be read");
+            let Some(number) = key.strip_prefix(&from[..32]) else {
+                return Ok(false);
+            };
+            let number = number_be(number).filter(|n| is_number(*n));
             let (hash, body) = split_hash(value).ok_or_else(bad)?;
             size += body.len();
-            let full = out.len() >= entries || (!out.is_empty() && size > bytes);
-            if full || key[..32] != from[..32] {
+            if out.len() >= entries || (!out.is_empty() && size > bytes) {
                 return Ok(false);
             }
             out.push(Entry {
-                head: head(number_be(&key[32..]).ok_or_else(bad)?, hash),
+                head: head(number.ok_or_else(bad)?, hash),
                 bytes: body.to_vec(),
             });
             Ok(true)
@@ -204,8 +211,8 @@ fn apply(tx: &WriteTransaction, change: &Transaction) -> Result<Outcome, StoreEr
     let key = change.aggregate.key();
     let mut aggregates = open(AGGREGATES)?;
     let stored = aggregates.get(&key[..]).map_err(|e| unknown(&e))?;
-    let stored = stored.and_then(|row| number_le(row.value().get(..8)?));
-    let version = stored.unwrap_or(0);
+    let stored = stored.map(|row| split_version(row.value()).map(|(version, _)| version));
+    let version = stored.transpose()?.unwrap_or(0);
     if version != change.expected {
         return Ok(Outcome::Conflict { version });
     }

@@ -2,7 +2,7 @@
 //! record; recomputes the chains and says the first entry that does not fit. Fed with the rows of a
 //! snapshot or of a backup, in their order; one segment lies in memory at a time.
 
-use crate::{log_key, number_be, segment, split_hash};
+use crate::{is_number, log_key, number_be, segment, split_hash};
 use cloud_core::node::Node;
 use cloud_core::record::{self, Audited};
 use cloud_core::store::{AggregateId, Segment};
@@ -193,7 +193,7 @@ impl Walk {
             return Ok(());
         };
         let state = self.logs.entry((log, true)).or_default();
-        let Some((hash, bytes)) = split_hash(value) else {
+        let Some((hash, bytes)) = split_hash(value).filter(|_| is_number(number)) else {
             state.wrong(format!("directive {number} cannot be read"));
             state.last = None;
             return Ok(());
@@ -323,7 +323,7 @@ fn list<T, E>(
     entries: Result<Vec<T>, DecodeError>,
     each: &mut dyn FnMut(u64, T) -> Result<(), E>,
 ) -> Result<(), E> {
-    let Ok(entries) = entries else {
+    let Some(entries) = entries.ok().filter(|_| is_number(first)) else {
         state.wrong(format!("the entries from {first} on cannot be read"));
         state.last = None;
         return Ok(());

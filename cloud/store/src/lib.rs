@@ -27,7 +27,7 @@ pub use open::{MakeBackend, RedbStore, open_file};
 use cloud_core::store::{AggregateId, StoreError};
 use redb::TableDefinition;
 use shared::ids::Hash;
-use shared::log::Head;
+use shared::log::{Head, LAST_NUMBER};
 use shared::wire::LogId;
 
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -70,6 +70,21 @@ fn number_be(bytes: &[u8]) -> Option<u64> {
 
 fn number_le(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// Whether an entry can have this number.
+fn is_number(number: u64) -> bool {
+    (1..=LAST_NUMBER).contains(&number)
+}
+
+/// Version and head of an aggregate's row. There are as many versions as there can be entries.
+fn split_version(row: &[u8]) -> Result<(u64, &[u8]), StoreError> {
+    let read = || {
+        let (version, head) = row.split_first_chunk()?;
+        let version = u64::from_le_bytes(*version);
+        is_number(version).then_some((version, head))
+    };
+    read().ok_or_else(|| damaged("an aggregate's row cannot be read"))
 }
 
 fn split_hash(bytes: &[u8]) -> Option<(Hash, &[u8])> {

@@ -36,6 +36,12 @@ impl Ages {
         (!self.points.is_empty()).then_some(Span(window.0 / BEATS))
     }
 
+    /// Whether such ages are kept: no time is before the one that came earlier.
+    pub(crate) fn follow(&self) -> bool {
+        let times = self.points.iter().map(|(at, ..)| *at);
+        times.chain([self.served]).is_sorted()
+    }
+
     /// Time runs from now on, unless it does already.
     pub(crate) fn begin(&mut self, now: Mono) {
         self.at.get_or_insert(now);

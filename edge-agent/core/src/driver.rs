@@ -14,7 +14,7 @@ use shared::directive::{Body as Wish, Directive};
 use shared::fact::Fact;
 use shared::ids::Hash;
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, LINGER_AHEAD_MS, LINGER_MS};
-use shared::log::{Head, PackedBatch};
+use shared::log::{Head, LAST_NUMBER, PackedBatch};
 use shared::planted::{self, Mistake};
 use shared::time::{Mono, Now, Span};
 use shared::wire::{self, Down, Up};
@@ -580,7 +580,16 @@ fn load<S: Store>(store: &mut S, config: &Config) -> Result<Opened, StoreError> 
         );
         return Err(StoreError::Damaged(text));
     }
+    let damaged = |name: &str| StoreError::Damaged(format!("mark {name} was never written so"));
     let reserved = mark(&loaded.marks, link::SESSIONS)?.unwrap_or(1);
+    let ages: Ages = mark(&loaded.marks, ages::MARK)?.unwrap_or_default();
+    if reserved > LAST_NUMBER {
+        // sessions are counted on from it
+        return Err(damaged(link::SESSIONS));
+    }
+    if !ages.follow() {
+        return Err(damaged(ages::MARK));
+    }
     let ack: Option<wire::Ack> = mark(&loaded.marks, link::ACK)?;
     let link = Link {
         next: reserved,
@@ -599,7 +608,7 @@ fn load<S: Store>(store: &mut S, config: &Config) -> Result<Opened, StoreError> 
     agent.commit_room = store.room_needed(BYTES_PER_COMMIT);
     let (facts, directives) = (loaded.facts, loaded.directives);
     Ok(Opened {
-        ages: mark(&loaded.marks, ages::MARK)?.unwrap_or_default(),
+        ages,
         agent,
         facts,
         directives,

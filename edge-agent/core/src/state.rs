@@ -206,7 +206,8 @@ impl State {
         self.wake(fact.body.slice(), fact.body.run());
         match &fact.body {
             Body::Booted { boot, unclean, .. } => {
-                self.boots += u32::from(self.boot != Some(*boot));
+                let new = u32::from(self.boot != Some(*boot));
+                self.boots = self.boots.saturating_add(new);
                 self.boot = Some(*boot);
                 self.unclean = *unclean;
                 touch.rows.insert(Row::Core);

@@ -7,6 +7,7 @@
 mod open;
 mod redb_store;
 mod reserve;
+mod rows;
 mod segment;
 
 pub use open::{CACHE, Identity, MakeBackend, create_file, look, open_file};

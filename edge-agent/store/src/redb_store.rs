@@ -2,26 +2,19 @@
 
 use crate::open::{CACHE, FORMAT, Identity, MakeBackend, database};
 use crate::reserve::{RESERVE, Reserve};
+use crate::rows::{DETAILS, DIRECTIVES, FACTS, MARKS, META, Numbered, ROWS, SEGMENTS};
+use crate::rows::{Gathered, check_keys, damaged, failed, gather, head_at, last_end, last_row};
+use crate::rows::{missing, split};
 use crate::segment::Segment;
 use edge_core::store::{Commit, Loaded, Page, Store, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use redb::{Table, TableError, WriteTransaction};
 use shared::codec;
 use shared::ids::{Incarnation, NodeId};
-use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT};
-use shared::log::{Batch, Direction, Head, PackedBatch};
+use shared::limits::ENTRIES_PER_COMMIT;
+use shared::log::{Batch, Direction, Head, LAST_NUMBER, PackedBatch};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-/// 0 and the bytes, or 1, the chain's hash and the bytes for the last one of a commit.
-const FACTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("facts");
-const SEGMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("segments");
-/// Like `FACTS`.
-const DIRECTIVES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("directives");
-const MARKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("marks");
-const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
-const DETAILS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("details");
 
 /// Details kept.
 const DETAILS_KEPT: u64 = 10_000;
@@ -47,15 +40,6 @@ impl std::fmt::Debug for RedbStore {
             .field("identity", &self.identity)
             .finish_non_exhaustive()
     }
-}
-
-/// A read or write that went wrong: after it the handle must not be used.
-fn failed(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Failed(error.to_string())
-}
-
-fn damaged(what: impl std::fmt::Display) -> StoreError {
-    StoreError::Damaged(what.to_string())
 }
 
 impl RedbStore {
@@ -158,6 +142,7 @@ impl RedbStore {
         }
         let database = database(backend, self.cache, &self.full)?;
         check_identity(&database, self.identity)?;
+        check_keys(&database)?;
         let Identity { node, incarnation } = self.identity;
         let origin = Head::origin(node, incarnation, Direction::Up);
         self.facts = last_fact(&database, origin)?;
@@ -170,7 +155,7 @@ impl RedbStore {
     fn database(&self) -> Result<&Database, StoreError> {
         self.database
             .as_ref()
-            .ok_or_else(|| failed("the store is not open"))
+            .ok_or_else(|| StoreError::Failed("the store is not open".to_owned()))
     }
 
     fn write(&self, commit: &Commit) -> Result<(), StoreError> {
@@ -178,13 +163,13 @@ impl RedbStore {
         if !commit.facts.is_empty() {
             let head = commit
                 .facts_head
-                .ok_or_else(|| failed("facts without their head"))?;
+                .ok_or_else(|| StoreError::Failed("facts without their head".to_owned()))?;
             append(&txn, FACTS, self.facts, &commit.facts, head)?;
         }
         if !commit.directives.is_empty() {
             let head = commit
                 .directives_head
-                .ok_or_else(|| failed("directives without a head"))?;
+                .ok_or_else(|| StoreError::Failed("directives without a head".to_owned()))?;
             append(&txn, DIRECTIVES, self.directives, &commit.directives, head)?;
         }
         if !commit.marks.is_empty() {
@@ -266,22 +251,9 @@ fn check_identity(database: &Database, identity: Identity) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Bytes of an entry, and the chain's hash if it is the last of a commit.
-fn split(value: &[u8]) -> Result<(Option<shared::ids::Hash>, &[u8]), StoreError> {
-    match value {
-        [0, bytes @ ..] => Ok((None, bytes)),
-        [1, rest @ ..] if rest.len() >= 32 => {
-            let mut hash = [0; 32];
-            hash.copy_from_slice(&rest[..32]);
-            Ok((Some(shared::ids::Hash(hash)), &rest[32..]))
-        }
-        _ => Err(damaged("an entry has no flag")),
-    }
-}
-
 fn append(
     txn: &WriteTransaction,
-    table: TableDefinition<'_, u64, &'static [u8]>,
+    table: Numbered,
     after: Head,
     entries: &[Vec<u8>],
     head: Head,
@@ -344,8 +316,7 @@ fn write_snapshot(
 fn before_rows(txn: &WriteTransaction, origin: Head) -> Result<Head, StoreError> {
     let segments = txn.open_table(SEGMENTS).map_err(failed)?;
     if let Some((first, value)) = segments.last().map_err(failed)? {
-        let segment = Segment::read(value.value()).map_err(damaged)?;
-        return Ok(segment.end(first.value()));
+        return Ok(Segment::read(first.value(), value.value())?.end());
     }
     let meta = txn.open_table(META).map_err(failed)?;
     let pruned = meta.get("pruned").map_err(failed)?;
@@ -362,47 +333,21 @@ fn pack(txn: &WriteTransaction, origin: Head, last: u64) -> Result<(), StoreErro
             return Ok(());
         }
         let mut facts = txn.open_table(FACTS).map_err(failed)?;
-        let Some((segment, end)) = gather(&facts, before, last)? else {
+        let Some(commits) = gather(&facts, before.number + 1, last)? else {
             return Ok(());
         };
+        let Gathered {
+            entries, ends, end, ..
+        } = commits.behind(before)?;
+        let segment = Segment::new(before, end.hash, ends, &entries);
         drop_until(&mut facts, end.number)?;
         let mut segments = txn.open_table(SEGMENTS).map_err(failed)?;
         segments
-            .insert(before.number + 1, segment.bytes().as_slice())
+            .insert(segment.first(), segment.bytes().as_slice())
             .map_err(failed)?;
         before = end;
     }
     Ok(())
-}
-
-/// Whole commits behind `before`, as many as one segment takes.
-fn gather(
-    facts: &Table<'_, u64, &'static [u8]>,
-    before: Head,
-    last: u64,
-) -> Result<Option<(Segment, Head)>, StoreError> {
-    let (mut entries, mut ends, mut bytes) = (Vec::new(), Vec::new(), 0);
-    let (mut kept, mut end) = (0, before);
-    for item in facts.range(before.number + 1..=last).map_err(failed)? {
-        let (number, value) = item.map_err(failed)?;
-        let (hash, data) = split(value.value())?;
-        bytes += data.len();
-        entries.push(data.to_vec());
-        let Some(hash) = hash else { continue };
-        let large = entries.len() > ENTRIES_PER_COMMIT || bytes > BYTES_PER_COMMIT;
-        if large && kept > 0 {
-            break;
-        }
-        kept = entries.len();
-        ends.push(kept as u32);
-        end = Head {
-            number: number.value(),
-            hash,
-        };
-    }
-    entries.truncate(kept);
-    let segment = Segment::new(before, end.hash, ends, &entries);
-    Ok((kept > 0).then_some((segment, end)))
 }
 
 fn drop_until(table: &mut Table<'_, u64, &'static [u8]>, last: u64) -> Result<(), StoreError> {
@@ -415,9 +360,7 @@ fn prune_facts(txn: &WriteTransaction, origin: Head, last: u64) -> Result<(), St
     let mut segments = txn.open_table(SEGMENTS).map_err(failed)?;
     loop {
         let end = match segments.first().map_err(failed)? {
-            Some((first, value)) => Segment::read(value.value())
-                .map_err(damaged)?
-                .end(first.value()),
+            Some((first, value)) => Segment::read(first.value(), value.value())?.end(),
             None => break,
         };
         if end.number > last {
@@ -430,18 +373,7 @@ fn prune_facts(txn: &WriteTransaction, origin: Head, last: u64) -> Result<(), St
     drop(segments);
     if !packed {
         let mut facts = txn.open_table(FACTS).map_err(failed)?;
-        let mut end = None;
-        for item in facts.range(..=last).map_err(failed)?.rev() {
-            let (number, value) = item.map_err(failed)?;
-            if let (Some(hash), _) = split(value.value())? {
-                end = Some(Head {
-                    number: number.value(),
-                    hash,
-                });
-                break;
-            }
-        }
-        if let Some(end) = end {
+        if let Some(end) = last_end(&facts, 1, last)? {
             drop_until(&mut facts, end.number)?;
             pruned = Some(end);
         }
@@ -480,38 +412,20 @@ fn pruned(database: &Database, origin: Head) -> Result<Head, StoreError> {
 
 fn last_fact(database: &Database, origin: Head) -> Result<Head, StoreError> {
     let txn = database.begin_read().map_err(failed)?;
-    let facts = txn.open_table(FACTS).map_err(failed)?;
-    if let Some((number, value)) = facts.last().map_err(failed)? {
-        let hash = split(value.value())?
-            .0
-            .ok_or_else(|| damaged("a commit has no end"))?;
-        return Ok(Head {
-            number: number.value(),
-            hash,
-        });
+    if let Some(head) = last_row(&txn.open_table(FACTS).map_err(failed)?)? {
+        return Ok(head);
     }
     let segments = txn.open_table(SEGMENTS).map_err(failed)?;
     if let Some((first, value)) = segments.last().map_err(failed)? {
-        return Ok(Segment::read(value.value())
-            .map_err(damaged)?
-            .end(first.value()));
+        return Ok(Segment::read(first.value(), value.value())?.end());
     }
     pruned(database, origin)
 }
 
 fn last_directive(database: &Database, origin: Head) -> Result<Head, StoreError> {
     let txn = database.begin_read().map_err(failed)?;
-    let table = txn.open_table(DIRECTIVES).map_err(failed)?;
-    let Some((number, value)) = table.last().map_err(failed)? else {
-        return Ok(origin);
-    };
-    let hash = split(value.value())?
-        .0
-        .ok_or_else(|| damaged("a commit has no end"))?;
-    Ok(Head {
-        number: number.value(),
-        hash,
-    })
+    let last = last_row(&txn.open_table(DIRECTIVES).map_err(failed)?)?;
+    Ok(last.unwrap_or(origin))
 }
 
 fn texts(
@@ -532,14 +446,23 @@ impl Store for RedbStore {
         let database = self.database()?;
         let txn = database.begin_read().map_err(failed)?;
         let meta = txn.open_table(META).map_err(failed)?;
-        let snapshot = match meta.get("snapshot").map_err(failed)? {
+        let snapshot: (u64, u64) = match meta.get("snapshot").map_err(failed)? {
             Some(value) => codec::decode(value.value()).map_err(damaged)?,
             None => (0, 0),
         };
+        let pruned = pruned(database, self.origin())?.number;
+        let (facts, directives) = (self.facts.number, self.directives.number);
+        if snapshot.0.max(pruned) > facts || snapshot.1 > directives {
+            return Err(damaged(format!(
+                "its logs end at {facts} and {directives}; the snapshot is of {} and {}, facts are \
+                 gone up to {pruned}",
+                snapshot.0, snapshot.1
+            )));
+        }
         Ok(Loaded {
             marks: texts(&txn, MARKS)?,
             snapshot,
-            facts_first: pruned(database, self.origin())?.number + 1,
+            facts_first: pruned + 1,
             facts: self.facts,
             directives: self.directives,
         })
@@ -584,6 +507,9 @@ impl Store for RedbStore {
     }
 
     fn facts_after(&mut self, after: u64) -> Result<Option<Batch>, StoreError> {
+        if after >= self.facts.number {
+            return Ok(None);
+        }
         let origin = self.origin();
         let database = self.database()?;
         let txn = database.begin_read().map_err(failed)?;
@@ -595,24 +521,36 @@ impl Store for RedbStore {
             None => segments.first().map_err(failed)?,
         };
         if let Some((first, value)) = found {
-            let first = first.value();
-            let segment = Segment::read(value.value()).map_err(damaged)?;
-            if after < segment.last(first) {
-                return Ok(Some(segment.batch(first, after).map_err(damaged)?));
+            let segment = Segment::read(first.value(), value.value())?;
+            if segment.first() > after.max(start.number) + 1 {
+                return Err(missing(after.max(start.number) + 1));
             }
-            start = segment.end(first);
+            if after < segment.last() {
+                return Ok(Some(segment.batch(after).map_err(damaged)?));
+            }
+            start = segment.end();
         }
-        read_batch(&txn.open_table(FACTS).map_err(failed)?, start, after)
+        if start.number >= self.facts.number {
+            // all of them have gone
+            return Ok(None);
+        }
+        let facts = txn.open_table(FACTS).map_err(failed)?;
+        let from = last_end(&facts, start.number + 1, after)?.unwrap_or(start);
+        let found = gather(&facts, from.number + 1, LAST_NUMBER)?;
+        let found = found.ok_or_else(|| missing(from.number + 1))?;
+        Ok(Some(found.behind(from)?.into_batch(from)))
     }
 
     fn packed_after(&mut self, after: u64) -> Result<Option<PackedBatch>, StoreError> {
+        if after >= self.facts.number {
+            return Ok(None);
+        }
         let txn = self.database()?.begin_read().map_err(failed)?;
         let segments = txn.open_table(SEGMENTS).map_err(failed)?;
         let Some(value) = segments.get(after + 1).map_err(failed)? else {
             return Ok(None);
         };
-        let segment = Segment::read(value.value()).map_err(damaged)?;
-        Ok(Some(segment.into_packed(after + 1)))
+        Segment::read(after + 1, value.value()).map(|segment| Some(segment.into_packed()))
     }
 
     fn fact_hash(&mut self, number: u64) -> Result<Option<Head>, StoreError> {
@@ -630,17 +568,14 @@ impl Store for RedbStore {
         let mut before = start;
         if let Some(item) = segments.range(..=number).map_err(failed)?.next_back() {
             let (first, value) = item.map_err(failed)?;
-            let segment = Segment::read(value.value()).map_err(damaged)?;
-            if number <= segment.last(first.value()) {
-                return segment
-                    .head_at(first.value(), number)
-                    .map(Some)
-                    .map_err(damaged);
+            let segment = Segment::read(first.value(), value.value())?;
+            if number <= segment.last() {
+                return segment.head_at(number).map(Some).map_err(damaged);
             }
-            before = segment.end(first.value());
+            before = segment.end();
         }
         let facts = txn.open_table(FACTS).map_err(failed)?;
-        rows_head(&facts, before, number).map(Some)
+        head_at(&facts, before, number).map(Some)
     }
 
     fn each_fact(
@@ -648,6 +583,9 @@ impl Store for RedbStore {
         after: u64,
         each: &mut dyn FnMut(u64, &[u8]),
     ) -> Result<(), StoreError> {
+        if after >= self.facts.number {
+            return Ok(());
+        }
         let txn = self.database()?.begin_read().map_err(failed)?;
         let segments = txn.open_table(SEGMENTS).map_err(failed)?;
         let from = segments.range(..=after + 1).map_err(failed)?.next_back();
@@ -657,9 +595,9 @@ impl Store for RedbStore {
             .map_or(0, |(first, _)| first.value());
         for item in segments.range(from..).map_err(failed)? {
             let (first, value) = item.map_err(failed)?;
-            let segment = Segment::read(value.value()).map_err(damaged)?;
-            for (n, bytes) in segment.entries().map_err(damaged)?.iter().enumerate() {
-                let number = first.value() + n as u64;
+            let segment = Segment::read(first.value(), value.value())?;
+            let entries = segment.entries().map_err(damaged)?;
+            for (number, bytes) in (segment.first()..).zip(entries.iter()) {
                 if number > after {
                     each(number, bytes);
                 }
@@ -678,6 +616,9 @@ impl Store for RedbStore {
         after: u64,
         each: &mut dyn FnMut(u64, &[u8]),
     ) -> Result<(), StoreError> {
+        if after >= self.directives.number {
+            return Ok(());
+        }
         let txn = self.database()?.begin_read().map_err(failed)?;
         let table = txn.open_table(DIRECTIVES).map_err(failed)?;
         for item in table.range(after + 1..).map_err(failed)? {
@@ -688,28 +629,26 @@ impl Store for RedbStore {
     }
 
     fn directives_after(&mut self, after: u64) -> Result<Option<Page>, StoreError> {
+        if after >= self.directives.number {
+            return Ok(None);
+        }
         let Identity { node, incarnation } = self.identity;
         let txn = self.database()?.begin_read().map_err(failed)?;
         let table = txn.open_table(DIRECTIVES).map_err(failed)?;
-        let Some(oldest) = table.first().map_err(failed)? else {
-            return Ok(None);
-        };
-        let whole = oldest.0.value() == 1;
-        let start = Head::origin(node, incarnation, Direction::Down);
-        let Some(batch) = read_batch(&table, start, after)? else {
-            return Ok(None);
-        };
-        let first = batch.after.number.max(oldest.0.value() - 1) + 1;
-        let known = whole || batch.after.number > 0;
-        let number = first - 1 + batch.entries.len() as u64;
+        let origin = Head::origin(node, incarnation, Direction::Down);
+        let from = last_end(&table, 1, after)?.unwrap_or(origin);
+        let found = gather(&table, from.number + 1, LAST_NUMBER)?;
+        let mut page = found.ok_or_else(|| missing(from.number + 1))?;
+        // what is before the oldest one that is there has gone, and its hash with it
+        let known = from.number > 0 || page.first == 1;
+        if known {
+            page = page.behind(from)?;
+        }
         Ok(Some(Page {
-            first,
-            before: known.then_some(batch.after),
-            end: Head {
-                number,
-                hash: batch.hash,
-            },
-            entries: batch.entries,
+            first: page.first,
+            before: known.then_some(from),
+            end: page.end,
+            entries: page.entries,
         }))
     }
 
@@ -727,74 +666,4 @@ impl Store for RedbStore {
             reserve.take();
         }
     }
-}
-
-/// Whole commits of rows behind the last commit that ends at or before `after`.
-fn read_batch(
-    rows: &impl ReadableTable<u64, &'static [u8]>,
-    start: Head,
-    after: u64,
-) -> Result<Option<Batch>, StoreError> {
-    let mut from = start;
-    for item in rows
-        .range(start.number + 1..=after.max(start.number))
-        .map_err(failed)?
-        .rev()
-    {
-        let (number, value) = item.map_err(failed)?;
-        if let (Some(hash), _) = split(value.value())? {
-            from = Head {
-                number: number.value(),
-                hash,
-            };
-            break;
-        }
-    }
-    let (mut entries, mut bytes, mut kept, mut hash) = (Vec::new(), 0, 0, from.hash);
-    for item in rows.range(from.number + 1..).map_err(failed)? {
-        let (_, value) = item.map_err(failed)?;
-        let (end, data) = split(value.value())?;
-        bytes += data.len();
-        entries.push(data.to_vec());
-        let Some(end) = end else { continue };
-        let large = entries.len() > ENTRIES_PER_COMMIT || bytes > BYTES_PER_COMMIT;
-        if large && kept > 0 {
-            break;
-        }
-        (kept, hash) = (entries.len(), end);
-    }
-    entries.truncate(kept);
-    Ok((kept > 0).then_some(Batch {
-        after: from,
-        entries,
-        hash,
-    }))
-}
-
-/// The head after row `number`, from the nearest end of a commit before it.
-fn rows_head(
-    facts: &impl ReadableTable<u64, &'static [u8]>,
-    before: Head,
-    number: u64,
-) -> Result<Head, StoreError> {
-    let mut tail = Vec::new();
-    let mut from = before;
-    for item in facts
-        .range(before.number + 1..=number)
-        .map_err(failed)?
-        .rev()
-    {
-        let (at, value) = item.map_err(failed)?;
-        let (hash, data) = split(value.value())?;
-        if let Some(hash) = hash {
-            from = Head {
-                number: at.value(),
-                hash,
-            };
-            break;
-        }
-        tail.push(data.to_vec());
-    }
-    tail.reverse();
-    Ok(from.then_all(&tail))
 }

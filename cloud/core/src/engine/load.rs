@@ -7,7 +7,7 @@ use crate::inbox::Message;
 use crate::keep::{NAMED, NamedRow};
 use crate::node::Node;
 use crate::record::Head;
-use crate::run::{Decided, Run, RunBody, TaskRow};
+use crate::run::{Decided, Run, RunBody, RunHead, TaskRow};
 use crate::schedule::Schedule;
 use crate::store::{AggregateId, RESTORED, RESTORED_WITHOUT, Store, StoreError};
 use shared::codec::decode_extended;
@@ -36,12 +36,14 @@ impl<S: Store> Engine<S> {
                 AggregateId::Schedule(id) => decode_extended::<Schedule>(head)
                     .map(|schedule| schedules.insert(id, schedule))
                     .is_ok(),
-                AggregateId::Run(id) => decode_extended(head)
+                AggregateId::Run(id) => decode_extended::<RunHead>(head)
+                    .ok()
+                    .filter(RunHead::counts_fit)
                     .map(|head| {
                         let body = None;
                         runs.insert(id, Run { id, head, body })
                     })
-                    .is_ok(),
+                    .is_some(),
             };
             if !read {
                 bad = Some(id);

@@ -3,6 +3,7 @@
 mod ahead;
 mod asking;
 mod batch;
+mod damage;
 mod env;
 mod inventory;
 mod limits;

@@ -14,7 +14,7 @@ use cloud_core::store::Store as _;
 use edge_core::driver::Driver;
 use edge_core::event::{Action, Boot, Event};
 use edge_core::memory::{Disk, MemStore as EdgeStore};
-use edge_core::store::Store as _;
+use edge_core::store::Store;
 use shared::codec;
 use shared::config::scheduler::Scheduler;
 use shared::directive::{Assign, Body as Wish, Directive};
@@ -231,7 +231,7 @@ fn give(engine: &mut Engine<MemStore>, now: Now, input: Input) -> Result<Vec<Out
     Ok(out)
 }
 
-fn ask(engine: &mut Engine<MemStore>, request: Request) -> Result<Vec<Output>, String> {
+pub(super) fn ask(engine: &mut Engine<MemStore>, request: Request) -> Result<Vec<Output>, String> {
     let input = Input::Request {
         id: RequestId(1),
         request: Box::new(request),
@@ -330,7 +330,9 @@ thread_local! {
 }
 
 /// That coordinator once more, with a session of its node.
-fn with_engine(work: impl FnOnce(&mut Engine<MemStore>, &mut Vec<Output>) -> Verdict) -> Verdict {
+pub(super) fn with_engine(
+    work: impl FnOnce(&mut Engine<MemStore>, &mut Vec<Output>) -> Verdict,
+) -> Verdict {
     let known = COORDINATOR.with_borrow_mut(|known| match known {
         Some(store) => Ok(store.image()),
         None => coordinator().map(|store| known.insert(store).image()),
@@ -449,18 +451,24 @@ pub(super) fn agent_config() -> edge_core::event::Config {
 }
 
 /// An agent with a session.
-struct Agent {
-    driver: Driver<EdgeStore>,
+pub(super) struct Agent<S: Store> {
+    pub(super) driver: Driver<S>,
     now: Now,
     session: u64,
     actions: Vec<Action>,
 }
 
-impl Agent {
+impl Agent<EdgeStore> {
     fn start(disk: Disk) -> Result<Self, String> {
         let driver = Driver::open(EdgeStore::new(disk), agent_config());
+        Self::boot(driver.map_err(|error| error.to_string())?)
+    }
+}
+
+impl<S: Store> Agent<S> {
+    pub(super) fn boot(driver: Driver<S>) -> Result<Self, String> {
         let mut agent = Self {
-            driver: driver.map_err(|error| error.to_string())?,
+            driver,
             now: NOW,
             session: 0,
             actions: Vec::new(),
@@ -493,7 +501,7 @@ impl Agent {
         ran.map_err(|error| format!("the agent ends: {error}"))
     }
 
-    fn pass(&mut self, span: Span) -> Result<(), String> {
+    pub(super) fn pass(&mut self, span: Span) -> Result<(), String> {
         let end = self.now.mono + span;
         for _ in 0..200 {
             let Some(wake) = self.driver.next_wakeup().filter(|wake| *wake <= end) else {
@@ -506,7 +514,7 @@ impl Agent {
         Ok(())
     }
 
-    fn join(&mut self) -> Result<(), String> {
+    pub(super) fn join(&mut self) -> Result<(), String> {
         for _ in 0..100 {
             if self.session > 0 {
                 break;
@@ -532,14 +540,14 @@ impl Agent {
         self.hear(Down::Welcome(Box::new(welcome)))
     }
 
-    fn hear(&mut self, message: Down) -> Result<(), String> {
+    pub(super) fn hear(&mut self, message: Down) -> Result<(), String> {
         let session = self.session;
         self.event(Event::Heard { session, message })
     }
 }
 
 /// An agent with a session, on a disk that a start can read afterwards.
-fn with_agent(work: impl FnOnce(&mut Agent) -> Verdict) -> Verdict {
+fn with_agent(work: impl FnOnce(&mut Agent<EdgeStore>) -> Verdict) -> Verdict {
     let disk = AGENT.with_borrow_mut(|known| {
         let new = || Disk::new(NODE, LIFE);
         known.get_or_insert_with(new).copy()

@@ -1,10 +1,14 @@
-//! What lies on disks of those who may come in: records of tokens, identities of agents.
+//! What lies on disks of those who may come in: records of tokens, identities of agents, the list
+//! of revocations.
 
+use super::cores;
 use crate::samples::{LIFE, NODE};
 use crate::target::{Bound, Form, Target, Verdict, class};
 use certs::{Presented, TokenId, TokenRecord, TokenUse};
+use cloud::revoked::{self, Entry};
 use edge_agent::data::{DataDir, Identity};
 use shared::codec;
+use shared::ids::Hash;
 use shared::time::Unix;
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,7 +46,31 @@ pub(super) const TARGETS: &[Target] = &[
         seeds: identities,
         check: check_identity,
     },
+    Target {
+        name: "revocations",
+        fed_by: "the coordinator's disk: the list of revocations beside the authority's keys",
+        form: Form::Text,
+        bound: Bound::new(256, 64 << 10).within(5),
+        cost: 5,
+        words: &[
+            "\"node\":",
+            "\"name\":\"gw-7\",",
+            "\"key\":null",
+            "\"at\":9223372036854775807,",
+            "\"at\":-9223372036854775808,",
+            "\"gone\":\"ada\",",
+            "\"let_in\":true",
+            "18446744073709551616",
+            "1e400",
+            "\\ud800",
+        ],
+        seeds: revocations,
+        check: check_revocations,
+    },
 ];
+
+/// One list in so many is told to an engine, which is slow beside the reader.
+const TOLD: u8 = 16;
 
 fn shown() -> Presented {
     Presented {
@@ -122,4 +150,63 @@ fn check_identity(input: &[u8]) -> Verdict {
     }
     let many = identity.coordinators().len().checked_ilog2();
     Ok(format!("ok {} {many:?}", known == (NODE.to_string(), LIFE)))
+}
+
+/// Lists as they grow: a node that was declared gone, a key that was replaced, one that was let in
+/// again, one that is not of this store.
+fn revocations() -> Vec<Vec<u8>> {
+    let gone = Entry {
+        node: NODE,
+        name: "gw-7".to_owned(),
+        key: Some("01".repeat(32)),
+        at: Unix(1_790_000_100_000),
+        why: "stolen".to_owned(),
+        gone: Some("ada".to_owned()),
+        let_in: false,
+    };
+    let replaced = Entry {
+        key: Some("04".repeat(32)),
+        gone: None,
+        ..gone.clone()
+    };
+    let let_in = Entry {
+        let_in: true,
+        ..replaced.clone()
+    };
+    let unknown = Entry {
+        node: shared::ids::NodeId([7; 16]),
+        key: None,
+        ..gone.clone()
+    };
+    let (mut text, mut all) = (Vec::new(), Vec::new());
+    for entry in [replaced, let_in, unknown, gone] {
+        text.extend(line(&entry));
+        all.push(text.clone());
+    }
+    all
+}
+
+fn line(entry: &Entry) -> Vec<u8> {
+    let line = serde_json::to_vec(entry).unwrap_or_default();
+    [b"\n", &line[..], b"\n"].concat()
+}
+
+fn check_revocations(input: &[u8]) -> Verdict {
+    let (entries, lost) = revoked::read(input);
+    let text: Vec<u8> = entries.iter().flat_map(line).collect();
+    match revoked::read(&text) {
+        (again, None) if again == entries => {}
+        _ => return Err("it is another list when it was written and read".to_owned()),
+    }
+    let why = lost.map(|(_, error)| class(&error)).unwrap_or_default();
+    let count = entries.len();
+    if entries.is_empty() || !Hash::of(input).0[0].is_multiple_of(TOLD) {
+        return Ok(format!("ok {:?} {why}", count.checked_ilog2()));
+    }
+    cores::with_engine(|engine, _| {
+        for entry in entries {
+            cores::ask(engine, entry.request())?;
+        }
+        Ok(format!("ok told {:?} {why}", count.checked_ilog2()))
+    })
 }

@@ -1,5 +1,6 @@
 //! The decoders, in groups.
 
+mod agent_store;
 mod api;
 mod cores;
 mod entries;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<&'static Target> {
         text::TARGETS,
         cores::TARGETS,
         stores::TARGETS,
+        agent_store::TARGETS,
         kept::TARGETS,
         api::TARGETS,
     ];
