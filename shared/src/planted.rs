@@ -56,6 +56,8 @@ mistakes! {
     DropOldest = "drop_oldest",
     /// The agent lets facts go that are in no backup, while it has room and could wait for one.
     PruneWithRoom = "prune_with_room",
+    /// On a full disk the agent's store lets its older facts go, and keeps its reserve.
+    PruneBeforeReserve = "prune_before_reserve",
     /// A task that may run once at most is begun again when its attempt is in doubt.
     BeginInDoubt = "begin_in_doubt",
     /// The agent goes on with what it has in memory after a commit that failed.

@@ -5,11 +5,12 @@
 //! behind.
 
 mod open;
+mod prune;
 mod redb_store;
 mod reserve;
 mod rows;
 mod segment;
 
-pub use open::{CACHE, Identity, MakeBackend, create_file, look, open_file};
+pub use open::{CACHE, Identity, MakeBackend, create_file, look, open_beside, open_file};
 pub use redb_store::RedbStore;
-pub use reserve::RESERVE;
+pub use reserve::{RESERVE, Reserve};

@@ -1,7 +1,7 @@
 //! Opening and making a store: whose it is, which format it has, and whether it is whole.
 
 use crate::redb_store::RedbStore;
-use crate::reserve::Reserve;
+use crate::reserve::{Reserve, ReserveFile};
 use edge_core::store::StoreError;
 use redb::backends::FileBackend;
 use redb::{BackendError, Database, DatabaseError, StorageBackend, StorageError};
@@ -40,8 +40,20 @@ pub type MakeBackend = Box<dyn FnMut() -> Result<Box<dyn StorageBackend>, StoreE
 /// # Errors
 /// [`StoreError`]: missing, in use, empty, damaged, foreign, of a later format.
 pub fn open_file(path: &Path, identity: Identity) -> Result<RedbStore, StoreError> {
-    let open = || RedbStore::open(from_file(path.to_owned(), false), identity);
-    let reserve = Reserve::beside(path);
+    let make = || from_file(path.to_owned(), false);
+    open_beside(&make, identity, Box::new(ReserveFile::beside(path)))
+}
+
+/// Opens the store that lies on what `make` makes, beside its reserve.
+///
+/// # Errors
+/// [`StoreError`]: empty, damaged, foreign, of a later format, or unreadable.
+pub fn open_beside(
+    make: &dyn Fn() -> MakeBackend,
+    identity: Identity,
+    reserve: Box<dyn Reserve>,
+) -> Result<RedbStore, StoreError> {
+    let open = || RedbStore::open(make(), identity);
     let store = match open() {
         // Opening writes, too.
         Err(StoreError::Failed(_)) if reserve.give_back() => open(),
@@ -75,7 +87,7 @@ pub fn look(path: &Path, identity: Identity) -> Result<RedbStore, StoreError> {
 /// [`StoreError`]: cannot be written, or holds something already.
 pub fn create_file(path: &Path, identity: Identity) -> Result<RedbStore, StoreError> {
     let store = RedbStore::create(from_file(path.to_owned(), true), identity)?;
-    Ok(store.with_reserve(Reserve::beside(path)))
+    Ok(store.with_reserve(Box::new(ReserveFile::beside(path))))
 }
 
 fn from_file(path: PathBuf, mut create: bool) -> MakeBackend {

@@ -1,6 +1,7 @@
 //! The store's tables and transactions.
 
 use crate::open::{CACHE, FORMAT, Identity, MakeBackend, database};
+use crate::prune::{drop_until, prune_directives, prune_facts};
 use crate::reserve::{RESERVE, Reserve};
 use crate::rows::{DETAILS, DIRECTIVES, FACTS, MARKS, META, Numbered, ROWS, SEGMENTS};
 use crate::rows::{Gathered, check_keys, damaged, failed, gather, head_at, last_end, last_row};
@@ -8,11 +9,12 @@ use crate::rows::{missing, split};
 use crate::segment::Segment;
 use edge_core::store::{Commit, Loaded, Page, Store, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
-use redb::{Table, TableError, WriteTransaction};
+use redb::{TableError, WriteTransaction};
 use shared::codec;
 use shared::ids::{Incarnation, NodeId};
 use shared::limits::ENTRIES_PER_COMMIT;
 use shared::log::{Batch, Direction, Head, LAST_NUMBER, PackedBatch};
+use shared::planted::{self, Mistake};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,7 +31,7 @@ pub struct RedbStore {
     database: Option<Database>,
     /// A write found no room.
     full: Arc<AtomicBool>,
-    reserve: Option<Reserve>,
+    reserve: Option<Box<dyn Reserve>>,
     facts: Head,
     directives: Head,
 }
@@ -109,7 +111,8 @@ impl RedbStore {
     }
 
     /// Keeps room aside, now or as soon as there is some.
-    pub(crate) fn with_reserve(mut self, reserve: Reserve) -> Self {
+    #[must_use]
+    pub fn with_reserve(mut self, reserve: Box<dyn Reserve>) -> Self {
         if !reserve.is_held() {
             reserve.take();
         }
@@ -121,7 +124,7 @@ impl RedbStore {
     /// there. If it is not, it is tried once more in the room of the reserve.
     fn without_room(&mut self, commit: &Commit, error: StoreError) -> Result<(), StoreError> {
         let before = (self.facts, self.directives);
-        let more = self.reserve.as_ref().is_some_and(Reserve::give_back);
+        let more = self.win_room();
         if self.attach().is_err() || (self.facts, self.directives) != before {
             return Err(error);
         }
@@ -132,6 +135,20 @@ impl RedbStore {
             StoreError::Failed(text) if told => Err(StoreError::Full(text)),
             other => Err(other),
         }
+    }
+
+    /// Gives the reserve back. Whether that won room.
+    fn win_room(&mut self) -> bool {
+        if planted::on(Mistake::PruneBeforeReserve) {
+            let prune_facts = Some(self.facts.number / 2);
+            let less = Commit {
+                prune_facts,
+                ..Commit::default()
+            };
+            return self.attach().is_ok() && self.write(&less).is_ok();
+        }
+        let reserve = self.reserve.as_ref();
+        reserve.is_some_and(|reserve| reserve.give_back())
     }
 
     fn attach(&mut self) -> Result<(), StoreError> {
@@ -350,57 +367,6 @@ fn pack(txn: &WriteTransaction, origin: Head, last: u64) -> Result<(), StoreErro
     Ok(())
 }
 
-fn drop_until(table: &mut Table<'_, u64, &'static [u8]>, last: u64) -> Result<(), StoreError> {
-    table.retain_in(..=last, |_, _| false).map_err(failed)
-}
-
-/// Facts up to `last` go, in whole segments and whole commits.
-fn prune_facts(txn: &WriteTransaction, origin: Head, last: u64) -> Result<(), StoreError> {
-    let mut pruned = None;
-    let mut segments = txn.open_table(SEGMENTS).map_err(failed)?;
-    loop {
-        let end = match segments.first().map_err(failed)? {
-            Some((first, value)) => Segment::read(first.value(), value.value())?.end(),
-            None => break,
-        };
-        if end.number > last {
-            break;
-        }
-        segments.pop_first().map_err(failed)?;
-        pruned = Some(end);
-    }
-    let packed = !segments.is_empty().map_err(failed)?;
-    drop(segments);
-    if !packed {
-        let mut facts = txn.open_table(FACTS).map_err(failed)?;
-        if let Some(end) = last_end(&facts, 1, last)? {
-            drop_until(&mut facts, end.number)?;
-            pruned = Some(end);
-        }
-    }
-    let Some(end) = pruned.filter(|end| end.number > origin.number) else {
-        return Ok(());
-    };
-    let mut meta = txn.open_table(META).map_err(failed)?;
-    meta.insert("pruned", codec::encode(&end).as_slice())
-        .map_err(failed)?;
-    let mut details = txn.open_table(DETAILS).map_err(failed)?;
-    details
-        .retain_in(..=(end.number, u32::MAX), |_, _| false)
-        .map_err(failed)
-}
-
-/// Directives up to `last` go; the newest always stays, it carries the head.
-fn prune_directives(txn: &WriteTransaction, last: u64) -> Result<(), StoreError> {
-    let mut table = txn.open_table(DIRECTIVES).map_err(failed)?;
-    let newest = table
-        .last()
-        .map_err(failed)?
-        .map(|(number, _)| number.value());
-    let last = last.min(newest.unwrap_or(0).saturating_sub(1));
-    drop_until(&mut table, last)
-}
-
 fn pruned(database: &Database, origin: Head) -> Result<Head, StoreError> {
     let txn = database.begin_read().map_err(failed)?;
     let meta = txn.open_table(META).map_err(failed)?;
@@ -503,7 +469,14 @@ impl Store for RedbStore {
     }
 
     fn reopen(&mut self) -> Result<(), StoreError> {
-        self.attach()
+        self.full.store(false, Ordering::Relaxed);
+        match self.attach() {
+            // Opening writes, too.
+            Err(StoreError::Failed(_)) if self.full.load(Ordering::Relaxed) && self.win_room() => {
+                self.attach()
+            }
+            other => other,
+        }
     }
 
     fn facts_after(&mut self, after: u64) -> Result<Option<Batch>, StoreError> {

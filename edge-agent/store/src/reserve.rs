@@ -9,25 +9,37 @@ use std::path::{Path, PathBuf};
 /// for, so that giving it back starts nothing.
 pub const RESERVE: u64 = 4 << 20;
 
+/// Room of [`RESERVE`] bytes that is kept aside on the device of a store.
+pub trait Reserve: std::fmt::Debug + Send {
+    /// Whether it holds its room.
+    fn is_held(&self) -> bool;
+
+    /// Takes the room, or none of it.
+    fn take(&self);
+
+    /// Gives the room back. Whether there was any.
+    fn give_back(&self) -> bool;
+}
+
 /// A file beside the store that only occupies room.
 #[derive(Debug)]
-pub(crate) struct Reserve {
+pub(crate) struct ReserveFile {
     path: PathBuf,
 }
 
-impl Reserve {
+impl ReserveFile {
     pub(crate) fn beside(store: &Path) -> Self {
         let path = store.with_file_name("reserve");
         Self { path }
     }
+}
 
-    /// Whether it holds its room.
-    pub(crate) fn is_held(&self) -> bool {
+impl Reserve for ReserveFile {
+    fn is_held(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|meta| meta.len() >= RESERVE)
     }
 
-    /// Takes the room, or none of it.
-    pub(crate) fn take(&self) {
+    fn take(&self) {
         let mut options = OpenOptions::new();
         let file = options
             .create(true)
@@ -41,8 +53,7 @@ impl Reserve {
         }
     }
 
-    /// Gives the room back. Whether there was any.
-    pub(crate) fn give_back(&self) -> bool {
+    fn give_back(&self) -> bool {
         let held = fs::metadata(&self.path).is_ok_and(|meta| meta.len() > 0);
         let file = OpenOptions::new().write(true).open(&self.path);
         held && file.and_then(|file| file.set_len(0)).is_ok()

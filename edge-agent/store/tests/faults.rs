@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 use edge_core::store::{Commit, Store, StoreError};
-use edge_store::{Identity, MakeBackend, RedbStore};
+use edge_store::{Identity, MakeBackend, RESERVE, RedbStore, Reserve};
 use redb::StorageBackend;
 use shared::ids::{Incarnation, NodeId};
 use shared::log::{Direction, Head};
@@ -122,6 +122,60 @@ fn without_room_nothing_is_stored_and_with_room_it_goes_on() {
     drop(store);
     let mut store = RedbStore::open(disk.make(), WHO).unwrap();
     assert_eq!(store.load().unwrap().facts, head);
+    assert_eq!(numbers(&mut store), head.number);
+}
+
+/// Room behind the end of the disk.
+#[derive(Debug)]
+struct Aside {
+    disk: Faulty,
+    held: Mutex<bool>,
+}
+
+impl Reserve for Aside {
+    fn is_held(&self) -> bool {
+        *self.held.lock().unwrap()
+    }
+
+    fn take(&self) {
+        *self.held.lock().unwrap() = self.disk.0.lock().unwrap().room.is_none();
+    }
+
+    fn give_back(&self) -> bool {
+        let more = |disk: &mut Contents| disk.room = disk.room.map(|room| room + RESERVE as usize);
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        if held {
+            self.disk.change(more);
+        }
+        held
+    }
+}
+
+#[test]
+fn a_reserve_is_given_back_before_a_commit_is_refused_and_taken_again_with_room() {
+    let disk = Faulty::default();
+    let held = Mutex::new(false);
+    let reserve = Aside {
+        disk: disk.clone(),
+        held,
+    };
+    let store = RedbStore::create(disk.make(), WHO).unwrap();
+    let mut store = store.with_reserve(Box::new(reserve));
+    let mut head = Head::origin(WHO.node, WHO.incarnation, Direction::Up);
+    for _ in 0..2 {
+        let full = disk.0.lock().unwrap().bytes.len();
+        disk.change(|disk| disk.room = Some(full));
+        while disk.0.lock().unwrap().room == Some(full) {
+            store.commit(&commit(&mut head, 200, 1000)).unwrap();
+        }
+        let given_back = Some(full + RESERVE as usize);
+        store.note_room(4 * RESERVE);
+        while store.commit(&commit(&mut head, 200, 1000)).is_ok() {}
+        head = store.load().unwrap().facts;
+        assert_eq!(disk.0.lock().unwrap().room, given_back, "there is one");
+        disk.change(|disk| disk.room = None);
+        store.note_room(4 * RESERVE);
+    }
     assert_eq!(numbers(&mut store), head.number);
 }
 

@@ -5,6 +5,7 @@
 //! sync drops the dirty pages while the cache goes on showing them, as Linux does.
 
 use crate::rng::Rng;
+use edge_store::{RESERVE, Reserve};
 use redb::StorageBackend;
 use std::collections::BTreeSet;
 use std::io::{Error, ErrorKind, Result};
@@ -17,6 +18,8 @@ const ENOSPC: i32 = 28;
 const SECTOR: u64 = 512;
 /// What a file system gives to a file as one.
 const BLOCK: usize = 4096;
+/// Blocks of a reserve.
+const RESERVED: usize = RESERVE as usize / BLOCK;
 /// The byte of redb's header that says which of its two roots counts, and which no checksum covers:
 /// another root is an older store, which is an accident of its own (`What::PutBack`).
 const WHICH_ROOT: u64 = 9;
@@ -38,8 +41,18 @@ struct State {
     /// Which blocks of what the machine sees take room: a file is as long as its user said, and
     /// takes what was written of it.
     used: Vec<bool>,
+    /// Blocks of the reserve beside the file, and how many of them a power cut surely leaves.
+    reserve: (usize, usize),
     /// No more blocks than that.
     quota: Option<usize>,
+    /// How it is full.
+    full: Full,
+    /// The reserve held its room when it became full.
+    full_with_reserve: bool,
+    /// Blocks written since the last sync, where writing takes new ones.
+    fresh: BTreeSet<usize>,
+    /// Blocks that they replace, which are free with the next sync.
+    replaced: usize,
     /// So many more operations that change something succeed, then the machine is gone.
     fuse: Option<u64>,
     /// The next sync fails.
@@ -48,6 +61,16 @@ struct State {
     lies_milli: u64,
     lie_rng: Option<Rng>,
     happened: Happened,
+}
+
+/// How a disk is full.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// Whoever writes a block again takes a new one, until the next sync: the file system copies on
+    /// write.
+    pub copies: bool,
+    /// Others take what is given back.
+    pub others: bool,
 }
 
 /// What the disk did to its user.
@@ -61,6 +84,8 @@ pub struct Happened {
     pub failed_syncs: u64,
     /// Writes or growths refused for want of room and not counted yet.
     pub refused: u64,
+    /// Reserves given back and not counted yet.
+    pub given_back: u64,
     /// Syncs that lied.
     pub lies: u64,
 }
@@ -110,10 +135,10 @@ impl SimDisk {
         self.lock().live.len() as u64
     }
 
-    /// Bytes that it takes.
+    /// Bytes that the file takes.
     #[must_use]
     pub fn used(&self) -> u64 {
-        (self.lock().blocks() * BLOCK) as u64
+        (self.lock().file_blocks() * BLOCK) as u64
     }
 
     /// What it did to its user so far.
@@ -132,9 +157,39 @@ impl SimDisk {
         std::mem::take(&mut self.lock().happened.refused)
     }
 
-    /// It takes no more than `quota` bytes from now on.
+    /// Reserves that were given back since this was asked last.
+    pub fn take_given_back(&self) -> u64 {
+        std::mem::take(&mut self.lock().happened.given_back)
+    }
+
+    /// It takes no more than `quota` bytes from now on, those of the reserve among them.
     pub fn set_quota(&self, quota: Option<u64>) {
-        self.lock().quota = quota.map(|bytes| bytes as usize / BLOCK);
+        let mut state = self.lock();
+        state.quota = quota.map(|bytes| bytes as usize / BLOCK);
+        state.full = Full::default();
+        state.forget_fresh();
+    }
+
+    /// From now on there is no room but what it takes already.
+    pub fn fill_up(&self, full: Full) {
+        let mut state = self.lock();
+        state.quota = Some(state.blocks());
+        state.full = full;
+        state.full_with_reserve = state.reserve.0 == RESERVED;
+        state.forget_fresh();
+    }
+
+    /// Whether there is an end to what it takes.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.lock().quota.is_some()
+    }
+
+    /// Whether it is full, and what its reserve held then is left to its user.
+    #[must_use]
+    pub fn is_spared(&self) -> bool {
+        let state = self.lock();
+        state.quota.is_some() && state.full_with_reserve && !state.full.others
     }
 
     /// The next sync fails.
@@ -193,6 +248,7 @@ impl SimDisk {
         let durable = state.durable.clone();
         state.used = used_blocks(&durable);
         state.live = durable;
+        state.forget_fresh();
     }
 
     /// The machine lost its power: rebuilds what is left.
@@ -204,6 +260,8 @@ impl SimDisk {
         state.live.clone_from(&image);
         state.used = used_blocks(&image);
         state.durable = image;
+        state.reserve.0 = state.reserve.1;
+        state.forget_fresh();
         state.fuse = None;
         state.sync_fails = false;
         damage
@@ -287,21 +345,40 @@ fn used_blocks(image: &[u8]) -> Vec<bool> {
 }
 
 impl State {
-    /// Blocks that it takes.
-    fn blocks(&self) -> usize {
+    /// Blocks that the file takes.
+    fn file_blocks(&self) -> usize {
         self.used.iter().filter(|used| **used).count()
+    }
+
+    /// Blocks that are taken.
+    fn blocks(&self) -> usize {
+        self.file_blocks() + self.replaced + self.reserve.0
+    }
+
+    fn has_room(&self, blocks: usize) -> bool {
+        self.quota
+            .is_none_or(|quota| self.blocks() + blocks <= quota)
+    }
+
+    fn forget_fresh(&mut self) {
+        self.fresh.clear();
+        self.replaced = 0;
     }
 
     /// Takes the blocks of these bytes, if there is room for them.
     fn take(&mut self, from: usize, to: usize) -> Result<()> {
         let range = from / BLOCK..to.div_ceil(BLOCK);
-        let new = self.used[range.clone()]
-            .iter()
-            .filter(|used| !**used)
-            .count();
-        if new > 0 && self.quota.is_some_and(|quota| self.blocks() + new > quota) {
+        let copies = self.full.copies;
+        let is_new = |n: &usize| !self.used[*n] || copies && !self.fresh.contains(n);
+        let new = range.clone().filter(is_new).count();
+        if new > 0 && !self.has_room(new) {
             self.happened.refused += 1;
             return Err(Error::from_raw_os_error(ENOSPC));
+        }
+        if copies {
+            for n in range.clone() {
+                self.replaced += usize::from(self.fresh.insert(n) && self.used[n]);
+            }
         }
         self.used[range].fill(true);
         Ok(())
@@ -351,6 +428,7 @@ impl StorageBackend for SimDisk {
         if std::mem::take(&mut state.sync_fails) {
             state.happened.failed_syncs += 1;
             state.dirty.clear();
+            state.forget_fresh();
             return Err(Error::from_raw_os_error(EIO));
         }
         let lies = state.lies_milli;
@@ -359,6 +437,9 @@ impl StorageBackend for SimDisk {
             return Ok(());
         }
         state.happened.syncs += 1;
+        // What was given back stays so: blocks are not written anew before that is durable.
+        state.reserve.1 = state.reserve.0;
+        state.forget_fresh();
         let dirty = std::mem::take(&mut state.dirty);
         apply(&mut state.durable, &dirty);
         Ok(())
@@ -377,6 +458,36 @@ impl StorageBackend for SimDisk {
         state.happened.written += data.len() as u64;
         state.dirty.push(Op::Write(from, data.to_vec()));
         Ok(())
+    }
+}
+
+impl Reserve for SimDisk {
+    fn is_held(&self) -> bool {
+        self.lock().reserve.0 == RESERVED
+    }
+
+    fn take(&self) {
+        let mut state = self.lock();
+        let missing = RESERVED - state.reserve.0;
+        if state.burn().is_ok() {
+            match state.has_room(missing) {
+                true => state.reserve = (RESERVED, RESERVED),
+                false => state.reserve.0 = 0,
+            }
+        }
+    }
+
+    fn give_back(&self) -> bool {
+        let mut state = self.lock();
+        if state.reserve.0 == 0 || state.burn().is_err() {
+            return false;
+        }
+        state.reserve.0 = 0;
+        state.happened.given_back += 1;
+        if state.full.others {
+            state.quota = Some(state.blocks());
+        }
+        true
     }
 }
 
@@ -481,5 +592,39 @@ mod tests {
         let refused = disk.write(2 * BLOCK as u64 - 1, b"abc").unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(ENOSPC));
         assert_eq!((disk.happened().refused, disk.used()), (1, BLOCK as u64));
+    }
+
+    #[test]
+    fn a_reserve_has_room_for_what_is_written_when_the_disk_is_full() {
+        let disk = SimDisk::of(vec![7; 3 * BLOCK]);
+        disk.take();
+        let copies = Full {
+            copies: true,
+            ..Full::default()
+        };
+        disk.fill_up(copies);
+        assert!(disk.is_held() && disk.is_spared());
+        assert!(disk.write(0, b"abc").is_err(), "it takes a new block");
+        assert!(disk.give_back() && !disk.give_back());
+        disk.write(0, b"abc").unwrap();
+        disk.take();
+        assert!(!disk.is_held(), "a block of its room is in use");
+        disk.cut_power(&mut Rng::new(1));
+        assert!(disk.is_held(), "that it was given back was not durable");
+        assert!(disk.give_back());
+        disk.write(0, b"abc").unwrap();
+        disk.sync_data().unwrap();
+        disk.cut_power(&mut Rng::new(1));
+        assert!(!disk.is_held());
+        disk.set_quota(None);
+        disk.take();
+        let others = Full {
+            others: true,
+            ..copies
+        };
+        disk.fill_up(others);
+        assert!(disk.give_back() && !disk.is_spared());
+        assert!(disk.write(0, b"abc").is_err(), "others took it");
+        assert_eq!(disk.take_given_back(), 3);
     }
 }

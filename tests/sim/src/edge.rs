@@ -130,6 +130,9 @@ impl World {
         self.count_disk_errors(Some(m));
         // a planned sync error may meet the opening itself: then the next start finds everything
         let injected = error.to_string().contains("os error 5");
+        if !injected {
+            crate::check::reserve::on_refused(self, m, "its store does not open");
+        }
         if !self.machines[m].full && !injected {
             let text = format!("the store of gw-{} cannot be opened: {error}", m + 1);
             self.fail("acknowledged_is_durable", text);
@@ -170,7 +173,11 @@ impl World {
         self.gauge_room(m);
         let free = self.machines[m].around(self.t).free;
         let wanted = 1 << 20;
-        self.tell(m, Event::Room { free, wanted });
+        if let Some(agent) = &mut self.machines[m].agent {
+            // Before all that is decided on, as the agent's loop does it.
+            agent.inbox.insert(0, Event::Room { free, wanted });
+            self.poke(m, 0);
+        }
     }
 
     /// The agent of `m` wanted to be woken now.
@@ -402,13 +409,14 @@ impl World {
         let before = truth.facts.len();
         let wrongs = match note {
             EdgeNote::Loaded {
+                first,
                 facts,
                 directives,
                 entries,
-                ..
             } => {
                 let mut wrongs = truth.loaded(self.t, facts, directives.number, &self.flows);
                 wrongs.extend(truth.compare(&entries));
+                crate::check::reserve::on_loaded(self, m, first);
                 wrongs
             }
             EdgeNote::Commit {
@@ -431,10 +439,11 @@ impl World {
                         self.happened(Kind::FullOffline);
                     }
                     crate::check::measured::on_refused(self, m);
+                    crate::check::reserve::on_refused(self, m, "a commit is refused");
                     Vec::new()
                 }
                 Ended::Unknown => {
-                    truth.unknown(facts, directives);
+                    truth.unknown(facts, directives, pruned);
                     self.happened(Kind::AgentCommitFailed);
                     Vec::new()
                 }

@@ -115,6 +115,8 @@ kinds! {
     ClockUntrusted = "clock_untrusted",
     /// An agent's commit found no room.
     AgentDiskFull = "agent_disk_full",
+    /// A full disk made the store of an agent give its reserve back.
+    ReserveGivenBack = "reserve_given_back",
     /// A commit of the coordinator found no room.
     CoordinatorDiskFull = "coordinator_disk_full",
     /// An agent's commit failed and nobody knows whether it is there.
@@ -242,7 +244,12 @@ impl Kind {
     pub fn needs_disk(self) -> bool {
         matches!(
             self,
-            Self::LostWrite | Self::TornWrite | Self::SyncFailed | Self::RotFound | Self::RotUnseen
+            Self::LostWrite
+                | Self::TornWrite
+                | Self::SyncFailed
+                | Self::RotFound
+                | Self::RotUnseen
+                | Self::ReserveGivenBack
         )
     }
 }

@@ -55,7 +55,7 @@ impl EdgeMedium {
                 let disk = disk.get_or_insert_with(|| MemDisk::new(log.node, log.incarnation));
                 Ok(Box::new(edge_core::memory::MemStore::new(disk.clone())))
             }
-            Self::Disk(disk) => open_edge(disk.clone(), log),
+            Self::Disk(disk) => open_edge(disk, log),
         }
     }
 
@@ -138,20 +138,22 @@ impl CloudMedium {
     }
 }
 
-fn open_edge(disk: SimDisk, log: LogId) -> Result<Box<dyn edge::Store>, edge::StoreError> {
+fn open_edge(disk: &SimDisk, log: LogId) -> Result<Box<dyn edge::Store>, edge::StoreError> {
     let identity = edge_store::Identity {
         node: log.node,
         incarnation: log.incarnation,
     };
-    let new = disk.size() == 0;
-    let make: edge_store::MakeBackend =
-        Box::new(move || Ok(Box::new(disk.clone()) as Box<dyn redb::StorageBackend>));
-    let store = if new {
-        edge_store::RedbStore::create(make, identity)
-    } else {
-        edge_store::RedbStore::open(make, identity)
+    let reserve = Box::new(disk.clone());
+    let make = || -> edge_store::MakeBackend {
+        let disk = disk.clone();
+        Box::new(move || Ok(Box::new(disk.clone()) as Box<dyn redb::StorageBackend>))
     };
-    Ok(Box::new(store?))
+    let store = if disk.size() == 0 {
+        edge_store::RedbStore::create(make(), identity)?.with_reserve(reserve)
+    } else {
+        edge_store::open_beside(&make, identity, reserve)?
+    };
+    Ok(Box::new(store))
 }
 
 fn open_cloud(disk: SimDisk) -> Result<Box<dyn cloud::Store>, cloud::StoreError> {

@@ -68,7 +68,7 @@ pub const ALL: &[Mode] = &[
         4,
         "full disk at the gateway",
         Seeds(&[Kind::AgentDiskFull]),
-        &["acknowledged_is_durable", "convergence"],
+        &["acknowledged_is_durable", "convergence", "reserve"],
     ),
     mode(
         5,

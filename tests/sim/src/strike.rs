@@ -1,5 +1,6 @@
 //! Faults as they strike.
 
+use crate::disk::Full;
 use crate::fault::Kind;
 use crate::machine::{Doom, Image, Machine};
 use crate::medium::EdgeMedium;
@@ -221,7 +222,10 @@ impl World {
             } => {
                 self.machines[m].full = true;
                 if let Some(disk) = self.machines[m].medium.disk() {
-                    disk.set_quota(Some(disk.used()));
+                    disk.fill_up(Full {
+                        copies: self.dice.disk.chance(500),
+                        others: self.dice.disk.chance(200),
+                    });
                 } else if let Some(agent) = &self.machines[m].agent {
                     agent.handle.lock().ailment = Ailment::Full;
                 }
@@ -299,8 +303,13 @@ impl World {
         };
         let Some(disk) = disk else { return };
         let (syncs, refused) = (disk.take_failed_syncs(), disk.take_refused());
+        let given_back = disk.take_given_back();
         (0..syncs).for_each(|_| self.happened(Kind::SyncFailed));
         (0..refused).for_each(|_| self.happened(full));
+        (0..given_back).for_each(|_| self.happened(Kind::ReserveGivenBack));
+        if let (Some(m), true) = (whose, refused > 0) {
+            crate::check::reserve::on_full(self, m, given_back > 0);
+        }
     }
 
     /// Somebody cleaned up a disk.

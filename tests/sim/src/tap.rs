@@ -299,6 +299,12 @@ impl edge::Store for EdgeTap {
     fn room_needed(&self, entry_bytes: usize) -> u64 {
         self.inner.room_needed(entry_bytes)
     }
+
+    fn note_room(&mut self, free: u64) {
+        if self.alive().is_ok() {
+            self.inner.note_room(free);
+        }
+    }
 }
 
 /// What went through the tap of the coordinator's store.

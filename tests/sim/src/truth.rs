@@ -64,6 +64,10 @@ pub struct EdgeTruth {
     pub emptied: bool,
     /// Last fact that may be gone.
     pub pruned: u64,
+    /// The same, if commits are there whose end nobody knows.
+    pub maybe_pruned: u64,
+    /// Last fact that was acknowledged to this store.
+    pub acked: u64,
     /// A person let nothing be sent: since when that is durable, for how long.
     pub silent: Option<(Time, Option<Span>)>,
     /// From when on the wall clock of its facts is the one that its schedules go by; none: not.
@@ -106,6 +110,8 @@ impl EdgeTruth {
             branched: false,
             emptied: false,
             pruned: 0,
+            maybe_pruned: 0,
+            acked: 0,
             silent: None,
             sure_from: None,
         }
@@ -219,8 +225,9 @@ impl EdgeTruth {
     }
 
     /// A commit ended without a word: the next start tells whether it is there.
-    pub fn unknown(&mut self, facts: Vec<Vec<u8>>, directives: Vec<Vec<u8>>) {
+    pub fn unknown(&mut self, facts: Vec<Vec<u8>>, directives: Vec<Vec<u8>>, pruned: Option<u64>) {
         self.open = Some((facts, directives));
+        self.maybe_pruned = self.maybe_pruned.max(pruned.unwrap_or(0));
     }
 
     /// The store was read: it must hold all that was acknowledged, and nothing else but an open

@@ -1,6 +1,7 @@
 //! Seeds as tests: a handful on each layer, the meta test, negative controls, and the seeds that
 //! once found a mistake, each with its story.
 
+use sim::fault::Kind;
 use sim::plan::{Layer, Plan, Planted};
 use sim::runner::run_plan;
 use std::process::Command;
@@ -10,6 +11,11 @@ fn passes(seed: u64, layer: Layer) {
 }
 
 fn keeps_all(plan: Plan) {
+    meets(plan, &[]);
+}
+
+/// Keeps all promises, and its story still happens: accidents of these kinds.
+fn meets(plan: Plan, kinds: &[Kind]) {
     let seed = plan.seed;
     let verdict = run_plan(plan, None);
     assert!(
@@ -23,6 +29,10 @@ fn keeps_all(plan: Plan) {
         verdict.tasks
     );
     assert!(verdict.agent_hours() >= 6.0);
+    for kind in kinds {
+        let count = verdict.tally.count(*kind);
+        assert!(count > 0, "{} does not happen any more", kind.text());
+    }
 }
 
 #[test]
@@ -43,14 +53,14 @@ fn seeds_on_simulated_disks_keep_all_promises() {
 /// every wake of the coordinator, and lost it at once: the coordinator turned in circles.
 #[test]
 fn a_silent_node_is_given_nothing_that_it_would_lose_at_once() {
-    passes(9, Layer::Cores);
+    meets(Plan::small(9, Layer::Cores), &[Kind::Replaced]);
 }
 
 /// The journal held a fact of a kind that only a later version knows; the agent took it for damage
 /// and did not start any more.
 #[test]
 fn a_fact_of_a_later_version_does_not_stop_the_agent() {
-    passes(10, Layer::Cores);
+    meets(Plan::small(10, Layer::Cores), &[Kind::UnknownFact]);
 }
 
 /// A slice that was lost by silence was placed again on the same node: its task began while the
@@ -71,7 +81,10 @@ fn an_operator_can_free_a_node_that_took_a_new_incarnation_by_itself() {
 /// and forgotten.
 #[test]
 fn a_local_run_is_lost_with_its_forgotten_gateway() {
-    passes(127, Layer::Cores);
+    meets(
+        Plan::small(127, Layer::Cores),
+        &[Kind::Forgotten, Kind::LocalSubmit],
+    );
 }
 
 /// The coordinator's store went back behind a run. One gateway's inventory made it known again; the
@@ -79,7 +92,7 @@ fn a_local_run_is_lost_with_its_forgotten_gateway() {
 /// for tasks that had ended long ago.
 #[test]
 fn facts_that_overtake_their_inventory_are_applied_after_it() {
-    passes(156, Layer::Cores);
+    meets(Plan::small(156, Layer::Cores), &[Kind::CoordinatorWentBack]);
 }
 
 /// A gateway gave a slice up while an output that only its own tasks were to read lay nowhere else:
@@ -94,35 +107,38 @@ fn a_slice_that_is_given_up_leaves_its_outputs_with_the_coordinator() {
 /// went back, all others were placed a second time, and the first slice waited for ever.
 #[test]
 fn after_the_coordinators_store_went_back_no_task_is_placed_twice() {
-    passes(798, Layer::Cores);
+    meets(Plan::small(798, Layer::Cores), &[Kind::CoordinatorWentBack]);
 }
 
 /// A gateway that was re-imaged held the only copy of what a task had made that must not be done
 /// again: who waited for it waited for ever.
 #[test]
 fn what_lay_only_on_a_disk_that_is_gone_keeps_nobody_waiting() {
-    passes(739, Layer::Cores);
+    meets(Plan::small(739, Layer::Cores), &[Kind::Reimaged]);
 }
 
 /// The coordinator's store went back while one gateway's facts about a run and another's inventory
 /// were on their way, in an order that left the facts unread.
 #[test]
 fn a_run_is_rebuilt_in_whatever_order_its_gateways_speak() {
-    passes(6158, Layer::Cores);
+    meets(
+        Plan::small(6158, Layer::Cores),
+        &[Kind::CoordinatorWentBack],
+    );
 }
 
 /// A retry waited for two nodes; what the first one gave up was placed at once, and then taken from
 /// that new slice without a word, so that a task stayed blocked there for ever.
 #[test]
 fn nothing_is_placed_while_a_retry_waits() {
-    passes(29, Layer::Cores);
+    meets(Plan::small(29, Layer::Cores), &[Kind::Retried]);
 }
 
 /// A slice was asked back for a retry, and its node told that it was done before it gave it up:
 /// that it was asked back was forgotten, and the retry waited for ever.
 #[test]
 fn a_slice_that_is_done_is_still_asked_back() {
-    passes(234, Layer::Cores);
+    meets(Plan::small(234, Layer::Cores), &[Kind::Retried]);
 }
 
 /// Two commits of the coordinator in a row had an unknown end; a local run went on at a disk that
@@ -193,21 +209,21 @@ fn disks_that_lie_about_syncs_are_noticed() {
 /// firing was forgotten, its run was still there. The agent asked for it for ever in one step.
 #[test]
 fn a_backfill_over_slots_that_fired_long_ago_comes_to_its_end() {
-    passes(421, Layer::Cores);
+    meets(Plan::small(421, Layer::Cores), &[Kind::SlotFilled]);
 }
 
 /// A clock jumped by weeks: of the slots that were missed only the newest thousand were told, as if
 /// none had been before them.
 #[test]
 fn missed_slots_are_told_from_the_first_one_on() {
-    passes(45, Layer::Disk);
+    meets(Plan::small(45, Layer::Disk), &[Kind::SlotMissed]);
 }
 
 /// Links were paused: a gateway ran a task that must not run twice and kept the fact. The
 /// coordinator gave the task up meanwhile, a person let the run run again, and it began elsewhere.
 #[test]
 fn what_must_not_run_twice_is_not_run_again_before_its_silent_owner_gave_it_up() {
-    passes(489, Layer::Cores);
+    meets(Plan::small(489, Layer::Cores), &[Kind::SyncPaused]);
 }
 
 /// A mistake of the simulator: a person answered while both sides were compared, so that tasks
@@ -221,7 +237,7 @@ fn nobody_does_anything_while_both_sides_are_compared() {
 /// far as it knew nothing had ever been, and the gateway followed the forgotten setting for ever.
 #[test]
 fn a_gateway_that_was_told_a_forgotten_setting_is_told_that_nothing_is_set() {
-    passes(962, Layer::Cores);
+    meets(Plan::small(962, Layer::Cores), &[Kind::CoordinatorWentBack]);
 }
 
 /// A mistake of the checker: people paused and resumed a schedule while the coordinator was off.
@@ -245,7 +261,10 @@ fn what_waits_for_a_person_is_listed_after_a_start_too() {
 /// missing one, the gateway sent the same again, for ever.
 #[test]
 fn facts_that_are_left_behind_a_hole_are_taken_in_before_it_is_declared() {
-    passes(29, Layer::Cores);
+    meets(
+        Plan::small(29, Layer::Cores),
+        &[Kind::RestoredOlder, Kind::HoleDeclared],
+    );
 }
 
 /// A slice had been given up, and both its start and its end stood in a hole behind an older
@@ -259,7 +278,10 @@ fn what_must_not_run_twice_is_in_doubt_when_its_history_is_in_a_hole() {
 /// refused it, and was given it again every minute, each time with a fact.
 #[test]
 fn a_run_that_was_forgotten_before_a_restore_is_not_placed_for_ever() {
-    passes(493, Layer::Cores);
+    meets(
+        Plan::small(493, Layer::Cores),
+        &[Kind::RestoredOlder, Kind::RunForgotten],
+    );
 }
 
 /// A schedule that a gateway had made lay in a hole of the facts: what it fired from then on was a
@@ -267,7 +289,7 @@ fn a_run_that_was_forgotten_before_a_restore_is_not_placed_for_ever() {
 /// dropped when its retention was over.
 #[test]
 fn what_a_schedule_fires_that_the_store_forgot_is_asked_for() {
-    passes(276, Layer::Disk);
+    meets(Plan::small(276, Layer::Disk), &[Kind::SlotFired]);
 }
 
 /// The store was restored; before a gateway called, a person let a run go on that was over there.
@@ -275,48 +297,51 @@ fn what_a_schedule_fires_that_the_store_forgot_is_asked_for() {
 /// gone with the old one: nobody asked again, since what is over was no work of the gateway.
 #[test]
 fn a_retry_between_a_restore_and_the_call_of_its_node_goes_on() {
-    passes(563, Layer::Cores);
+    meets(
+        Plan::small(563, Layer::Cores),
+        &[Kind::Restored, Kind::Retried],
+    );
 }
 
 /// That a gateway sends again lay in a hole of its facts: a restored coordinator showed it as
 /// paused for ever.
 #[test]
 fn a_pause_of_sending_that_ended_in_a_hole_is_over() {
-    passes(1053, Layer::Disk);
+    meets(Plan::small(1053, Layer::Disk), &[Kind::SyncPaused]);
 }
 
 /// A Byzantine gateway told of an attempt at a task that the workflow does not have: the
 /// coordinator marked rows that are not there as changed, and panicked at each start again.
 #[test]
 fn a_fact_about_a_task_that_is_not_there_ends_nothing() {
-    passes(91, Layer::Cores);
+    meets(Plan::small(91, Layer::Cores), &[Kind::ByzantineLie]);
 }
 
 /// A Byzantine gateway set a pause mark on a run of which it had nothing, and the run was paused.
 #[test]
 fn a_run_is_not_paused_by_who_has_nothing_of_it() {
-    passes(14, Layer::Cores);
+    meets(Plan::small(14, Layer::Cores), &[Kind::ByzantineLie]);
 }
 
 /// A Byzantine gateway declared a hole in its facts, was asked for its inventory, and claimed the
 /// slices of others at newer epochs: they were its own then.
 #[test]
 fn an_inventory_takes_no_slices_of_others() {
-    passes(28, Layer::Cores);
+    meets(Plan::small(28, Layer::Cores), &[Kind::ByzantineInventory]);
 }
 
 /// A Byzantine gateway said that a slice was over in which a task ran. When it was declared gone
 /// the task was not lost, and a task at another gateway waited for it for ever.
 #[test]
 fn a_slice_with_an_open_task_is_lost_with_its_gateway() {
-    passes(154, Layer::Cores);
+    meets(Plan::small(154, Layer::Cores), &[Kind::ByzantineLie]);
 }
 
 /// A task of a run that was submitted at a gateway was let run again from the coordinator, and
 /// another gateway did it: the checker still compared its outputs with those of the first one.
 #[test]
 fn what_runs_again_elsewhere_has_the_outputs_of_who_did_it() {
-    passes(791, Layer::Cores);
+    meets(Plan::small(791, Layer::Cores), &[Kind::LocalSubmit]);
 }
 
 /// The coordinator's disk went back without a word, behind a copy that had been started and had
@@ -325,7 +350,7 @@ fn what_runs_again_elsewhere_has_the_outputs_of_who_did_it() {
 /// and nobody asked the rest back: those tasks stood open there for ever.
 #[test]
 fn a_slice_that_lost_tasks_to_who_called_first_is_asked_back() {
-    keeps_all(Plan::draw(2030, Layer::Cores));
+    meets(Plan::draw(2030, Layer::Cores), &[Kind::CoordinatorWentBack]);
 }
 
 /// The same way back, behind a slice that had been asked back for what another gateway had got of
@@ -333,26 +358,42 @@ fn a_slice_that_lost_tasks_to_who_called_first_is_asked_back() {
 /// tasks elsewhere were to read was brought nowhere.
 #[test]
 fn a_slice_that_lost_tasks_to_one_that_was_forgotten_is_asked_back() {
-    passes(798, Layer::Cores);
+    meets(Plan::small(798, Layer::Cores), &[Kind::CoordinatorWentBack]);
 }
 
 /// A Byzantine gateway said that its slice was over, and not what it held of a limit. When it was
 /// declared gone nobody had its share, and the members at another gateway waited for it for ever.
 #[test]
 fn what_a_gone_gateway_held_of_a_limit_is_free() {
-    keeps_all(Plan::draw(1296, Layer::Disk));
+    meets(Plan::draw(1296, Layer::Disk), &[Kind::ByzantineLie]);
 }
 
 /// The narrow link of a gateway stood full for days: it asked again and again for a file that
 /// nobody had any more, and in the world each refusal took as long as the file.
 #[test]
 fn a_file_that_is_refused_takes_no_time_of_a_line() {
-    keeps_all(Plan::draw(741, Layer::Disk));
+    meets(Plan::draw(741, Layer::Disk), &[Kind::NarrowLink]);
 }
 
 /// The coordinator had no room, and took no telemetry. Pieces with samples were sent again after
 /// five minutes, a gap among them not before the next session.
 #[test]
 fn a_gap_of_telemetry_that_was_not_taken_is_told_again() {
-    keeps_all(Plan::draw(242, Layer::Disk));
+    meets(Plan::draw(242, Layer::Disk), &[Kind::CoordinatorDiskFull]);
+}
+
+/// A mistake of the simulator: an agent that started on a full disk heard of its room behind its
+/// boot, and had started a task by then.
+#[test]
+fn an_agent_that_starts_on_a_full_disk_starts_no_task() {
+    let plan = Plan::draw(283, Layer::Cores);
+    meets(plan, &[Kind::AgentDiskFull, Kind::DeathInCommit]);
+}
+
+/// The power failed on a full disk that copies on write: the store could only be opened in the room
+/// of its reserve, and took that again.
+#[test]
+fn a_store_opens_in_the_room_of_its_reserve() {
+    let plan = Plan::draw(60, Layer::Disk);
+    meets(plan, &[Kind::ReserveGivenBack, Kind::AgentPowerCut]);
 }

@@ -20,6 +20,7 @@ pub mod no_offline_mode;
 pub mod one_owner;
 pub mod placed;
 pub mod recorded;
+pub mod reserve;
 pub mod safe;
 pub mod scheduled;
 pub mod silent;
@@ -59,6 +60,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("limits", limits::DEFINITION),
     ("scheduled", scheduled::DEFINITION),
     ("safe", safe::DEFINITION),
+    ("reserve", reserve::DEFINITION),
     ("forgotten", forgotten::DEFINITION),
     ("contained", contained::DEFINITION),
     ("carried", carried::DEFINITION),
@@ -69,6 +71,7 @@ pub fn look(world: &mut World) {
     no_offline_mode::look(world);
     bounded::look(world);
     silent::look(world);
+    reserve::look(world);
     convergence::look(world);
     carried::look(world);
     scheduled::look(world);
@@ -113,12 +116,14 @@ pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
 /// A message reaches an agent.
 pub fn on_hear_down(world: &mut World, m: usize, message: &Down) {
     acknowledged_is_durable::on_hear_down(world, m, message);
+    safe::on_hear_down(world, m, message);
 }
 
 /// A commit of an agent became durable; its facts follow position `before`.
 pub fn on_edge_commit(world: &mut World, m: usize, before: usize) {
     world.machines[m].idle_since = None;
     bounded::on_edge_commit(world, m, before);
+    reserve::on_edge_commit(world, m, before);
     no_invented_history::on_edge_commit(world, m, before);
     count_answers(world, m, before);
     scheduled::count(world, m, before);

@@ -6,10 +6,11 @@ use crate::world::World;
 use shared::wire::Down;
 
 /// What it means.
-pub const DEFINITION: &str = "A gateway removes no fact that it did not keep for its window, and where backups are made \
-    none that is not in a finished one, unless it is short of room; the coordinator calls nothing safe that is in no \
-    finished backup. A coordinator that begins with a restored backup gets every fact behind it again, but for those \
-    that a newer finished backup held or that went for want of room, and those behind them; no other is declared to be gone.";
+pub const DEFINITION: &str = "A gateway removes no fact that was not acknowledged to it; where backups are made none \
+    that it did not keep for its window, and none that is not in a finished one, unless it is short of room; the \
+    coordinator calls nothing safe that is in no finished backup. A coordinator that begins with a restored backup gets \
+    every fact behind it again, but for those that a newer finished backup held or that went for want of room, and \
+    those behind them; no other is declared to be gone.";
 
 /// An agent's commit lets facts up to `upto` go.
 pub fn on_prune(world: &mut World, m: usize, upto: u64) {
@@ -23,20 +24,24 @@ pub fn on_prune(world: &mut World, m: usize, upto: u64) {
         return;
     };
     let log = truth.log;
-    let Some(plan) = world.plan.backups else {
-        world.lives[machine.life].pruned = last;
-        return;
-    };
-    let window = plan.window.nanos();
+    let window = world.plan.fact_window().nanos();
     let age = world.t - truth.facts[last as usize - 1].at;
     let held = world.cloud.backups.hold.get(&log).copied().unwrap_or(0);
     let scarce = machine.full || world.t < machine.full_until + MIN;
+    let backups = world.plan.backups.is_some();
     let mut found = None;
-    if age + MIN < window {
+    if backups && age + MIN < window {
         found = Some(format!("gw-{} removes fact {last} after {age} ns", m + 1));
     }
+    if last > truth.acked {
+        let text = format!(
+            "gw-{} removes fact {last}, which nobody acknowledged",
+            m + 1
+        );
+        found = Some(text);
+    }
     // a branch of a log may go by what another branch was told
-    if last > held && !scarce && !truth.branched {
+    if backups && last > held && !scarce && !truth.branched {
         let text = format!(
             "gw-{} removes facts up to {last}, backups hold {held}",
             m + 1
@@ -46,8 +51,21 @@ pub fn on_prune(world: &mut World, m: usize, upto: u64) {
     world.lives[machine.life].pruned = last;
     if let Some(text) = found {
         world.fail("safe", text);
-    } else if last <= held {
+    } else if backups && last <= held {
         world.happened(Kind::SafePruned);
+    }
+}
+
+/// A message reaches the agent of `m`.
+pub fn on_hear_down(world: &mut World, m: usize, message: &Down) {
+    let number = match message {
+        Down::Ack(ack) => ack.head.number,
+        Down::Welcome(welcome) => welcome.facts.head.number,
+        _ => return,
+    };
+    let life = world.machines[m].life;
+    if let Some(truth) = world.lives.get_mut(life) {
+        truth.acked = truth.acked.max(number);
     }
 }
 
