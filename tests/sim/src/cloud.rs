@@ -443,6 +443,8 @@ impl World {
             disk.burn_after(0);
             drop(engine);
             disk.survive_kill();
+        } else {
+            self.weigh_cloud(engine);
         }
         if let Some(carried) = &mut self.carried {
             carried.by.cloud_dies();

@@ -3,7 +3,7 @@
 
 use crate::fault::Kind;
 use crate::machine::{Agent, Doom};
-use crate::plan::Moment;
+use crate::plan::{Moment, Planted};
 use crate::queue::{MS, SEC, Time};
 use crate::shell::{Act, Acts, Core, Shell};
 use crate::tap::{Ailment, EdgeNote, EdgeTap, Ended, Handle};
@@ -149,9 +149,14 @@ impl World {
     ) -> Box<dyn Shell> {
         let around = self.machines[m].around(self.t);
         let handle = handle.clone();
+        let hoards = self.plan.planted == Some(Planted::Hoard);
         match &mut self.carried {
             Some(carried) => carried.by.shell(driver, handle, boot.clone(), around),
-            None => Box::new(Core { driver, handle }),
+            None => Box::new(Core {
+                driver,
+                handle,
+                hoard: hoards.then(Vec::new),
+            }),
         }
     }
 
@@ -322,7 +327,7 @@ impl World {
     /// Prepares the next commit of an agent that is to die in it.
     fn arm_doom(&mut self, m: usize) {
         let on_disk = self.on_disk();
-        let lies = self.plan.planted == Some(crate::plan::Planted::AcknowledgeBeforeCommit);
+        let lies = self.plan.planted == Some(Planted::AcknowledgeBeforeCommit);
         if let (true, Some(agent)) = (lies && self.dice.disk.chance(20), &self.machines[m].agent) {
             agent.handle.lock().ailment = Ailment::Lies;
         }
@@ -607,7 +612,7 @@ impl World {
         self.gauge_dies(m);
         // handles are closed without a word; what a page cache knows survives
         self.machines[m].medium.freeze();
-        drop(agent);
+        self.weigh_agent(m, agent);
         self.machines[m].medium.survive_kill();
         if group {
             self.end_old_processes(m);

@@ -24,6 +24,7 @@ pub mod freeze;
 pub mod machine;
 pub mod measure;
 pub mod medium;
+pub mod memory;
 pub mod model;
 pub mod modes;
 pub mod net;

@@ -1,5 +1,7 @@
 //! `sim run`, `sim replay` and `sim shrink`: see `docs/simulation.md`.
 
+mod counting;
+
 use clap::{Parser, Subcommand};
 use sim::campaign::{self, Ledger, Sitting};
 use sim::cut::Cut;
@@ -13,6 +15,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// Deterministic simulation of both cores. Without a command it runs many seeds.
 #[derive(Parser)]
@@ -429,6 +434,7 @@ fn planted(_: &str, _: &Seeds, _: Option<Layer>) -> Result<ExitCode, String> {
 }
 
 fn main() -> ExitCode {
+    sim::memory::count_with(counting::given_back);
     let args = Args::parse();
     let of = |one: &One| Ok(runner::layer_of(one.seed, layer(one.layer)?));
     let outcome = match args.command.unwrap_or(Command::Run(args.run)) {

@@ -365,10 +365,13 @@ pub enum Planted {
     BeginTwice,
     /// The executor loses the beginning of an attempt.
     NeverBegin,
+    /// An agent takes 4 KiB with each step and keeps them while it lives: seen where bytes are
+    /// counted (`memory`).
+    Hoard,
 }
 
 impl Planted {
-    /// All of them.
+    /// All that are seen everywhere.
     pub const ALL: &'static [Self] = &[
         Self::AcknowledgeBeforeCommit,
         Self::BeginTwice,

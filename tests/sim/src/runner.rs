@@ -97,6 +97,7 @@ pub fn run_carried(
             world.fail("panic", text);
         }
         // what a panic left behind must not panic again
+        let _ = caught(|| world.weigh_all());
         let drawing = caught(|| world.finish_record()).unwrap_or_else(|text| {
             world.fail("panic", text);
             None

@@ -57,10 +57,15 @@ pub trait Shell {
 pub(crate) struct Core {
     pub(crate) driver: Driver<EdgeTap>,
     pub(crate) handle: Handle<EdgeNote>,
+    /// What it keeps of each step, where that is planted.
+    pub(crate) hoard: Option<Vec<[u8; 4096]>>,
 }
 
 impl Shell for Core {
     fn step(&mut self, around: Around, events: Vec<Event>) -> (Acts, Result<(), DriverError>) {
+        if let Some(hoard) = &mut self.hoard {
+            hoard.push([0; 4096]);
+        }
         let (mut acts, handle) = (Acts::new(), &self.handle);
         let result = self.driver.run(around.now, events, &mut |action| {
             acts.push((Act::Core(action), handle.lock().notes.len()));

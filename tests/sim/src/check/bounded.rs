@@ -3,16 +3,21 @@
 use crate::machine::INVENTORY_PART;
 use crate::trace::Lane;
 use crate::world::World;
+use cloud_core::store::AggregateId;
 use shared::fact::{Body, Outcome};
+use shared::ids::RunId;
 use shared::limits::{BYTES_PER_COMMIT, ENTRIES_PER_COMMIT, FRAME_BYTES, HELLO_BYTES};
 use shared::log::{Batch, Entries};
 use shared::wire::{Down, Refusal, Up};
+use std::collections::BTreeSet;
 
 /// What it means.
 pub const DEFINITION: &str = "No frame, batch, commit, queue or store grows beyond its limit, no task fails more often \
     than its retry policy allows in one epoch, nobody takes 5,000 steps within a minute and \
     one more for each task of the seed, and no more than 20,000 events happen within an \
-    instant or 400,000, and 200 for each task, within an hour.";
+    instant or 400,000, and 200 for each task, within an hour. A core whose process ends had no more in memory than \
+    512 KiB and 2,560 bytes for each task of the runs that it knows and shall not forget; at the coordinator 1.5 MiB and \
+    4 KiB.";
 
 /// Messages under way on one session.
 const LANE: usize = 5000;
@@ -182,4 +187,51 @@ pub fn look(world: &mut World) {
             format!("a store has {} bytes", largest.unwrap_or(0)),
         );
     }
+}
+
+/// Bytes that an agent's core may take, whatever it knows, and for each task that it must know.
+const AGENT: (u64, u64) = (512 << 10, 2560);
+/// The same of the coordinator's.
+const COORDINATOR: (u64, u64) = (1536 << 10, 4096);
+
+/// Tasks of `runs`.
+fn tasks_of(world: &World, runs: &BTreeSet<RunId>) -> u64 {
+    let flows = runs.iter().filter_map(|run| world.flows.get(run));
+    flows.map(|flow| flow.workflow.tasks.len() as u64).sum()
+}
+
+/// What is wrong with so many bytes for so many tasks.
+fn too_heavy(who: &str, bytes: u64, tasks: u64, (base, each): (u64, u64)) -> Option<String> {
+    let text = || format!("{who} has {bytes} bytes in memory for {tasks} tasks");
+    (bytes > base + each * tasks).then(text)
+}
+
+/// An agent's process is gone, and so many bytes of its core with it.
+pub fn on_agent_gone(world: &mut World, m: usize, bytes: u64) {
+    let Some(truth) = world.lives.get(world.machines[m].life) else {
+        return;
+    };
+    let marks = &truth.model.runs;
+    let runs = truth.model.slices.values().map(|model| model.slice.run);
+    let known = runs.filter(|run| !marks.get(run).is_some_and(|marks| marks.forgotten));
+    let tasks = tasks_of(world, &known.collect());
+    let wrong = too_heavy(&crate::workload::node_name(m), bytes, tasks, AGENT);
+    wrong
+        .into_iter()
+        .for_each(|text| world.fail("bounded", text));
+}
+
+/// The coordinator's process is gone, and so many bytes of its core with it.
+pub fn on_cloud_gone(world: &mut World, bytes: u64) {
+    let truth = &world.cloud.truth;
+    let aggregates = truth.versions.keys();
+    let runs = aggregates.filter_map(|one| match one {
+        AggregateId::Run(run) if !truth.buried.contains(run) => Some(*run),
+        _ => None,
+    });
+    let tasks = tasks_of(world, &runs.collect());
+    let wrong = too_heavy("the coordinator", bytes, tasks, COORDINATOR);
+    wrong
+        .into_iter()
+        .for_each(|text| world.fail("bounded", text));
 }
