@@ -24,6 +24,12 @@ pub(crate) fn layered(count: usize, width: usize) -> Result<Workflow> {
     })
 }
 
+/// Tasks that write `bytes` of text each, without edges.
+pub(crate) fn talkative(count: usize, bytes: usize) -> Result<Workflow> {
+    let command = format!("[/bin/sh, -c, \"yes gateway | head -c {bytes}\"]");
+    workflow("talkative", count, &command, |_| Vec::new())
+}
+
 /// Tasks of `/bin/true`, one after the other.
 pub(crate) fn chain(count: usize) -> Result<Workflow> {
     workflow("chain", count, "[/bin/true]", |n| {

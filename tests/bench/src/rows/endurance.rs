@@ -3,11 +3,13 @@
 
 use super::resync;
 use crate::figure::{Figure, Goal};
+use crate::gateway::{self, Gateway};
 use crate::place::Place;
 use crate::virtually::Virtual;
 use crate::workload;
 use anyhow::{Result, ensure};
 use edge_core::store::Store;
+use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use shared::codec;
 use std::fs;
 use std::path::Path;
@@ -24,6 +26,13 @@ const WANTED: u64 = 64 << 20;
 const FACTS: u64 = 2;
 /// Bytes that an outcome may take where 90 days of them may take 2 GB.
 const OUTCOME: f64 = 257.0;
+/// Decisions that a store keeps the evidence of, the newest.
+const EVIDENCE: f64 = 10_000.0;
+/// What a gateway keeps of the output of its tasks, and the largest piece of it: 256 and 1 MiB.
+const LOGS_MB: f64 = 268.5;
+const LOG: u64 = 1 << 20;
+/// Tasks that write as much as is kept of one, and more in all than is kept.
+const TALKATIVE: usize = 400;
 
 pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
     let dir = place.fresh()?;
@@ -32,6 +41,7 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
     work(&agent, tasks)?;
     let facts = kept(&agent, tasks)?;
     let file = fs::metadata(agent.join("store.redb"))?.len();
+    let evidence = evidence(&agent)?;
     let ring = resync::measure_itself(&agent, place.days * DAY * 1000)?;
     let drained = resync::returns(dir.path(), (facts, tasks), place.threads)?;
     let alone =
@@ -40,6 +50,8 @@ pub(super) fn measure(place: &Place) -> Result<Vec<Figure>> {
         alone("file", "GB", file as f64 / 1e9, 2.0),
         alone("file, an outcome", "B", file as f64 / tasks as f64, OUTCOME),
         alone("telemetry", "MB", ring as f64 / 1e6, 8.4),
+        alone("evidence", "decisions", evidence as f64, EVIDENCE),
+        alone("logs", "MB", logs(place)? as f64 / 1e6, LOGS_MB),
         alone("acknowledged", "s", drained.acknowledged, 60.0),
         alone("folded into runs", "s", drained.folded, 180.0),
     ])
@@ -74,4 +86,41 @@ fn kept(data: &Path, tasks: u64) -> Result<u64> {
     ensure!(next == facts + 1, "fact {next} of {facts} is missing");
     ensure!(facts >= FACTS * tasks, "{facts} facts of {tasks} tasks");
     Ok(facts)
+}
+
+/// Decisions of which the evidence is in the store.
+fn evidence(data: &Path) -> Result<u64> {
+    const DETAILS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("details");
+    let store = Database::open(data.join("store.redb"))?;
+    Ok(store.begin_read()?.open_table(DETAILS)?.len()?)
+}
+
+/// Bytes that are kept of what the tasks of a real agent write, which is more.
+fn logs(place: &Place) -> Result<u64> {
+    let dir = place.fresh()?;
+    let data = dir.path().join("agent");
+    gateway::make(&data)?;
+    let mut agent = Gateway::start::<&str>(&data, &[])?;
+    agent.submit(&workload::talkative(TALKATIVE, LOG as usize)?)?;
+    agent.wait(|status| status.tasks.get("succeeded") == Some(&(TALKATIVE as u64)))?;
+    drop(agent);
+    let kept = bytes_below(&data.join("logs"))?;
+    let written = TALKATIVE as u64 * LOG;
+    ensure!(kept < written, "{kept} bytes of {written} are kept");
+    // the oldest go first, one at a time
+    ensure!(kept > 255 * LOG, "only {kept} bytes of logs are kept");
+    Ok(kept)
+}
+
+fn bytes_below(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        bytes += match meta.is_dir() {
+            true => bytes_below(&entry.path())?,
+            false => meta.len(),
+        };
+    }
+    Ok(bytes)
 }
