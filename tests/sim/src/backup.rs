@@ -175,6 +175,7 @@ impl World {
                 position - chosen
             )
         });
+        crate::check::held::on_restore(self, &without);
         self.mark_restored(without);
     }
 
