@@ -175,7 +175,6 @@ impl World {
                 position - chosen
             )
         });
-        crate::check::held::on_restore(self, &without);
         self.mark_restored(without);
     }
 

@@ -509,7 +509,6 @@ impl World {
         self.cloud.files.extend(image.files);
         self.cloud.went_back = true;
         self.cloud.put_back = true;
-        crate::check::held::on_put_back(self);
         self.people.closed.forget();
         if grown {
             self.happened(Kind::CoordinatorWentBack);
