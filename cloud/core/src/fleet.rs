@@ -119,9 +119,6 @@ impl Fleet {
         fx: &mut Effects,
     ) {
         self.raise(seen.saturating_add(1).min(GENERATION_MAX));
-        if planted::on(Mistake::NoHold) {
-            return;
-        }
         for token in self.tokens.values_mut().filter(|t| t.used.is_none()) {
             token
                 .void

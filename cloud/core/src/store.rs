@@ -146,6 +146,26 @@ pub struct Transaction {
     pub prune: Vec<Prune>,
 }
 
+impl Transaction {
+    /// A change of an aggregate's head, and nothing else.
+    #[must_use]
+    pub fn of(aggregate: AggregateId, expected: u64, head: Vec<u8>) -> Self {
+        Self {
+            aggregate,
+            expected,
+            events: Vec::new(),
+            head,
+            rows: Vec::new(),
+            sends: Vec::new(),
+            drained: Vec::new(),
+            facts: Vec::new(),
+            truncate: None,
+            directives: Vec::new(),
+            prune: Vec::new(),
+        }
+    }
+}
+
 /// What became of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {

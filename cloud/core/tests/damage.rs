@@ -16,19 +16,7 @@ const RUN: RunId = RunId([7; 16]);
 
 fn opened(aggregate: AggregateId, head: Vec<u8>) -> Result<(), StoreError> {
     let mut store = MemStore::new();
-    store.commit(&[Transaction {
-        aggregate,
-        expected: 0,
-        events: Vec::new(),
-        head,
-        rows: Vec::new(),
-        sends: Vec::new(),
-        drained: Vec::new(),
-        facts: Vec::new(),
-        truncate: None,
-        directives: Vec::new(),
-        prune: Vec::new(),
-    }])?;
+    store.commit(&[Transaction::of(aggregate, 0, head)])?;
     let config = Config {
         seal_key: [7; 32],
         retention: RETENTION,

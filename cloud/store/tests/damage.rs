@@ -37,19 +37,7 @@ fn directive(number: u64) -> Vec<u8> {
 }
 
 fn change(expected: u64) -> Transaction {
-    Transaction {
-        aggregate: AggregateId::Fleet,
-        expected,
-        events: Vec::new(),
-        head: Vec::new(),
-        rows: Vec::new(),
-        sends: Vec::new(),
-        drained: Vec::new(),
-        facts: Vec::new(),
-        truncate: None,
-        directives: Vec::new(),
-        prune: Vec::new(),
-    }
+    Transaction::of(AggregateId::Fleet, expected, Vec::new())
 }
 
 #[test]

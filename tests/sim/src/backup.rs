@@ -175,6 +175,7 @@ impl World {
                 position - chosen
             )
         });
+        crate::check::held::on_restore(self, &without);
         self.mark_restored(without);
     }
 
@@ -210,17 +211,8 @@ impl World {
             }
         });
         let transaction = Transaction {
-            aggregate: AggregateId::Fleet,
-            expected,
-            events: Vec::new(),
-            head,
             rows,
-            sends: Vec::new(),
-            drained: Vec::new(),
-            facts: Vec::new(),
-            truncate: None,
-            directives: Vec::new(),
-            prune: Vec::new(),
+            ..Transaction::of(AggregateId::Fleet, expected, head)
         };
         if read.is_ok() && store.commit(std::slice::from_ref(&transaction)).is_ok() {
             let wrongs = self.cloud.truth.commit(Ended::Done, vec![transaction]);

@@ -82,6 +82,8 @@ pub struct Cloud {
     pub clock_stepped: bool,
     /// Commits take so much longer, at most.
     pub disk_slow: Time,
+    /// What stands still behind a restore.
+    pub standing: crate::check::held::Standing,
     /// It was restored of an older backup than the newest.
     pub older: bool,
     /// Pause before the next start after a fatal error.
@@ -134,6 +136,7 @@ impl Cloud {
             seal_key,
             went_back: false,
             put_back: false,
+            standing: crate::check::held::Standing::default(),
             clock_stepped: false,
             disk_slow: 0,
             older: false,
@@ -163,6 +166,9 @@ impl World {
     pub fn tell_cloud(&mut self, input: Input) {
         if self.cloud.engine.is_none() {
             return;
+        }
+        if let Input::Hello { node, .. } = &input {
+            crate::check::held::on_heard(self, *node);
         }
         self.cloud.inbox.push(input);
         if self.cloud.step_at.is_none() {

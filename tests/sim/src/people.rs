@@ -611,6 +611,7 @@ impl World {
         if self.people.forgotten.insert(node) {
             self.happened(Kind::Forgotten);
         }
+        crate::check::held::on_heard(self, node);
         // said again where the coordinator's store may have gone back behind it
         let by = "operator".to_owned();
         self.ask(Request::ForgetNode { node, by }, Purpose::Act);

@@ -509,6 +509,7 @@ impl World {
         self.cloud.files.extend(image.files);
         self.cloud.went_back = true;
         self.cloud.put_back = true;
+        crate::check::held::on_put_back(self);
         self.people.closed.forget();
         if grown {
             self.happened(Kind::CoordinatorWentBack);
@@ -635,17 +636,8 @@ impl World {
             bytes,
         };
         let transaction = Transaction {
-            aggregate: id,
-            expected: version,
-            events: Vec::new(),
-            head: shared::codec::encode(&head),
-            rows: Vec::new(),
-            sends: Vec::new(),
-            drained: Vec::new(),
-            facts: Vec::new(),
-            truncate: None,
             directives: vec![(log, entry)],
-            prune: Vec::new(),
+            ..Transaction::of(id, version, shared::codec::encode(&head))
         };
         if store.commit(std::slice::from_ref(&transaction)).is_ok() {
             self.happened(Kind::UnknownDirective);

@@ -12,6 +12,7 @@ use crate::schedule::Schedule;
 use crate::store::{AggregateId, RESTORED, RESTORED_WITHOUT, Store, StoreError};
 use shared::codec::decode_extended;
 use shared::ids::{Hash, NodeId, RunId};
+use shared::planted::{self, Mistake};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 fn damaged(what: &str) -> StoreError {
@@ -224,6 +225,7 @@ impl<S: Store> Engine<S> {
             .runs
             .iter()
             .filter(|(_, r)| !r.head.state.is_final() && r.head.gone.is_none())
+            .filter(|_| !planted::on(Mistake::NoHold))
             .map(|(id, _)| *id)
             .collect();
         let fx = self.effects.entry(AggregateId::Fleet).or_default();

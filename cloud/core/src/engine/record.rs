@@ -283,17 +283,8 @@ impl<S: Store> Engine<S> {
         };
         let version = self.versions.entry(RECORD).or_default();
         self.batch.push(Transaction {
-            aggregate: RECORD,
-            expected: *version,
-            events: Vec::new(),
-            head: shared::codec::encode(&head),
             rows,
-            sends: Vec::new(),
-            drained: Vec::new(),
-            facts: Vec::new(),
-            truncate: None,
-            directives: Vec::new(),
-            prune: Vec::new(),
+            ..Transaction::of(RECORD, *version, shared::codec::encode(&head))
         });
         *version += 1;
     }

@@ -303,17 +303,8 @@ fn a_restored_mark_holds_before_anything_is_served_and_voids_open_tokens() {
         })
         .unwrap();
     let mark = Transaction {
-        aggregate: fleet,
-        expected: version,
-        events: Vec::new(),
-        head,
         rows: vec![(RESTORED.to_owned(), Some(b"backup of Monday".to_vec()))],
-        sends: Vec::new(),
-        drained: Vec::new(),
-        facts: Vec::new(),
-        truncate: None,
-        directives: Vec::new(),
-        prune: Vec::new(),
+        ..Transaction::of(fleet, version, head)
     };
     store.commit(&[mark]).unwrap();
     env.restart(restored);

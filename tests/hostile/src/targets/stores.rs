@@ -188,17 +188,8 @@ fn fill(rows: &[Row]) -> Option<MemStore> {
             Some((name, Some(row.2.clone())))
         });
         let transaction = Transaction {
-            aggregate,
-            expected: 0,
-            events: Vec::new(),
-            head: value.get(8..)?.to_vec(),
             rows: named.collect(),
-            sends: Vec::new(),
-            drained: Vec::new(),
-            facts: Vec::new(),
-            truncate: None,
-            directives: Vec::new(),
-            prune: Vec::new(),
+            ..Transaction::of(aggregate, 0, value.get(8..)?.to_vec())
         };
         store.commit(&[transaction]).ok()?;
     }

@@ -13,6 +13,7 @@ pub mod convergence;
 pub mod counted_once;
 pub mod explained;
 pub mod forgotten;
+pub mod held;
 pub mod limits;
 pub mod measured;
 pub mod no_invented_history;
@@ -58,6 +59,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("placed", placed::DEFINITION),
     ("silent", silent::DEFINITION),
     ("limits", limits::DEFINITION),
+    ("held", held::DEFINITION),
     ("scheduled", scheduled::DEFINITION),
     ("safe", safe::DEFINITION),
     ("reserve", reserve::DEFINITION),
@@ -153,6 +155,7 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     applied_once_in_order::on_cloud_commit(world, transactions);
     let assigned = assigned_by(transactions);
     one_owner::on_cloud_commit(world, &assigned);
+    held::on_cloud_commit(world, transactions);
     placed::on_cloud_commit(world, &assigned);
     scheduled::on_cloud_commit(world, transactions);
 }

@@ -472,19 +472,7 @@ mod tests {
         let mut new = old.clone();
         new.progress.cursor.0 = 4 * MINUTE;
         new.progress.counts.1 = skipped;
-        let tx = Transaction {
-            aggregate: AggregateId::Schedule(id),
-            expected: 1,
-            events: Vec::new(),
-            head: Vec::new(),
-            rows: Vec::new(),
-            sends: Vec::new(),
-            drained: Vec::new(),
-            facts: Vec::new(),
-            truncate: None,
-            directives: Vec::new(),
-            prune: Vec::new(),
-        };
+        let tx = Transaction::of(AggregateId::Schedule(id), 1, Vec::new());
         fires.apply(id, (&old, &new), &tx).len()
     }
 

@@ -1,0 +1,88 @@
+//! Promise 6: old runs stand still behind a restored backup until everybody was heard.
+
+use crate::trace::Lane;
+use crate::truth::wrong;
+use crate::world::World;
+use cloud_core::store::{AggregateId, Transaction};
+use shared::directive::{Body as Wanted, Directive};
+use shared::ids::{NodeId, RunId, SliceRef};
+use std::collections::BTreeSet;
+
+/// What it means.
+pub const DEFINITION: &str = "Behind a restored backup no run that the backup knows is placed anew, taken away or \
+    forgotten at any gateway before each gateway that it knows has called, was declared gone, or was named as one that never comes back.";
+
+/// What stands still behind a restore.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Runs of the backup.
+    runs: BTreeSet<RunId>,
+    /// Gateways of the backup that nobody heard.
+    unheard: BTreeSet<NodeId>,
+}
+
+/// A backup took the place of the coordinator's disk.
+pub fn on_restore(world: &mut World, without: &[NodeId]) {
+    let gone = &world.people.forgotten;
+    let (mut runs, mut unheard) = (BTreeSet::new(), BTreeSet::new());
+    for one in world.cloud.truth.versions.keys() {
+        match one {
+            AggregateId::Run(run) => drop(runs.insert(*run)),
+            AggregateId::Node(node) if !gone.contains(node) && !without.contains(node) => {
+                unheard.insert(*node);
+            }
+            _ => {}
+        }
+    }
+    world.cloud.standing = Standing { runs, unheard };
+}
+
+/// A gateway called, or somebody declared it gone.
+pub fn on_heard(world: &mut World, node: NodeId) {
+    world.cloud.standing.unheard.remove(&node);
+}
+
+/// The coordinator's disk went back again, without a word: nothing tells it to wait.
+pub fn on_put_back(world: &mut World) {
+    world.cloud.standing = Standing::default();
+}
+
+/// A commit of the coordinator is done.
+pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
+    let standing = &world.cloud.standing;
+    let Some(unheard) = standing.unheard.first() else {
+        return;
+    };
+    let entries = transactions.iter().flat_map(|tx| &tx.directives);
+    // a log that begins anew says again what was said
+    let said = |slice: &SliceRef| {
+        let mut all = world.cloud.truth.assigned.iter();
+        all.any(|one| one.slice == *slice)
+    };
+    let mut moved = entries.filter_map(|(_, entry)| moved(entry.head.number, &entry.bytes, &said));
+    let Some((run, what)) = moved.find(|(run, _)| standing.runs.contains(run)) else {
+        return;
+    };
+    let text = format!("run {run} is {what} before {unheard} was heard");
+    world.fail_all(Lane::Cloud, vec![wrong("held", text)]);
+}
+
+/// Which run a directive does something to, and what.
+fn moved(
+    number: u64,
+    bytes: &[u8],
+    said: &impl Fn(&SliceRef) -> bool,
+) -> Option<(RunId, &'static str)> {
+    let directive = Directive::decode(number, bytes).ok()?;
+    match directive.body {
+        Wanted::Assign(assign) => {
+            // what the backup had decided may still be under way, and is told again
+            let before = assign.slice.epoch.0 >> 32 != directive.generation.0;
+            let again = before || said(&assign.slice);
+            (!again).then_some((assign.slice.run, "placed"))
+        }
+        Wanted::Release { slice } => Some((slice.run, "taken away")),
+        Wanted::Forget { run } => Some((run, "forgotten")),
+        _ => None,
+    }
+}
