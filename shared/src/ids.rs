@@ -202,6 +202,12 @@ impl Epoch {
     pub fn new(generation: Generation, counter: u32) -> Self {
         Self(generation.0 << 32 | u64::from(counter))
     }
+
+    /// The life of the coordinator's store in which it was drawn.
+    #[must_use]
+    pub fn generation(self) -> Generation {
+        Generation(self.0 >> 32)
+    }
 }
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

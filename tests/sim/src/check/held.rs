@@ -5,12 +5,13 @@ use crate::truth::wrong;
 use crate::world::World;
 use cloud_core::store::{AggregateId, Transaction};
 use shared::directive::{Body as Wanted, Directive};
-use shared::ids::{NodeId, RunId, SliceRef};
+use shared::ids::{NodeId, RunId};
 use std::collections::BTreeSet;
 
 /// What it means.
-pub const DEFINITION: &str = "Behind a restored backup no run that the backup knows is placed anew, taken away or \
-    forgotten at any gateway before each gateway that it knows has called, was declared gone, or was named as one that never comes back.";
+pub const DEFINITION: &str = "Behind a restored backup no run that the backup knows is placed at a new epoch, taken away or \
+    forgotten at any gateway before each gateway that it knows has called, was declared gone, or was named as one that never comes back. \
+    What was decided before is told again at its old epoch. Cancels are not looked at.";
 
 /// What stands still behind a restore.
 #[derive(Debug, Default)]
@@ -53,36 +54,26 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     let Some(unheard) = standing.unheard.first() else {
         return;
     };
-    let entries = transactions.iter().flat_map(|tx| &tx.directives);
-    // a log that begins anew says again what was said
-    let said = |slice: &SliceRef| {
-        let mut all = world.cloud.truth.assigned.iter();
-        all.any(|one| one.slice == *slice)
-    };
-    let mut moved = entries.filter_map(|(_, entry)| moved(entry.head.number, &entry.bytes, &said));
-    let Some((run, what)) = moved.find(|(run, _)| standing.runs.contains(run)) else {
+    let mut entries = transactions.iter().flat_map(|tx| &tx.directives);
+    let moved = entries.find_map(|(_, entry)| {
+        let moved = moved(&Directive::decode(entry.head.number, &entry.bytes).ok()?)?;
+        standing.runs.contains(&moved.0).then_some(moved)
+    });
+    let Some((run, what)) = moved else {
         return;
     };
     let text = format!("run {run} is {what} before {unheard} was heard");
     world.fail_all(Lane::Cloud, vec![wrong("held", text)]);
 }
 
-/// Which run a directive does something to, and what.
-fn moved(
-    number: u64,
-    bytes: &[u8],
-    said: &impl Fn(&SliceRef) -> bool,
-) -> Option<(RunId, &'static str)> {
-    let directive = Directive::decode(number, bytes).ok()?;
-    match directive.body {
-        Wanted::Assign(assign) => {
-            // what the backup had decided may still be under way, and is told again
-            let before = assign.slice.epoch.0 >> 32 != directive.generation.0;
-            let again = before || said(&assign.slice);
-            (!again).then_some((assign.slice.run, "placed"))
-        }
+/// Which run a directive does something new to, and what.
+fn moved(directive: &Directive) -> Option<(RunId, &'static str)> {
+    match &directive.body {
+        // what the backup had decided may still be under way, and is told again
+        Wanted::Assign(assign) if assign.slice.epoch.generation() != directive.generation => None,
+        Wanted::Assign(assign) => Some((assign.slice.run, "placed")),
         Wanted::Release { slice } => Some((slice.run, "taken away")),
-        Wanted::Forget { run } => Some((run, "forgotten")),
+        Wanted::Forget { run } => Some((*run, "forgotten")),
         _ => None,
     }
 }

@@ -84,7 +84,7 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
         let ran = &world.ran[*ran];
         // what the coordinator placed before it noticed that its store had gone back; after a
         // restore it waits for every gateway that it is not told to be gone
-        let generation = |one: AttemptRef| one.slice.epoch.0 >> 32;
+        let generation = |one: AttemptRef| one.slice.epoch.generation();
         let log = world.lives[ran.life].log;
         let gone = world.people.forgotten.contains(&log.node)
             || world.cloud.backups.without.contains(&log.node)

@@ -18,7 +18,7 @@ pub fn on_cloud_commit(world: &mut World, assigned: &[(LogId, Generation, Assign
     let mut found = None;
     for (log, generation, assign) in assigned {
         // what was decided before a restart may have been under way
-        if assign.slice.epoch.0 >> 32 != generation.0 {
+        if assign.slice.epoch.generation() != *generation {
             continue;
         }
         // the same assignment is said again after a reset of the log, or a restore
