@@ -41,7 +41,7 @@ impl Run {
         asked: Asked,
         fx: &mut Effects,
     ) -> Result<(), Refused> {
-        self.can_retry()?;
+        self.can_retry(at)?;
         let tasks = match from {
             Some(task) => self.behind(task)?,
             None => self.fallen(),
@@ -137,15 +137,18 @@ impl Run {
         Ok(tasks)
     }
 
-    fn can_retry(&self) -> Result<(), Refused> {
+    fn can_retry(&self, at: At<'_>) -> Result<(), Refused> {
         let head = &self.head;
         let text = if !head.known {
             "the run is known only from facts that name it".to_owned()
         } else if head.origin.is_some() {
             "the run was submitted at a gateway and belongs to it: `driftless-agent retry` there"
                 .to_owned()
-        } else if head.held {
-            "the run is held after a restore until its nodes were heard".to_owned()
+        } else if head.held || at.hold.is_some() && head.state.is_final() {
+            // what was over in the backup may run again at a node that was not heard
+            "old runs are held after a restore until all nodes were heard: `driftless waits list` \
+             names them"
+                .to_owned()
         } else if head.forgetting.is_some() {
             "the run is being forgotten".to_owned()
         } else if let Some(retry) = &head.retry {

@@ -474,3 +474,22 @@ fn what_went_to_make_room_is_made_anew_where_a_retry_needs_it() {
         assert_eq!(env.run(run).state, "succeeded");
     }
 }
+
+/// Found by seed 563: what was over in the backup may have been let run again since, at a gateway
+/// that was not heard yet.
+#[test]
+fn a_run_that_was_over_in_the_backup_is_let_run_again_only_behind_the_hold() {
+    let (mut env, run, one, _) = failed();
+    let backup = env.store.image();
+    env.submit(vec![on("gw-1", task("x", &[]))]);
+    env.restart(backup);
+    env.hello("gw-1").unwrap();
+    let before = asked_back(env.agent("gw-1"));
+    assert!(refused(&retry(&mut env, run, None), "until all nodes"));
+    assert_eq!(asked_back(env.agent("gw-1")), before);
+    let (node, by) = (None, "ann".to_owned());
+    assert_eq!(env.ask(Request::AcceptGone { node, by }), Reply::Done);
+    assert_eq!(retry(&mut env, run, None), Reply::Done);
+    env.tell("gw-1", vec![released(one)]);
+    assert_eq!(asked_back(env.agent("gw-1")), before + 1);
+}
