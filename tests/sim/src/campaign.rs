@@ -234,7 +234,10 @@ impl Ledger {
     #[must_use]
     pub fn of(&self, code: &str) -> (f64, Vec<(u64, u8)>) {
         let rows = self.rows.iter().filter(|row| row.code == code);
-        let hours = rows.clone().map(|row| row.core_hours).sum();
+        let hours = rows
+            .clone()
+            .map(|row| row.core_hours)
+            .fold(0.0, |sum, more| sum + more);
         (hours, rows.flat_map(|row| row.broken.clone()).collect())
     }
 

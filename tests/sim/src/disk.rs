@@ -41,8 +41,10 @@ struct State {
     /// Which blocks of what the machine sees take room: a file is as long as its user said, and
     /// takes what was written of it.
     used: Vec<bool>,
-    /// Blocks of the reserve beside the file, and how many of them a power cut surely leaves.
-    reserve: (usize, usize),
+    /// Blocks of the reserve beside the file.
+    reserve: usize,
+    /// How many of them a power cut surely leaves.
+    lasting_reserve: usize,
     /// No more blocks than that.
     quota: Option<usize>,
     /// How it is full.
@@ -175,7 +177,7 @@ impl SimDisk {
         let mut state = self.lock();
         state.quota = Some(state.blocks());
         state.full = full;
-        state.full_with_reserve = state.reserve.0 == RESERVED;
+        state.full_with_reserve = state.reserve == RESERVED;
         state.forget_fresh();
     }
 
@@ -260,7 +262,7 @@ impl SimDisk {
         state.live.clone_from(&image);
         state.used = used_blocks(&image);
         state.durable = image;
-        state.reserve.0 = state.reserve.1;
+        state.reserve = state.lasting_reserve;
         state.forget_fresh();
         state.fuse = None;
         state.sync_fails = false;
@@ -352,7 +354,7 @@ impl State {
 
     /// Blocks that are taken.
     fn blocks(&self) -> usize {
-        self.file_blocks() + self.replaced + self.reserve.0
+        self.file_blocks() + self.replaced + self.reserve
     }
 
     fn has_room(&self, blocks: usize) -> bool {
@@ -438,7 +440,7 @@ impl StorageBackend for SimDisk {
         }
         state.happened.syncs += 1;
         // What was given back stays so: blocks are not written anew before that is durable.
-        state.reserve.1 = state.reserve.0;
+        state.lasting_reserve = state.reserve;
         state.forget_fresh();
         let dirty = std::mem::take(&mut state.dirty);
         apply(&mut state.durable, &dirty);
@@ -463,26 +465,26 @@ impl StorageBackend for SimDisk {
 
 impl Reserve for SimDisk {
     fn is_held(&self) -> bool {
-        self.lock().reserve.0 == RESERVED
+        self.lock().reserve == RESERVED
     }
 
     fn take(&self) {
         let mut state = self.lock();
-        let missing = RESERVED - state.reserve.0;
+        let missing = RESERVED - state.reserve;
         if state.burn().is_ok() {
             match state.has_room(missing) {
-                true => state.reserve = (RESERVED, RESERVED),
-                false => state.reserve.0 = 0,
+                true => (state.reserve, state.lasting_reserve) = (RESERVED, RESERVED),
+                false => state.reserve = 0,
             }
         }
     }
 
     fn give_back(&self) -> bool {
         let mut state = self.lock();
-        if state.reserve.0 == 0 || state.burn().is_err() {
+        if state.reserve == 0 || state.burn().is_err() {
             return false;
         }
-        state.reserve.0 = 0;
+        state.reserve = 0;
         state.happened.given_back += 1;
         if state.full.others {
             state.quota = Some(state.blocks());

@@ -439,9 +439,12 @@ impl World {
                     wrongs
                 }
                 Ended::Refused => {
-                    self.happened(Kind::AgentDiskFull);
-                    if !self.machines[m].link.whole() {
-                        self.happened(Kind::FullOffline);
+                    // a simulated disk counts what it refuses
+                    if self.machines[m].medium.disk().is_none() {
+                        self.happened(Kind::AgentDiskFull);
+                        if !self.machines[m].link.whole() {
+                            self.happened(Kind::FullOffline);
+                        }
                     }
                     crate::check::measured::on_refused(self, m);
                     crate::check::reserve::on_refused(self, m, "a commit is refused");
