@@ -1,7 +1,7 @@
 //! Finds what a path names: runs by the beginning of their id, tasks and nodes with a suggestion.
 
 use super::error::ApiError;
-use super::suggest::nearest;
+use super::suggest::{distance, nearest};
 use crate::app::App;
 use axum::http::StatusCode;
 use cloud_core::event::{Refused, Reply, Request};
@@ -54,16 +54,15 @@ fn unknown(text: &str, runs: &[Run]) -> ApiError {
     let error = ApiError::not_found(format!("no run '{text}'"));
     let wanted = text.to_ascii_lowercase();
     let of_workflow = runs.iter().filter(|run| run.workflow == text);
+    // ids are random: a quarter of the letters may be wrong, more would name runs that nobody meant
+    let mistyped = |id: &str| {
+        let beginning = id.get(..wanted.len());
+        beginning.is_some_and(|beginning| distance(&wanted, beginning) <= wanted.len() / 4)
+    };
     let near = |run: &&Run| {
         let id = run.id.to_string();
-        let same = id
-            .bytes()
-            .zip(wanted.bytes())
-            .take_while(|(a, b)| a == b)
-            .count();
-        same >= 3
-            || nearest(&wanted, [id.get(..wanted.len()).unwrap_or_default()]).is_some()
-                && wanted.len() >= 3
+        let same = id.bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b);
+        same.count() >= 3 || mistyped(&id)
     };
     let meant = names(
         of_workflow

@@ -2,18 +2,19 @@
 
 /// The nearest of `known` that is near enough to have been meant.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word: Vec<char> = word.chars().take(100).collect();
-    let allowed = word.len().div_ceil(3);
+    let allowed = word.chars().take(100).count().div_ceil(3);
     known
         .into_iter()
-        .map(|name| (distance(&word, name), name))
+        .map(|name| (distance(word, name), name))
         .filter(|(distance, _)| *distance <= allowed)
         .min()
         .map(|(_, name)| name)
 }
 
-/// Insertions, deletions and changes that lead from one to the other (Levenshtein).
-fn distance(word: &[char], name: &str) -> usize {
+/// Insertions, deletions and changes that lead from one to the other (Levenshtein); no more than
+/// 100 letters of `word` and 200 of `name` are looked at.
+pub(super) fn distance(word: &str, name: &str) -> usize {
+    let word: Vec<char> = word.chars().take(100).collect();
     let mut row: Vec<usize> = (0..=word.len()).collect();
     for (above, c) in name.chars().take(200).enumerate() {
         let mut diagonal = row[0];

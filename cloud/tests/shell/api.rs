@@ -218,6 +218,16 @@ fn a_run_is_submitted_found_and_cancelled() {
         problem["hint"].as_str().unwrap().contains(&id[..12]),
         "{problem}"
     );
+    let (_, problem) = coordinator.json(&format!("/runs/z{}", &id[1..8]));
+    assert!(
+        problem["hint"].as_str().unwrap().contains(&id[..12]),
+        "one letter is wrong: {problem}"
+    );
+    let (_, problem) = coordinator.json(&format!("/runs/zz{}", &id[2..4]));
+    assert_eq!(
+        problem["hint"], "`driftless run list` shows the runs",
+        "half of it is wrong"
+    );
     let tasks = coordinator.lines(&format!("/runs/{id}/tasks"));
     assert_eq!(tasks.len(), 2);
     for name in ["run", "task", "state", "node", "attempts", "outputs"] {
