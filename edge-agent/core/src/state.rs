@@ -240,10 +240,7 @@ impl State {
             }
             Body::SliceDone { slice } => {
                 self.with(*slice, touch, |slice| slice.done = true);
-                let run = self.runs.get(&slice.run);
-                touch
-                    .schedules
-                    .extend(run.and_then(|run| run.schedule).map(|(id, _)| id));
+                self.touch_schedule_of(slice.run, touch);
             }
             Body::Released { slice, .. } => self.released(*slice, touch),
             Body::Submitted {
@@ -467,7 +464,16 @@ impl State {
         let id = slice.id;
         self.running.retain(|attempt, _| attempt.slice != id);
         self.drop_workflow(slice.hash, touch);
+        // a slot may wait for the end of the run, which is no run of this gateway any more
+        self.touch_schedule_of(at.0, touch);
         touch.dropped.push(at);
+    }
+
+    /// The schedule that fired a run is looked at.
+    fn touch_schedule_of(&self, run: RunId, touch: &mut Touch) {
+        let run = self.runs.get(&run);
+        let schedule = run.and_then(|run| run.schedule);
+        touch.schedules.extend(schedule.map(|(id, _)| id));
     }
 
     fn started(&mut self, attempt: AttemptRef, at: Stamp, touch: &mut Touch) {

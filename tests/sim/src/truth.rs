@@ -321,7 +321,9 @@ pub struct CloudTruth {
     pub buried: BTreeSet<RunId>,
     /// Those that the world did not look at.
     pub new_buried: Vec<RunId>,
-    /// Runs that nodes were told to forget, with which logs: the world did not look at them.
+    /// Runs that some node was told to forget.
+    pub forgets: BTreeSet<RunId>,
+    /// Those that the world did not look at, with whose logs.
     pub new_forgets: Vec<(LogId, RunId)>,
     /// Facts of each log up to which the records may be gone.
     pub pruned: BTreeMap<LogId, u64>,
@@ -471,6 +473,7 @@ impl CloudTruth {
         let assign = match directive.body {
             Wanted::Assign(assign) => assign,
             Wanted::Forget { run } => {
+                self.forgets.insert(run);
                 self.new_forgets.push((log, run));
                 return None;
             }

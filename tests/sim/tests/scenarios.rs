@@ -368,6 +368,13 @@ fn what_a_gone_gateway_held_of_a_limit_is_free() {
     meets(Plan::draw(1296, Layer::Disk), &[Kind::ByzantineLie]);
 }
 
+/// A gateway was silent for so long that the run of its schedule was placed elsewhere. When it gave
+/// that run up, it did not look at the slot that had waited for the run's end.
+#[test]
+fn a_slot_that_waits_fires_when_its_run_is_taken_away() {
+    meets(Plan::draw(2303, Layer::Cores), &[Kind::SlotFired]);
+}
+
 /// The narrow link of a gateway stood full for days: it asked again and again for a file that
 /// nobody had any more, and in the world each refusal took as long as the file.
 #[test]

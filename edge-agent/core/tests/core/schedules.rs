@@ -419,6 +419,25 @@ fn the_coordinator_makes_changes_and_takes_away_a_schedule() {
     env.check_replay();
 }
 
+/// The gateway was silent, and the coordinator took its run elsewhere: a slot that waited for the end
+/// of that run waited for ever.
+#[test]
+fn a_slot_that_waits_for_a_run_fires_when_the_run_is_taken_away() {
+    let mut env = Env::new();
+    env.join(Head::origin(NODE, LIFE, Direction::Up));
+    let now = env.now.wall;
+    let flow = flow(rules(Catchup::All, Overlap::Forbid));
+    env.tell(vec![wish(7, 1, set(&flow, 1, now))]);
+    env.pass(Span((T + MINUTE + 1 - now.0) as u64));
+    assert_eq!(fired(&env), [0], "the second slot waits for the first run");
+    let slice = env.held[0].attempt.slice;
+    env.tell(vec![Wish::Release { slice }]);
+    env.gone("a");
+    env.pass(Span(10));
+    assert_eq!(fired(&env), [0, 1]);
+    env.check_replay();
+}
+
 #[test]
 fn old_runs_of_a_schedule_are_forgotten_here_too() {
     let mut env = made(rules(Catchup::None, Overlap::Allow));

@@ -21,7 +21,7 @@ pub const DEFINITION: &str = "An attempt whose success was shown to count before
     by work that was placed anew while its gateway still had it to tell; and no success of an older epoch counts behind one \
     that counted. Not for gateways whose disk was copied, put back, emptied or is gone, nor for a coordinator whose older \
     disk was put back without a word. While old runs are held, no success counts of a task that was given away at a newer \
-    epoch, be it by a life of the store that is forgotten, unless to a node that was declared gone, or whose disk is gone.";
+    epoch, be it by a life of the store that is forgotten, unless to a node that was declared gone, that lies, or whose disk is gone.";
 
 /// An attempt: of which task of which run, where, which one.
 type Named = (RunId, String, String, u64, u32);
@@ -80,12 +80,14 @@ fn claimed_since(world: &World, (run, task): (RunId, u32), epoch: Epoch) -> Opti
     let from = (run, Epoch(epoch.0 + 1), 0);
     let newer = world.epochs.range(from..=(run, Epoch(u64::MAX), u32::MAX));
     // who was declared gone, or whose disk is gone, claims nothing any more, and the hold does not
-    // wait for it
+    // wait for it; who lies need not claim what it has
     let there = |log: &LogId| {
         let mut machines = world.machines.iter();
         machines.any(|one| !one.destroyed && one.log() == *log)
     };
-    let gone = |log: &LogId| world.people.forgotten.contains(&log.node) || !there(log);
+    let gone = |log: &LogId| {
+        world.people.forgotten.contains(&log.node) || !there(log) || world.is_liar_node(log.node)
+    };
     let mut newer = newer.map(|(_, claim)| claim);
     let newer = newer.find(|(log, tasks)| !gone(log) && tasks.contains(&TaskIdx(task)));
     newer.map(|(log, _)| *log)

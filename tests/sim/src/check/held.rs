@@ -11,13 +11,15 @@ use std::collections::BTreeSet;
 /// What it means.
 pub const DEFINITION: &str = "Behind a restored backup no run that the backup knows is placed at a new epoch, taken away or \
     forgotten at any gateway before each gateway that it knows has called, was declared gone, or was named as one that never comes back. \
-    What was decided before is told again at its old epoch. Cancels are not looked at.";
+    What was decided before is told again: an assignment at its old epoch, and that a run is to be forgotten. Cancels are not looked at.";
 
 /// What stands still behind a restore.
 #[derive(Debug, Default)]
 pub struct Standing {
     /// Runs of the backup.
     runs: BTreeSet<RunId>,
+    /// Those that some gateway was told to forget.
+    forgotten: BTreeSet<RunId>,
     /// Gateways of the backup that nobody heard.
     unheard: BTreeSet<NodeId>,
 }
@@ -25,8 +27,9 @@ pub struct Standing {
 /// A backup took the place of the coordinator's disk.
 pub fn on_restore(world: &mut World, without: &[NodeId]) {
     let gone = &world.people.forgotten;
+    let truth = &world.cloud.truth;
     let (mut runs, mut unheard) = (BTreeSet::new(), BTreeSet::new());
-    for one in world.cloud.truth.versions.keys() {
+    for one in truth.versions.keys() {
         match one {
             AggregateId::Run(run) => drop(runs.insert(*run)),
             AggregateId::Node(node) if !gone.contains(node) && !without.contains(node) => {
@@ -35,7 +38,11 @@ pub fn on_restore(world: &mut World, without: &[NodeId]) {
             _ => {}
         }
     }
-    world.cloud.standing = Standing { runs, unheard };
+    world.cloud.standing = Standing {
+        runs,
+        forgotten: truth.forgets.clone(),
+        unheard,
+    };
 }
 
 /// A gateway called, or somebody declared it gone.
@@ -56,7 +63,10 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     };
     let mut entries = transactions.iter().flat_map(|tx| &tx.directives);
     let moved = entries.find_map(|(_, entry)| {
-        let moved = moved(&Directive::decode(entry.head.number, &entry.bytes).ok()?)?;
+        let moved = moved(
+            &Directive::decode(entry.head.number, &entry.bytes).ok()?,
+            standing,
+        )?;
         standing.runs.contains(&moved.0).then_some(moved)
     });
     let Some((run, what)) = moved else {
@@ -67,10 +77,11 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
 }
 
 /// Which run a directive does something new to, and what.
-fn moved(directive: &Directive) -> Option<(RunId, &'static str)> {
+fn moved(directive: &Directive, standing: &Standing) -> Option<(RunId, &'static str)> {
     match &directive.body {
         // what the backup had decided may still be under way, and is told again
         Wanted::Assign(assign) if assign.slice.epoch.generation() != directive.generation => None,
+        Wanted::Forget { run } if standing.forgotten.contains(run) => None,
         Wanted::Assign(assign) => Some((assign.slice.run, "placed")),
         Wanted::Release { slice } => Some((slice.run, "taken away")),
         Wanted::Forget { run } => Some((*run, "forgotten")),
