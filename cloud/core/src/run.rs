@@ -417,10 +417,15 @@ impl RunBody {
     #[must_use]
     pub fn upstream(&self, task: TaskIdx) -> Upstream {
         let row = &self.tasks[task.0 as usize];
+        // of one that is lost they may come back with its node; until then nobody can fetch them
+        let outputs = match row.state {
+            TaskState::Succeeded => row.outputs.clone(),
+            _ => Vec::new(),
+        };
         Upstream {
             task,
             state: row.state,
-            outputs: row.outputs.clone(),
+            outputs,
         }
     }
 }

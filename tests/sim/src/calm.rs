@@ -341,12 +341,16 @@ impl World {
         if self.cloud.truth.buried.contains(&run) {
             return;
         }
+        // what a gateway forgot stays so when the coordinator's store goes back to before it heard
+        // of the run: nobody is left who could tell of it
+        let went_back = self.cloud.went_back;
+        let stands = |truth: &crate::truth::EdgeTruth| {
+            truth.promised.contains(&run) && !(went_back && truth.model.is_forgotten(run))
+        };
+        let there = |one: &&crate::machine::Machine| !one.destroyed && one.life != usize::MAX;
+        let mut lives = self.machines.iter().filter(there);
         let promised = self.cloud.truth.promised.contains(&run)
-            || self
-                .machines
-                .iter()
-                .filter(|one| !one.destroyed && one.life != usize::MAX)
-                .any(|one| self.lives[one.life].promised.contains(&run));
+            || lives.any(|one| stands(&self.lives[one.life]));
         if promised {
             self.fail(
                 "acknowledged_is_durable",

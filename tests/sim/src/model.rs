@@ -114,6 +114,9 @@ impl Model {
             Wanted::Pause { run, on, .. } => self.pause(*run, *on),
             Wanted::Forget { run } => self.marks(*run).forgotten = true,
             Wanted::Release { slice } => {
+                let asked = |body: &Wanted| matches!(body, Wanted::Assign(a) if a.slice == *slice);
+                // what was not taken over by now is not taken over by that entry any more
+                self.waiting.retain(|_, body| !asked(body));
                 if let Some(model) = self.slices.get_mut(&(slice.run, slice.slice))
                     && model.slice == *slice
                 {
@@ -158,6 +161,8 @@ impl Model {
     pub fn fact(&mut self, fact: &Fact, flows: &Flows) -> Result<(), String> {
         match &fact.body {
             Body::Accepted { slice } => self.accepted(*slice),
+            // it may be told again at the same epoch, with the tasks that are not over by then
+            Body::Refused { directive, .. } => drop(self.waiting.remove(directive)),
             Body::Started { attempt } => return self.started(*attempt, flows),
             Body::Ended { attempt, end } => {
                 if !self.open.remove(attempt) {
@@ -346,6 +351,12 @@ impl Model {
     #[must_use]
     pub fn is_cancelled(&self, run: RunId) -> bool {
         self.runs.get(&run).is_some_and(|marks| marks.cancelled)
+    }
+
+    /// Whether the coordinator let it forget a run, by what is durable here.
+    #[must_use]
+    pub fn is_forgotten(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|marks| marks.forgotten)
     }
 
     /// The runs of a schedule that are not over, or of which that was not said yet.

@@ -2,6 +2,7 @@
 
 use super::{Engine, Link, Probe};
 use crate::event::{Conn, Output};
+use crate::node::Node;
 use crate::seal;
 use crate::store::{AggregateId, Store, StoreError};
 use shared::fact::Acknowledged;
@@ -216,15 +217,8 @@ impl<S: Store> Engine<S> {
             return Ok(false);
         };
         let (facts, log_end) = (known.facts, known.directives.number);
-        let behind = hello.facts.number < facts.number
-            || (hello.facts.number == facts.number
-                && hello.facts.hash != facts.hash
-                && !planted::on(Mistake::CursorsByNumber));
-        if behind || known.fenced == Some(current) {
-            let text = format!(
-                "its facts end at {}, fact {} of another history is known here",
-                hello.facts.number, facts.number
-            );
+        let fenced = known.fenced == Some(current);
+        if let Some(text) = disk_went_back(known, hello, fenced) {
             let fx = self.effects.entry(AggregateId::Node(node));
             fx.or_default();
             if let Some(known) = self.nodes.get_mut(&node) {
@@ -394,4 +388,26 @@ impl<S: Store> Engine<S> {
         link.heard = self.now.mono;
         link.heard_wall = Some(self.now.wall);
     }
+}
+
+/// What shows that the caller's disk went back: it has less of a log than it had, or other facts.
+/// One that was `fenced` for that stays so.
+fn disk_went_back(known: &Node, hello: &Hello, fenced: bool) -> Option<String> {
+    let (theirs, ours) = (hello.facts, known.facts);
+    let other = theirs.hash != ours.hash && !planted::on(Mistake::CursorsByNumber);
+    let behind = theirs.number < ours.number || (theirs.number == ours.number && other);
+    // What it did by directives that it has lost is lost with them, and facts need not tell: a
+    // store that went back too may know of none that it lacks.
+    let (end, confirmed) = (hello.directives.number, known.confirmed);
+    if end < confirmed && !behind {
+        return Some(format!(
+            "its directives end at {end}, and it had confirmed {confirmed}"
+        ));
+    }
+    (behind || fenced).then(|| {
+        format!(
+            "its facts end at {}, fact {} of another history is known here",
+            theirs.number, ours.number
+        )
+    })
 }

@@ -526,7 +526,10 @@ impl Run {
             let assigned = self.head.slices[number as usize].stage == Stage::Assigned;
             // what the node took over and does not name it gave up, or took over since: facts say
             if named.contains(&slice) {
-                self.tell_again(number, fx);
+                // another node may know better how a task ended that this one waits for
+                if !self.head.held {
+                    self.tell_again(number, fx);
+                }
                 self.repeat_answers(number, fx);
                 self.repeat_shares(at, number, fx);
             } else if older && assigned {
@@ -729,6 +732,10 @@ impl Run {
             self.repeat_to_owners(fx);
             for log in heard {
                 self.repeat_releases(log, fx);
+                let there = |s: &Slice| s.node == log.node && s.incarnation == log.incarnation;
+                for number in self.live_slices(there) {
+                    self.tell_again(number, fx);
+                }
             }
             self.recall_stale(fx);
             self.ask_shares(now, fx);

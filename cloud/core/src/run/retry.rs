@@ -285,6 +285,7 @@ impl Run {
             .iter()
             .copied()
             .filter(|task| retry.named == Some(*task) || !self.doubtful(*task))
+            .filter(|task| !self.was_let_run(&retry, *task))
             .collect();
         for task in &again {
             if let Some(body) = &mut self.body {
@@ -309,6 +310,16 @@ impl Run {
         self.tell(&turned, fx);
         self.settle(at.wall, fx);
         self.refresh(at.wall);
+    }
+
+    /// Whether a task runs again already. Nothing is placed while a retry waits, so a slice beside
+    /// those that it waits for was made behind it, by a life of the store that is forgotten.
+    fn was_let_run(&self, retry: &Retry, task: TaskIdx) -> bool {
+        let row = self.body.as_ref().map(|b| &b.tasks[task.0 as usize]);
+        row.is_some_and(|row| {
+            let slice = self.head.slices.get(row.slice as usize);
+            !retry.slices.contains(&row.slice) && slice.is_some_and(super::Slice::counts)
+        })
     }
 
     /// A cancel that is done no longer stands: not here, and not at the nodes that had a part.

@@ -162,6 +162,29 @@ fn a_hole_in_the_facts_is_bridged_by_a_reset() {
     assert_eq!(env.agent("gw-1").ack.unwrap().head.number, 3);
 }
 
+/// The store went back, and the log of directives was begun anew behind what the node had; then the
+/// node's disk went back as far, and facts tell nothing of it. What continued the log for it is
+/// gone, and so is what it had taken over.
+#[test]
+fn a_disk_that_went_back_behind_directives_takes_a_new_incarnation() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let (backup, young) = (env.store.image(), env.agent("gw-1").clone());
+    env.submit(vec![on("gw-1", task("a", &[]))]);
+    env.restart(backup);
+    env.hello("gw-1").unwrap();
+    assert_eq!(env.agent("gw-1").directives.number, 2);
+    env.hang_up("gw-1");
+    let session = env.agent("gw-1").session;
+    *env.agent("gw-1") = young;
+    env.agent("gw-1").session = session;
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::NewIncarnation);
+    let before = env.agent("gw-1").incarnation;
+    env.agent("gw-1").reimage(2);
+    env.agent("gw-1").succeeds = Some(before);
+    env.hello("gw-1").unwrap();
+}
+
 #[test]
 fn a_store_that_went_back_holds_old_runs_and_learns_from_the_nodes() {
     let mut env = Env::new();

@@ -157,6 +157,12 @@ fn what_only_a_gone_node_held_and_must_not_be_done_again_is_lost() {
     let lost = ("lost".to_owned(), Some("output_lost".to_owned()));
     assert_eq!(stands(&mut env, run, "a"), lost);
     assert_eq!(stands(&mut env, run, "b").0, "aborted");
+    let told = env.agent("gw-2").seen.last().unwrap().body.clone();
+    let Wanted::Upstream { upstream, .. } = told else {
+        panic!("{told:?}");
+    };
+    assert_eq!(upstream.state, TaskState::Lost);
+    assert!(upstream.outputs.is_empty(), "nobody can fetch them");
     let rest = env.agent("gw-2").last_slice();
     let aborted = Body::Moved {
         slice: rest,

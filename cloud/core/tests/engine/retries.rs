@@ -1,6 +1,7 @@
 //! What ended runs again when a person says so: given up first, then placed at a new epoch.
 
 use crate::common::{Agent, Env, all_done, ended, on, started, task};
+use crate::restore::{all_of, comes_back, empty, pair, work};
 use cloud_core::event::{Input, Refused, Reply, Request};
 use cloud_core::view;
 use shared::directive::Body as Wanted;
@@ -492,4 +493,76 @@ fn a_run_that_was_over_in_the_backup_is_let_run_again_only_behind_the_hold() {
     assert_eq!(retry(&mut env, run, None), Reply::Done);
     env.tell("gw-1", vec![released(one)]);
     assert_eq!(asked_back(env.agent("gw-1")), before + 1);
+}
+
+/// Found by seed 3778: a retry that waited in the backup was done behind it, and was done again
+/// over the slices that it had led to.
+#[test]
+fn a_retry_that_waited_in_the_backup_is_done_once() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let flow = || vec![on("gw-1", task("a", &[]))];
+    let run = env.submit(flow());
+    let first = env.agent("gw-1").last_slice();
+    let mut failed = work(first);
+    failed[2] = ended(first, 0, 1, false);
+    env.tell("gw-1", failed);
+    retry(&mut env, run, None);
+    let backup = env.store.image();
+    env.tell("gw-1", vec![released(first)]);
+    let second = env.agent("gw-1").last_slice();
+    env.tell("gw-1", work(second));
+    assert_eq!(env.run(run).state, "succeeded");
+    env.restart(backup);
+    let inventory = all_of(&mut env, "gw-1", run, flow());
+    comes_back(&mut env, "gw-1", inventory);
+    comes_back(&mut env, "gw-2", empty());
+    assert_eq!(env.run(run).state, "succeeded");
+    assert_eq!(env.agent("gw-1").last_slice(), second, "nothing is new");
+}
+
+/// Found by seed 3778: what the backup knew of a task that was let run again behind it was told to
+/// who waits for it, before the gateway that runs it now was heard.
+#[test]
+fn nobody_is_told_what_another_gateway_may_know_better() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let run = env.submit(pair());
+    for (name, task) in [("gw-1", 0), ("gw-2", 1)] {
+        let slice = env.agent(name).last_slice();
+        let ended = ended(slice, task, 1, true);
+        let done = vec![started(slice, task, 1), ended, Body::SliceDone { slice }];
+        env.tell(name, [vec![Body::Accepted { slice }], done].concat());
+    }
+    assert_eq!(env.run(run).state, "succeeded");
+    let backup = env.store.image();
+    retry(&mut env, run, Some("a"));
+    for name in ["gw-1", "gw-2"] {
+        let slice = env.agent(name).last_slice();
+        env.tell(name, vec![released(slice)]);
+    }
+    let first = env.agent("gw-1").last_slice();
+    env.tell(
+        "gw-1",
+        vec![Body::Accepted { slice: first }, started(first, 0, 1)],
+    );
+    let slice = env.agent("gw-2").last_slice();
+    env.tell("gw-2", vec![Body::Accepted { slice }]);
+    env.restart(backup);
+    let told = |env: &mut Env| {
+        let seen = env.agent("gw-2").seen.iter();
+        let upstream = seen.filter(|d| matches!(d.body, Wanted::Upstream { .. }));
+        upstream.count()
+    };
+    let before = told(&mut env);
+    let inventory = all_of(&mut env, "gw-2", run, pair());
+    comes_back(&mut env, "gw-2", inventory);
+    assert_eq!(told(&mut env), before, "gw-1 runs it again");
+    let inventory = all_of(&mut env, "gw-1", run, pair());
+    comes_back(&mut env, "gw-1", inventory);
+    assert_eq!(env.task(run, "a").state, "running");
+    env.tell("gw-1", vec![ended(first, 0, 1, true)]);
+    assert!(told(&mut env) > before);
 }

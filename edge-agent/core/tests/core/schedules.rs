@@ -419,8 +419,8 @@ fn the_coordinator_makes_changes_and_takes_away_a_schedule() {
     env.check_replay();
 }
 
-/// The gateway was silent, and the coordinator took its run elsewhere: a slot that waited for the end
-/// of that run waited for ever.
+/// The gateway was silent, and the coordinator took its run elsewhere: a slot that waited for the
+/// end of that run waited for ever.
 #[test]
 fn a_slot_that_waits_for_a_run_fires_when_the_run_is_taken_away() {
     let mut env = Env::new();

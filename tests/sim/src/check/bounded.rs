@@ -221,6 +221,22 @@ pub fn on_agent_gone(world: &mut World, m: usize, bytes: u64) {
         .for_each(|text| world.fail("bounded", text));
 }
 
+/// Tasks of those of `runs` that nobody planned: a Byzantine gateway made them up and brought their
+/// workflows along, as a gateway does that a person asks for a run. The coordinator knows them like
+/// any other run.
+fn tasks_made_up(world: &World, runs: &BTreeSet<RunId>) -> u64 {
+    let Ok(mut store) = world.cloud.medium.open() else {
+        return 0;
+    };
+    let strange = runs.iter().filter(|run| !world.flows.contains_key(run));
+    let tasks = strange.filter_map(|run| {
+        let packed = store.row(AggregateId::Run(*run), "w").ok()??;
+        let (workflow, _) = shared::codec::unpack(&packed).ok()?;
+        Some(workflow.tasks.len() as u64)
+    });
+    tasks.sum()
+}
+
 /// The coordinator's process is gone, and so many bytes of its core with it.
 pub fn on_cloud_gone(world: &mut World, bytes: u64) {
     let truth = &world.cloud.truth;
@@ -229,7 +245,8 @@ pub fn on_cloud_gone(world: &mut World, bytes: u64) {
         AggregateId::Run(run) if !truth.buried.contains(run) => Some(*run),
         _ => None,
     });
-    let tasks = tasks_of(world, &runs.collect());
+    let runs = runs.collect();
+    let tasks = tasks_of(world, &runs) + tasks_made_up(world, &runs);
     let wrong = too_heavy("the coordinator", bytes, tasks, COORDINATOR);
     wrong
         .into_iter()
