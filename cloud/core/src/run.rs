@@ -91,6 +91,12 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Whether it was given to that life of a node.
+    #[must_use]
+    pub fn is_of(&self, log: LogId) -> bool {
+        self.node == log.node && self.incarnation == log.incarnation
+    }
+
     /// Whether its facts count.
     #[must_use]
     pub fn counts(&self) -> bool {

@@ -43,15 +43,10 @@ impl<S: Store> Engine<S> {
             if inbox.is_empty() {
                 break;
             }
-            // a run is made of what its schedule knows, and a node is heard when runs know what it
-            // told: behind a hold they take it otherwise
-            let rank = |(to, _): &(AggregateId, _)| match to {
-                AggregateId::Schedule(_) => 0,
-                AggregateId::Fleet => 2,
-                _ => 1,
-            };
+            // a run is made of what its schedule knows
+            let later = |(to, _): &(AggregateId, _)| !matches!(to, AggregateId::Schedule(_));
             let mut order: Vec<_> = inbox.into_iter().collect();
-            order.sort_by_key(rank);
+            order.sort_by_key(later);
             for (to, messages) in order {
                 self.fold_inbox(to, messages)?;
             }
@@ -118,11 +113,11 @@ impl<S: Store> Engine<S> {
                 taken.insert(to, now);
             }
         }
-        let waits = self
-            .inbox
-            .keys()
-            .any(|to| matches!(to, AggregateId::Run(_)));
-        if waits && let Some(heard) = taken.remove(&AggregateId::Fleet) {
+        // that a node was heard may end the hold: runs take in before what it told
+        let mut folding = self.inbox.keys().chain(taken.keys());
+        if folding.any(|to| matches!(to, AggregateId::Run(_)))
+            && let Some(heard) = taken.remove(&AggregateId::Fleet)
+        {
             self.inbox.insert(AggregateId::Fleet, heard);
         }
         taken

@@ -325,8 +325,7 @@ impl Run {
         let same = known.is_some_and(|s| {
             planted::on(Mistake::IgnoreEpoch)
                 || s.epoch == slice.epoch
-                    && (s.node == log.node && s.incarnation == log.incarnation
-                        || planted::on(Mistake::BelieveStrangers))
+                    && (s.is_of(log) || planted::on(Mistake::BelieveStrangers))
                     && s.counts()
         });
         same.then_some(()).ok_or(Reason::Superseded)
@@ -618,7 +617,7 @@ impl Run {
     fn given_up(&self, log: LogId, named: &[&SliceState]) -> Vec<SliceRef> {
         let theirs = |s: &Slice| {
             let taken = matches!(s.stage, Stage::Accepted | Stage::Releasing);
-            taken && s.node == log.node && s.incarnation == log.incarnation
+            taken && s.is_of(log)
         };
         let numbers = (0u32..).zip(&self.head.slices);
         let slices = numbers.filter(|(_, s)| theirs(s));

@@ -109,7 +109,7 @@ impl Run {
         if self.head.held {
             return;
         }
-        let ours = |s: &&super::Slice| s.node == log.node && s.incarnation == log.incarnation;
+        let ours = |s: &&super::Slice| s.is_of(log);
         let slices = (0u32..).zip(&self.head.slices);
         let slices: Vec<(u32, Stage)> = slices
             .filter(|(_, s)| ours(s))

@@ -183,7 +183,7 @@ impl Run {
         let slices = &self.head.slices;
         let there = |slice: u32| {
             let slice = slices.get(slice as usize);
-            slice.is_some_and(|s| s.node == log.node && s.incarnation == log.incarnation)
+            slice.is_some_and(|s| s.is_of(log))
         };
         self.head.shares.retain(|(slice, _), _| !there(*slice));
     }

@@ -118,7 +118,7 @@ impl Run {
         let Some(body) = &self.body else { return };
         let there = |slice: u32| {
             let slice = self.head.slices.get(slice as usize);
-            slice.is_some_and(|s| s.node == log.node && s.incarnation == log.incarnation)
+            slice.is_some_and(|s| s.is_of(log))
         };
         let nowhere = |row: &TaskRow| {
             let missing = row.outputs.iter().any(|f| !at.files.contains_key(&f.hash));
@@ -376,9 +376,7 @@ impl Run {
     ) -> Result<(), Reason> {
         let known = self.head.slices.get(slice.slice as usize);
         let stage = known
-            .filter(|s| {
-                s.epoch == slice.epoch && s.node == log.node && s.incarnation == log.incarnation
-            })
+            .filter(|s| s.epoch == slice.epoch && s.is_of(log))
             .map(|s| s.stage);
         if stage == Some(Stage::Lost) {
             self.head.slices[slice.slice as usize].stage = Stage::Released;
@@ -520,7 +518,7 @@ impl Run {
             }
             self.close_again(log, state, fx);
         }
-        for number in self.live_slices(|s| s.node == log.node && s.incarnation == log.incarnation) {
+        for number in self.live_slices(|s| s.is_of(log)) {
             let slice = self.slice_ref(number);
             let older = slice.epoch < Epoch::new(at.generation, 0) && self.head.origin.is_none();
             let assigned = self.head.slices[number as usize].stage == Stage::Assigned;
@@ -732,8 +730,7 @@ impl Run {
             self.repeat_to_owners(fx);
             for log in heard {
                 self.repeat_releases(log, fx);
-                let there = |s: &Slice| s.node == log.node && s.incarnation == log.incarnation;
-                for number in self.live_slices(there) {
+                for number in self.live_slices(|s| s.is_of(log)) {
                     self.tell_again(number, fx);
                 }
             }
@@ -746,11 +743,10 @@ impl Run {
     /// Asks a node again for what it is to give up: a reset of its directives may have taken the
     /// first word away, and nothing is asked back while the run is held.
     fn repeat_releases(&mut self, log: LogId, fx: &mut Effects) {
-        let there = |s: &Slice| s.node == log.node && s.incarnation == log.incarnation;
         let asked = |s: &Slice| matches!(s.stage, Stage::Releasing | Stage::Lost);
         for number in 0u32..self.head.slices.len() as u32 {
             let known = &self.head.slices[number as usize];
-            if there(known) && asked(known) {
+            if known.is_of(log) && asked(known) {
                 let slice = self.slice_ref(number);
                 self.send(log.node, Message::Release { slice }, fx);
             }

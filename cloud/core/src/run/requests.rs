@@ -149,7 +149,7 @@ impl Run {
     /// After a hole in the directives: what the run asks of a node, and that it does not stand
     /// still if it does not.
     pub(super) fn repeat_marks(&mut self, log: LogId, fx: &mut Effects) {
-        let there = |s: &Slice| s.live() && s.node == log.node && s.incarnation == log.incarnation;
+        let there = |s: &Slice| s.live() && s.is_of(log);
         if !self.head.slices.iter().any(there) {
             return;
         }

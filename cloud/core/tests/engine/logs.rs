@@ -1,6 +1,6 @@
 //! The two logs: gaps, forks, holes, and a store that went back.
 
-use crate::common::{Env, KEY, all_done, certificate, ended, on, started, task, workflow};
+use crate::common::{Agent, Env, KEY, all_done, certificate, ended, on, started, task, workflow};
 use cloud_core::event::{Input, Reply, Request};
 use cloud_core::node::Node;
 use cloud_core::seal;
@@ -62,6 +62,23 @@ fn an_unreadable_fact_is_recorded_and_blocks_nothing() {
     assert!(env.node("gw-1").note.unwrap().contains("cannot be read"));
 }
 
+/// The disk of gw-1 is again as it was; numbers of its sessions go on.
+fn goes_back(env: &mut Env, disk: Agent) {
+    env.hang_up("gw-1");
+    let session = env.agent("gw-1").session;
+    *env.agent("gw-1") = disk;
+    env.agent("gw-1").session = session;
+}
+
+/// gw-1 is told to take a new incarnation, and does.
+fn begins_anew(env: &mut Env) {
+    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::NewIncarnation);
+    let before = env.agent("gw-1").incarnation;
+    env.agent("gw-1").reimage(2);
+    env.agent("gw-1").succeeds = Some(before);
+    env.hello("gw-1").unwrap();
+}
+
 #[test]
 fn a_disk_that_went_back_takes_a_new_incarnation() {
     let mut env = Env::new();
@@ -69,16 +86,9 @@ fn a_disk_that_went_back_takes_a_new_incarnation() {
     let run = env.submit(vec![task("a", &[])]);
     let backup = env.agent("gw-1").clone();
     let slice = env.takes_up("gw-1");
-    env.hang_up("gw-1");
-    let session = env.agent("gw-1").session;
-    *env.agent("gw-1") = backup;
-    env.agent("gw-1").session = session;
+    goes_back(&mut env, backup);
     env.agent("gw-1").proof = None;
-    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::NewIncarnation);
-    let before = env.agent("gw-1").incarnation;
-    env.agent("gw-1").reimage(2);
-    env.agent("gw-1").succeeds = Some(before);
-    env.hello("gw-1").unwrap();
+    begins_anew(&mut env);
     let assign = env.agent("gw-1").assigns()[0].clone();
     assert!(assign.slice.epoch > slice.epoch);
     env.tell("gw-1", all_done(&assign));
@@ -174,15 +184,8 @@ fn a_disk_that_went_back_behind_directives_takes_a_new_incarnation() {
     env.restart(backup);
     env.hello("gw-1").unwrap();
     assert_eq!(env.agent("gw-1").directives.number, 2);
-    env.hang_up("gw-1");
-    let session = env.agent("gw-1").session;
-    *env.agent("gw-1") = young;
-    env.agent("gw-1").session = session;
-    assert_eq!(env.hello("gw-1").unwrap_err(), Refusal::NewIncarnation);
-    let before = env.agent("gw-1").incarnation;
-    env.agent("gw-1").reimage(2);
-    env.agent("gw-1").succeeds = Some(before);
-    env.hello("gw-1").unwrap();
+    goes_back(&mut env, young);
+    begins_anew(&mut env);
 }
 
 #[test]

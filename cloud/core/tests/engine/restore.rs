@@ -591,6 +591,23 @@ fn what_a_gateway_brought_counts_although_it_is_declared_gone() {
     assert_eq!(env.task(run, "a").node.as_deref(), Some("gw-1"));
 }
 
+/// One task, at gw-1.
+pub(crate) fn alone() -> Vec<Task> {
+    vec![on("gw-1", task("a", &[]))]
+}
+
+/// A run of one task that failed at gw-1, beside gw-2 with nothing to do.
+pub(crate) fn failed_alone(env: &mut Env) -> (RunId, SliceRef) {
+    env.join("gw-1");
+    env.join("gw-2");
+    let run = env.submit(alone());
+    let slice = env.agent("gw-1").last_slice();
+    let mut failed = work(slice);
+    failed[2] = ended(slice, 0, 1, false);
+    env.tell("gw-1", failed);
+    (run, slice)
+}
+
 /// A run that had failed before the backup was retried behind it.
 #[test]
 fn a_retry_behind_the_backup_is_known_again() {
@@ -602,18 +619,7 @@ fn a_retry_behind_the_backup_is_known_again() {
 /// `last`: who calls last. What it tells comes before the end of the hold, also in one turn.
 fn retried_behind_the_backup(last: &str) {
     let mut env = Env::new();
-    env.join("gw-1");
-    env.join("gw-2");
-    let flow = || vec![on("gw-1", task("a", &[]))];
-    let run = env.submit(flow());
-    let first = env.agent("gw-1").last_slice();
-    let failed = vec![
-        Body::Accepted { slice: first },
-        started(first, 0, 1),
-        ended(first, 0, 1, false),
-        Body::SliceDone { slice: first },
-    ];
-    env.tell("gw-1", failed);
+    let (run, first) = failed_alone(&mut env);
     assert_eq!(env.run(run).state, "failed");
     let backup = env.store.image();
     // so that it proves, too, that the store went back
@@ -634,7 +640,7 @@ fn retried_behind_the_backup(last: &str) {
     if last == "gw-1" {
         other(&mut env);
     }
-    let inventory = all_of(&mut env, "gw-1", run, flow());
+    let inventory = all_of(&mut env, "gw-1", run, alone());
     env.hello("gw-1").unwrap();
     let origin = origin(env.agent("gw-1"));
     env.resend("gw-1", origin);

@@ -1,7 +1,7 @@
 //! What ended runs again when a person says so: given up first, then placed at a new epoch.
 
 use crate::common::{Agent, Env, all_done, ended, on, started, task};
-use crate::restore::{all_of, comes_back, empty, pair, work};
+use crate::restore::{all_of, alone, comes_back, empty, failed_alone, pair, work};
 use cloud_core::event::{Input, Refused, Reply, Request};
 use cloud_core::view;
 use shared::directive::Body as Wanted;
@@ -500,14 +500,7 @@ fn a_run_that_was_over_in_the_backup_is_let_run_again_only_behind_the_hold() {
 #[test]
 fn a_retry_that_waited_in_the_backup_is_done_once() {
     let mut env = Env::new();
-    env.join("gw-1");
-    env.join("gw-2");
-    let flow = || vec![on("gw-1", task("a", &[]))];
-    let run = env.submit(flow());
-    let first = env.agent("gw-1").last_slice();
-    let mut failed = work(first);
-    failed[2] = ended(first, 0, 1, false);
-    env.tell("gw-1", failed);
+    let (run, first) = failed_alone(&mut env);
     retry(&mut env, run, None);
     let backup = env.store.image();
     env.tell("gw-1", vec![released(first)]);
@@ -515,7 +508,7 @@ fn a_retry_that_waited_in_the_backup_is_done_once() {
     env.tell("gw-1", work(second));
     assert_eq!(env.run(run).state, "succeeded");
     env.restart(backup);
-    let inventory = all_of(&mut env, "gw-1", run, flow());
+    let inventory = all_of(&mut env, "gw-1", run, alone());
     comes_back(&mut env, "gw-1", inventory);
     comes_back(&mut env, "gw-2", empty());
     assert_eq!(env.run(run).state, "succeeded");
