@@ -197,6 +197,9 @@ pub struct TaskIdx(pub u32);
 pub struct Epoch(pub u64);
 
 impl Epoch {
+    /// That of a run that was submitted at a gateway, which stays there.
+    pub const LOCAL: Self = Self(0);
+
     /// The epoch numbered `counter` within `generation`.
     #[must_use]
     pub fn new(generation: Generation, counter: u32) -> Self {

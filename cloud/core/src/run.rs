@@ -14,6 +14,7 @@ mod leave;
 pub mod limits;
 pub mod moves;
 pub mod place;
+mod recollect;
 pub mod requests;
 pub mod retry;
 pub mod rules;
@@ -248,6 +249,8 @@ pub struct RunHead {
     pub reopened: Option<Unix>,
     /// Slices that an inventory told of, and of which no fact came yet.
     pub adopted: BTreeSet<SliceRef>,
+    /// Slices that facts alone told of since the store went back, and that were not given up yet.
+    pub recollected: BTreeSet<SliceRef>,
 }
 
 impl RunHead {
@@ -525,6 +528,7 @@ impl Run {
             settled: Generation::default(),
             reopened: None,
             adopted: BTreeSet::new(),
+            recollected: BTreeSet::new(),
         };
         Self {
             id,

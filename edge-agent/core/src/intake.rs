@@ -323,7 +323,7 @@ impl Agent {
         let slice = SliceRef {
             run,
             slice: 0,
-            epoch: Epoch(0),
+            epoch: Epoch::LOCAL,
         };
         crate::slice::Slice::new(slice, compiled.clone(), hash, tasks).map_err(|(_, text)| text)?;
         // The fold opens it in this very step: known already, it is not decoded a second time.

@@ -64,7 +64,7 @@ impl Slice {
     /// Finds the limited matrices of a new slice.
     pub(crate) fn find_groups(&mut self) {
         let mut groups = BTreeMap::new();
-        let ours = self.id.epoch == Epoch(0);
+        let ours = self.id.epoch == Epoch::LOCAL;
         for pos in 0..self.index.len() as u32 {
             if let Some((number, matrix)) = limits(self, pos) {
                 let share = match matrix.max_parallel {

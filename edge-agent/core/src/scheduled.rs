@@ -84,7 +84,7 @@ pub(crate) fn readable(packed: &[u8]) -> Result<(Workflow, Schedule, Hash), (Rea
     let slice = SliceRef {
         run: RunId::default(),
         slice: 0,
-        epoch: Epoch(0),
+        epoch: Epoch::LOCAL,
     };
     Slice::new(slice, Arc::new(workflow.clone()), hash, tasks)?;
     Ok((workflow, schedule, hash))

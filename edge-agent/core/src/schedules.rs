@@ -258,7 +258,7 @@ impl Agent {
         let slice = SliceRef {
             run,
             slice: 0,
-            epoch: Epoch(0),
+            epoch: Epoch::LOCAL,
         };
         let trusted = self.clock_known();
         let held = self.state.schedules.get(&schedule);

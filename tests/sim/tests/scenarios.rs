@@ -401,6 +401,24 @@ fn a_retry_that_waited_in_the_backup_is_done_once() {
     meets(Plan::draw(3778, Layer::Cores), &[Kind::Retried]);
 }
 
+/// Behind the backup a run was made, and its slice given up for a retry. No inventory names such a
+/// slice, so what its facts said did not count, and what must not run twice was placed again.
+#[test]
+fn what_was_done_in_a_slice_given_up_behind_the_backup_is_done_once() {
+    meets(
+        Plan::draw(3280, Layer::Cores),
+        &[Kind::Retried, Kind::Restored],
+    );
+}
+
+/// Behind a restore only an inventory told of a gateway's own run: before its facts came, another
+/// machine with its disk made it begin a new life. The run was placed as if it were the
+/// coordinator's.
+#[test]
+fn a_gateways_own_run_is_not_placed_anew_behind_a_restore() {
+    meets(Plan::draw(1417, Layer::Cores), &[Kind::Restored]);
+}
+
 /// What must not run twice was lost with the only disk that had its file, and its reader was to run
 /// all the same: the gateway asked for that file for ever.
 #[test]

@@ -93,6 +93,7 @@ impl Run {
         turned: &mut Vec<TaskIdx>,
         fx: &mut Effects,
     ) {
+        self.recollect(at, log, fact);
         match self.apply(at, log, fact, turned, fx) {
             Ok(()) => self.head.applied += 1,
             Err(why) => self.conflict(log.node, number, fact, why),
@@ -348,7 +349,7 @@ impl Run {
             .ok_or(Reason::Superseded)
     }
 
-    fn row(&self, task: TaskIdx) -> Option<&super::TaskRow> {
+    pub(super) fn row(&self, task: TaskIdx) -> Option<&super::TaskRow> {
         self.body.as_ref()?.tasks.get(task.0 as usize)
     }
 

@@ -391,6 +391,7 @@ impl Run {
             }
             return Err(Reason::Superseded);
         }
+        self.head.recollected.remove(&slice);
         let open = self.open_tasks(slice.slice);
         let (doubt, rest): (Vec<TaskIdx>, Vec<TaskIdx>) =
             open.into_iter().partition(|t| in_doubt.contains(t));
@@ -452,11 +453,16 @@ impl Run {
         }
     }
 
-    /// Takes a slice of an inventory or of a local submission into the list of slices.
+    /// Whether a slice of this number can be: far more than the known ones would only take room.
+    pub(super) fn may_number(&self, slice: SliceRef) -> bool {
+        (slice.slice as usize) < self.head.slices.len() + 10_000
+    }
+
+    /// Takes a slice of an inventory, of a local submission or of kept facts into the list of slices.
     pub(super) fn adopt_slice(&mut self, log: LogId, slice: SliceRef) {
         let at = slice.slice as usize;
         let unknown = Slice {
-            epoch: Epoch(0),
+            epoch: Epoch::default(),
             node: NodeId::default(),
             incarnation: Incarnation::default(),
             stage: Stage::Lost,
@@ -612,8 +618,7 @@ impl Run {
     /// here.
     fn compare(&mut self, at: At<'_>, log: LogId, state: &SliceState) {
         let known = self.head.slices.get(state.slice.slice as usize);
-        let sane = (state.slice.slice as usize) < self.head.slices.len() + 10_000;
-        if !sane
+        if !self.may_number(state.slice)
             || known.is_some_and(|s| s.epoch >= state.slice.epoch && s.node != NodeId::default())
         {
             return;
@@ -627,6 +632,10 @@ impl Run {
         let open = at.hold.is_some() && !settled;
         self.adopt_slice(log, state.slice);
         self.head.adopted.insert(state.slice);
+        if self.head.by == REBUILT && state.slice.epoch == Epoch::LOCAL {
+            // the fact that it was submitted there may have gone with a life of that disk
+            self.head.origin = Some(log.node);
+        }
         if open && self.head.state.is_final() && !self.head.held {
             // it was let run again: what persons had asked before does not stand any more
             self.head.reopened = self.head.ended;
@@ -667,7 +676,7 @@ impl Run {
 
     /// Slices that lost tasks to one that this store had forgotten: it may have asked their nodes
     /// for the rest, and does not know it any more.
-    fn note_parted(&mut self, numbers: &BTreeSet<u32>) {
+    pub(super) fn note_parted(&mut self, numbers: &BTreeSet<u32>) {
         for number in numbers.iter().filter(|_| self.head.origin.is_none()) {
             let slice = &self.head.slices[*number as usize];
             let (node, incarnation) = (slice.node, slice.incarnation);

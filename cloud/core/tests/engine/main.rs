@@ -20,6 +20,7 @@ mod losses;
 mod medium;
 mod moves;
 mod plans;
+mod recollect;
 mod record;
 mod refusals;
 mod restore;

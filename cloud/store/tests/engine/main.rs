@@ -37,6 +37,8 @@ mod losses;
 mod moves;
 #[path = "../../../core/tests/engine/plans.rs"]
 mod plans;
+#[path = "../../../core/tests/engine/recollect.rs"]
+mod recollect;
 #[path = "../../../core/tests/engine/record.rs"]
 mod record;
 #[path = "../../../core/tests/engine/refusals.rs"]

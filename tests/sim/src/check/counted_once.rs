@@ -106,7 +106,7 @@ fn remember(world: &mut World, (run, number): (RunId, u32), one: &AttemptRow) {
 }
 
 /// Whether the coordinator's store goes back in this seed.
-fn goes_back(world: &World) -> bool {
+pub(crate) fn goes_back(world: &World) -> bool {
     let back = |fault: &crate::plan::Planned| {
         matches!(
             fault.what,

@@ -1,0 +1,58 @@
+//! What a store that went back learns from facts alone: slices that their nodes gave up behind the
+//! backup, for a retry or a move, so that no inventory names them.
+
+use super::{At, Run};
+use shared::fact::{Body, Fact};
+use shared::ids::{NodeId, SliceRef, TaskIdx};
+use shared::state::TaskState;
+use shared::wire::LogId;
+
+impl Run {
+    /// Takes over the slice that a fact shows and this store forgot, or the task that a fact of such
+    /// a slice is about. Else what it says would not count, and what must not run twice would be
+    /// placed again although it was done there.
+    pub(super) fn recollect(&mut self, at: At<'_>, log: LogId, fact: &Fact) {
+        match &fact.body {
+            Body::Accepted { slice } => self.recollect_slice(log, *slice),
+            Body::Started { attempt } | Body::Ended { attempt, .. } => {
+                self.recollect_task(at, log, attempt.slice, attempt.task);
+            }
+            Body::Moved { slice, task, .. } | Body::Answered { slice, task, .. } => {
+                self.recollect_task(at, log, *slice, *task);
+            }
+            _ => {}
+        }
+    }
+
+    fn recollect_slice(&mut self, log: LogId, slice: SliceRef) {
+        let known = self.head.slices.get(slice.slice as usize);
+        let forgotten = known.is_none_or(|s| s.node == NodeId::default());
+        let held = self.head.held && self.head.origin.is_none();
+        if held && forgotten && self.may_number(slice) {
+            self.adopt_slice(log, slice);
+            self.head.recollected.insert(slice);
+        }
+    }
+
+    /// Such a fact says whose a task was, unless a newer slice has it, or had it.
+    fn recollect_task(&mut self, at: At<'_>, log: LogId, slice: SliceRef, task: TaskIdx) {
+        if !self.head.recollected.contains(&slice) || self.mine(log, slice).is_err() {
+            return;
+        }
+        let Some(row) = self.row(task) else { return };
+        let owner = self.head.slices.get(row.slice as usize);
+        let newer = owner.is_some_and(|s| s.epoch >= slice.epoch);
+        if newer || row.history.iter().any(|a| a.epoch > slice.epoch) {
+            return;
+        }
+        let (before, over) = (row.slice, row.state.is_final());
+        let parted = owner.is_some_and(super::Slice::live);
+        self.own(task, slice.slice);
+        if over {
+            self.set(task, TaskState::Blocked, None, at.wall);
+        }
+        if parted {
+            self.note_parted(&[before].into());
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What a coordinator whose store went back still learns of runs that it does not know: from facts
+//! where no inventory names a slice any more, from an inventory where the facts are gone.
+
+use crate::common::{Env, ended, on, started, task, workflow};
+use crate::restore::{all_of, comes_back};
+use cloud_core::event::Request;
+use shared::fact::{Body, SliceState, TaskStatus};
+use shared::ids::{Epoch, RunId, SliceRef, TaskIdx};
+use shared::state::TaskState;
+use shared::wire::{Inventory, Up};
+use shared::workflow::{SideEffects, Task};
+
+/// A task that must not run twice, and one that fails.
+fn once_and_failing() -> Vec<Task> {
+    let mut once = on("gw-1", task("once", &[]));
+    once.side_effects = SideEffects::AtMostOnce;
+    vec![once, on("gw-1", task("fails", &[]))]
+}
+
+fn given_up(slice: SliceRef) -> Body {
+    let in_doubt = Vec::new();
+    Body::Released { slice, in_doubt }
+}
+
+/// Found by seed 3280: behind the backup a run was made, and its slice given up for a retry; what
+/// had been done in it once was placed again.
+#[test]
+fn what_was_done_in_a_slice_that_was_given_up_behind_the_backup_counts() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let backup = env.store.image();
+    let run = env.submit(once_and_failing());
+    let slice = env.agent("gw-1").last_slice();
+    let (good, bad) = (ended(slice, 0, 1, true), ended(slice, 1, 1, false));
+    let accepted = Body::Accepted { slice };
+    let began = [started(slice, 0, 1), started(slice, 1, 1)];
+    env.tell(
+        "gw-1",
+        [vec![accepted], began.into(), vec![good, bad]].concat(),
+    );
+    let (from, by) = (None, "ann".to_owned());
+    env.ask(Request::Retry { run, from, by });
+    env.tell("gw-1", vec![given_up(slice)]);
+    let second = env.agent("gw-1").last_slice();
+    assert!(second.epoch > slice.epoch);
+    let accepted = Body::Accepted { slice: second };
+    env.tell("gw-1", vec![accepted, started(second, 1, 1)]);
+    env.restart(backup);
+    let mut inventory = all_of(&mut env, "gw-1", run, once_and_failing());
+    inventory.slices.retain(|state| state.slice == second);
+    comes_back(&mut env, "gw-1", inventory);
+    assert_eq!(env.task(run, "once").state, "succeeded");
+    assert_eq!(env.task(run, "fails").state, "running");
+    env.tell(
+        "gw-1",
+        vec![ended(second, 1, 1, true), Body::SliceDone { slice: second }],
+    );
+    assert_eq!(env.run(run).state, "succeeded");
+    assert_eq!(
+        env.agent("gw-1").last_slice(),
+        second,
+        "nothing was placed anew"
+    );
+}
+
+/// The inventory of a gateway that has one task of a run, in one slice.
+fn one_task(slice: SliceRef, task: u32, flow: &[Task]) -> Inventory {
+    let (packed, workflow) = shared::codec::pack(&workflow(flow.to_vec()));
+    let status = TaskStatus {
+        task: TaskIdx(task),
+        state: TaskState::Blocked,
+        attempts: 0,
+        outputs: Vec::new(),
+    };
+    let state = SliceState {
+        slice,
+        workflow,
+        tasks: vec![status],
+    };
+    Inventory {
+        slices: vec![state],
+        workflows: vec![packed],
+        directives: Vec::new(),
+    }
+}
+
+fn part(slice: u32, epoch: Epoch) -> SliceRef {
+    let run = RunId([7; 16]);
+    SliceRef { run, slice, epoch }
+}
+
+/// Two slices had the same task behind the backup, one after the other, and both were given up. The
+/// word of the older one does not count, whichever comes first.
+#[test]
+fn what_a_newer_slice_had_is_not_taken_back() {
+    for (older, newer) in [("gw-1", "gw-2"), ("gw-2", "gw-1")] {
+        let mut env = Env::new();
+        env.join("gw-1");
+        env.join("gw-2");
+        let backup = env.store.image();
+        env.submit(vec![on("gw-1", task("x", &[])), on("gw-2", task("y", &[]))]);
+        env.restart(backup);
+        let flow = vec![
+            task("a", &[]),
+            on(older, task("b", &[])),
+            on(newer, task("c", &[])),
+        ];
+        let (first, second) = (part(0, Epoch(1)), part(1, Epoch(2)));
+        let failed = vec![
+            Body::Accepted { slice: first },
+            started(first, 0, 1),
+            ended(first, 0, 1, false),
+            given_up(first),
+        ];
+        let begun = vec![
+            Body::Accepted { slice: second },
+            started(second, 0, 1),
+            given_up(second),
+        ];
+        env.agent(older).commit(failed);
+        env.agent(newer).commit(begun);
+        comes_back(&mut env, older, one_task(part(2, Epoch(3)), 1, &flow));
+        comes_back(&mut env, newer, one_task(part(3, Epoch(4)), 2, &flow));
+        assert_eq!(env.task(first.run, "a").state, "blocked");
+        let mut all = env.agent("gw-1").assigns();
+        all.extend(env.agent("gw-2").assigns());
+        let again = all.iter().filter(|a| a.slice.run == first.run);
+        assert_eq!(again.count(), 1, "it is placed anew");
+    }
+}
+
+/// Found by seed 1417: of a gateway's own run only the inventory came, and its disk began a new
+/// life; the run was taken for the coordinator's, and placed anew.
+#[test]
+fn a_run_of_a_gateway_that_only_an_inventory_told_of_stays_its_own() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    env.submit(vec![on("gw-1", task("x", &[])), on("gw-2", task("y", &[]))]);
+    env.restart(backup);
+    let slice = part(0, Epoch::LOCAL);
+    env.hello("gw-1").unwrap();
+    let inventory = one_task(slice, 0, &[task("a", &[])]);
+    env.say("gw-1", Up::Inventory(inventory));
+    env.hang_up("gw-1");
+    for name in ["gw-1", "gw-2"] {
+        let (node, by) = (env.agent(name).node, "ann".to_owned());
+        env.ask(Request::ForgetNode { node, by });
+    }
+    assert_eq!(env.task(slice.run, "a").state, "lost");
+}
