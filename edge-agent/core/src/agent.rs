@@ -345,6 +345,7 @@ impl Agent {
             self.outputs_made(task, fx);
         }
         for run in touch.forgotten {
+            self.files.forget(run);
             fx.after.push(Post::Act(Action::ForgetRun { run }));
             fx.hurry = true;
         }
@@ -360,7 +361,8 @@ impl Agent {
         for task in gone {
             self.ready.remove(task);
         }
-        self.ready.forget(at);
+        let running = self.attempts.values().map(|att| att.class).collect();
+        self.ready.forget_unused(&running);
     }
 
     /// Carries out what the state calls for until nothing is left to decide.

@@ -76,11 +76,12 @@ impl Notes {
     }
 
     fn push(&mut self, note: Note) {
-        self.recent.push_back(note);
-        self.made += 1;
-        if self.recent.len() > NOTES {
+        // first of all: one more than there may be would double the room that they take
+        if self.recent.len() >= NOTES {
             self.recent.pop_front();
         }
+        self.recent.push_back(note);
+        self.made += 1;
     }
 }
 
@@ -168,5 +169,37 @@ impl Agent {
             self.notes.push(note);
         }
         now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::ids::{Epoch, RunId};
+
+    #[test]
+    fn the_last_notes_take_no_more_room_than_they_need() {
+        let mut notes = Notes::default();
+        let run = RunId([1; 16]);
+        let slice = SliceRef {
+            run,
+            slice: 0,
+            epoch: Epoch(0),
+        };
+        for fact in 0..=NOTES as u64 {
+            notes.push(Note {
+                slice,
+                task: TaskIdx(0),
+                fact,
+                at: Unix(0),
+                action: DecisionKind::Admitted,
+                reason: Reason::ResourcesFree,
+                numbers: [0; 3],
+                repeats: 0,
+            });
+        }
+        assert_eq!(notes.recent.len(), NOTES);
+        assert!(notes.recent.capacity() < 2 * NOTES);
+        assert_eq!(notes.unsent()[0].fact, 1, "the oldest one went");
     }
 }

@@ -5,7 +5,7 @@ use crate::agent::{Agent, Effects, Post, Timer};
 use crate::event::Action;
 use crate::state::{SliceKey, TaskKey};
 use shared::explain::{DecisionKind, Reason};
-use shared::ids::{Hash, TaskIdx};
+use shared::ids::{Hash, RunId, TaskIdx};
 use shared::state::TaskState;
 use shared::time::{Mono, Span};
 use shared::workflow::Source;
@@ -29,13 +29,22 @@ pub(crate) struct Want {
     slices: BTreeSet<SliceKey>,
 }
 
+/// A file that is to be brought.
+#[derive(Debug)]
+struct Upload {
+    hash: Hash,
+    size: u64,
+    /// Nobody else wants it, so it goes with this run.
+    run: Option<RunId>,
+}
+
 /// What is known of files.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     pub(crate) here: BTreeSet<Hash>,
     pub(crate) wanted: BTreeMap<Hash, Want>,
     waiting: BTreeMap<TaskKey, BTreeSet<Hash>>,
-    uploads: VecDeque<(Hash, u64)>,
+    uploads: VecDeque<Upload>,
     uploading: BTreeMap<Hash, u64>,
     /// Could not be brought: size, and when it is tried again.
     paused: BTreeMap<Hash, (u64, Mono)>,
@@ -79,14 +88,31 @@ impl Files {
         });
     }
 
-    /// Puts a file into the queue of those to be brought, unless it is there, under way or waiting.
-    fn queue_upload(&mut self, hash: Hash, size: u64) {
-        let known = self.uploaded.contains(&hash)
-            || self.uploading.contains_key(&hash)
-            || self.paused.contains_key(&hash);
-        if !known {
-            self.uploads.push_back((hash, size));
+    /// Puts a file into the queue of those to be brought, unless it is under way or waiting. One
+    /// that was brought before goes too: the coordinator may have let it go since, to make room,
+    /// which nobody is told. What it still holds it does not take twice.
+    fn queue_upload(&mut self, run: RunId, hash: Hash, size: u64) {
+        self.uploaded.remove(&hash);
+        let waits = self.uploading.contains_key(&hash) || self.paused.contains_key(&hash);
+        if !waits {
+            let run = Some(run);
+            self.uploads.push_back(Upload { hash, size, run });
         }
+    }
+
+    /// Nobody reads what a forgotten run made: it would keep a narrow link from what others made.
+    /// What was tried already goes on, since another run may wait for the same file.
+    pub(crate) fn forget(&mut self, run: RunId) {
+        self.uploads.retain(|upload| upload.run != Some(run));
+        if self.uploads.is_empty() {
+            self.uploads.shrink_to_fit(); // a long backlog took much
+        }
+    }
+
+    /// Puts a file that was tried already before all others.
+    fn upload_again(&mut self, hash: Hash, size: u64) {
+        let run = None;
+        self.uploads.push_front(Upload { hash, size, run });
     }
 
     /// Files that are no longer here.
@@ -274,7 +300,7 @@ impl Agent {
         }
         for (n, file) in slot.outputs.iter().enumerate() {
             if n >= 64 || mask >> n & 1 == 1 {
-                self.files.queue_upload(file.hash, file.size);
+                self.files.queue_upload(key.slice.0, file.hash, file.size);
             }
         }
         self.pump_uploads(fx);
@@ -302,7 +328,7 @@ impl Agent {
             .map(|file| (file.hash, file.size))
             .collect();
         for (hash, size) in &left {
-            self.files.queue_upload(*hash, *size);
+            self.files.queue_upload(at.0, *hash, *size);
         }
         let owes = !left.is_empty();
         self.files.owed.insert(at, left.into_keys().collect());
@@ -313,7 +339,7 @@ impl Agent {
     pub(crate) fn pump_uploads(&mut self, fx: &mut Effects) {
         while self.link.online()
             && self.files.uploading.len() < UPLOADS
-            && let Some((hash, size)) = self.files.uploads.pop_front()
+            && let Some(Upload { hash, size, .. }) = self.files.uploads.pop_front()
         {
             if !self.files.uploaded.contains(&hash) {
                 self.files.uploading.insert(hash, size);
@@ -327,8 +353,8 @@ impl Agent {
         let paused = std::mem::take(&mut self.files.paused);
         let paused = paused.into_iter().map(|(hash, (size, _))| (hash, size));
         let under_way = std::mem::take(&mut self.files.uploading);
-        for upload in paused.chain(under_way) {
-            self.files.uploads.push_front(upload);
+        for (hash, size) in paused.chain(under_way) {
+            self.files.upload_again(hash, size);
         }
         self.pump_uploads(fx);
     }
@@ -396,7 +422,7 @@ impl Agent {
             return;
         };
         self.files.paused.remove(&hash);
-        self.files.uploads.push_front((hash, size));
+        self.files.upload_again(hash, size);
         self.pump_uploads(fx);
     }
 }

@@ -70,15 +70,21 @@ impl Ready {
         class
     }
 
-    /// Forgets the classes of a slice that is gone; nothing of it runs.
-    pub(crate) fn forget(&mut self, slice: SliceKey) {
-        let Self { classes, wants, .. } = self;
-        classes.retain(|(_, within), class| {
-            let gone = within.is_some_and(|(of, _)| of == slice);
-            if gone {
+    /// Forgets the classes that nobody is in any more, `running` being those of attempts: what new
+    /// slices ask for would add to them for as long as the agent lives.
+    pub(crate) fn forget_unused(&mut self, running: &BTreeSet<Class>) {
+        let Self {
+            classes,
+            wants,
+            queues,
+            ..
+        } = self;
+        classes.retain(|_, class| {
+            let used = queues.contains_key(class) || running.contains(class);
+            if !used {
                 wants.remove(class);
             }
-            !gone
+            used
         });
     }
 
@@ -161,5 +167,33 @@ impl Ready {
         let mut heads: Vec<_> = self.queues.iter().filter_map(first).collect();
         heads.sort_unstable();
         heads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wants(memory: u64) -> Resources {
+        Resources {
+            memory,
+            ..Resources::default()
+        }
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_forgotten() {
+        let mut ready = Ready::default();
+        let runs = ready.class(&wants(0), None);
+        for memory in 1..=1000 {
+            ready.class(&wants(memory), None);
+        }
+        ready.forget_unused(&BTreeSet::from([runs]));
+        assert_eq!((ready.classes.len(), ready.wants.len()), (1, 1));
+        assert_eq!(*ready.wants(runs), wants(0), "it is given back later");
+        assert_eq!(ready.class(&wants(0), None), runs);
+        let again = ready.class(&wants(1), None);
+        assert!(again > runs, "no number is used twice");
+        assert_eq!(*ready.wants(again), wants(1));
     }
 }

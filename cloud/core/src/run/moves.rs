@@ -458,7 +458,8 @@ impl Run {
         (slice.slice as usize) < self.head.slices.len() + 10_000
     }
 
-    /// Takes a slice of an inventory, of a local submission or of kept facts into the list of slices.
+    /// Takes a slice of an inventory, of a local submission or of kept facts into the list of
+    /// slices.
     pub(super) fn adopt_slice(&mut self, log: LogId, slice: SliceRef) {
         let at = slice.slice as usize;
         let unknown = Slice {

@@ -8,9 +8,9 @@ use shared::state::TaskState;
 use shared::wire::LogId;
 
 impl Run {
-    /// Takes over the slice that a fact shows and this store forgot, or the task that a fact of such
-    /// a slice is about. Else what it says would not count, and what must not run twice would be
-    /// placed again although it was done there.
+    /// Takes over the slice that a fact shows and this store forgot, or the task that a fact of
+    /// such a slice is about. Else what it says would not count, and what must not run twice would
+    /// be placed again although it was done there.
     pub(super) fn recollect(&mut self, at: At<'_>, log: LogId, fact: &Fact) {
         match &fact.body {
             Body::Accepted { slice } => self.recollect_slice(log, *slice),

@@ -199,6 +199,33 @@ fn a_file_that_could_not_be_brought_is_brought_again_after_growing_pauses() {
     env.check_replay();
 }
 
+/// Found by seed 4105: the files of forgotten runs filled a narrow link for hours.
+#[test]
+fn what_a_forgotten_run_made_is_not_brought_any_more() {
+    let mut env = Env::new();
+    let ids: Vec<String> = (0..12).map(|n| format!("t{n}")).collect();
+    let flow = workflow(ids.iter().map(|id| task(id, &[])).collect());
+    let all: Vec<u32> = (0..12).collect();
+    env.assigned(assign(slice(0, 1), &flow, &all));
+    for id in &ids {
+        env.end(id, 0);
+        env.pass(Span(10));
+    }
+    let uploads = |env: &Env| {
+        let upload = |action: &&Action| matches!(action, Action::Upload { .. });
+        env.actions.iter().filter(upload).count()
+    };
+    assert_eq!(uploads(&env), 8, "so many at once");
+    env.tell(vec![Wish::Forget { run: RUN }]);
+    assert!(env.states().is_empty());
+    for n in 100..108 {
+        env.event(Event::Uploaded { hash: file(n).hash });
+    }
+    env.pass(Span(10));
+    assert_eq!(uploads(&env), 8);
+    env.check_replay();
+}
+
 #[test]
 fn a_file_that_is_gone_here_is_not_brought_and_holds_no_release() {
     let mut env = Env::new();
@@ -498,6 +525,37 @@ fn a_coordinator_whose_store_went_back_gets_the_files_again() {
     assert_eq!(env.states(), "");
     again(&mut env, &|welcome| welcome.generation.0 += 1);
     assert_eq!(uploads(&env), 2, "it went with its slice");
+}
+
+/// Found by seed 3841: a file went to make room when its run was over. The task that was let run
+/// again made the same contents, which nobody brought, and its reader elsewhere waited for ever.
+#[test]
+fn what_is_made_again_with_the_same_contents_is_brought_again() {
+    let mut env = Env::new();
+    let one = workflow(vec![task("a", &[])]);
+    let hash = file(100).hash;
+    let uploads = |env: &Env| {
+        let upload = |action: &&Action| matches!(action, Action::Upload { .. });
+        env.actions.iter().filter(upload).count()
+    };
+    env.assigned(assign(slice(0, 1), &one, &[0]));
+    env.end("a", 0);
+    env.pass(Span(10));
+    env.event(Event::Uploaded { hash });
+    env.tell(vec![Wish::Release { slice: slice(0, 1) }]);
+    env.pass(Span(10));
+    assert_eq!((env.states().as_str(), uploads(&env)), ("", 1));
+    env.tell(vec![Wish::Assign(assign(slice(1, 2), &one, &[0]))]);
+    env.end("a", 0);
+    env.pass(Span(10));
+    assert_eq!(uploads(&env), 2, "nobody knows whether it still is there");
+    env.tell(vec![Wish::Release { slice: slice(1, 2) }]);
+    env.pass(Span(10));
+    assert_eq!(env.states(), "a=succeeded", "it is on its way");
+    env.event(Event::Uploaded { hash });
+    env.pass(Span(10));
+    assert_eq!((env.states().as_str(), uploads(&env)), ("", 2));
+    env.check_replay();
 }
 
 /// The certificate is the shell's business: the core goes on as if nothing was said.

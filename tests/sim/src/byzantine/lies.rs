@@ -149,8 +149,8 @@ fn lie(world: &World, rng: &mut Rng, target: &Target) -> Option<Body> {
         number,
     };
     let by = || "nobody".to_owned();
-    // KNOWN GAP (docs/status.md): what it says before the store goes back is told again behind that,
-    // and a slice that nobody names any more belongs to who says that it took it over
+    // KNOWN GAP (docs/status.md): what it says before the store goes back is told again behind
+    // that, and a slice that nobody names any more belongs to who says that it took it over
     let trusting = crate::check::counted_once::goes_back(world);
     Some(match rng.below(20) {
         0 if !trusting => Body::Accepted { slice },

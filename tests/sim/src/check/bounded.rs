@@ -3,6 +3,7 @@
 use crate::machine::INVENTORY_PART;
 use crate::trace::Lane;
 use crate::world::World;
+use cloud_core::engine::TOMBSTONES;
 use cloud_core::store::AggregateId;
 use shared::fact::{Body, Outcome};
 use shared::ids::RunId;
@@ -15,9 +16,10 @@ use std::collections::BTreeSet;
 pub const DEFINITION: &str = "No frame, batch, commit, queue or store grows beyond its limit, no task fails more often \
     than its retry policy allows in one epoch, nobody takes 5,000 steps within a minute and \
     one more for each task of the seed, and no more than 20,000 events happen within an \
-    instant or 400,000, and 200 for each task, within an hour. A core whose process ends had no more in memory than \
-    512 KiB and 2,560 bytes for each task of the runs that it knows and shall not forget; at the coordinator 1.5 MiB and \
-    4 KiB.";
+    instant or 400,000, and 200 for each task, within an hour. An agent's core whose process ends had no more in memory \
+    than 1,216 KiB, 2,560 bytes for each task of the runs that it knows and shall not forget, and 160 for each file that \
+    lies there; the coordinator's no more than 1.5 MiB, 4 KiB for each such task, 3 KiB for each run that it forgot and \
+    remembers, 2,000 at most, and 256 bytes for each file that it has.";
 
 /// Messages under way on one session.
 const LANE: usize = 5000;
@@ -189,10 +191,32 @@ pub fn look(world: &mut World) {
     }
 }
 
-/// Bytes that an agent's core may take, whatever it knows, and for each task that it must know.
-const AGENT: (u64, u64) = (512 << 10, 2560);
-/// The same of the coordinator's.
-const COORDINATOR: (u64, u64) = (1536 << 10, 4096);
+/// Bytes that a core may take.
+struct Share {
+    /// Whatever it knows.
+    base: u64,
+    /// For each task that it must know.
+    task: u64,
+    /// For each file that is there, whoever names it: what is there is known until it goes.
+    file: u64,
+}
+
+/// An agent's share: 704 KiB of the base are for the last 8,192 decisions, which it remembers
+/// whatever became of their runs.
+const AGENT: Share = Share {
+    base: 1216 << 10,
+    task: 2560,
+    file: 160,
+};
+/// The coordinator's.
+const COORDINATOR: Share = Share {
+    base: 1536 << 10,
+    task: 4096,
+    // a run may be forgotten long before its files came over a narrow link: they stay for a day
+    file: 256,
+};
+/// Bytes of the coordinator's for each tombstone.
+const TOMBSTONE: u64 = 3072;
 
 /// Tasks of `runs`.
 fn tasks_of(world: &World, runs: &BTreeSet<RunId>) -> u64 {
@@ -200,10 +224,14 @@ fn tasks_of(world: &World, runs: &BTreeSet<RunId>) -> u64 {
     flows.map(|flow| flow.workflow.tasks.len() as u64).sum()
 }
 
-/// What is wrong with so many bytes for so many tasks.
-fn too_heavy(who: &str, bytes: u64, tasks: u64, (base, each): (u64, u64)) -> Option<String> {
-    let text = || format!("{who} has {bytes} bytes in memory for {tasks} tasks");
-    (bytes > base + each * tasks).then(text)
+impl Share {
+    /// What is wrong with so many bytes for so many tasks and files, beside `more`.
+    fn wrong(&self, who: &str, bytes: u64, tasks: u64, files: usize, more: u64) -> Option<String> {
+        let most = self.base + self.task * tasks + self.file * files as u64 + more;
+        let known = format!("{tasks} tasks and {files} files");
+        let text = || format!("{who} has {bytes} bytes in memory, for {known}, of {most}");
+        (bytes > most).then(text)
+    }
 }
 
 /// An agent's process is gone, and so many bytes of its core with it.
@@ -215,7 +243,8 @@ pub fn on_agent_gone(world: &mut World, m: usize, bytes: u64) {
     let runs = truth.model.slices.values().map(|model| model.slice.run);
     let known = runs.filter(|run| !marks.get(run).is_some_and(|marks| marks.forgotten));
     let tasks = tasks_of(world, &known.collect());
-    let wrong = too_heavy(&crate::workload::node_name(m), bytes, tasks, AGENT);
+    let files = world.machines[m].files.len();
+    let wrong = AGENT.wrong(&crate::workload::node_name(m), bytes, tasks, files, 0);
     wrong
         .into_iter()
         .for_each(|text| world.fail("bounded", text));
@@ -247,7 +276,11 @@ pub fn on_cloud_gone(world: &mut World, bytes: u64) {
     });
     let runs = runs.collect();
     let tasks = tasks_of(world, &runs) + tasks_made_up(world, &runs);
-    let wrong = too_heavy("the coordinator", bytes, tasks, COORDINATOR);
+    let buried = |run: &&RunId| truth.versions.contains_key(&AggregateId::Run(**run));
+    let tombstones = truth.buried.iter().filter(buried).count().min(TOMBSTONES);
+    let more = TOMBSTONE * tombstones as u64;
+    let files = world.cloud.files.len();
+    let wrong = COORDINATOR.wrong("the coordinator", bytes, tasks, files, more);
     wrong
         .into_iter()
         .for_each(|text| world.fail("bounded", text));
