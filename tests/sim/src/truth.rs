@@ -10,7 +10,7 @@ use cloud_core::store::{AggregateId, Prune, Transaction};
 use shared::directive::{Body as Wanted, Directive};
 use shared::explain::Reason;
 use shared::fact::{Body as Said, Fact};
-use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, TaskIdx};
+use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
 use shared::log::{Direction, Head};
 use shared::time::Span;
 use shared::wire::LogId;
@@ -282,7 +282,7 @@ pub struct Assigned {
     /// Its number among that log's directives.
     pub number: u64,
     /// The slice.
-    pub slice: shared::ids::SliceRef,
+    pub slice: SliceRef,
     /// Its tasks.
     pub tasks: Vec<TaskIdx>,
 }
@@ -321,6 +321,8 @@ pub struct CloudTruth {
     pub buried: BTreeSet<RunId>,
     /// Those that the world did not look at.
     pub new_buried: Vec<RunId>,
+    /// Slices that some node was told to give up.
+    pub releases: BTreeSet<SliceRef>,
     /// Runs that some node was told to forget.
     pub forgets: BTreeSet<RunId>,
     /// Those that the world did not look at, with whose logs.
@@ -472,6 +474,10 @@ impl CloudTruth {
         let directive = Directive::decode(number, &entry.bytes).ok()?;
         let assign = match directive.body {
             Wanted::Assign(assign) => assign,
+            Wanted::Release { slice } => {
+                self.releases.insert(slice);
+                return None;
+            }
             Wanted::Forget { run } => {
                 self.forgets.insert(run);
                 self.new_forgets.push((log, run));

@@ -411,6 +411,16 @@ fn what_was_done_in_a_slice_given_up_behind_the_backup_is_done_once() {
     );
 }
 
+/// A gateway had forgotten a run at the coordinator's wish, and called behind the restore before the
+/// one that still had a part of it. What it had done once was placed again.
+#[test]
+fn what_was_done_by_who_forgot_the_run_is_done_once() {
+    meets(
+        Plan::draw(9291, Layer::Disk),
+        &[Kind::RunForgotten, Kind::Restored],
+    );
+}
+
 /// Behind a restore only an inventory told of a gateway's own run: before its facts came, another
 /// machine with its disk made it begin a new life. The run was placed as if it were the
 /// coordinator's.

@@ -131,7 +131,7 @@ impl Run {
 
     /// Whether nothing more is to come of what is known elsewhere of this log: its inventory came
     /// in this hold, or its life is over.
-    fn has_told(&self, at: At<'_>, log: LogId) -> bool {
+    pub(super) fn has_told(&self, at: At<'_>, log: LogId) -> bool {
         let now = at.hold.is_none() || self.head.heard_since == at.hold;
         let heard = self.head.heard.contains(&log) && now;
         heard || self.head.gone_logs.contains(&log)

@@ -497,6 +497,10 @@ impl Run {
         packed: Option<&[u8]>,
         fx: &mut Effects,
     ) {
+        if at.hold.is_some() && self.head.heard_since != at.hold {
+            self.head.heard.clear();
+            self.head.heard_since = at.hold;
+        }
         if let (false, Some(packed)) = (self.head.known, packed)
             && let Ok((definition, hash, true)) = at.definitions.unpack(packed)
         {
@@ -504,19 +508,19 @@ impl Run {
             self.define(packed, hash, definition, fx);
             self.stand_still(at);
             // an inventory that came before the first fact of its node said nothing to this run
-            let others: BTreeSet<LogId> = self.head.kept.iter().map(|(l, ..)| *l).collect();
-            for other in others.into_iter().filter(|other| *other != log) {
+            let mut others: BTreeSet<LogId> = self.head.kept.iter().map(|(l, ..)| *l).collect();
+            others.retain(|other| *other != log && !self.has_told(at, *other));
+            for other in others {
                 self.send(other.node, Message::AskInventory, fx);
             }
+        }
+        // also of a run that only facts name so far, if its node has nothing of it any more
+        if self.head.known || slices.is_empty() {
+            self.head.heard.insert(log);
         }
         if !self.head.known {
             return;
         }
-        if at.hold.is_some() && self.head.heard_since != at.hold {
-            self.head.heard.clear();
-            self.head.heard_since = at.hold;
-        }
-        self.head.heard.insert(log);
         let named: BTreeSet<SliceRef> = slices.iter().map(|s| s.slice).collect();
         for state in slices {
             self.compare(at, log, state);

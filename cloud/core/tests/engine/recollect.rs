@@ -2,10 +2,11 @@
 //! where no inventory names a slice any more, from an inventory where the facts are gone.
 
 use crate::common::{Env, ended, on, started, task, workflow};
-use crate::restore::{all_of, comes_back};
+use crate::restore::{all_of, comes_back, empty};
 use cloud_core::event::Request;
 use shared::fact::{Body, SliceState, TaskStatus};
 use shared::ids::{Epoch, RunId, SliceRef, TaskIdx};
+use shared::log::{Direction, Head};
 use shared::state::TaskState;
 use shared::wire::{Inventory, Up};
 use shared::workflow::{SideEffects, Task};
@@ -127,6 +128,39 @@ fn what_a_newer_slice_had_is_not_taken_back() {
         let again = all.iter().filter(|a| a.slice.run == first.run);
         assert_eq!(again.count(), 1, "it is placed anew");
     }
+}
+
+/// Found by seed 9291: a gateway had forgotten the run at the coordinator's wish, and called before
+/// the one that still had a part of it. What it had done once was placed again.
+#[test]
+fn what_a_gateway_did_that_forgot_the_run_counts_also_if_it_calls_first() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    env.submit(vec![on("gw-1", task("x", &[])), on("gw-2", task("y", &[]))]);
+    env.restart(backup);
+    let flow = vec![on("gw-1", task("a", &[])), task("b", &[])];
+    let (here, there) = (part(0, Epoch(1)), part(1, Epoch(2)));
+    let did = |slice, task| {
+        vec![
+            Body::Accepted { slice },
+            started(slice, task, 1),
+            ended(slice, task, 1, true),
+            Body::SliceDone { slice },
+        ]
+    };
+    env.agent("gw-1").commit(did(here, 0));
+    env.agent("gw-2").commit(did(there, 1));
+    for (name, inventory) in [("gw-2", empty()), ("gw-1", one_task(here, 0, &flow))] {
+        env.hello(name).unwrap();
+        let agent = env.agent(name);
+        let origin = Head::origin(agent.node, agent.incarnation, Direction::Up);
+        env.resend(name, origin);
+        env.say(name, Up::Inventory(inventory));
+    }
+    assert_eq!(env.run(here.run).state, "succeeded");
+    assert_eq!(env.task(here.run, "b").node.as_deref(), Some("gw-2"));
 }
 
 /// Found by seed 1417: of a gateway's own run only the inventory came, and its disk began a new

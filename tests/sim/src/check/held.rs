@@ -5,20 +5,23 @@ use crate::truth::wrong;
 use crate::world::World;
 use cloud_core::store::{AggregateId, Transaction};
 use shared::directive::{Body as Wanted, Directive};
-use shared::ids::{NodeId, RunId};
+use shared::ids::{NodeId, RunId, SliceRef};
 use std::collections::BTreeSet;
 
 /// What it means.
 pub const DEFINITION: &str = "Behind a restored backup no run that the backup knows is placed at a new epoch, taken away or \
     forgotten at any gateway before each gateway that it knows has called, was declared gone, or was named as one that never comes back. \
-    What was decided before is told again: an assignment at its old epoch, and that a run is to be forgotten. Cancels are not looked at.";
+    What was decided before is told again: an assignment at its old epoch, that a slice is to be given up, and that a run \
+    is to be forgotten. Cancels are not looked at.";
 
 /// What stands still behind a restore.
 #[derive(Debug, Default)]
 pub struct Standing {
     /// Runs of the backup.
     runs: BTreeSet<RunId>,
-    /// Those that some gateway was told to forget.
+    /// Slices that some gateway was told to give up.
+    released: BTreeSet<SliceRef>,
+    /// Runs that some gateway was told to forget.
     forgotten: BTreeSet<RunId>,
     /// Gateways of the backup that nobody heard.
     unheard: BTreeSet<NodeId>,
@@ -40,6 +43,7 @@ pub fn on_restore(world: &mut World, without: &[NodeId]) {
     }
     world.cloud.standing = Standing {
         runs,
+        released: truth.releases.clone(),
         forgotten: truth.forgets.clone(),
         unheard,
     };
@@ -81,6 +85,7 @@ fn moved(directive: &Directive, standing: &Standing) -> Option<(RunId, &'static 
     match &directive.body {
         // what the backup had decided may still be under way, and is told again
         Wanted::Assign(assign) if assign.slice.epoch.generation() != directive.generation => None,
+        Wanted::Release { slice } if standing.released.contains(slice) => None,
         Wanted::Forget { run } if standing.forgotten.contains(run) => None,
         Wanted::Assign(assign) => Some((assign.slice.run, "placed")),
         Wanted::Release { slice } => Some((slice.run, "taken away")),
