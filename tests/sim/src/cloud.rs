@@ -184,6 +184,8 @@ impl World {
             return;
         }
         let handle: Handle<CloudNote> = Handle::default();
+        // when the faults stop it is back sooner than was planned
+        self.cloud.clocks.booted = self.cloud.clocks.booted.min(self.t);
         let now = self.cloud.clocks.now(self.t);
         let seed = self.dice.ids.bits();
         let config = self.cloud.config(&self.plan);

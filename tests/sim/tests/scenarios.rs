@@ -411,8 +411,8 @@ fn what_was_done_in_a_slice_given_up_behind_the_backup_is_done_once() {
     );
 }
 
-/// A gateway had forgotten a run at the coordinator's wish, and called behind the restore before the
-/// one that still had a part of it. What it had done once was placed again.
+/// A gateway had forgotten a run at the coordinator's wish, and called behind the restore before
+/// the one that still had a part of it. What it had done once was placed again.
 #[test]
 fn what_was_done_by_who_forgot_the_run_is_done_once() {
     meets(

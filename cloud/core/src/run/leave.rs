@@ -36,6 +36,10 @@ impl Run {
         if self.head.held {
             return Some("its run is held after a restore".to_owned());
         }
+        if self.head.state.is_final() {
+            // it may have been let run again behind a backup, and is not held
+            return Some("its run is over, and the node is still to say so".to_owned());
+        }
         if self.head.origin.is_some() {
             return Some("its run was submitted at this node".to_owned());
         }

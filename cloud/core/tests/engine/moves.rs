@@ -1,6 +1,7 @@
 //! Slices that change their owner.
 
 use crate::common::{Env, all_done, ended, started, task};
+use crate::restore::asked_back;
 use cloud_core::event::{Reply, Request};
 use shared::directive::Body as Wanted;
 use shared::fact::Body;
@@ -121,6 +122,25 @@ fn a_drained_node_hands_its_slice_over_only_after_it_confirmed() {
     assert!(assign.slice.epoch > old.epoch);
     env.tell("gw-2", all_done(&assign));
     assert_eq!(env.run(run).state, "succeeded");
+}
+
+/// Found by seed 13063: of a run that was over, and so not held behind a restore, a drained node was
+/// asked for what was left.
+#[test]
+fn a_drained_node_is_not_asked_for_what_is_over() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let run = env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    let did = vec![started(slice, 0, 1), ended(slice, 0, 1, true)];
+    env.tell("gw-1", [vec![Body::Accepted { slice }], did].concat());
+    assert_eq!(env.run(run).state, "succeeded");
+    let (node, on, by) = (env.agent("gw-1").node, true, "ann".to_owned());
+    env.ask(Request::Drain { node, on, by });
+    assert_eq!(asked_back(&mut env, "gw-1", slice), 0);
+    env.tell("gw-1", vec![Body::SliceDone { slice }]);
+    assert_eq!(env.node("gw-1").slices, 0);
 }
 
 #[test]
