@@ -72,6 +72,8 @@ pub enum Verdict {
 pub struct Model {
     /// Slices by run and number, at their newest epoch here.
     pub slices: BTreeMap<(RunId, u32), SliceModel>,
+    /// All slices that were taken over, also those that are gone.
+    pub taken: BTreeSet<SliceRef>,
     /// Marks on runs.
     pub runs: BTreeMap<RunId, RunMarks>,
     /// Attempts without an end.
@@ -302,6 +304,7 @@ impl Model {
     }
 
     fn accepted(&mut self, slice: SliceRef) {
+        self.taken.insert(slice);
         let assign = self
             .waiting
             .iter()

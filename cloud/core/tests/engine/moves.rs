@@ -124,8 +124,8 @@ fn a_drained_node_hands_its_slice_over_only_after_it_confirmed() {
     assert_eq!(env.run(run).state, "succeeded");
 }
 
-/// Found by seed 13063: of a run that was over, and so not held behind a restore, a drained node was
-/// asked for what was left.
+/// Found by seed 13063: of a run that was over, and so not held behind a restore, a drained node
+/// was asked for what was left.
 #[test]
 fn a_drained_node_is_not_asked_for_what_is_over() {
     let mut env = Env::new();

@@ -10,7 +10,7 @@ use cloud_core::run::{AttemptRow, TaskRow};
 use cloud_core::store::{AggregateId, Transaction};
 use cloud_core::view;
 use shared::fact::Outcome;
-use shared::ids::{Epoch, RunId, TaskIdx};
+use shared::ids::{Epoch, RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use shared::wire::LogId;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub const DEFINITION: &str = "An attempt whose success was shown to count before
     by work that was placed anew while its gateway still had it to tell; and no success of an older epoch counts behind one \
     that counted. Not for gateways whose disk was copied, put back, emptied or is gone, nor for a coordinator whose older \
     disk was put back without a word. While old runs are held, no success counts of a task that was given away at a newer \
-    epoch, be it by a life of the store that is forgotten, unless to a node that was declared gone, that lies, or whose disk is gone.";
+    epoch, be it by a life of the store that is forgotten, unless the word never came there, or to a node that was declared gone, that lies, or whose disk is gone.";
 
 /// An attempt: of which task of which run, where, which one.
 type Named = (RunId, String, String, u64, u32);
@@ -88,9 +88,19 @@ fn claimed_since(world: &World, (run, task): (RunId, u32), epoch: Epoch) -> Opti
     let gone = |log: &LogId| {
         world.people.forgotten.contains(&log.node) || !there(log) || world.is_liar_node(log.node)
     };
-    let mut newer = newer.map(|(_, claim)| claim);
-    let newer = newer.find(|(log, tasks)| !gone(log) && tasks.contains(&TaskIdx(task)));
-    newer.map(|(log, _)| *log)
+    // the word of a life that is forgotten may have never come there
+    let taken = |slice: SliceRef, log: &LogId| {
+        let mut lives = world.lives.iter().filter(|life| life.log == *log);
+        lives.any(|life| life.model.taken.contains(&slice))
+    };
+    let mut claims = newer.map(|((run, epoch, slice), (log, tasks))| {
+        let (run, slice, epoch) = (*run, *slice, *epoch);
+        (SliceRef { run, slice, epoch }, log, tasks)
+    });
+    let claim = claims.find(|(slice, log, tasks)| {
+        !gone(log) && tasks.contains(&TaskIdx(task)) && taken(*slice, log)
+    });
+    claim.map(|(_, log, _)| *log)
 }
 
 fn remember(world: &mut World, (run, number): (RunId, u32), one: &AttemptRow) {
