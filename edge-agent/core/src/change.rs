@@ -16,6 +16,13 @@ pub(crate) fn change(
     when: Stamp,
     touch: &mut Touch,
 ) {
+    let (to, why) = match to {
+        // what it needs came undone while it ran, or waited for its next attempt
+        TaskState::Ready if !may_start(slice, at.pos) => {
+            (TaskState::Blocked, Reason::WaitsForTasks)
+        }
+        _ => (to, why),
+    };
     let slot = &mut slice.slots[at.pos as usize];
     let from = std::mem::replace(&mut slot.state, to);
     slot.reason = why;
@@ -54,6 +61,10 @@ pub(crate) fn change(
     if to == TaskState::Blocked {
         reconsider(slice, at, touch);
     }
+}
+
+fn may_start(slice: &Slice, pos: u32) -> bool {
+    slice.waits[pos as usize] == 0 && slice.verdict(pos) == Verdict::Ready
 }
 
 /// A task that `at` waits for became final, or no longer is.

@@ -211,6 +211,16 @@ impl SimDisk {
         state.lie_rng = Some(rng);
     }
 
+    /// The file is removed: another one begins empty in its place. The reserve beside it stays.
+    pub fn remove_file(&self) {
+        let mut state = self.lock();
+        state.durable.clear();
+        state.live.clear();
+        state.dirty.clear();
+        state.used.clear();
+        state.forget_fresh();
+    }
+
     /// The process ended, the machine did not: all writes so far are there, and faults are over.
     pub fn survive_kill(&self) {
         let mut state = self.lock();

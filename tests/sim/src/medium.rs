@@ -148,16 +148,68 @@ fn open_edge(disk: &SimDisk, log: LogId) -> Result<Box<dyn edge::Store>, edge::S
         let disk = disk.clone();
         Box::new(move || Ok(Box::new(disk.clone()) as Box<dyn redb::StorageBackend>))
     };
-    let store = if disk.size() == 0 {
-        edge_store::RedbStore::create(make(), identity)?.with_reserve(reserve)
-    } else {
-        edge_store::open_beside(&make, identity, reserve)?
-    };
-    Ok(Box::new(store))
+    if disk.size() > 0 {
+        let store = edge_store::open_beside(&make, identity, reserve)?;
+        return Ok(Box::new(store));
+    }
+    // An agent makes its store aside and gives it its name when it is whole. An unfinished one is
+    // never opened: the next start removes it and makes another.
+    let made = edge_store::RedbStore::create(make(), identity);
+    let store = made.inspect_err(|_| disk.remove_file())?;
+    Ok(Box::new(store.with_reserve(reserve)))
 }
 
 fn open_cloud(disk: SimDisk) -> Result<Box<dyn cloud::Store>, cloud::StoreError> {
     let make: cloud_store::MakeBackend =
         Box::new(move || Ok(Box::new(disk.clone()) as Box<dyn redb::StorageBackend>));
     Ok(Box::new(cloud_store::RedbStore::open(make)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Full;
+    use shared::ids::{Incarnation, NodeId};
+
+    const LOG: LogId = LogId {
+        node: NodeId([1; 16]),
+        incarnation: Incarnation([2; 16]),
+    };
+
+    fn opens(medium: &mut EdgeMedium) -> bool {
+        medium.open(LOG).is_ok()
+    }
+
+    #[test]
+    fn a_store_that_could_not_be_made_is_made_when_that_is_possible() {
+        let mut medium = EdgeMedium::new(Layer::Disk);
+        let disk = medium.disk().cloned().expect("a disk");
+        disk.fill_up(Full::default());
+        assert!(!opens(&mut medium), "there is no room for it");
+        disk.set_quota(None);
+        assert!(opens(&mut medium), "there is room again");
+    }
+
+    #[test]
+    fn a_store_whose_making_ended_anywhere_is_made_anew() {
+        let mut ended = 0;
+        for power in [false, true] {
+            for ops in 0.. {
+                let mut medium = EdgeMedium::new(Layer::Disk);
+                medium.burn_after(ops);
+                let made = opens(&mut medium);
+                if power {
+                    medium.cut_power(&mut Rng::new(ops));
+                } else {
+                    medium.survive_kill();
+                }
+                assert!(opens(&mut medium), "after {ops} operations");
+                if made {
+                    break;
+                }
+                ended += 1;
+            }
+        }
+        assert!(ended > 10, "{ended} times");
+    }
 }

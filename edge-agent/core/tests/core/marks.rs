@@ -4,6 +4,7 @@ use crate::env::*;
 use edge_core::event::Event;
 use shared::directive::Body as Wish;
 use shared::state::TaskState;
+use shared::time::Span;
 use shared::workflow::{SideEffects, Workflow};
 
 fn chain() -> Workflow {
@@ -88,5 +89,32 @@ fn what_is_ready_is_judged_again_when_the_end_of_its_need_changes() {
     assert_eq!(env.held_ids(), "y", "the file that is read now is not here");
     env.tell(vec![tell(TaskState::Lost, &[])]);
     assert_eq!(env.states(), "b=aborted x=succeeded y=running");
+    env.check_replay();
+}
+
+/// Found by seed 14229: what a task needs was lost with its output while the task waited for its
+/// next attempt, which began all the same.
+#[test]
+fn a_next_attempt_waits_for_what_came_undone() {
+    let mut env = Env::new();
+    let mut flow = workflow(vec![task("a", &[]), task("b", &[0])]);
+    flow.tasks[1].retry.max_attempts = 3;
+    env.assigned(assign(slice(1, 1), &flow, &[1]));
+    let tell = |state, files: &[u8]| Wish::Upstream {
+        slice: slice(1, 1),
+        upstream: upstream(0, state, files),
+    };
+    let done = tell(TaskState::Succeeded, &[50]);
+    env.tell(vec![done.clone()]);
+    env.event(Event::FileHere {
+        hash: file(50).hash,
+    });
+    env.end("b", 1);
+    assert_eq!(env.states(), "b=retrying");
+    env.tell(vec![tell(TaskState::Blocked, &[])]);
+    env.pass(Span::secs(3600));
+    assert_eq!((env.states().as_str(), env.held.len()), ("b=blocked", 0));
+    env.tell(vec![done]);
+    assert_eq!(env.states(), "b=running");
     env.check_replay();
 }

@@ -150,7 +150,8 @@ fn lie(world: &World, rng: &mut Rng, target: &Target) -> Option<Body> {
     };
     let by = || "nobody".to_owned();
     // KNOWN GAP (docs/status.md): what it says before the store goes back is told again behind
-    // that, and a slice that nobody names any more belongs to who says that it took it over
+    // that, and a slice that nobody names any more belongs to who says that it took it over, a run
+    // that is not known any more to who says first that it was submitted there
     let trusting = crate::check::counted_once::goes_back(world);
     Some(match rng.below(20) {
         0 if !trusting => Body::Accepted { slice },
@@ -183,14 +184,14 @@ fn lie(world: &World, rng: &mut Rng, target: &Target) -> Option<Body> {
             by: by(),
             why: "because".to_owned(),
         },
-        18 => Body::PausedHere {
-            run: slice.run,
-            on: rng.chance(800),
-            by: by(),
-        },
-        _ => Body::Submitted {
+        19 if !trusting => Body::Submitted {
             slice,
             workflow: world.flows.get(&slice.run)?.packed.clone(),
+            by: by(),
+        },
+        _ => Body::PausedHere {
+            run: slice.run,
+            on: rng.chance(800),
             by: by(),
         },
     })
