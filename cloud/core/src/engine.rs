@@ -54,6 +54,8 @@ const WINDOW: u64 = 4 * ENTRIES_PER_COMMIT as u64;
 pub const TOMBSTONES: usize = 2000;
 /// Pause before nodes that refused a slice are offered the run again.
 pub const REFUSED_AGAIN: Span = Span::secs(60);
+/// Pause before the engine works on its own again when a commit failed: a full disk stays full.
+pub const STALL: Span = Span::secs(1);
 /// Bodies of final runs that stay in memory.
 const BODIES: usize = 32;
 
@@ -200,6 +202,8 @@ pub struct Engine<S: Store> {
     found: BTreeSet<Hash>,
     /// When too little could go that somebody needed room.
     no_room: Option<Mono>,
+    /// Its last commit failed: until when it does nothing on its own.
+    stalled: Option<Mono>,
     /// When they are looked at again, if that was in vain.
     collect_after: Mono,
     /// What is told and audited with the next commit.
@@ -275,6 +279,7 @@ impl<S: Store> Engine<S> {
             stored: forget::Arrivals::default(),
             found: BTreeSet::new(),
             no_room: None,
+            stalled: None,
             collect_after: Mono(0),
             record: record::Record::default(),
             schedules: BTreeMap::new(),
@@ -307,8 +312,11 @@ impl<S: Store> Engine<S> {
         self.now = now;
         self.settled.append(&mut self.asked);
         match self.work(inputs, out) {
-            Ok(()) => {}
-            Err(StoreError::NotDone(why) | StoreError::Unknown(why)) => self.rebuild(&why)?,
+            Ok(()) => self.stalled = None,
+            Err(StoreError::NotDone(why) | StoreError::Unknown(why)) => {
+                self.stalled = Some(now.mono + STALL);
+                self.rebuild(&why)?;
+            }
             Err(fatal) => return Err(fatal.into()),
         }
         self.flush(out);

@@ -23,6 +23,7 @@ impl<S: Store> Engine<S> {
             .chain(self.has_backlog().then_some(self.now.mono))
             .chain(self.slots_due)
             .min()
+            .map(|due| self.stalled.map_or(due, |until| due.max(until)))
     }
 
     /// Since when a node is silent, if it has no session.

@@ -1,6 +1,7 @@
 //! Runs from submission to their end.
 
 use crate::common::{Env, all_done, ended, on, output, started, task, workflow};
+use cloud_core::engine::STALL;
 use cloud_core::event::{Refused, Reply, Request};
 use cloud_core::memory::Fail;
 use shared::directive::Body as Wanted;
@@ -238,6 +239,9 @@ fn a_failed_commit_is_answered_by_what_the_store_says() {
         assert_eq!(reply == Reply::Submitted(run), done, "{fail:?}: {reply:?}");
         let conn = env.agent("gw-1").conn;
         assert!(env.closed.contains(&conn), "{fail:?}");
+        // found by seed 14094: on a full disk it tried again at once, for an hour
+        let again = env.engine.next_wakeup().unwrap();
+        assert_eq!(again, env.now.mono + STALL, "{fail:?}");
         assert_eq!(env.ask(submit), Reply::Submitted(run), "{fail:?}");
         env.hello("gw-1").unwrap();
         let assigns = env.agent("gw-1").assigns();
