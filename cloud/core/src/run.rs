@@ -92,6 +92,12 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Whether somebody had it. Else only its number is kept free, since a higher one is known.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.node != NodeId::default()
+    }
+
     /// Whether it was given to that life of a node.
     #[must_use]
     pub fn is_of(&self, log: LogId) -> bool {

@@ -344,8 +344,8 @@ impl Agent {
         for task in touch.succeeded {
             self.outputs_made(task, fx);
         }
+        self.files.forget(&touch.forgotten);
         for run in touch.forgotten {
-            self.files.forget(run);
             fx.after.push(Post::Act(Action::ForgetRun { run }));
             fx.hurry = true;
         }

@@ -18,7 +18,7 @@ pub(crate) fn change(
 ) {
     let (to, why) = match to {
         // what it needs came undone while it ran, or waited for its next attempt
-        TaskState::Ready if !may_start(slice, at.pos) => {
+        TaskState::Ready if !needs_hold(slice, at.pos) => {
             (TaskState::Blocked, Reason::WaitsForTasks)
         }
         _ => (to, why),
@@ -63,7 +63,8 @@ pub(crate) fn change(
     }
 }
 
-fn may_start(slice: &Slice, pos: u32) -> bool {
+/// Whether all that it needs ended, and as it wants it.
+fn needs_hold(slice: &Slice, pos: u32) -> bool {
     slice.waits[pos as usize] == 0 && slice.verdict(pos) == Verdict::Ready
 }
 

@@ -34,7 +34,8 @@ pub(crate) struct Want {
 struct Upload {
     hash: Hash,
     size: u64,
-    /// Nobody else wants it, so it goes with this run.
+    /// The run whose end takes it out of the queue; none once it was tried, since another run may
+    /// have left it to that.
     run: Option<RunId>,
 }
 
@@ -100,10 +101,13 @@ impl Files {
         }
     }
 
-    /// Nobody reads what a forgotten run made: it would keep a narrow link from what others made.
-    /// What was tried already goes on, since another run may wait for the same file.
-    pub(crate) fn forget(&mut self, run: RunId) {
-        self.uploads.retain(|upload| upload.run != Some(run));
+    /// Nobody reads what forgotten runs made: it would keep a narrow link from what others made.
+    pub(crate) fn forget(&mut self, runs: &BTreeSet<RunId>) {
+        if runs.is_empty() {
+            return;
+        }
+        self.uploads
+            .retain(|upload| upload.run.is_none_or(|run| !runs.contains(&run)));
         if self.uploads.is_empty() {
             self.uploads.shrink_to_fit(); // a long backlog took much
         }

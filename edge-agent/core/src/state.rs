@@ -107,7 +107,7 @@ pub(crate) struct Touch {
     /// Slices that went.
     pub(crate) dropped: Vec<SliceKey>,
     /// Runs whose files may go.
-    pub(crate) forgotten: Vec<RunId>,
+    pub(crate) forgotten: BTreeSet<RunId>,
     /// Tasks of other slices that were told.
     pub(crate) upstream: Vec<(SliceKey, TaskIdx)>,
     /// Tasks that succeeded here.
@@ -725,7 +725,7 @@ impl State {
             self.forgotten.pop_front();
         }
         touch.rows.extend([Row::Core, Row::Run(run)]);
-        touch.forgotten.push(run);
+        touch.forgotten.insert(run);
     }
 
     /// Work that a reset does not mention goes on; what it mentions and is not here is answered.

@@ -633,7 +633,7 @@ impl World {
             slice: SliceRef {
                 run: *run,
                 slice: 0,
-                epoch: Epoch(0),
+                epoch: Epoch::LOCAL,
             },
             tasks: (0..flow.workflow.tasks.len() as u32).map(TaskIdx).collect(),
         }));

@@ -405,6 +405,25 @@ impl Size {
 pub const SAFETY: Time = 6 * HOUR;
 
 impl Plan {
+    /// Whether a backup takes the place of the coordinator's store.
+    #[must_use]
+    pub fn restores(&self) -> bool {
+        let restores = |fault: &Planned| {
+            matches!(
+                fault.what,
+                What::Restore { .. } | What::Rot { node: None, .. }
+            )
+        };
+        self.faults.iter().any(restores)
+    }
+
+    /// Whether that store goes back at all: so, or without a word.
+    #[must_use]
+    pub fn goes_back(&self) -> bool {
+        let put_back = |fault: &Planned| matches!(fault.what, What::CloudPutBack(_));
+        self.restores() || self.faults.iter().any(put_back)
+    }
+
     /// What `seed` does.
     #[must_use]
     pub fn draw(seed: u64, layer: Layer) -> Self {

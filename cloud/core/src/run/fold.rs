@@ -161,7 +161,7 @@ impl Run {
     /// Whether this store does not know the slice, or only an older one of its number.
     fn unheard_of(&self, slice: SliceRef) -> bool {
         let known = self.head.slices.get(slice.slice as usize);
-        known.is_none_or(|s| s.epoch < slice.epoch || s.node == NodeId::default())
+        known.is_none_or(|s| s.epoch < slice.epoch || !s.is_known())
     }
 
     /// Remembers a fact that is recorded and changes nothing.

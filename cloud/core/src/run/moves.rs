@@ -23,6 +23,9 @@ enum Policy {
     Confirmed,
 }
 
+/// How far beyond the numbers of known slices one may be that this store forgot.
+pub const UNHEARD: usize = 10_000;
+
 impl Run {
     /// Tasks of a slice that are not final.
     #[must_use]
@@ -453,9 +456,11 @@ impl Run {
         }
     }
 
-    /// Whether a slice of this number can be: far more than the known ones would only take room.
+    /// Whether a slice of this number can be. Numbers between are kept free for it, and who names
+    /// one far beyond those that were drawn, again and again, would fill the memory with those.
     pub(super) fn may_number(&self, slice: SliceRef) -> bool {
-        (slice.slice as usize) < self.head.slices.len() + 10_000
+        let drawn = self.head.slices.iter().filter(|s| s.is_known());
+        (slice.slice as usize) < drawn.count() + UNHEARD
     }
 
     /// Takes a slice of an inventory, of a local submission or of kept facts into the list of
@@ -570,7 +575,7 @@ impl Run {
     /// that its store had gone back behind this one.
     fn is_stale(&self, slice: SliceRef) -> bool {
         let known = self.head.slices.get(slice.slice as usize);
-        known.is_some_and(|s| s.epoch > slice.epoch && s.node != NodeId::default())
+        known.is_some_and(|s| s.epoch > slice.epoch && s.is_known())
     }
 
     /// The node's record counts all that an inventory names as work: what was over before is taken
@@ -624,7 +629,7 @@ impl Run {
     fn compare(&mut self, at: At<'_>, log: LogId, state: &SliceState) {
         let known = self.head.slices.get(state.slice.slice as usize);
         if !self.may_number(state.slice)
-            || known.is_some_and(|s| s.epoch >= state.slice.epoch && s.node != NodeId::default())
+            || known.is_some_and(|s| s.epoch >= state.slice.epoch && s.is_known())
         {
             return;
         }

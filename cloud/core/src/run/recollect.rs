@@ -3,7 +3,7 @@
 
 use super::{At, Run};
 use shared::fact::{Body, Fact};
-use shared::ids::{NodeId, SliceRef, TaskIdx};
+use shared::ids::{SliceRef, TaskIdx};
 use shared::state::TaskState;
 use shared::wire::LogId;
 
@@ -26,7 +26,7 @@ impl Run {
 
     fn recollect_slice(&mut self, log: LogId, slice: SliceRef) {
         let known = self.head.slices.get(slice.slice as usize);
-        let forgotten = known.is_none_or(|s| s.node == NodeId::default());
+        let forgotten = known.is_none_or(|s| !s.is_known());
         let held = self.head.held && self.head.origin.is_none();
         if held && forgotten && self.may_number(slice) {
             self.adopt_slice(log, slice);

@@ -2,11 +2,11 @@
 //! where no inventory names a slice any more, from an inventory where the facts are gone.
 
 use crate::common::{Env, ended, on, started, task, workflow};
-use crate::restore::{all_of, comes_back, empty};
+use crate::restore::{all_of, comes_back, empty, origin};
 use cloud_core::event::Request;
+use cloud_core::run::moves::UNHEARD;
 use shared::fact::{Body, SliceState, TaskStatus};
 use shared::ids::{Epoch, RunId, SliceRef, TaskIdx};
-use shared::log::{Direction, Head};
 use shared::state::TaskState;
 use shared::wire::{Inventory, Up};
 use shared::workflow::{SideEffects, Task};
@@ -16,6 +16,17 @@ fn once_and_failing() -> Vec<Task> {
     let mut once = on("gw-1", task("once", &[]));
     once.side_effects = SideEffects::AtMostOnce;
     vec![once, on("gw-1", task("fails", &[]))]
+}
+
+/// A coordinator whose store went back, which both of its gateways can tell.
+fn went_back() -> Env {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    env.submit(vec![on("gw-1", task("x", &[])), on("gw-2", task("y", &[]))]);
+    env.restart(backup);
+    env
 }
 
 fn given_up(slice: SliceRef) -> Body {
@@ -95,12 +106,7 @@ fn part(slice: u32, epoch: Epoch) -> SliceRef {
 #[test]
 fn what_a_newer_slice_had_is_not_taken_back() {
     for (older, newer) in [("gw-1", "gw-2"), ("gw-2", "gw-1")] {
-        let mut env = Env::new();
-        env.join("gw-1");
-        env.join("gw-2");
-        let backup = env.store.image();
-        env.submit(vec![on("gw-1", task("x", &[])), on("gw-2", task("y", &[]))]);
-        env.restart(backup);
+        let mut env = went_back();
         let flow = vec![
             task("a", &[]),
             on(older, task("b", &[])),
@@ -134,12 +140,7 @@ fn what_a_newer_slice_had_is_not_taken_back() {
 /// the one that still had a part of it. What it had done once was placed again.
 #[test]
 fn what_a_gateway_did_that_forgot_the_run_counts_also_if_it_calls_first() {
-    let mut env = Env::new();
-    env.join("gw-1");
-    env.join("gw-2");
-    let backup = env.store.image();
-    env.submit(vec![on("gw-1", task("x", &[])), on("gw-2", task("y", &[]))]);
-    env.restart(backup);
+    let mut env = went_back();
     let flow = vec![on("gw-1", task("a", &[])), task("b", &[])];
     let (here, there) = (part(0, Epoch(1)), part(1, Epoch(2)));
     let did = |slice, task| {
@@ -154,8 +155,7 @@ fn what_a_gateway_did_that_forgot_the_run_counts_also_if_it_calls_first() {
     env.agent("gw-2").commit(did(there, 1));
     for (name, inventory) in [("gw-2", empty()), ("gw-1", one_task(here, 0, &flow))] {
         env.hello(name).unwrap();
-        let agent = env.agent(name);
-        let origin = Head::origin(agent.node, agent.incarnation, Direction::Up);
+        let origin = origin(env.agent(name));
         env.resend(name, origin);
         env.say(name, Up::Inventory(inventory));
     }
@@ -167,12 +167,7 @@ fn what_a_gateway_did_that_forgot_the_run_counts_also_if_it_calls_first() {
 /// life; the run was taken for the coordinator's, and placed anew.
 #[test]
 fn a_run_of_a_gateway_that_only_an_inventory_told_of_stays_its_own() {
-    let mut env = Env::new();
-    env.join("gw-1");
-    env.join("gw-2");
-    let backup = env.store.image();
-    env.submit(vec![on("gw-1", task("x", &[])), on("gw-2", task("y", &[]))]);
-    env.restart(backup);
+    let mut env = went_back();
     let slice = part(0, Epoch::LOCAL);
     env.hello("gw-1").unwrap();
     let inventory = one_task(slice, 0, &[task("a", &[])]);
@@ -183,4 +178,27 @@ fn a_run_of_a_gateway_that_only_an_inventory_told_of_stays_its_own() {
         env.ask(Request::ForgetNode { node, by });
     }
     assert_eq!(env.task(slice.run, "a").state, "lost");
+}
+
+/// Numbers are kept free below one that was forgotten: a gateway that names ever higher ones takes
+/// no more room than for one.
+#[test]
+fn who_names_ever_higher_slices_takes_no_more_room() {
+    let mut env = went_back();
+    let far = UNHEARD as u32 - 1;
+    let slice = part(far, Epoch(5));
+    let accepted = |slice| Body::Accepted {
+        slice: part(slice, Epoch(6)),
+    };
+    let further = (2..50).map(|n| accepted(far * n)).collect();
+    env.agent("gw-1").commit(further);
+    comes_back(&mut env, "gw-1", one_task(slice, 0, &[task("a", &[])]));
+    env.hello("gw-2").unwrap();
+    env.say("gw-2", Up::Inventory(empty()));
+    assert_eq!(
+        env.run(slice.run).conflicts.len(),
+        48,
+        "none of them counts"
+    );
+    assert_eq!(env.task(slice.run, "a").node.as_deref(), Some("gw-1"));
 }

@@ -13,7 +13,7 @@ use shared::time::Span;
 use shared::wire::{Inventory, Refusal, Up};
 use shared::workflow::Task;
 
-fn origin(agent: &Agent) -> Head {
+pub(crate) fn origin(agent: &Agent) -> Head {
     Head::origin(agent.node, agent.incarnation, Direction::Up)
 }
 

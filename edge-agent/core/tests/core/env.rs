@@ -323,6 +323,12 @@ impl Env {
         self.event(Event::Ended(end));
     }
 
+    /// How often a file was to be brought.
+    pub(crate) fn uploads(&self) -> usize {
+        let upload = |action: &&Action| matches!(action, Action::Upload { .. });
+        self.actions.iter().filter(upload).count()
+    }
+
     /// A stopped attempt is gone; one that waited never began.
     pub(crate) fn gone(&mut self, id: &str) {
         let at = self

@@ -162,20 +162,16 @@ fn a_file_that_could_not_be_brought_is_brought_again_after_growing_pauses() {
     env.assigned(assign(slice(0, 1), &flow, &[0]));
     env.end("t", 0);
     env.pass(Span(10));
-    let uploads = |env: &Env| {
-        let upload = |action: &&Action| matches!(action, Action::Upload { .. });
-        env.actions.iter().filter(upload).count()
-    };
-    assert_eq!(uploads(&env), 1);
+    assert_eq!(env.uploads(), 1);
     let hash = file(100).hash;
     let mut pauses = Vec::new();
     for tries in 1..=12 {
         not_brought(&mut env, hash, true);
-        assert_eq!(uploads(&env), tries, "not at once");
+        assert_eq!(env.uploads(), tries, "not at once");
         let failed = env.now.mono;
         let due = env.driver.next_wakeup().unwrap();
         env.pass(due - failed);
-        while uploads(&env) == tries {
+        while env.uploads() == tries {
             let next = env.driver.next_wakeup().unwrap();
             env.pass(next - env.now.mono);
         }
@@ -190,12 +186,12 @@ fn a_file_that_could_not_be_brought_is_brought_again_after_growing_pauses() {
     env.event(Event::Unlinked { session, why });
     env.actions.clear();
     env.pass(Span::secs(3600));
-    assert_eq!(uploads(&env), 0, "not without a link");
+    assert_eq!(env.uploads(), 0, "not without a link");
     env.join(origin());
-    assert_eq!(uploads(&env), 1, "a new session asks at once");
+    assert_eq!(env.uploads(), 1, "a new session asks at once");
     env.event(Event::Uploaded { hash });
     env.pass(Span::secs(3600));
-    assert_eq!(uploads(&env), 1, "it is there");
+    assert_eq!(env.uploads(), 1, "it is there");
     env.check_replay();
 }
 
@@ -211,18 +207,14 @@ fn what_a_forgotten_run_made_is_not_brought_any_more() {
         env.end(id, 0);
         env.pass(Span(10));
     }
-    let uploads = |env: &Env| {
-        let upload = |action: &&Action| matches!(action, Action::Upload { .. });
-        env.actions.iter().filter(upload).count()
-    };
-    assert_eq!(uploads(&env), 8, "so many at once");
+    assert_eq!(env.uploads(), 8, "so many at once");
     env.tell(vec![Wish::Forget { run: RUN }]);
     assert!(env.states().is_empty());
     for n in 100..108 {
         env.event(Event::Uploaded { hash: file(n).hash });
     }
     env.pass(Span(10));
-    assert_eq!(uploads(&env), 8);
+    assert_eq!(env.uploads(), 8);
     env.check_replay();
 }
 
@@ -242,8 +234,7 @@ fn a_file_that_is_gone_here_is_not_brought_and_holds_no_release() {
     not_brought(&mut env, file(100).hash, false);
     env.pass(Span::secs(3600));
     assert!(released(&env));
-    let upload = |action: &Action| matches!(action, Action::Upload { .. });
-    assert!(!env.actions.iter().any(upload));
+    assert_eq!(env.uploads(), 0);
     env.check_replay();
 }
 
@@ -534,27 +525,23 @@ fn what_is_made_again_with_the_same_contents_is_brought_again() {
     let mut env = Env::new();
     let one = workflow(vec![task("a", &[])]);
     let hash = file(100).hash;
-    let uploads = |env: &Env| {
-        let upload = |action: &&Action| matches!(action, Action::Upload { .. });
-        env.actions.iter().filter(upload).count()
-    };
     env.assigned(assign(slice(0, 1), &one, &[0]));
     env.end("a", 0);
     env.pass(Span(10));
     env.event(Event::Uploaded { hash });
     env.tell(vec![Wish::Release { slice: slice(0, 1) }]);
     env.pass(Span(10));
-    assert_eq!((env.states().as_str(), uploads(&env)), ("", 1));
+    assert_eq!((env.states().as_str(), env.uploads()), ("", 1));
     env.tell(vec![Wish::Assign(assign(slice(1, 2), &one, &[0]))]);
     env.end("a", 0);
     env.pass(Span(10));
-    assert_eq!(uploads(&env), 2, "nobody knows whether it still is there");
+    assert_eq!(env.uploads(), 2, "nobody knows whether it still is there");
     env.tell(vec![Wish::Release { slice: slice(1, 2) }]);
     env.pass(Span(10));
     assert_eq!(env.states(), "a=succeeded", "it is on its way");
     env.event(Event::Uploaded { hash });
     env.pass(Span(10));
-    assert_eq!((env.states().as_str(), uploads(&env)), ("", 2));
+    assert_eq!((env.states().as_str(), env.uploads()), ("", 2));
     env.check_replay();
 }
 

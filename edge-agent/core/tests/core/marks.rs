@@ -116,5 +116,9 @@ fn a_next_attempt_waits_for_what_came_undone() {
     assert_eq!((env.states().as_str(), env.held.len()), ("b=blocked", 0));
     env.tell(vec![done]);
     assert_eq!(env.states(), "b=running");
+    env.end("b", 1);
+    env.tell(vec![tell(TaskState::Lost, &[])]);
+    env.pass(Span::secs(3600));
+    assert_eq!((env.states().as_str(), env.held.len()), ("b=aborted", 0));
     env.check_replay();
 }

@@ -403,20 +403,18 @@ fn a_release_waits_until_the_outputs_of_the_slice_are_with_the_coordinator() {
     env.assigned(assign(slice(0, 1), &chain(), &[0, 1, 2]));
     env.end("a", 0);
     env.pass(Span(10));
-    let uploads = |action: &&Action| matches!(action, Action::Upload { .. });
-    let count = |env: &Env| env.actions.iter().filter(uploads).count();
-    assert_eq!(count(&env), 0, "b reads it here");
+    assert_eq!(env.uploads(), 0, "b reads it here");
     env.tell(vec![Wish::Release { slice: slice(0, 1) }]);
     env.gone("b");
     env.pass(Span(10));
     let released = |env: &Env| matches!(env.facts().pop(), Some(Body::Released { .. }));
-    assert_eq!((count(&env), released(&env)), (1, false));
+    assert_eq!((env.uploads(), released(&env)), (1, false));
     env.event(Event::Uploaded {
         hash: file(100).hash,
     });
     env.pass(Span(10));
     assert!(released(&env));
-    assert_eq!((env.states().as_str(), count(&env)), ("", 1));
+    assert_eq!((env.states().as_str(), env.uploads()), ("", 1));
     env.check_replay();
 }
 
@@ -481,13 +479,8 @@ fn a_task_waits_for_a_file_of_another_slice_and_asks_again() {
     });
     assert_eq!(env.held[0].inputs, [Some(file(50).hash)]);
     env.end("b", 0);
-    let uploads = |action: &&Action| matches!(action, Action::Upload { .. });
     env.pass(Span(10));
-    assert_eq!(
-        env.actions.iter().filter(uploads).count(),
-        1,
-        "c reads it elsewhere"
-    );
+    assert_eq!(env.uploads(), 1, "c reads it elsewhere");
     env.check_replay();
 }
 

@@ -152,10 +152,11 @@ fn lie(world: &World, rng: &mut Rng, target: &Target) -> Option<Body> {
     // KNOWN GAP (docs/status.md): what it says before the store goes back is told again behind
     // that, and a slice that nobody names any more belongs to who says that it took it over, a run
     // that is not known any more to who says first that it was submitted there
-    let trusting = crate::check::counted_once::goes_back(world);
+    let trusting = world.plan.goes_back();
     Some(match rng.below(20) {
-        0 if !trusting => Body::Accepted { slice },
-        0..=3 => Body::Started { attempt },
+        0 if trusting => return None,
+        0 => Body::Accepted { slice },
+        1..=3 => Body::Started { attempt },
         4..=8 => Body::Ended {
             attempt,
             end: end(rng),
@@ -184,14 +185,15 @@ fn lie(world: &World, rng: &mut Rng, target: &Target) -> Option<Body> {
             by: by(),
             why: "because".to_owned(),
         },
-        19 if !trusting => Body::Submitted {
-            slice,
-            workflow: world.flows.get(&slice.run)?.packed.clone(),
-            by: by(),
-        },
-        _ => Body::PausedHere {
+        18 => Body::PausedHere {
             run: slice.run,
             on: rng.chance(800),
+            by: by(),
+        },
+        _ if trusting => return None,
+        _ => Body::Submitted {
+            slice,
+            workflow: world.flows.get(&slice.run)?.packed.clone(),
             by: by(),
         },
     })
@@ -264,7 +266,7 @@ fn stray(world: &World, liar: &mut Liar) -> Option<Body> {
             slice: SliceRef {
                 run,
                 slice: 0,
-                epoch: Epoch(0),
+                epoch: Epoch::LOCAL,
             },
             workflow: rng.pick(&world.plan.runs)?.packed.clone(),
             by: "nobody".to_owned(),
@@ -313,7 +315,7 @@ fn fired(world: &World, rng: &mut Rng, schedule: ScheduleId, known: &Schedule) -
     let slice = SliceRef {
         run,
         slice: 0,
-        epoch: Epoch(0),
+        epoch: Epoch::LOCAL,
     };
     let now = world.cloud.clocks.now(world.t).wall;
     Some(Body::Fired {

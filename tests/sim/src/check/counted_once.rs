@@ -2,7 +2,6 @@
 
 use crate::check::tasks_of;
 use crate::people::Purpose;
-use crate::plan::What;
 use crate::truth::wrong;
 use crate::world::World;
 use cloud_core::event::Request;
@@ -35,7 +34,7 @@ pub type Success = (RunId, u32, u64, u32);
 /// A commit of the coordinator is done: what counts while old runs are held is remembered at once,
 /// since a hold is short, and none may count of which somebody else has a newer claim.
 pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
-    if !goes_back(world) {
+    if !world.plan.goes_back() {
         return;
     }
     let held = world.cloud.truth.held;
@@ -55,7 +54,7 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
                 );
                 world.fail("counted_once", text);
             }
-            if held && restores(world) {
+            if held && world.plan.restores() {
                 remember(world, (run, number), &one);
             }
         }
@@ -115,30 +114,9 @@ fn remember(world: &mut World, (run, number): (RunId, u32), one: &AttemptRow) {
     world.counted.insert(counted, world.cloud.backups.restores);
 }
 
-/// Whether the coordinator's store goes back in this seed.
-pub(crate) fn goes_back(world: &World) -> bool {
-    let back = |fault: &crate::plan::Planned| {
-        matches!(
-            fault.what,
-            What::Restore { .. } | What::CloudPutBack(_) | What::Rot { node: None, .. }
-        )
-    };
-    world.plan.faults.iter().any(back)
-}
-
-fn restores(world: &World) -> bool {
-    let restores = |fault: &crate::plan::Planned| {
-        matches!(
-            fault.what,
-            What::Restore { .. } | What::Rot { node: None, .. }
-        )
-    };
-    world.plan.faults.iter().any(restores)
-}
-
 /// People look at the tasks of all runs, where a restore is planned.
 pub fn look(world: &mut World) {
-    if !restores(world) {
+    if !world.plan.restores() {
         return;
     }
     for run in world.people.submitted.clone() {

@@ -96,7 +96,7 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
         let untold = || world.lives[ran.life].declared_gone(&ran.attempt);
         let again = again
             || world.cloud.older && untold() && generation(ran.attempt) != generation(attempt);
-        let forgot = world.lives[ran.life].emptied && attempt.slice.epoch == Epoch::default();
+        let forgot = world.lives[ran.life].emptied && attempt.slice.epoch == Epoch::LOCAL;
         // what was given to others when it was declared gone, it does as well when it is back
         let returned = world.machines[ran.machine].returned;
         let strayed =
