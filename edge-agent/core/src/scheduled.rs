@@ -370,15 +370,15 @@ impl State {
         }
     }
 
-    /// The open runs of a schedule, oldest first.
+    /// The open runs of a schedule, by their slots: also those that fired before it was told
+    /// anew at another epoch, or taken away for a while.
     pub(crate) fn open_runs(&self, id: ScheduleId) -> Vec<RunId> {
-        let fired = self.schedules.get(&id).map(|held| &held.progress.fired);
-        let open = |run: &RunId| self.slices_of(*run).any(|(_, slice)| !slice.done);
-        fired
-            .into_iter()
-            .flatten()
-            .map(|firing| firing.run)
-            .filter(open)
-            .collect()
+        let open = self.slices.values().filter(|slice| !slice.done);
+        let slot = |run: &RunId| self.runs.get(run)?.schedule.filter(|(of, _)| *of == id);
+        let mut open: Vec<(Unix, RunId)> = open
+            .filter_map(|slice| Some((slot(&slice.id.run)?.1, slice.id.run)))
+            .collect();
+        open.sort_unstable();
+        open.into_iter().map(|(_, run)| run).collect()
     }
 }

@@ -429,6 +429,38 @@ fn a_gateways_own_run_is_not_placed_anew_behind_a_restore() {
     meets(Plan::draw(1417, Layer::Cores), &[Kind::Restored]);
 }
 
+/// What forgotten runs had made was brought all the same, over a narrow link for 17 hours.
+#[test]
+fn what_a_forgotten_run_made_takes_no_line() {
+    meets(
+        Plan::draw(4105, Layer::Cores),
+        &[Kind::RunForgotten, Kind::NarrowLink],
+    );
+}
+
+/// Of a run that was over, and so not held behind a restore, a drained gateway was asked for what
+/// was left.
+#[test]
+fn a_drained_gateway_is_not_asked_for_what_is_over() {
+    meets(
+        Plan::draw(13063, Layer::Cores),
+        &[Kind::Drained, Kind::Restored],
+    );
+}
+
+/// What a task needs was lost with its output while the task waited for its next attempt, which
+/// began all the same.
+#[test]
+fn a_next_attempt_waits_for_what_came_undone() {
+    meets(Plan::draw(14229, Layer::Disk), &[Kind::Reimaged]);
+}
+
+/// On a full disk the coordinator tried again at once when a commit failed, for an hour.
+#[test]
+fn a_coordinator_without_room_waits_before_it_tries_again() {
+    meets(Plan::draw(14094, Layer::Disk), &[Kind::CoordinatorDiskFull]);
+}
+
 /// What must not run twice was lost with the only disk that had its file, and its reader was to run
 /// all the same: the gateway asked for that file for ever.
 #[test]

@@ -105,7 +105,8 @@ fn part(slice: u32, epoch: Epoch) -> SliceRef {
 /// word of the older one does not count, whichever comes first.
 #[test]
 fn what_a_newer_slice_had_is_not_taken_back() {
-    for (older, newer) in [("gw-1", "gw-2"), ("gw-2", "gw-1")] {
+    let (older, newer) = ("gw-1", "gw-2");
+    for newer_first in [false, true] {
         let mut env = went_back();
         let flow = vec![
             task("a", &[]),
@@ -126,8 +127,16 @@ fn what_a_newer_slice_had_is_not_taken_back() {
         ];
         env.agent(older).commit(failed);
         env.agent(newer).commit(begun);
-        comes_back(&mut env, older, one_task(part(2, Epoch(3)), 1, &flow));
-        comes_back(&mut env, newer, one_task(part(3, Epoch(4)), 2, &flow));
+        let mut calls = vec![
+            (older, one_task(part(2, Epoch(3)), 1, &flow)),
+            (newer, one_task(part(3, Epoch(4)), 2, &flow)),
+        ];
+        if newer_first {
+            calls.reverse();
+        }
+        for (name, inventory) in calls {
+            comes_back(&mut env, name, inventory);
+        }
         assert_eq!(env.task(first.run, "a").state, "blocked");
         let mut all = env.agent("gw-1").assigns();
         all.extend(env.agent("gw-2").assigns());
@@ -172,12 +181,12 @@ fn a_run_of_a_gateway_that_only_an_inventory_told_of_stays_its_own() {
     env.hello("gw-1").unwrap();
     let inventory = one_task(slice, 0, &[task("a", &[])]);
     env.say("gw-1", Up::Inventory(inventory));
-    env.hang_up("gw-1");
-    for name in ["gw-1", "gw-2"] {
-        let (node, by) = (env.agent(name).node, "ann".to_owned());
-        env.ask(Request::ForgetNode { node, by });
-    }
+    comes_back(&mut env, "gw-2", empty());
+    let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
+    env.ask(Request::ForgetNode { node, by });
     assert_eq!(env.task(slice.run, "a").state, "lost");
+    let mut given = env.agent("gw-2").assigns().into_iter();
+    assert!(given.all(|assign| assign.slice.run != slice.run));
 }
 
 /// Numbers are kept free below one that was forgotten: a gateway that names ever higher ones takes

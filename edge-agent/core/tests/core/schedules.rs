@@ -419,6 +419,23 @@ fn the_coordinator_makes_changes_and_takes_away_a_schedule() {
     env.check_replay();
 }
 
+/// Found by seed 20690: the coordinator told the schedule anew at another epoch, and the run that
+/// had fired before went on beside the next one.
+#[test]
+fn a_run_of_an_earlier_epoch_is_replaced_too() {
+    let mut env = Env::new();
+    env.join(Head::origin(NODE, LIFE, Direction::Up));
+    let now = env.now.wall;
+    let flow = flow(rules(Catchup::None, Overlap::Replace));
+    env.tell(vec![wish(7, 1, set(&flow, 1, now))]);
+    env.pass(Span((T + 1 - now.0) as u64));
+    assert_eq!((fired(&env), env.stopped()), (vec![0], 0));
+    env.tell(vec![wish(9, 2, set(&flow, 1, Unix(T)))]);
+    env.pass(Span::secs(60));
+    assert_eq!((fired(&env), env.stopped()), (vec![0, 1], 1));
+    env.check_replay();
+}
+
 /// The gateway was silent, and the coordinator took its run elsewhere: a slot that waited for the
 /// end of that run waited for ever.
 #[test]
