@@ -179,7 +179,9 @@ fn a_run_of_a_gateway_that_only_an_inventory_told_of_stays_its_own() {
     let mut env = went_back();
     let slice = part(0, Epoch::LOCAL);
     env.hello("gw-1").unwrap();
-    let inventory = one_task(slice, 0, &[task("a", &[])]);
+    let mut movable = task("a", &[]);
+    movable.disconnect.replace = true;
+    let inventory = one_task(slice, 0, &[movable]);
     env.say("gw-1", Up::Inventory(inventory));
     comes_back(&mut env, "gw-2", empty());
     let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
