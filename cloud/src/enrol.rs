@@ -95,7 +95,7 @@ async fn enrol(
     let certificate = wish.certificate(key);
     let node = match admit(app, &request, &key).await? {
         Some(node) => {
-            certify(app, node, certificate).await?;
+            certify(app, node, certificate, None).await?;
             node
         }
         None => commit(app, &request, certificate).await?,
@@ -144,8 +144,18 @@ impl Wish<'_> {
 }
 
 /// Commits that a certificate is about to be issued.
-async fn certify(app: &App, node: NodeId, certificate: Certificate) -> Result<(), EnrolRefusal> {
-    match ask(app, Request::Certify { node, certificate }).await? {
+async fn certify(
+    app: &App,
+    node: NodeId,
+    certificate: Certificate,
+    shown: Option<Certificate>,
+) -> Result<(), EnrolRefusal> {
+    let wish = Request::Certify {
+        node,
+        certificate,
+        shown,
+    };
+    match ask(app, wish).await? {
         Reply::Done => Ok(()),
         Reply::Refused(Refused::NotFound { .. }) => Err(EnrolRefusal::NotAllowed(
             "it is not a node of this fleet any more: enrol it with a token".into(),
@@ -329,10 +339,15 @@ async fn renewed(app: &App, caller: &Caller, request: &[u8]) -> Result<Certified
     }
     let known = app.authorities.known();
     // a connection may be older than the end of an exchange
-    if known.issuer(&caller.certificate).is_none() {
+    let Some(issuer) = known.issuer(&caller.certificate) else {
         let text = "the fleet has given up the authority of this certificate; enrol anew";
         return Err(EnrolRefusal::NotAllowed(text.into()));
-    }
+    };
+    let shown = Certificate {
+        key: caller.key,
+        until: caller.until,
+        authority: issuer.0,
+    };
     let wish = Wish {
         by: known.renewing(),
         others: known.others(known.renewing()),
@@ -341,7 +356,7 @@ async fn renewed(app: &App, caller: &Caller, request: &[u8]) -> Result<Certified
         now: app.clock.now(),
         life: app.lives.certificate,
     };
-    certify(app, caller.id, wish.certificate(key)).await?;
+    certify(app, caller.id, wish.certificate(key), Some(shown)).await?;
     wish.sign(caller.id)
 }
 

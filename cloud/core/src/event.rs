@@ -339,6 +339,9 @@ pub enum Request {
         node: NodeId,
         /// The certificate.
         certificate: Certificate,
+        /// The older one, which may have expired, as the node showed it; none for a newcomer whose
+        /// answer was lost.
+        shown: Option<Certificate>,
     },
     /// A key is known to be revoked from before this store went back.
     Revoke {

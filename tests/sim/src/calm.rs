@@ -341,11 +341,8 @@ impl World {
         if self.cloud.truth.buried.contains(&run) {
             return;
         }
-        // what a gateway forgot stays so when the coordinator's store goes back to before it heard
-        // of the run: nobody is left who could tell of it
-        let went_back = self.cloud.went_back;
         let stands = |truth: &crate::truth::EdgeTruth| {
-            truth.promised.contains(&run) && !(went_back && truth.model.is_forgotten(run))
+            truth.promised.contains(&run) && !self.is_untold(truth, run)
         };
         let there = |one: &&crate::machine::Machine| !one.destroyed && one.life != usize::MAX;
         let mut lives = self.machines.iter().filter(there);
@@ -357,5 +354,11 @@ impl World {
                 format!("run {run} is gone: {why}"),
             );
         }
+    }
+
+    /// Whether nobody is left who could tell of a run: what a gateway forgot stays so when the
+    /// coordinator's store goes back to before it heard of the run.
+    pub(crate) fn is_untold(&self, truth: &crate::truth::EdgeTruth, run: RunId) -> bool {
+        self.cloud.went_back && truth.model.is_forgotten(run)
     }
 }

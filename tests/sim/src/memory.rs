@@ -29,16 +29,19 @@ pub(crate) fn weigh<T>(thing: T) -> Option<u64> {
 impl World {
     /// An agent's process is gone.
     pub(crate) fn weigh_agent(&mut self, m: usize, agent: Agent) {
-        // the cache of a database is no core's
+        // the cache of a database is no core's; what a commit that did not happen brought (a
+        // large slice) is in no truth
         let on_disk = self.machines[m].medium.disk().is_some();
-        if let (false, Some(bytes)) = (on_disk, weigh(agent.shell)) {
+        let unclear = on_disk || agent.handle.lock().ahead;
+        if let (false, Some(bytes)) = (unclear, weigh(agent.shell)) {
             crate::check::bounded::on_agent_gone(self, m, bytes);
         }
     }
 
     /// The coordinator's process is gone, which had its store in memory.
     pub(crate) fn weigh_cloud(&mut self, engine: Engine<CloudTap>) {
-        if let Some(bytes) = weigh(engine) {
+        let ahead = self.cloud.handle.lock().ahead;
+        if let (false, Some(bytes)) = (ahead, weigh(engine)) {
             crate::check::bounded::on_cloud_gone(self, bytes);
         }
     }

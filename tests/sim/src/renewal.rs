@@ -98,7 +98,12 @@ impl World {
         let certificate = self.new_certificate(m);
         self.machines[m].renewal.busy = true;
         let purpose = Purpose::Certify(m, self.machines[m].process);
-        self.ask(Request::Certify { node, certificate }, purpose);
+        let wish = Request::Certify {
+            node,
+            certificate,
+            shown: Some(self.machines[m].certificate()),
+        };
+        self.ask(wish, purpose);
     }
 
     /// The coordinator issued the certificate, or did not: whether that arrives is another matter.

@@ -76,6 +76,8 @@ pub struct Shared<N> {
     pub ailment: Ailment,
     /// The machine died in a commit; nothing works any more.
     pub dead: bool,
+    /// The last commit was not done: the core may remember what the store does not.
+    pub ahead: bool,
     /// Commits that were done.
     pub done: u64,
 }
@@ -86,6 +88,7 @@ impl<N> Default for Shared<N> {
             notes: Vec::new(),
             ailment: Ailment::None,
             dead: false,
+            ahead: false,
             done: 0,
         }
     }
@@ -130,6 +133,14 @@ impl<N> Handle<N> {
         self.lock().notes.push(note);
     }
 
+    /// A commit ended.
+    fn note_commit(&self, ended: Ended, note: N) {
+        let mut shared = self.lock();
+        shared.done += u64::from(ended == Ended::Done);
+        shared.ahead = ended != Ended::Done;
+        shared.notes.push(note);
+    }
+
     /// Takes what is to happen to this commit.
     fn ailment(&self) -> Ailment {
         std::mem::take(&mut self.lock().ailment)
@@ -170,15 +181,13 @@ impl EdgeTap {
     }
 
     fn note_commit(&self, ended: Ended, commit: &edge::Commit) {
-        if ended == Ended::Done {
-            self.handle.lock().done += 1;
-        }
-        self.handle.note(EdgeNote::Commit {
+        let note = EdgeNote::Commit {
             ended,
             facts: commit.facts.clone(),
             directives: commit.directives.clone(),
             pruned: commit.prune_facts,
-        });
+        };
+        self.handle.note_commit(ended, note);
     }
 
     fn dies(&mut self, commit: &edge::Commit, stored: bool) -> edge::StoreError {
@@ -348,13 +357,11 @@ impl CloudTap {
     }
 
     fn note_commit(&self, ended: Ended, transactions: Vec<cloud::Transaction>) {
-        if ended == Ended::Done {
-            self.handle.lock().done += 1;
-        }
-        self.handle.note(CloudNote::Commit {
+        let note = CloudNote::Commit {
             ended,
             transactions,
-        });
+        };
+        self.handle.note_commit(ended, note);
     }
 }
 

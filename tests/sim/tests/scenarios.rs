@@ -497,3 +497,14 @@ fn a_store_opens_in_the_room_of_its_reserve() {
     let plan = Plan::draw(60, Layer::Disk);
     meets(plan, &[Kind::ReserveGivenBack, Kind::AgentPowerCut]);
 }
+
+/// A mistake of the check: runs of a schedule were forgotten, and the store went back to before
+/// they fired. Facts named them again, and nothing else was left of them anywhere; when the names
+/// had been forgotten too, they were missed.
+#[test]
+fn a_run_that_is_only_a_name_is_not_missed_when_it_is_forgotten() {
+    meets(
+        Plan::draw(21533, Layer::Cores),
+        &[Kind::RestoredOlder, Kind::RunForgotten],
+    );
+}

@@ -6,6 +6,7 @@ use super::requests::{Answered, no_node};
 use crate::certificate::{Certificate, Judged};
 use crate::event::{Conn, Refused, Reply, Request};
 use crate::fleet::Token;
+use crate::node::Node;
 use crate::store::{AggregateId, Store};
 use shared::ids::NodeId;
 use shared::time::Unix;
@@ -19,32 +20,50 @@ impl<S: Store> Engine<S> {
         node: NodeId,
         shown: Certificate,
     ) -> bool {
-        let now = self.now.wall;
-        let Some(known) = self.nodes.get_mut(&node) else {
+        let Some(known) = self.nodes.get(&node) else {
             return true; // the hello is refused: nobody enrolled it
         };
         if known.forgotten.is_some() {
             return true; // the hello is refused, and who declared it gone is said
         }
+        match self.judge_certificate(node, shown) {
+            Ok(()) => true,
+            Err((refusal, why)) => {
+                self.refuse(conn, refusal, &why);
+                false
+            }
+        }
+    }
+
+    /// Judges the certificate that a node shows, to work or to renew it. What is remembered of it
+    /// changes.
+    fn judge_certificate(
+        &mut self,
+        node: NodeId,
+        shown: Certificate,
+    ) -> Result<(), (Refusal, String)> {
+        let now = self.now.wall;
+        let Some(known) = self.nodes.get_mut(&node) else {
+            return Ok(());
+        };
         let before = known.certificate;
         match known.judge(shown, now) {
             Judged::Known => {
                 if before != known.certificate {
                     self.effects.entry(AggregateId::Node(node)).or_default();
                 }
-                true
+                Ok(())
             }
             Judged::Revoked(why) => {
                 let text = format!("the key of node {} was revoked: {why}", known.name);
-                self.refuse(conn, Refusal::NotEnrolled, &text);
-                false
+                Err((Refusal::NotEnrolled, text))
             }
             Judged::Doubtful => {
                 known.unproven = true;
                 let why = "another key calls than the one that this store knows; release it to \
                            take its word, or declare it gone";
-                self.suspect(conn, node, why);
-                false
+                self.set_apart(node, why);
+                Err((Refusal::Quarantined, why.to_owned()))
             }
         }
     }
@@ -76,8 +95,13 @@ impl<S: Store> Engine<S> {
             Request::Exchange {
                 step, authority, ..
             } => (fleet, self.exchange(step, &authority)),
-            Request::Certify { node, certificate } => {
-                (AggregateId::Node(node), self.certify(node, certificate))
+            Request::Certify {
+                node,
+                certificate,
+                shown,
+            } => {
+                let done = self.certify(node, certificate, shown);
+                (AggregateId::Node(node), done)
             }
             Request::Revoke {
                 node,
@@ -95,7 +119,23 @@ impl<S: Store> Engine<S> {
 
     /// A certificate is about to be issued. Whether it arrives is not known: until the node shows
     /// it, the authority of the one before counts as the one that it carries.
-    pub(super) fn certify(&mut self, id: NodeId, certificate: Certificate) -> Answered {
+    ///
+    /// Who renews shows the one before, which may have expired: it tells as much as one that is
+    /// good, so that a node whose key was replaced behind this store is not shut out when it could
+    /// not call in time.
+    fn certify(
+        &mut self,
+        id: NodeId,
+        certificate: Certificate,
+        shown: Option<Certificate>,
+    ) -> Answered {
+        let gone = |node: &Node| node.forgotten.is_some();
+        if let Some(shown) = shown
+            && !self.nodes.get(&id).is_some_and(gone)
+        {
+            self.judge_certificate(id, shown)
+                .map_err(|(_, why)| Refused::State(why))?;
+        }
         let Some(node) = self.nodes.get_mut(&id) else {
             return Err(no_node(&id.to_string()));
         };

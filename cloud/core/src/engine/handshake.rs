@@ -115,6 +115,12 @@ impl<S: Store> Engine<S> {
 
     /// A second machine speaks for the node: the newcomer stays outside until a person decides.
     pub(super) fn suspect(&mut self, conn: Conn, node: NodeId, why: &str) {
+        self.set_apart(node, why);
+        self.refuse(conn, Refusal::Quarantined, why);
+    }
+
+    /// The node is in quarantine until a person decides.
+    pub(super) fn set_apart(&mut self, node: NodeId, why: &str) {
         let at = self.now.wall;
         if let Some(known) = self.nodes.get_mut(&node)
             && known.suspect.is_none()
@@ -122,7 +128,6 @@ impl<S: Store> Engine<S> {
             known.suspect = Some((at, why.to_owned()));
             self.effects.entry(AggregateId::Node(node)).or_default();
         }
-        self.refuse(conn, Refusal::Quarantined, why);
     }
 
     /// No live session speaks against the newcomer: its incarnation and its logs decide.

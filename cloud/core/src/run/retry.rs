@@ -330,7 +330,9 @@ impl Run {
                 cancel.by, retry.asked.by
             ));
         }
-        let nodes: BTreeSet<NodeId> = self.head.slices.iter().map(|s| s.node).collect();
+        // a word to nobody, whose number is only kept free, would make a node that is never heard
+        let had = self.head.slices.iter().filter(|s| s.is_known());
+        let nodes: BTreeSet<NodeId> = had.map(|s| s.node).collect();
         let (run, by) = (self.id, retry.asked.by.clone());
         for node in nodes {
             let by = by.clone();

@@ -81,7 +81,11 @@ fn a_node_carries_what_it_has_shown_and_not_what_it_was_issued() {
         until: Unix(9_000_000),
         ..certificate(1)
     };
-    let issued = env.ask(Request::Certify { node, certificate });
+    let issued = env.ask(Request::Certify {
+        node,
+        certificate,
+        shown: None,
+    });
     assert_eq!(issued, Reply::Done);
     assert_eq!(left(&mut env), ["gw-1", "gw-2"]);
     assert_eq!(
@@ -194,7 +198,11 @@ fn a_key_that_nobody_let_in_is_compared_by_a_person_before_it_counts() {
             authority,
             ..certificate(2)
         };
-        env.ask(Request::Certify { node, certificate })
+        env.ask(Request::Certify {
+            node,
+            certificate,
+            shown: None,
+        })
     };
     assert_eq!(renew(&mut env, [1; 32]), Reply::Done, "as before");
     match renew(&mut env, NEXT) {
@@ -207,4 +215,42 @@ fn a_key_that_nobody_let_in_is_compared_by_a_person_before_it_counts() {
     assert_eq!(released, Reply::Done);
     assert_eq!(renew(&mut env, NEXT), Reply::Done);
     assert!(env.waits().is_empty() && !carriers(&mut env).left[0].unconfirmed);
+}
+
+/// A token let another key in behind this store, and its certificate expired before it called: it
+/// can do nothing but renew, which tells as much as a session would.
+#[test]
+fn a_key_that_replaced_another_behind_this_store_renews_what_expired() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.hang_up("gw-1");
+    let node = env.agent("gw-1").node;
+    let renew = |env: &mut Env, key, until| {
+        let shown = Certificate {
+            until: Unix(until),
+            ..certificate(key)
+        };
+        env.ask(Request::Certify {
+            node,
+            certificate: certificate(key),
+            shown: Some(shown),
+        })
+    };
+    let refused = |reply: Reply, why: &str| match reply {
+        Reply::Refused(Refused::State(text)) => assert!(text.contains(why), "{text}"),
+        other => panic!("{other:?}"),
+    };
+    let known = env.node("gw-1").certificate.unwrap().until.0;
+    assert_eq!(renew(&mut env, 2, known + 1), Reply::Done);
+    refused(renew(&mut env, 1, known + 2), "was revoked");
+    // one that is not younger proves nothing: a person decides
+    refused(renew(&mut env, 3, 1), "another key calls");
+    let store = env.store.clone();
+    env.restart(store);
+    assert_eq!(env.node("gw-1").state, "quarantined");
+    let by = "ada".to_owned();
+    let released = env.ask(Request::ReleaseQuarantine { node, by });
+    assert_eq!(released, Reply::Done);
+    assert_eq!(renew(&mut env, 3, 1), Reply::Done);
+    refused(renew(&mut env, 2, known + 3), "was revoked");
 }

@@ -3,7 +3,7 @@
 
 use crate::common::{Env, ended, on, started, task, workflow};
 use crate::restore::{all_of, comes_back, empty, origin};
-use cloud_core::event::Request;
+use cloud_core::event::{Reply, Request};
 use cloud_core::run::moves::UNHEARD;
 use shared::fact::{Body, SliceState, TaskStatus};
 use shared::ids::{Epoch, RunId, SliceRef, TaskIdx};
@@ -212,4 +212,36 @@ fn who_names_ever_higher_slices_takes_no_more_room() {
         "none of them counts"
     );
     assert_eq!(env.task(slice.run, "a").node.as_deref(), Some("gw-1"));
+}
+
+/// Found by seed 20941: of a run that an inventory brought back the first slice was forgotten
+/// everywhere. When it was let run again, the word that its cancel is over also went to the owner
+/// of that number, who is nobody. That made a node without a name, and with the next restore all
+/// old runs waited for it for ever.
+#[test]
+fn a_number_that_is_kept_free_makes_no_node_to_wait_for() {
+    let mut env = went_back();
+    let slice = part(1, Epoch(2));
+    let flow = [on("gw-1", task("a", &[]))];
+    env.agent("gw-1").commit(vec![
+        Body::Accepted { slice },
+        started(slice, 0, 1),
+        ended(slice, 0, 1, false),
+        Body::SliceDone { slice },
+    ]);
+    comes_back(&mut env, "gw-1", one_task(slice, 0, &flow));
+    comes_back(&mut env, "gw-2", empty());
+    assert_eq!(env.run(slice.run).state, "failed");
+    let (run, from, by) = (slice.run, None, "ann".to_owned());
+    assert_eq!(env.ask(Request::Retry { run, from, by }), Reply::Done);
+    env.tell("gw-1", vec![given_up(slice)]);
+    let again = env.agent("gw-1").assigns().pop().unwrap();
+    assert_eq!(again.slice.run, run);
+    let backup = env.store.image();
+    env.submit(vec![on("gw-1", task("x", &[])), on("gw-2", task("y", &[]))]);
+    env.restart(backup);
+    comes_back(&mut env, "gw-1", one_task(again.slice, 0, &flow));
+    assert_eq!(env.run(run).state, "held");
+    comes_back(&mut env, "gw-2", empty());
+    assert_eq!(env.run(run).state, "running");
 }

@@ -16,10 +16,10 @@ use std::collections::BTreeSet;
 pub const DEFINITION: &str = "No frame, batch, commit, queue or store grows beyond its limit, no task fails more often \
     than its retry policy allows in one epoch, nobody takes 5,000 steps within a minute and \
     one more for each task of the seed, and no more than 20,000 events happen within an \
-    instant or 400,000, and 200 for each task, within an hour. An agent's core whose process ends had no more in memory \
-    than 1,216 KiB, 2,560 bytes for each task of the runs that it knows and shall not forget, and 160 for each file that \
-    lies there; the coordinator's no more than 1.5 MiB, 4 KiB for each such task, 3 KiB for each run that it forgot and \
-    remembers, 2,000 at most, and 256 bytes for each file that it has.";
+    instant or 400,000, and 200 for each task, within an hour. A core whose process ends, and whose \
+    last commit was done, had no more in memory than this: an agent's 1,216 KiB, 2,560 bytes for each task of the runs \
+    that it knows and shall not forget, and 160 for each file that lies there; the coordinator's 1.5 MiB, 4 KiB for each \
+    such task, 3 KiB for each run that it forgot and remembers, 2,000 at most, and 256 bytes for each file that it has.";
 
 /// Messages under way on one session.
 const LANE: usize = 5000;
