@@ -527,6 +527,7 @@ impl Run {
             return;
         }
         let named: BTreeSet<SliceRef> = slices.iter().map(|s| s.slice).collect();
+        self.recall_untold(log, &named);
         for state in slices {
             self.compare(at, log, state);
             if self.is_stale(state.slice) {
@@ -554,6 +555,18 @@ impl Run {
         self.repeat_marks(log, fx);
         self.recall_stale(fx);
         self.refresh(at.wall);
+    }
+
+    /// What an earlier inventory named, and this one does not, with no fact of it, was told by a
+    /// copy of the disk, or before the disk went back: nobody works on it, and no fact will say so.
+    /// So it is asked for: whoever answers has it no more, behind all facts that he has.
+    fn recall_untold(&mut self, log: LogId, named: &BTreeSet<SliceRef>) {
+        for number in self.live_slices(|s| s.is_of(log)) {
+            let slice = self.slice_ref(number);
+            if self.head.adopted.contains(&slice) && !named.contains(&slice) {
+                self.head.stale.insert((log, slice));
+            }
+        }
     }
 
     /// Whether this store may have forgotten slices of this run, because it went back.

@@ -1,15 +1,17 @@
 //! Inventories that come in parts.
 
 use crate::common::{Env, all_done, on, started, task, workflow};
+use crate::restore::{alone, asked_back, comes_back, empty};
 use cloud_core::event::{Reply, Request};
 use cloud_core::view::Wait;
 use shared::codec;
 use shared::directive::{Body as Asked, Directive};
-use shared::fact::Body;
-use shared::ids::{Generation, RunId};
+use shared::fact::{Body, SliceState, TaskStatus};
+use shared::ids::{Epoch, Generation, RunId, SliceRef, TaskIdx};
 use shared::inventory::{InventoryPart, Item, RunState};
 use shared::limits::INVENTORY_PART_BYTES;
 use shared::log::{Direction, Head};
+use shared::state::TaskState;
 use shared::time::Unix;
 use shared::wire::{Down, FEATURES, INVENTORY_PARTS, Inventory, Refusal, Up};
 use shared::workflow::Task;
@@ -336,5 +338,65 @@ fn who_asks_while_parts_come_is_told_by_them_or_by_all_of_them_again() {
             assert_eq!(env.task(runs[0], "a").state, "running");
         }
         assert!(!is_waited_for(&mut env, "gw-1"));
+    }
+}
+
+/// Found by seed 23287: a machine with a copy of the disk of gw-1 told of a run that it had begun by
+/// itself, and was gone before it brought a fact of it. gw-1 does not have it: it stayed open for
+/// ever.
+#[test]
+fn a_run_that_only_a_copy_of_a_disk_told_of_is_lost_with_it() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let backup = env.store.image();
+    // proves that the store went back
+    env.submit(vec![on("gw-1", task("x", &[]))]);
+    let original = env.agent("gw-1").clone();
+    env.restart(backup);
+
+    assert!(env.hello("gw-1").unwrap().want_inventory);
+    let slice = SliceRef {
+        run: RunId([7; 16]),
+        slice: 0,
+        epoch: Epoch::LOCAL,
+    };
+    let session = env.agent("gw-1").session;
+    let mut told = parts(ended_there(slice), session, INVENTORY_PART_BYTES).remove(0);
+    told.last = false;
+    say(&mut env, "gw-1", &told);
+    assert!(is_known(&mut env, slice.run));
+    env.hang_up("gw-1");
+
+    env.agents.insert("gw-1".to_owned(), original);
+    env.agent("gw-1").session = session;
+    comes_back(&mut env, "gw-1", empty());
+    assert_eq!(asked_back(&mut env, "gw-1", slice), 0, "while it is held");
+    comes_back(&mut env, "gw-2", empty());
+    assert_eq!(asked_back(&mut env, "gw-1", slice), 1);
+    let in_doubt = Vec::new();
+    env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
+    assert_eq!(env.task(slice.run, "a").state, "lost");
+    assert_eq!(env.run(slice.run).state, "partly_lost");
+}
+
+/// The inventory of a gateway that has one slice of one task, which succeeded.
+fn ended_there(slice: SliceRef) -> Inventory {
+    let (packed, hash) = codec::pack(&workflow(alone()));
+    let done = TaskStatus {
+        task: TaskIdx(0),
+        state: TaskState::Succeeded,
+        attempts: 1,
+        outputs: Vec::new(),
+    };
+    let state = SliceState {
+        slice,
+        workflow: hash,
+        tasks: vec![done],
+    };
+    Inventory {
+        slices: vec![state],
+        workflows: vec![packed],
+        ..empty()
     }
 }
