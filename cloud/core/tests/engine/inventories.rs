@@ -341,9 +341,9 @@ fn who_asks_while_parts_come_is_told_by_them_or_by_all_of_them_again() {
     }
 }
 
-/// Found by seed 23287: a machine with a copy of the disk of gw-1 told of a run that it had begun by
-/// itself, and was gone before it brought a fact of it. gw-1 does not have it: it stayed open for
-/// ever.
+/// Found by seed 23287: a machine with a copy of the disk of gw-1 told of a run that it had begun
+/// by itself, and was gone before it brought a fact of it. gw-1 does not have it: it stayed open
+/// for ever.
 #[test]
 fn a_run_that_only_a_copy_of_a_disk_told_of_is_lost_with_it() {
     let mut env = Env::new();
