@@ -253,7 +253,7 @@ pub struct RunHead {
     pub settled: Generation,
     /// When it had ended before an inventory told that it had been let run again.
     pub reopened: Option<Unix>,
-    /// Slices that an inventory told of, and of which no fact came yet.
+    /// Slices that an inventory told of, or kept facts, and of which no fact was folded yet.
     pub adopted: BTreeSet<SliceRef>,
     /// Slices that facts alone told of since the store went back, and that were not given up yet.
     pub recollected: BTreeSet<SliceRef>,

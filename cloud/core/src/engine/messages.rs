@@ -163,7 +163,7 @@ impl<S: Store> Engine<S> {
             }
             // should another hold have begun, its end will be told as well
             Message::Hold { on: false } if self.is_held(id) && self.fleet.hold.is_none() => {
-                self.count_kept(id, true)?;
+                self.go_on(id, from)?;
             }
             _ => {}
         }
@@ -182,6 +182,32 @@ impl<S: Store> Engine<S> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// All nodes were heard: a held run goes on. What a turn leaves the run tells itself to take up
+    /// in the next one, and all was looked through in the first.
+    fn go_on(&mut self, id: RunId, from: AggregateId) -> Result<(), StoreError> {
+        if from == AggregateId::Fleet {
+            self.claim_kept(id)?;
+        }
+        self.count_kept(id, true)
+    }
+
+    /// Learns from all that a run kept back who had its tasks, before any of that counts: it counts
+    /// log by log, and a later one may tell of a newer claim to what an earlier one says was done.
+    fn claim_kept(&mut self, id: RunId) -> Result<(), StoreError> {
+        let run = self.runs.get(&id);
+        let kept = run.map(|run| run.head.kept.clone());
+        for (log, mut from, last) in kept.unwrap_or_default() {
+            while from <= last {
+                let to = last.min(from + KEPT_AT_ONCE - 1);
+                self.step_with_facts(id, log, &[(from, to)], |run, at, facts, _| {
+                    run.claim_kept(at, log, facts);
+                })?;
+                from = to + 1;
+            }
+        }
+        Ok(())
     }
 
     /// What the run kept back counts now, as far as it may: the facts, and the losses of nodes that

@@ -8,6 +8,23 @@ use shared::state::TaskState;
 use shared::wire::LogId;
 
 impl Run {
+    /// Takes over what facts that were kept back show of slices and owners; nothing counts yet. Of
+    /// a log that still has something to tell here the inventory comes first.
+    pub fn claim_kept(
+        &mut self,
+        at: At<'_>,
+        log: LogId,
+        facts: &mut dyn Iterator<Item = (u64, &Fact)>,
+    ) {
+        if !self.head.known || !self.has_told(at, log) {
+            return;
+        }
+        let id = self.id;
+        for (_, fact) in facts.filter(|(_, fact)| fact.body.run() == Some(id)) {
+            self.recollect(at, log, fact);
+        }
+    }
+
     /// Takes over the slice that a fact shows and this store forgot, or the task that a fact of
     /// such a slice is about. Else what it says would not count, and what must not run twice would
     /// be placed again although it was done there.
@@ -31,6 +48,8 @@ impl Run {
         if held && forgotten && self.may_number(slice) {
             self.adopt_slice(log, slice);
             self.head.recollected.insert(slice);
+            // a hole in the facts before this one says nothing of it
+            self.head.adopted.insert(slice);
         }
     }
 

@@ -145,6 +145,45 @@ fn what_a_newer_slice_had_is_not_taken_back() {
     }
 }
 
+/// Found by seed 24132: behind the backup a task was done at one gateway, which was silent, and
+/// again at another one at a newer epoch, which forgot the run since. Both counted, where the older
+/// one's facts came first.
+#[test]
+fn of_two_that_did_a_task_the_one_of_the_newer_claim_counts() {
+    let (older, newer) = ("gw-1", "gw-2");
+    for newer_first in [false, true] {
+        let mut env = went_back();
+        let flow = vec![task("a", &[]), on(older, task("b", &[0]))];
+        let (first, second) = (part(0, Epoch(1)), part(1, Epoch(2)));
+        for (name, slice) in [(older, first), (newer, second)] {
+            env.agent(name).commit(vec![
+                Body::Accepted { slice },
+                started(slice, 0, 1),
+                ended(slice, 0, 1, true),
+                Body::SliceDone { slice },
+            ]);
+        }
+        let mut calls = vec![(older, one_task(first, 0, &flow)), (newer, empty())];
+        if newer_first {
+            calls.reverse();
+        }
+        for (name, inventory) in calls {
+            env.hello(name).unwrap();
+            let origin = origin(env.agent(name));
+            env.resend(name, origin);
+            env.say(name, Up::Inventory(inventory));
+        }
+        let task = env.task(first.run, "a");
+        assert_eq!(
+            (task.state.as_str(), task.node.as_deref()),
+            ("succeeded", Some(newer))
+        );
+        let counts = task.history.iter().filter(|a| a.not_applied.is_none());
+        let counts: Vec<u64> = counts.map(|a| a.epoch).collect();
+        assert_eq!(counts, [second.epoch.0], "newer first: {newer_first}");
+    }
+}
+
 /// Found by seed 9291: a gateway had forgotten the run at the coordinator's wish, and called before
 /// the one that still had a part of it. What it had done once was placed again.
 #[test]
