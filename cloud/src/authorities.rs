@@ -10,9 +10,10 @@
 //! shown and trusted; a coordinator that is killed in between does the rest at its start.
 
 use certs::{
-    ApiTlsError, Authority, AuthorityError, Clock, Fingerprint, Holder, TlsError, Trusted,
+    ApiTlsError, Authority, AuthorityError, Caller, Clock, Holder, TlsError, Trusted,
     api_credential,
 };
+use cloud_core::certificate::Certificate;
 use shared::time::{Span, Unix};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -57,13 +58,17 @@ impl Known {
         self.next.as_ref().unwrap_or(&self.present)
     }
 
-    /// Which one issued a certificate that a caller showed; none if it is not trusted any more.
-    pub(crate) fn issuer(&self, certificate: &CertificateDer<'_>) -> Option<Fingerprint> {
+    /// The certificate that a caller showed; none if who issued it is not trusted any more.
+    pub(crate) fn shown(&self, caller: &Caller) -> Option<Certificate> {
         let mut all = [Some(&self.present), self.next.as_ref()]
             .into_iter()
             .flatten();
-        all.find(|one| one.issued(certificate))
-            .map(|one| one.fingerprint())
+        let issuer = all.find(|one| one.issued(&caller.certificate))?;
+        Some(Certificate {
+            key: caller.key,
+            until: caller.until,
+            authority: issuer.fingerprint().0,
+        })
     }
 
     /// The certificates of all but `one`, DER.

@@ -339,14 +339,9 @@ async fn renewed(app: &App, caller: &Caller, request: &[u8]) -> Result<Certified
     }
     let known = app.authorities.known();
     // a connection may be older than the end of an exchange
-    let Some(issuer) = known.issuer(&caller.certificate) else {
+    let Some(shown) = known.shown(caller) else {
         let text = "the fleet has given up the authority of this certificate; enrol anew";
         return Err(EnrolRefusal::NotAllowed(text.into()));
-    };
-    let shown = Certificate {
-        key: caller.key,
-        until: caller.until,
-        authority: issuer.0,
     };
     let wish = Wish {
         by: known.renewing(),

@@ -236,7 +236,8 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
         return Err(LinkError::Ended);
     };
     // judged now: the hello of a connection may be older than the end of an exchange, or younger
-    let (certificate, issuer) = shown(app, &connection, &caller)?;
+    let certificate = shown(app, &connection, &caller)?;
+    let issuer = Fingerprint(certificate.authority);
     let (node, name) = (caller.id, caller.name);
     let place = match app.admission.enter(node) {
         Ok(place) => place,
@@ -294,24 +295,14 @@ async fn session(app: &Arc<App>, connection: Connection, caller: Caller) -> Resu
     Ok(())
 }
 
-/// The certificate that a node showed, and whose it is. One of an authority that was given up since
-/// the handshake ends the connection.
-fn shown(
-    app: &App,
-    connection: &Connection,
-    caller: &Caller,
-) -> Result<(Certificate, Fingerprint), LinkError> {
-    let Some(issuer) = app.authorities.known().issuer(&caller.certificate) else {
+/// The certificate that a node showed. One of an authority that was given up since the handshake
+/// ends the connection.
+fn shown(app: &App, connection: &Connection, caller: &Caller) -> Result<Certificate, LinkError> {
+    app.authorities.known().shown(caller).ok_or_else(|| {
         let why = "the authority of this certificate is not trusted any more";
         connection.close(Close::Refused, why);
-        return Err(LinkError::Ended);
-    };
-    let certificate = Certificate {
-        key: caller.key,
-        until: caller.until,
-        authority: issuer.0,
-    };
-    Ok((certificate, issuer))
+        LinkError::Ended
+    })
 }
 
 /// Says when to call again.

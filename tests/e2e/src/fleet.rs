@@ -101,6 +101,15 @@ pub fn output(command: &mut Command) -> Output {
     command.output().expect("a built program can be started")
 }
 
+/// Copies a directory with all that is in it, owners and times as well.
+///
+/// # Panics
+/// If it cannot be copied.
+pub fn copy(from: &Path, to: &Path) {
+    let done = output(Command::new("cp").arg("-a").args([from, to]));
+    assert!(done.status.success(), "{from:?}: {}", stderr(&done));
+}
+
 impl Fleet {
     /// A coordinator and one gateway for each item, which are further arguments of its `run`
     /// (`--label station=sf`). They are called `gw-0`, `gw-1`, …, are enrolled and online.

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use e2e::agent::{binary, stderr, stdout};
-use e2e::fleet::{Fleet, HOLD, output, program};
+use e2e::fleet::{Fleet, HOLD, copy, output, program};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -252,19 +252,14 @@ fn a_cancel_that_the_backup_does_not_know_is_not_forgotten_and_a_dead_gateway_is
 fn an_older_copy_that_was_put_back_without_a_word_is_noticed_at_the_first_contact() {
     let mut fleet = Fleet::start(&[ON_0]);
     fleet.stop_coordinator();
-    let copy = fleet.base().join("copy");
-    done(&output(
-        std::process::Command::new("cp")
-            .arg("-a")
-            .arg(fleet.data())
-            .arg(&copy),
-    ));
+    let older = fleet.base().join("older");
+    copy(&fleet.data(), &older);
     fleet.start_coordinator();
     fleet.wait_online(0);
     let run = holding(&fleet, "unknown", 0);
     fleet.kill_coordinator();
     fs::rename(fleet.data(), fleet.base().join("newer")).unwrap();
-    fs::rename(&copy, fleet.data()).unwrap();
+    fs::rename(&older, fleet.data()).unwrap();
     fleet.start_coordinator();
     fleet.wait_online(0);
     known_again(&fleet, &run);

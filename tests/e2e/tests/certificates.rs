@@ -3,9 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends with its first surprise")]
 
-use e2e::fleet::{Fleet, HOLD, output, program};
+use e2e::fleet::{Fleet, HOLD, copy, output, program};
 use serde_json::Value;
 use std::fs;
+use std::time::SystemTime;
 
 const RUNS: &str = "
 name: long
@@ -23,6 +24,14 @@ fn until(fleet: &Fleet, node: &str) -> i64 {
 fn logged(fleet: &Fleet, name: &str, text: &str) {
     fleet.wait(&format!("{name} to say '{text}'"), || {
         fleet.log_text(name).contains(text).then_some(())
+    });
+}
+
+/// Waits until the wall clock shows more than these milliseconds since 1970.
+fn wait_past(fleet: &Fleet, at: i64) {
+    fleet.wait("the end of a certificate", || {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+        (now > at).then_some(())
     });
 }
 
@@ -65,13 +74,7 @@ fn a_certificate_is_renewed_while_its_node_works_and_after_it_expired_offline() 
     // the agent was off while its certificate expired
     fleet.kill_agent(0);
     let last = until(&fleet, "gw-0");
-    fleet.wait("the end of the certificate", || {
-        let now = std::time::SystemTime::UNIX_EPOCH
-            .elapsed()
-            .unwrap()
-            .as_millis() as i64;
-        (now > last + 1000).then_some(())
-    });
+    wait_past(&fleet, last + 1000);
     fleet.start_agent(0);
     fleet.wait_online(0);
     assert!(until(&fleet, "gw-0") > last);
@@ -88,13 +91,7 @@ fn a_certificate_beyond_the_grace_period_is_good_for_nothing() {
     fleet.wait_online(0);
     fleet.kill_agent(0);
     let last = until(&fleet, "gw-0");
-    fleet.wait("the end of the grace period", || {
-        let now = std::time::SystemTime::UNIX_EPOCH
-            .elapsed()
-            .unwrap()
-            .as_millis() as i64;
-        (now > last + 2000).then_some(())
-    });
+    wait_past(&fleet, last + 2000);
     fleet.start_agent(0);
     logged(
         &fleet,
@@ -173,6 +170,52 @@ fn the_key_of_a_replaced_gateway_is_revoked() {
     fleet.wait_online(0);
     let waits: Vec<Value> = fleet.json(&["waits", "list"]);
     assert!(waits.is_empty(), "nobody is in quarantine: {waits:?}");
+}
+
+/// A machine was replaced behind the copy of the coordinator that is put back, and its certificate
+/// expired before it called again.
+#[test]
+fn a_gateway_that_was_replaced_behind_a_copy_renews_what_expired() {
+    let lives = ["--certificate-life", "6s", "--renewal-grace", "1h"];
+    let mut fleet = Fleet::serving(&lives, &[&[]]);
+    fleet.start_agent(0);
+    fleet.wait_online(0);
+    fleet.stop_coordinator();
+    let older = fleet.base().join("older");
+    copy(&fleet.data(), &older);
+    fleet.start_coordinator();
+    fleet.kill_agent(0);
+    // a certificate ends with a second, and only a younger one proves something
+    wait_past(&fleet, until(&fleet, "gw-0"));
+    fs::rename(fleet.agent_data(0), fleet.base().join("old")).unwrap();
+    fleet.start_agent(0);
+    fleet.wait_online(0);
+    let (own, last) = (key(&fleet, 0), until(&fleet, "gw-0"));
+
+    fleet.kill_agent(0);
+    fleet.kill_coordinator();
+    fs::rename(fleet.data(), fleet.base().join("newer")).unwrap();
+    fs::rename(&older, fleet.data()).unwrap();
+    fleet.start_coordinator();
+    wait_past(&fleet, last + 7000);
+    fleet.start_agent(0);
+    logged(&fleet, "gw-0", "the certificate was renewed");
+    // the copy knows another life of the node, too: a person decides, and takes its word
+    let waits = fleet.wait("the quarantine", || {
+        let waits = fleet.json(&["waits", "list"]);
+        let told = |wait: &Value| wait.to_string().contains("is the one that counts");
+        waits.iter().any(told).then_some(waits)
+    });
+    let told = |wait: &Value| wait.to_string().contains("another key speaks for it");
+    assert!(waits.iter().any(told), "{waits:?}");
+    let _ = fleet.json(&["node", "release", "gw-0"]);
+    // who was refused for that calls again after minutes, or when it begins anew
+    fleet.kill_agent(0);
+    fleet.start_agent(0);
+    fleet.wait_online(0);
+    assert_eq!(key(&fleet, 0), own, "nobody enrolled it anew");
+    let node = fleet.json(&["node", "get", "gw-0"]).remove(0);
+    assert_eq!(node["certificate"]["revoked_keys"], 1, "{node}");
 }
 
 /// The names of what a check found, with its judgement.
@@ -318,15 +361,11 @@ fn a_coordinator_is_examined_while_it_runs_and_when_it_does_not() {
 fn a_copied_directory_is_quarantined_and_released() {
     let mut fleet = Fleet::start(&[&[]]);
     fleet.stop_agent(0);
-    let (own, copy) = (fleet.agent_data(0).to_owned(), fleet.base().join("copied"));
-    let copied = std::process::Command::new("cp")
-        .arg("-a")
-        .args([&own, &copy])
-        .status();
-    assert!(copied.unwrap().success());
+    let twin_data = fleet.base().join("copied");
+    copy(fleet.agent_data(0), &twin_data);
     fleet.start_agent(0);
     fleet.wait_online(0);
-    let twin = fleet.clone_agent("twin", &copy);
+    let twin = fleet.clone_agent("twin", &twin_data);
     logged(&fleet, "twin", "the coordinator refuses this agent");
     let waits = fleet.wait("the quarantine", || {
         Some(fleet.json(&["waits", "list"])).filter(|waits| !waits.is_empty())

@@ -1,13 +1,12 @@
 //! Accidents of the field with the real binaries, each as docs/field.md lists it: a store that is
 //! cut to nothing, disks that go back or are copied, links that die in one direction only.
 
-use e2e::fleet::{Fleet, HOLD};
+use e2e::fleet::{Fleet, HOLD, copy};
 use relay::{Conditions, Direction};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// Two kinds of work that hold until the mark `go`, and one that is over; each notes that it began.
@@ -30,11 +29,6 @@ fn holding(fleet: &Fleet, name: &str) -> String {
     }
     let _ = fleet.wait_task(&run, "done", "succeeded");
     run
-}
-
-fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(copied.is_ok_and(|status| status.success()), "{from:?}");
 }
 
 /// What `identity.json` says.

@@ -2,7 +2,7 @@
 //! are answered with, and the shape of what `--json` prints. It stands in `tests/e2e/golden`; after
 //! a change that is meant, `DRIFTLESS_GOLDEN=write cargo test -p e2e --test golden` writes it anew.
 
-use e2e::fleet::{Fleet, output, program};
+use e2e::fleet::{Fleet, copy, output, program};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,7 +10,6 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const AGENT: &str = "driftless-agent";
 
@@ -624,11 +623,6 @@ tasks:
     side_effects: idempotent
     shell: while [ ! -e @M/go ]; do sleep 0.05; done
 ";
-
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(done.is_ok_and(|status| status.success()));
-}
 
 /// Commands for what goes wrong, and for what stands still.
 fn see_a_fleet_in_trouble(seen: &mut Seen) {

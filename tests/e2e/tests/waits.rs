@@ -6,10 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use e2e::fleet::{Fleet, HOLD};
+use e2e::fleet::{Fleet, HOLD, copy};
 use serde_json::Value;
-use std::path::Path;
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 fn now() -> i64 {
@@ -203,11 +201,6 @@ fn a_task_in_doubt_waits_until_a_person_lets_it_run_again() {
     fleet.put_mark("go", "");
     end(&fleet, &doubt);
     let _ = fleet.wait_run(&run, "succeeded");
-}
-
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").arg(from).arg(to).status();
-    assert!(done.unwrap().success());
 }
 
 #[test]

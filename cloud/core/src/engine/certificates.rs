@@ -6,7 +6,6 @@ use super::requests::{Answered, no_node};
 use crate::certificate::{Certificate, Judged};
 use crate::event::{Conn, Refused, Reply, Request};
 use crate::fleet::Token;
-use crate::node::Node;
 use crate::store::{AggregateId, Store};
 use shared::ids::NodeId;
 use shared::time::Unix;
@@ -20,12 +19,6 @@ impl<S: Store> Engine<S> {
         node: NodeId,
         shown: Certificate,
     ) -> bool {
-        let Some(known) = self.nodes.get(&node) else {
-            return true; // the hello is refused: nobody enrolled it
-        };
-        if known.forgotten.is_some() {
-            return true; // the hello is refused, and who declared it gone is said
-        }
         match self.judge_certificate(node, shown) {
             Ok(()) => true,
             Err((refusal, why)) => {
@@ -35,15 +28,16 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Judges the certificate that a node shows, to work or to renew it. What is remembered of it
-    /// changes.
+    /// Judges the certificate that a node shows, to work or to renew it, and remembers what it
+    /// proves. Nodes that nobody enrolled, or that are gone, are refused for that by the caller.
     fn judge_certificate(
         &mut self,
         node: NodeId,
         shown: Certificate,
     ) -> Result<(), (Refusal, String)> {
         let now = self.now.wall;
-        let Some(known) = self.nodes.get_mut(&node) else {
+        let known = self.nodes.get_mut(&node);
+        let Some(known) = known.filter(|known| known.forgotten.is_none()) else {
             return Ok(());
         };
         let before = known.certificate;
@@ -129,10 +123,7 @@ impl<S: Store> Engine<S> {
         certificate: Certificate,
         shown: Option<Certificate>,
     ) -> Answered {
-        let gone = |node: &Node| node.forgotten.is_some();
-        if let Some(shown) = shown
-            && !self.nodes.get(&id).is_some_and(gone)
-        {
+        if let Some(shown) = shown {
             self.judge_certificate(id, shown)
                 .map_err(|(_, why)| Refused::State(why))?;
         }

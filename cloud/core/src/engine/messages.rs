@@ -197,6 +197,7 @@ impl<S: Store> Engine<S> {
     /// log by log, and a later one may tell of a newer claim to what an earlier one says was done.
     fn claim_kept(&mut self, id: RunId) -> Result<(), StoreError> {
         let run = self.runs.get(&id);
+        let run = run.filter(|run| run.may_recollect());
         let kept = run.map(|run| run.head.kept.clone());
         for (log, mut from, last) in kept.unwrap_or_default() {
             while from <= last {

@@ -8,6 +8,12 @@ use shared::state::TaskState;
 use shared::wire::LogId;
 
 impl Run {
+    /// Whether facts may show slices that this store forgot: of a run that began at its gateway all
+    /// are there.
+    pub fn may_recollect(&self) -> bool {
+        self.head.known && self.head.held && self.head.origin.is_none()
+    }
+
     /// Takes over what facts that were kept back show of slices and owners; nothing counts yet. Of
     /// a log that still has something to tell here the inventory comes first.
     pub fn claim_kept(
@@ -16,7 +22,7 @@ impl Run {
         log: LogId,
         facts: &mut dyn Iterator<Item = (u64, &Fact)>,
     ) {
-        if !self.head.known || !self.has_told(at, log) {
+        if !self.has_told(at, log) {
             return;
         }
         let id = self.id;
@@ -44,8 +50,7 @@ impl Run {
     fn recollect_slice(&mut self, log: LogId, slice: SliceRef) {
         let known = self.head.slices.get(slice.slice as usize);
         let forgotten = known.is_none_or(|s| !s.is_known());
-        let held = self.head.held && self.head.origin.is_none();
-        if held && forgotten && self.may_number(slice) {
+        if self.may_recollect() && forgotten && self.may_number(slice) {
             self.adopt_slice(log, slice);
             self.head.recollected.insert(slice);
             // a hole in the facts before this one says nothing of it
