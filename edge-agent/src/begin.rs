@@ -41,6 +41,20 @@ pub enum BeginError {
     Store(#[from] StoreError),
 }
 
+impl BeginError {
+    /// Whether it may be for want of room. A store does not say.
+    fn wants_room(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Store(error) => matches!(error, StoreError::Failed(_) | StoreError::Full(_)),
+            Self::Data(_) => false,
+        }
+    }
+}
+
 fn io_error(doing: &'static str) -> impl Fn(io::Error) -> BeginError {
     move |source| BeginError::Io { doing, source }
 }
@@ -98,10 +112,16 @@ impl<'a> Birth<'a> {
         Self::take_the_name,
     ];
 
+    /// Takes the steps that are left. One that finds no room is taken once more in the room that
+    /// the incarnation before kept aside: its disk may be full.
     fn go_on(&self, reached: usize) -> Result<(), BeginError> {
-        Self::STEPS[reached..]
-            .iter()
-            .try_for_each(|step| step(self))
+        let take = |step: &Step<'a>| match step(self) {
+            Err(error) if error.wants_room() && edge_store::give_back(&self.data.store()) => {
+                step(self)
+            }
+            other => other,
+        };
+        Self::STEPS[reached..].iter().try_for_each(take)
     }
 
     /// How many steps are behind us; `identity.next` is there.
@@ -213,6 +233,8 @@ mod tests {
     use shared::ids::NodeId;
     use shared::log::{Direction, Head};
     use std::collections::BTreeMap;
+    use std::io::Write;
+    use std::process::Command;
 
     fn node(incarnation: u8) -> Identity {
         let incarnation = Incarnation([incarnation; 16]);
@@ -338,6 +360,51 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A tmpfs of 16 MiB at a directory, unmounted at the end.
+    struct Small<'a>(&'a Path);
+
+    impl<'a> Small<'a> {
+        fn mount(at: &'a Path) -> Option<Self> {
+            let mut mount = Command::new("mount");
+            mount.args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]);
+            let done = mount.arg(at).status().is_ok_and(|s| s.success());
+            done.then_some(Self(at))
+        }
+    }
+
+    impl Drop for Small<'_> {
+        fn drop(&mut self) {
+            // Lazily: a failed test may hold files open.
+            let _ = Command::new("umount").arg("-l").arg(self.0).status();
+        }
+    }
+
+    /// Needs root, to mount; without it nothing is tested here.
+    #[test]
+    fn a_store_that_was_cut_to_nothing_is_made_anew_in_the_room_of_its_reserve() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(_small) = Small::mount(dir.path()) else {
+            return;
+        };
+        let data = DataDir::open(dir.path()).unwrap();
+        let old = node(2);
+        begin(&data, &old).unwrap();
+        fs::write(data.store(), b"").unwrap();
+        let mut filler = File::create(dir.path().join("filler")).unwrap();
+        for size in [64 * 1024, 4096, 512] {
+            while filler.write_all(&vec![1; size]).is_ok() {}
+        }
+        let next = successor(&old, 3);
+        begin(&data, &next).unwrap();
+        let again = successor(&next, 4);
+        drop(data);
+        starts_as(dir.path(), &next);
+        let data = DataDir::open(dir.path()).unwrap();
+        fs::write(data.store(), b"").unwrap();
+        while filler.write_all(&[1; 512]).is_ok() {}
+        begin(&data, &again).unwrap_err();
     }
 
     /// What remains of an interrupted start explains no store that is used, empty, cut, another's

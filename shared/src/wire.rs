@@ -40,6 +40,8 @@ pub const WORKFLOW_2: u64 = 64;
 pub const RENEW: u64 = 128;
 /// Feature: the coordinator takes an inventory in parts ([`Up::InventoryPart`]).
 pub const INVENTORY_PARTS: u64 = 256;
+/// Feature: the agent says whether its disk has room for more work ([`Up::Room`]).
+pub const ROOM: u64 = 512;
 /// Features of this build, one bit each; what both have is used.
 pub const FEATURES: u64 = PACKED
     | TELEMETRY
@@ -49,7 +51,8 @@ pub const FEATURES: u64 = PACKED
     | LIMITS
     | WORKFLOW_2
     | RENEW
-    | INVENTORY_PARTS;
+    | INVENTORY_PARTS
+    | ROOM;
 
 /// Agent → coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -82,6 +85,13 @@ pub enum Up {
     /// 9: the next part of everything the coordinator asked for after it lost part of its store;
     /// only where both sides have [`INVENTORY_PARTS`].
     InventoryPart(InventoryPart),
+    /// 10: whether the disk has room for more work, where both sides have [`ROOM`]: at each change,
+    /// and once there was none in this life of the process, first of all in each session. A process
+    /// that never said anything has some.
+    Room {
+        /// It has.
+        enough: bool,
+    },
 }
 
 impl Up {

@@ -132,6 +132,8 @@ struct NodeLink {
     probe: Option<Probe>,
     /// This session's inventory was asked for and is not here yet.
     asked: bool,
+    /// It said last that its disk has no room for more work.
+    full: bool,
 }
 
 /// An answer that waits for its commit.
@@ -222,6 +224,7 @@ macro_rules! at {
             generation: $engine.fleet.generation,
             hold: $engine.fleet.hold.as_ref().map(|hold| hold.since),
             files: &$engine.files,
+            nodes: &$engine.nodes,
             schedules: &$engine.schedules,
             definitions: &$engine.definitions,
             decisions: $engine.config.decisions_per_run,

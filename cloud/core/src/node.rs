@@ -157,6 +157,13 @@ impl Node {
             .map(|incarnation| LogId { node, incarnation })
     }
 
+    /// Whether it has slices of a run that are not final.
+    #[must_use]
+    pub fn has_slices(&self, run: RunId) -> bool {
+        let mut slices = self.slices.range((run, 0)..=(run, u32::MAX));
+        slices.next().is_some()
+    }
+
     /// Whether it may be given work, sessions apart.
     #[must_use]
     pub fn usable(&self) -> bool {
@@ -198,9 +205,12 @@ impl Node {
         all
     }
 
-    /// Takes up a hello that was accepted: a new claim.
-    pub fn accept(&mut self, hello: &Hello) {
+    /// Takes up a hello that was accepted, of the `same` process as the one before or of another: a
+    /// new claim.
+    pub fn accept(&mut self, hello: &Hello, same: bool) {
         self.claim += 1;
+        // an inventory whose facts did not come may be that of a copy of the disk, which is gone
+        self.inventory_wanted |= self.owes > 0 && !same;
         self.session = hello.session;
         self.believed = false;
         self.capacity = hello.capacity.clone();

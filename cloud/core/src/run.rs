@@ -6,6 +6,7 @@
 
 pub mod answers;
 mod apart;
+mod at;
 pub mod definition;
 pub mod fit;
 pub mod fold;
@@ -13,24 +14,24 @@ pub mod forget;
 mod leave;
 pub mod limits;
 pub mod moves;
+mod nowhere;
 pub mod place;
 mod recollect;
 pub mod requests;
 pub mod retry;
 pub mod rules;
 
-use self::definition::{Definition, Definitions, Edges};
+pub use self::at::At;
+
+use self::definition::{Definition, Edges};
 use crate::effects::Effects;
 use crate::inbox::{Message, Post};
-use crate::schedule::Schedule;
 use crate::store::{AggregateId, EventId};
 use serde::{Deserialize, Serialize};
 use shared::directive::Upstream;
 use shared::explain::{Decision, Reason};
 use shared::fact::{Outcome, OutputFile};
-use shared::ids::{
-    Epoch, Generation, Hash, Incarnation, NodeId, RunId, ScheduleId, SliceRef, TaskIdx,
-};
+use shared::ids::{Epoch, Generation, Hash, Incarnation, NodeId, RunId, SliceRef, TaskIdx};
 use shared::state::{RunState, TaskState};
 use shared::time::{Span, Unix};
 use shared::wire::LogId;
@@ -456,25 +457,6 @@ pub struct Run {
     pub body: Option<RunBody>,
 }
 
-/// What a step of a run may look at besides the run itself.
-#[derive(Clone, Copy, Debug)]
-pub struct At<'a> {
-    /// Wall clock.
-    pub wall: Unix,
-    /// Life of the store.
-    pub generation: Generation,
-    /// Since when old runs stand still, while they do.
-    pub hold: Option<Unix>,
-    /// Files that are in the file store.
-    pub files: &'a BTreeMap<Hash, u64>,
-    /// Decisions kept.
-    pub decisions: usize,
-    /// Schedules, of whose workflows runs are made.
-    pub schedules: &'a BTreeMap<ScheduleId, Schedule>,
-    /// Workflows that runs in memory are made of.
-    pub definitions: &'a Definitions,
-}
-
 impl Run {
     /// A run that is known only from messages that name it.
     #[must_use]
@@ -652,11 +634,8 @@ impl Run {
     /// Tasks that are not final.
     #[must_use]
     pub fn open(&self) -> u32 {
-        TaskState::ALL
-            .iter()
-            .filter(|s| !s.is_final())
-            .map(|s| self.count(*s))
-            .sum()
+        let open = TaskState::ALL.iter().filter(|s| !s.is_final());
+        open.map(|s| self.count(*s)).sum()
     }
 
     /// The state that the rest of the head amounts to.

@@ -238,6 +238,7 @@ impl Agent {
         if fired {
             self.settle(fx);
         }
+        self.tell_room(fx);
     }
 
     fn fire(&mut self, timer: Timer, fx: &mut Effects) {

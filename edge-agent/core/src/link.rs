@@ -87,6 +87,10 @@ pub(crate) struct Link {
     pub(crate) last_words: Option<u64>,
     /// The inventory that this session is being told in parts.
     pub(crate) inventory: Option<Outgoing>,
+    /// Whether there is room for more work, as this session was told.
+    pub(crate) room: Option<bool>,
+    /// There was none once: the coordinator may have been told so, or not what came after.
+    pub(crate) was_full: bool,
 }
 
 impl Link {
@@ -310,6 +314,7 @@ impl Agent {
         self.link.failures = 0;
         self.link.proof = Some(welcome.secret);
         self.link.features = welcome.features & wire::FEATURES;
+        self.link.room = None;
         self.link.trouble = None;
         self.link.since = self.now.mono;
         self.link.flying.clear();
@@ -339,6 +344,23 @@ impl Agent {
         self.restart_uploads(fx);
         if went_back {
             self.bring_again(fx);
+        }
+    }
+
+    /// Tells the coordinator whether there is room for more work: what it gave without would be
+    /// recorded only to be refused, in the room that is left for ends.
+    pub(crate) fn tell_room(&mut self, fx: &mut Effects) {
+        let Phase::Online(session) = self.link.phase else {
+            return;
+        };
+        let enough = self.has_room();
+        // as long as it is told nothing it takes it that there is some
+        self.link.was_full |= !enough;
+        let told = !self.link.was_full || self.link.room == Some(enough);
+        if self.link.features & wire::ROOM != 0 && !told {
+            self.link.room = Some(enough);
+            let message = Up::Room { enough };
+            fx.before.push(Action::Send { session, message });
         }
     }
 

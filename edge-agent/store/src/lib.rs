@@ -13,4 +13,4 @@ mod segment;
 
 pub use open::{CACHE, Identity, MakeBackend, create_file, look, open_beside, open_file};
 pub use redb_store::RedbStore;
-pub use reserve::{RESERVE, Reserve};
+pub use reserve::{RESERVE, Reserve, give_back};

@@ -21,6 +21,12 @@ pub trait Reserve: std::fmt::Debug + Send {
     fn give_back(&self) -> bool;
 }
 
+/// Gives back the room that is kept aside beside the store at `store`. Whether there was any.
+#[must_use]
+pub fn give_back(store: &Path) -> bool {
+    ReserveFile::beside(store).give_back()
+}
+
 /// A file beside the store that only occupies room.
 #[derive(Debug)]
 pub(crate) struct ReserveFile {

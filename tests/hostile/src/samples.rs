@@ -355,6 +355,7 @@ pub(crate) fn up() -> Vec<Up> {
         last: true,
         bytes: inventory(),
     }));
+    all.push(Up::Room { enough: false });
     all
 }
 

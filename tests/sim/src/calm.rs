@@ -5,9 +5,11 @@ use crate::check::{applied_once_in_order, convergence};
 use crate::people::Purpose;
 use crate::queue::{HOUR, MIN, SEC, Time};
 use crate::trace::{Lane, Sort};
+use crate::truth::EdgeTruth;
 use crate::world::{Ev, World};
 use cloud_core::event::{Reply, Request};
 use cloud_core::view;
+use shared::fact::{Body as Said, Fact};
 use shared::ids::RunId;
 use std::collections::BTreeMap;
 
@@ -84,7 +86,7 @@ impl World {
     /// Nobody leaves a link paused.
     fn speak(&mut self, m: usize) {
         let life = self.machines[m].life;
-        let silent = |truth: &crate::truth::EdgeTruth| truth.silent.is_some();
+        let silent = |truth: &EdgeTruth| truth.silent.is_some();
         if self.lives.get(life).is_some_and(silent) {
             let position = self.people.deeds.len();
             self.people.deeds.push(crate::deed::Deed::ResumeSync(m));
@@ -327,13 +329,11 @@ impl World {
                 task: task.task.clone(),
             };
             let reply = self.view(request);
-            if self.cloud.truth.buried.contains(&run) {
+            // behind a broken promise nobody waits for an answer
+            if self.cloud.truth.buried.contains(&run) || !self.violations.is_empty() {
                 return;
             }
             crate::check::explained::on_explain(self, task, reply);
-            if !self.violations.is_empty() {
-                return;
-            }
         }
     }
 
@@ -341,9 +341,8 @@ impl World {
         if self.cloud.truth.buried.contains(&run) {
             return;
         }
-        let stands = |truth: &crate::truth::EdgeTruth| {
-            truth.promised.contains(&run) && !self.is_untold(truth, run)
-        };
+        let stands =
+            |truth: &EdgeTruth| truth.promised.contains(&run) && !self.is_untold(truth, run);
         let there = |one: &&crate::machine::Machine| !one.destroyed && one.life != usize::MAX;
         let mut lives = self.machines.iter().filter(there);
         let promised = self.cloud.truth.promised.contains(&run)
@@ -356,9 +355,38 @@ impl World {
         }
     }
 
-    /// Whether nobody is left who could tell of a run: what a gateway forgot stays so when the
-    /// coordinator's store goes back to before it heard of the run.
-    pub(crate) fn is_untold(&self, truth: &crate::truth::EdgeTruth, run: RunId) -> bool {
-        self.cloud.went_back && truth.model.is_forgotten(run)
+    /// Whether nobody is left who could tell of a run that a gateway promised, since the
+    /// coordinator's store went back to before it heard of it. What the gateway forgot stays so.
+    /// What it gave up as it was asked to (a run of its own that had been lost by its silence) is
+    /// in no inventory either: where the newest backup held that it began, and an older one was
+    /// restored, no fact says so any more.
+    pub(crate) fn is_untold(&self, truth: &EdgeTruth, run: RunId) -> bool {
+        let given_up = || {
+            let heard = crate::check::scheduled::settled(self).into_iter();
+            let mut left = heard.map(|(_, life)| life).chain([truth]);
+            self.began_in_a_hole(run) && !left.any(|life| life.model.has_of(run))
+        };
+        self.cloud.went_back && (truth.model.is_forgotten(run) || given_up())
+    }
+
+    /// Whether that a gateway began a run of its own was among the facts that a restored
+    /// coordinator never got again.
+    pub(crate) fn began_in_a_hole(&self, run: RunId) -> bool {
+        let holes = &self.cloud.truth.holes;
+        let mut lives = self
+            .lives
+            .iter()
+            .filter_map(|life| Some((life, holes.get(&life.log)?)));
+        let begins = |fact: &Fact| match &fact.body {
+            Said::Submitted { slice, .. } | Said::Fired { slice, .. } => slice.run == run,
+            _ => false,
+        };
+        lives.any(|(life, holes)| {
+            let mut rows = holes.iter().flat_map(|hole| {
+                let facts = hole.known as usize..hole.to.number as usize;
+                life.facts.get(facts).unwrap_or_default()
+            });
+            rows.any(|row| row.fact.as_ref().is_some_and(begins))
+        })
     }
 }

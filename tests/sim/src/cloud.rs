@@ -278,6 +278,7 @@ impl World {
             return;
         }
         self.cloud.steps += 1;
+        self.cloud.truth.buried_now.clear();
         crate::check::bounded::on_step(self, Lane::Cloud);
         self.arm_cloud_doom();
         let now = self.cloud.clocks.now(self.t);

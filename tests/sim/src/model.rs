@@ -362,6 +362,13 @@ impl Model {
         self.runs.get(&run).is_some_and(|marks| marks.forgotten)
     }
 
+    /// Whether something of a run is here that was not given up.
+    #[must_use]
+    pub fn has_of(&self, run: RunId) -> bool {
+        let mut slices = self.slices.range((run, 0)..=(run, u32::MAX));
+        slices.any(|(_, model)| !model.released)
+    }
+
     /// The runs of a schedule that are not over, or of which that was not said yet.
     fn open_runs(&self, id: ScheduleId) -> Vec<OpenRun> {
         let runs = self.slots.runs.iter().filter(|(_, run)| run.0 == id);

@@ -30,6 +30,16 @@ pub struct Renewal {
     busy: bool,
 }
 
+impl Renewal {
+    /// What a disk keeps of it: what was asked, and what was heard, its process alone knows.
+    pub(crate) fn on_disk(self) -> Self {
+        Self {
+            until: self.until,
+            ..Self::default()
+        }
+    }
+}
+
 impl World {
     /// The certificate that is made now for the key of `m`.
     pub(crate) fn new_certificate(&mut self, m: usize) -> Certificate {

@@ -247,6 +247,7 @@ impl Slots {
             // more are refused
             Order::Trigger(slot) if held.triggers.len() < 16 => held.triggers.push_back(slot.0),
             Order::Trigger(_) => {}
+            Order::Backfill(from, to) if held.loses(from.0, to.0) => {}
             Order::Backfill(from, to) => held.backfill = Some((from.0 - 1, to.0)),
             Order::Drop => drop(self.held.remove(&id)),
         }
@@ -426,6 +427,19 @@ impl Held {
         }
     }
 
+    /// Whether past slots that a person wanted are left which those between these instants do not
+    /// hold: asked for now, they are refused, and the others go on.
+    fn loses(&self, from: i64, to: i64) -> bool {
+        let (Some(rules), Some((after, upto))) = (&self.rules, self.backfill) else {
+            return false;
+        };
+        let last = upto.min(self.cursor);
+        let next = |slot: &i64| Some(rules.next(*slot)).filter(|slot| *slot <= last);
+        let mut slots = std::iter::successors(next(&after), next);
+        let left = slots.find(|slot| !self.fired_lately(*slot));
+        left.is_some_and(|slot| slot < from || to < upto)
+    }
+
     /// A past slot that a person wanted and that fired long ago.
     fn refills(&mut self, skipped: &Skipped) -> bool {
         let slot = skipped.to.0;
@@ -514,5 +528,37 @@ mod tests {
         assert!(rules.timely(600_000, Cause::Time, 700_000).is_err());
         assert!(rules.timely(600_000, Cause::Catchup, 1_900_000).is_ok());
         assert!(rules.timely(600_000, Cause::Catchup, 2_400_000).is_err());
+    }
+
+    /// Which slots are wanted when 1 to 6 were asked for, these fired, and others are asked for.
+    fn wanted(fired: &[i64], from: i64, to: i64) -> (i64, i64) {
+        const PERIOD: i64 = 600_000;
+        let held = Held {
+            epoch: 1,
+            revision: 1,
+            rules: Some(rules(Rule::Every(Span(PERIOD as u64)), "UTC").0),
+            paused: (false, false),
+            cursor: 9 * PERIOD,
+            fired: fired.iter().map(|slot| slot * PERIOD).collect(),
+            backfill: None,
+            triggers: VecDeque::new(),
+        };
+        let id = ScheduleId([1; 16]);
+        let mut slots = Slots::default();
+        slots.held.insert(id, held);
+        for (from, to) in [(1, 6), (from, to)] {
+            let order = Order::Backfill(Unix(from * PERIOD), Unix(to * PERIOD));
+            slots.order(id, 1, &order, Unix(0), false);
+        }
+        let (after, upto) = slots.held[&id].backfill.expect("some are wanted");
+        ((after + 1) / PERIOD, upto / PERIOD)
+    }
+
+    #[test]
+    fn past_slots_that_are_left_go_on_unless_others_hold_them_all() {
+        assert_eq!(wanted(&[1], 3, 9), (1, 6), "2 is left");
+        assert_eq!(wanted(&[1], 2, 5), (1, 6), "6 is left");
+        assert_eq!(wanted(&[1], 2, 6), (2, 6));
+        assert_eq!(wanted(&[1, 2, 3, 4, 5, 6], 3, 5), (3, 5));
     }
 }

@@ -384,7 +384,7 @@ impl World {
             succeeds: machine.succeeds,
             dirs: machine.dirs.clone(),
             files: machine.files.clone(),
-            renewal: machine.renewal,
+            renewal: machine.renewal.on_disk(),
             life: machine.life,
             truth: self.lives[machine.life].clone(),
         })
@@ -446,7 +446,7 @@ impl World {
         let copy = Machine {
             node: original.node,
             key: original.key,
-            renewal: original.renewal,
+            renewal: original.renewal.on_disk(),
             slots: original.slots,
             copy_of: Some(m),
             clocks: original.clocks,
@@ -527,6 +527,9 @@ impl World {
         self.happened(Kind::Reimaged);
         self.trace
             .say(self.t, Lane::Node(m), || "gets an empty disk".to_owned());
+        if let Some(life) = self.lives.get_mut(self.machines[m].life) {
+            life.emptied = true;
+        }
         let id = Incarnation(self.dice.ids.id());
         let layer = self.plan.layer;
         let machine = &mut self.machines[m];

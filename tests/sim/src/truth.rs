@@ -14,6 +14,7 @@ use shared::ids::{AttemptRef, Hash, RunId, ScheduleId, SliceRef, TaskIdx};
 use shared::log::{Direction, Head};
 use shared::time::Span;
 use shared::wire::LogId;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A fact as it became durable.
@@ -59,8 +60,8 @@ pub struct EdgeTruth {
     pub starts: BTreeMap<AttemptRef, u64>,
     /// The disk was copied or put back: this branch shares its beginning with another one.
     pub branched: bool,
-    /// The store was cut to nothing: whoever asked this gateway for a run may ask its successor
-    /// again.
+    /// The store was cut to nothing, or the disk replaced by an empty one: whoever asked this
+    /// gateway for a run may ask its successor again.
     pub emptied: bool,
     /// Last fact that may be gone.
     pub pruned: u64,
@@ -146,14 +147,29 @@ impl EdgeTruth {
     /// Whether the start of an attempt is among facts that were declared to be gone.
     #[must_use]
     pub fn declared_gone(&self, attempt: &AttemptRef) -> bool {
-        let Some(number) = self.starts.get(attempt) else {
-            return false;
-        };
+        let number = self.starts.get(attempt);
+        number.is_some_and(|number| self.is_declared_gone(*number))
+    }
+
+    /// Whether a reset declares that a fact is gone.
+    #[must_use]
+    pub fn is_declared_gone(&self, number: u64) -> bool {
         let mut facts = self.facts.iter().filter_map(|row| row.fact.as_ref());
         facts.any(|fact| match &fact.body {
-            Said::Reset { from, to, .. } => (from..=to).contains(&number),
+            Said::Reset { from, to, .. } => (*from..=*to).contains(&number),
             _ => false,
         })
+    }
+
+    /// Numbers of the facts that say that a slice was taken over here.
+    pub fn claims(&self, slice: SliceRef) -> impl Iterator<Item = u64> + '_ {
+        let says = move |row: &FactRow| match row.fact.as_ref().map(|fact| &fact.body) {
+            Some(Said::Accepted { slice: taken }) => *taken == slice,
+            Some(Said::Reset { slices, .. }) => slices.iter().any(|state| state.slice == slice),
+            _ => false,
+        };
+        let rows = (1..).zip(&self.facts);
+        rows.filter_map(move |(number, row)| says(row).then_some(number))
     }
 
     /// A commit became durable.
@@ -222,6 +238,23 @@ impl EdgeTruth {
             self.starts.insert(*attempt, number);
         }
         self.model.fact(fact, flows)
+    }
+
+    /// The fold of its facts up to this number.
+    #[must_use]
+    pub fn model_at(&self, number: u64, flows: &Flows) -> Cow<'_, Model> {
+        if number >= self.facts.len() as u64 {
+            return Cow::Borrowed(&self.model);
+        }
+        let mut beginning = Self::new(self.log);
+        beginning.directives.clone_from(&self.directives);
+        beginning.directives_base = self.directives_base;
+        for (number, row) in (1..=number).zip(&self.facts) {
+            // what is impossible about it was told when it became durable
+            let folded = row.fact.as_ref().map(|f| beginning.fold(number, f, flows));
+            drop(folded);
+        }
+        Cow::Owned(beginning.model)
     }
 
     /// A commit ended without a word: the next start tells whether it is there.
@@ -321,6 +354,8 @@ pub struct CloudTruth {
     pub buried: BTreeSet<RunId>,
     /// Those that the world did not look at.
     pub new_buried: Vec<RunId>,
+    /// Those of the coordinator's present turn: it may have answered before it forgot them.
+    pub buried_now: Vec<RunId>,
     /// Slices that some node was told to give up.
     pub releases: BTreeSet<SliceRef>,
     /// Runs that some node was told to forget.

@@ -421,12 +421,33 @@ fn what_was_done_by_who_forgot_the_run_is_done_once() {
     );
 }
 
+/// A gateway got an empty disk behind the backup, and was given work. Behind the restore nobody
+/// waited for its new life, since nobody could tell what the old one had; so what the new one had
+/// done once was placed again.
+#[test]
+fn what_a_new_life_did_behind_the_backup_is_done_once() {
+    meets(
+        Plan::draw(28164, Layer::Disk),
+        &[Kind::Restored, Kind::Reimaged],
+    );
+}
+
 /// Behind a restore only an inventory told of a gateway's own run: before its facts came, another
 /// machine with its disk made it begin a new life. The run was placed as if it were the
 /// coordinator's.
 #[test]
 fn a_gateways_own_run_is_not_placed_anew_behind_a_restore() {
     meets(Plan::draw(1417, Layer::Cores), &[Kind::Restored]);
+}
+
+/// Who asked a gateway for a run heard no answer, and asked again when it had an empty disk. Nobody
+/// else knew of the run, so what must not run twice ran twice: no promise says otherwise.
+#[test]
+fn who_heard_no_answer_may_ask_for_a_run_again_at_an_empty_gateway() {
+    meets(
+        Plan::draw(31868, Layer::Cores),
+        &[Kind::Reimaged, Kind::LocalSubmit],
+    );
 }
 
 /// What forgotten runs had made was brought all the same, over a narrow link for 17 hours.
@@ -507,4 +528,61 @@ fn a_run_that_is_only_a_name_is_not_missed_when_it_is_forgotten() {
         Plan::draw(21533, Layer::Cores),
         &[Kind::RestoredOlder, Kind::RunForgotten],
     );
+}
+
+/// A mistake of the check: past slots were asked for while others were left, of which its gateway
+/// knew more than the coordinator; they were refused, and the check went by them.
+#[test]
+fn past_slots_that_are_refused_change_nothing() {
+    meets(Plan::draw(27907, Layer::Cores), &[Kind::SlotFilled]);
+}
+
+/// A mistake of the check: a person at a gateway let a run go on, and its disk was gone before the
+/// coordinator heard of that. What was recorded stands.
+#[test]
+fn what_is_gone_with_a_disk_is_not_missed() {
+    meets(Plan::draw(26897, Layer::Cores), &[Kind::Reimaged]);
+}
+
+/// A run was over when the only disk that had what a task had made for the next one was gone, and
+/// that task must not run twice. The next one was let run again, and waited for the file for ever.
+#[test]
+fn who_needs_what_is_gone_and_must_not_run_twice_is_not_let_run_again() {
+    meets(Plan::draw(27616, Layer::Cores), &[Kind::DiskWentBack]);
+}
+
+/// Behind the backup files were brought and the slices given up that had made them. With the
+/// restore those files were gone everywhere, and who read them waited for ever.
+#[test]
+fn what_was_brought_behind_the_backup_from_a_slice_given_up_keeps_nobody_waiting() {
+    meets(Plan::draw(26571, Layer::Disk), &[Kind::Restored]);
+}
+
+/// A mistake of the simulator: a disk was copied while a certificate was asked for. With that disk
+/// put back its gateway waited for the answer for ever, and asked no more.
+#[test]
+fn a_disk_that_is_put_back_waits_for_no_certificate() {
+    meets(Plan::draw(28970, Layer::Cores), &[Kind::CertificateExpired]);
+}
+
+/// A mistake of the check: a gateway's own run was lost by its silence, and given up; the store
+/// went back behind that, to an older backup than the one that let the facts of it go. Nobody was
+/// left who could tell of the run, and it was missed.
+#[test]
+fn a_run_that_was_given_up_is_not_missed_behind_an_older_backup() {
+    meets(Plan::draw(28870, Layer::Cores), &[Kind::RestoredOlder]);
+}
+
+/// A gateway was asked to give a schedule up, and was named again before it heard of that. It was
+/// told the next revision behind that, and fired beside the gateway that had been named before.
+#[test]
+fn an_owner_that_is_named_again_while_it_gives_a_schedule_up_is_the_only_one() {
+    meets(Plan::draw(31832, Layer::Cores), &[Kind::ScheduleMoved]);
+}
+
+/// That a task asks a person was told in a hole of the facts, and what it needs was known to be
+/// over only behind that. The coordinator showed no question, and the run stood for ever.
+#[test]
+fn a_question_that_a_hole_hides_is_shown_once_all_that_its_task_needs_is_over() {
+    meets(Plan::draw(31860, Layer::Disk), &[Kind::RestoredOlder]);
 }

@@ -11,7 +11,9 @@ use shared::limits::{LABEL_BYTES, LABELS, PROBE_MS, labels_fit};
 use shared::log::Head;
 use shared::planted::{self, Mistake};
 use shared::time::Span;
-use shared::wire::{Down, Hello, LogId, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Refuse, Welcome};
+use shared::wire::{
+    Down, Hello, LogId, PROTOCOL_MAX, PROTOCOL_MIN, ROOM, Refusal, Refuse, Welcome,
+};
 
 /// Lives of its data directory that a node may begin one after the other without a person's word.
 const LIVES: usize = 64;
@@ -141,10 +143,7 @@ impl<S: Store> Engine<S> {
         let Some(known) = self.nodes.get(&node) else {
             return Ok(());
         };
-        let proven = self
-            .links
-            .get(&node)
-            .is_some_and(|l| l.secret.is_some() && l.secret == hello.proof);
+        let proven = self.is_same(node, &hello);
         if let (Some((_, why)), false, false) = (&known.suspect, proven, known.replace) {
             let text = format!("in quarantine until a person decides: {why}");
             self.refuse(conn, Refusal::Quarantined, &text);
@@ -183,9 +182,8 @@ impl<S: Store> Engine<S> {
                     known.note_cut(current);
                 }
             }
-            // nobody can say any more what its old life had
             if self.fleet.hold.is_some() {
-                self.heard_since_hold(Some(node));
+                self.begins_in_hold(node, &hello);
             }
         }
         if let (None, Some(known)) = (current, self.nodes.get_mut(&node)) {
@@ -197,6 +195,24 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         self.welcome(conn, node, hello, secret)
+    }
+
+    /// Whether the process that was welcomed last calls: nobody else knows the secret of that
+    /// session.
+    fn is_same(&self, node: NodeId, hello: &Hello) -> bool {
+        let secret = self.links.get(&node).and_then(|link| link.secret);
+        secret.is_some() && secret == hello.proof
+    }
+
+    /// A life that this store does not know calls while old runs are held. Nobody can say any more
+    /// what the one before it had. But one that was told anything before had begun in a time that
+    /// this store forgot: what it was given, and did, it must say first, like any other node.
+    fn begins_in_hold(&mut self, node: NodeId, hello: &Hello) {
+        if hello.directives.number == 0 && hello.ack.is_none() {
+            self.heard_since_hold(Some(node));
+        } else if let Some(known) = self.nodes.get_mut(&node) {
+            known.inventory_wanted = true;
+        }
     }
 
     /// Whether a seal of this coordinator names the incarnation that calls.
@@ -333,11 +349,12 @@ impl<S: Store> Engine<S> {
         secret: [u8; 16],
     ) -> Result<(), StoreError> {
         let features = self.features();
+        let same = self.is_same(node, &hello);
         let fx = self.effects.entry(AggregateId::Node(node)).or_default();
         let Some(known) = self.nodes.get_mut(&node) else {
             return Ok(());
         };
-        known.accept(&hello);
+        known.accept(&hello, same);
         if known.owes > 0 {
             known.tell_heard(node, fx);
         }
@@ -358,6 +375,8 @@ impl<S: Store> Engine<S> {
         };
         let link = self.links.entry(node).or_default();
         link.probe = None;
+        // until it says anything else, which a process that has just started may never do
+        link.full &= same && welcome.features & ROOM != 0;
         link.secret = Some(secret);
         link.ahead = hello.facts.number;
         link.asked = welcome.want_inventory;

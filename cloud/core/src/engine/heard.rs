@@ -64,6 +64,7 @@ impl<S: Store> Engine<S> {
             }
             // Kept outside the store, by the shell.
             Up::Telemetry(_) => Ok(()),
+            Up::Room { enough } => self.room_told(node, enough),
             Up::WantDirectives { from } => {
                 let head = self.directive_head(node, from.saturating_sub(1))?;
                 let live = self.links.get_mut(&node).and_then(|l| l.live.as_mut());
@@ -74,6 +75,17 @@ impl<S: Store> Engine<S> {
                 Ok(())
             }
         }
+    }
+
+    /// A node that has room again is offered at once what waits, also what it refused.
+    fn room_told(&mut self, node: NodeId, enough: bool) -> Result<(), StoreError> {
+        let link = self.links.entry(node).or_default();
+        let was_full = std::mem::replace(&mut link.full, !enough);
+        if was_full && enough {
+            self.plan_all = true;
+            self.offer_again(Some(node))?;
+        }
+        Ok(())
     }
 
     pub(super) fn live_node(&self, conn: Conn) -> Option<NodeId> {

@@ -6,7 +6,6 @@
 
 use super::Engine;
 use crate::inbox::{Message, Recall};
-use crate::node::Node;
 use crate::run::Run;
 use crate::store::{AggregateId, Store};
 use shared::codec;
@@ -193,12 +192,8 @@ impl<S: Store> Engine<S> {
     /// or keeps facts of this node back until the inventory is here.
     fn waits_for(&self, log: LogId, run: RunId) -> bool {
         let known = self.nodes.get(&log.node);
-        let has = |node: &Node| {
-            let mut slices = node.slices.range((run, 0)..=(run, u32::MAX));
-            slices.next().is_some()
-        };
         let waits = |run: &Run| run.head.held || run.head.kept.iter().any(|(of, ..)| *of == log);
-        known.is_some_and(has) || self.runs.get(&run).is_some_and(waits)
+        known.is_some_and(|node| node.has_slices(run)) || self.runs.get(&run).is_some_and(waits)
     }
 
     /// All was heard: runs that it was not about and that wait hear that nothing is there.

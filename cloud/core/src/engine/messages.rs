@@ -445,7 +445,7 @@ impl<S: Store> Engine<S> {
         if runs.is_empty() && leave.is_empty() {
             return Ok(());
         }
-        let mut nodes = self.candidates();
+        let mut nodes = self.takers();
         self.empty_drained(leave, &nodes)?;
         for id in runs {
             let placed = self.step_run(id, |run, at, fx| {
@@ -465,6 +465,19 @@ impl<S: Store> Engine<S> {
             self.plan.remove(&id);
         }
         Ok(())
+    }
+
+    /// The nodes as they can be given work now. One without room would record what it is given only
+    /// to refuse it, in the room that it keeps for what must be recorded.
+    pub(super) fn takers(&self) -> Vec<Candidate> {
+        let mut nodes = self.candidates();
+        for node in &mut nodes {
+            if self.links.get(&node.id).is_some_and(|link| link.full) {
+                let why = format!("{} has no room on its disk for more work", node.name);
+                node.refused.get_or_insert(why);
+            }
+        }
+        nodes
     }
 
     /// Nodes that may be given work now.

@@ -143,7 +143,7 @@ impl<S: Store> Engine<S> {
 
     /// What is left on a node, and what keeps it there.
     pub(super) fn view_work(&mut self, id: NodeId) -> Result<view::NodeWork, StoreError> {
-        let candidates = self.candidates();
+        let candidates = self.takers();
         let there = |run: &Run| run.head.slices.iter().any(|s| s.node == id && s.live());
         let runs: Vec<RunId> = self
             .runs

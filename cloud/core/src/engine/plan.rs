@@ -19,7 +19,7 @@ impl<S: Store> Engine<S> {
     /// The nodes as they are, and what tasks of the workflow of this name took.
     pub(super) fn read_ground(&mut self, workflow: &str) -> Result<Answered, StoreError> {
         let history = self.history(workflow)?;
-        let nodes = self.candidates();
+        let nodes = self.takers();
         let others = self.unusable(&nodes);
         Ok(Ok(Reply::Ground(Box::new(Ground {
             nodes,

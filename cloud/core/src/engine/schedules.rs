@@ -146,8 +146,9 @@ impl<S: Store> Engine<S> {
         schedule.progress.cursor = now.max(schedule.progress.cursor);
         if first {
             schedule.give(owner, generation);
-        } else if schedule.owner != owner {
-            // the present owner gives it up first, as slices are
+        } else if schedule.owner != owner || schedule.next.is_some() {
+            // the present owner gives it up first, as slices are; who was asked to before and is
+            // named again does so, too, and gets it anew
             schedule.next = Some(owner);
             if schedule.owner == Owner::Coordinator {
                 self.hand_over(id);

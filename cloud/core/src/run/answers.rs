@@ -236,13 +236,26 @@ impl Run {
         }
     }
 
-    /// After a hole in the facts: whether a blocked task asks by now.
-    pub(super) fn asks_now(&self, task: TaskIdx) -> bool {
+    /// Whether a blocked task asks by now, as far as is known here.
+    fn asks_now(&self, task: TaskIdx) -> bool {
         let Some(body) = &self.body else { return false };
         let deps = &body.deps[task.0 as usize];
         let over = |t: &TaskIdx| body.tasks[t.0 as usize].state.is_final();
         let row = &body.tasks[task.0 as usize];
         self.question(task).is_some() && row.state == TaskState::Blocked && deps.iter().all(over)
+    }
+
+    /// A hole in the facts does not tell whether a blocked task asks by now: it does as soon as all
+    /// that it needs is over, which later facts may tell, also those of other nodes.
+    pub(super) fn may_ask(&mut self, task: TaskIdx, at: Unix) {
+        if self.question(task).is_none() || self.head.asking.contains_key(&task) {
+            return;
+        }
+        let why = match self.asks_now(task) {
+            true => Reason::WaitsForPerson,
+            false => Reason::WaitsForTasks,
+        };
+        self.set(task, TaskState::Blocked, Some(why), at);
     }
 
     /// Keeps the list of questions that are open: `to` is the task's state from now on.
@@ -263,18 +276,27 @@ impl Run {
         }
         let Some(body) = &self.body else { return };
         for dependent in body.dependents[task.0 as usize].clone() {
-            let Some(body) = &self.body else { return };
-            let row = &body.tasks[dependent.0 as usize];
-            if row.state != TaskState::Blocked || row.reason != Some(Reason::WaitsForPerson) {
-                continue;
+            self.note_need(dependent, at);
+        }
+    }
+
+    /// What a task needs is over, or no longer: it asks only while all of that is.
+    fn note_need(&mut self, task: TaskIdx, at: Unix) {
+        let Some(row) = self.row(task).filter(|r| r.state == TaskState::Blocked) else {
+            return;
+        };
+        let since = row.since.unwrap_or(at);
+        match (row.reason, self.asks_now(task)) {
+            (Some(Reason::WaitsForPerson), true) => {
+                self.head.asking.entry(task).or_insert(since);
             }
-            // it asks only while all that it needs is over
-            let since = row.since.unwrap_or(at);
-            if self.asks_now(dependent) {
-                self.head.asking.entry(dependent).or_insert(since);
-            } else {
-                self.head.asking.remove(&dependent);
+            (Some(Reason::WaitsForPerson), false) => {
+                self.head.asking.remove(&task);
             }
+            (Some(Reason::WaitsForTasks), true) => {
+                self.set(task, TaskState::Blocked, Some(Reason::WaitsForPerson), at);
+            }
+            _ => {}
         }
     }
 }

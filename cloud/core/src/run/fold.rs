@@ -134,7 +134,16 @@ impl Run {
     pub(super) fn has_told(&self, at: At<'_>, log: LogId) -> bool {
         let now = at.hold.is_none() || self.head.heard_since == at.hold;
         let heard = self.head.heard.contains(&log) && now;
-        heard || self.head.gone_logs.contains(&log)
+        heard || self.head.gone_logs.contains(&log) || self.was_left_out(at, log)
+    }
+
+    /// Whether an inventory of this log came in the hold, and had nothing of this run, of which
+    /// nobody had told by then: so it did not come to the run. To ask for it again would be too
+    /// late, since the node counts as heard.
+    fn was_left_out(&self, at: At<'_>, log: LogId) -> bool {
+        let node = at.nodes.get(&log.node);
+        let node = node.filter(|node| self.head.held && node.log(log.node) == Some(log));
+        node.is_some_and(|node| !node.inventory_wanted && !node.has_slices(self.id))
     }
 
     /// Whether a fact is about a slice that is not known here.
@@ -606,8 +615,8 @@ impl Run {
                         turned.push(status.task);
                     }
                 }
-                if now == TaskState::Blocked && self.asks_now(status.task) {
-                    self.set(status.task, now, Some(Reason::WaitsForPerson), wall);
+                if now == TaskState::Blocked {
+                    self.may_ask(status.task, wall);
                 }
             }
         }

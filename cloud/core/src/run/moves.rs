@@ -1,6 +1,6 @@
 //! Slices that leave their node: lost, released, refused, found again in an inventory.
 
-use super::{At, AttemptRow, NONE, REBUILT, Run, Slice, Stage, TaskRow};
+use super::{At, AttemptRow, NONE, REBUILT, Run, Slice, Stage};
 use crate::effects::Effects;
 use crate::inbox::Message;
 use shared::explain::{DecisionKind, Evidence, Reason};
@@ -9,7 +9,7 @@ use shared::ids::{Epoch, Generation, Incarnation, NodeId, SliceRef, TaskIdx};
 use shared::state::TaskState;
 use shared::time::Span;
 use shared::wire::LogId;
-use shared::workflow::{SideEffects, Source};
+use shared::workflow::SideEffects;
 use std::collections::BTreeSet;
 
 /// What happens to the open tasks of a slice that is taken away.
@@ -113,36 +113,6 @@ impl Run {
         self.drop_shares(log);
         self.bereave(at, log, fx);
         self.refresh(at.wall);
-    }
-
-    /// What tasks made on a node that is gone for good, and did not reach the file store, is
-    /// nowhere: nobody owns those tasks any more, and who still waits for one of them is helped.
-    fn bereave(&mut self, at: At<'_>, log: LogId, fx: &mut Effects) {
-        let Some(body) = &self.body else { return };
-        let there = |slice: u32| {
-            let slice = self.head.slices.get(slice as usize);
-            slice.is_some_and(|s| s.is_of(log))
-        };
-        let nowhere = |row: &TaskRow| {
-            let missing = row.outputs.iter().any(|f| !at.files.contains_key(&f.hash));
-            row.state == TaskState::Succeeded && missing && there(row.slice)
-        };
-        let rows = || (0u32..).zip(&body.tasks);
-        let orphans: Vec<u32> = rows().filter(|(_, r)| nowhere(r)).map(|(t, _)| t).collect();
-        // who began has its input beside it
-        let waits = |row: &TaskRow| !row.state.is_final() && row.attempts == 0;
-        let readers: Vec<TaskIdx> = rows()
-            .filter(|(_, row)| waits(row))
-            .map(|(t, _)| TaskIdx(t))
-            .collect();
-        for task in &orphans {
-            self.own(TaskIdx(*task), NONE);
-        }
-        if !orphans.is_empty() && self.head.cancel.is_none() {
-            let turned = self.redo(at, NONE, readers);
-            self.tell(&turned, fx);
-            self.settle(at.wall, fx);
-        }
     }
 
     pub(super) fn live_slices(&self, wanted: impl Fn(&Slice) -> bool) -> Vec<u32> {
@@ -315,56 +285,6 @@ impl Run {
             }
         }
         idle
-    }
-
-    /// Tasks whose outputs lie only on the node of a slice that was taken away, or nowhere any
-    /// more, are done again where `work` needs them. What must not be done again is lost if it is
-    /// nowhere, and may come back with its node else.
-    pub(super) fn redo(&mut self, at: At<'_>, gone: u32, mut work: Vec<TaskIdx>) -> Vec<TaskIdx> {
-        let mut undone = Vec::new();
-        while let Some(task) = work.pop() {
-            for dep in self.missing_inputs(at, task, gone) {
-                let Some(body) = &mut self.body else { break };
-                let row = &mut body.tasks[dep.0 as usize];
-                let once = body.workflow.tasks[dep.0 as usize].side_effects;
-                let once = once == SideEffects::AtMostOnce;
-                if once && row.slice != NONE {
-                    continue;
-                }
-                undone.push(dep);
-                if once {
-                    self.set(dep, TaskState::Lost, Some(Reason::OutputLost), at.wall);
-                } else {
-                    row.outputs.clear();
-                    self.own(dep, NONE);
-                    self.set(dep, TaskState::Blocked, None, at.wall);
-                    work.push(dep);
-                }
-            }
-        }
-        undone
-    }
-
-    /// The tasks whose outputs a task reads that are not in the file store and not on a node
-    /// either, or only on that of slice `gone`.
-    fn missing_inputs(&self, at: At<'_>, task: TaskIdx, gone: u32) -> BTreeSet<TaskIdx> {
-        let Some(body) = &self.body else {
-            return BTreeSet::new();
-        };
-        let inputs = body.workflow.tasks[task.0 as usize].inputs.iter();
-        let made = inputs.filter_map(|input| match input.source {
-            Source::Task { task, output } => Some((task, output)),
-            _ => None,
-        });
-        made.filter(|(dep, output)| {
-            let row = &body.tasks[dep.0 as usize];
-            let file = row.outputs.get(*output as usize);
-            row.state == TaskState::Succeeded
-                && (row.slice == gone || row.slice == NONE)
-                && file.is_some_and(|f| !at.files.contains_key(&f.hash))
-        })
-        .map(|(dep, _)| dep)
-        .collect()
     }
 
     /// The node confirmed that it gave a slice up.
@@ -759,6 +679,7 @@ impl Run {
             if self.head.cancel.is_some() {
                 self.cancel_unplaced(at, fx);
             }
+            self.help_readers(now, fx);
             self.repeat_to_owners(fx);
             for log in heard {
                 self.repeat_releases(log, fx);

@@ -43,8 +43,8 @@ pub struct Candidate {
     pub silence: Span,
     /// Tasks placed there that are not final, of all runs.
     pub load: u64,
-    /// Why it is given nothing, for people: it refused a slice of this run a short time ago, or a
-    /// person keeps new work off it.
+    /// Why it is given nothing, for people: it refused a slice of this run a short time ago, it has
+    /// no room, or a person keeps new work off it.
     pub refused: Option<String>,
     /// It runs the first release, which reads workflows of format 1 only.
     pub first_release: bool,

@@ -90,8 +90,8 @@ impl Run {
         Ok(())
     }
 
-    /// With those tasks whose outputs these need, and which went to make room since the run was
-    /// over.
+    /// With those tasks whose outputs these need, and which are not there any more: since the run
+    /// was over they went to make room, or with the node that alone had them.
     fn with_what_went(
         &self,
         at: At<'_>,
@@ -117,16 +117,18 @@ impl Run {
                     Source::Sent { .. } | Source::NodeFile(_) => continue,
                 };
                 let row = &body.tasks[from.0 as usize];
+                // a node that gives its part up brings what the part itself was to read
                 let apart = row.slice != body.tasks[task.0 as usize].slice;
+                let brought = !apart && !self.is_gone(row.slice);
                 let went = |f: &OutputFile| !at.files.contains_key(&f.hash);
-                if tasks.contains(&from) || !apart || !row.outputs.get(output).is_some_and(went) {
+                if tasks.contains(&from) || brought || !row.outputs.get(output).is_some_and(went) {
                     continue;
                 }
                 if self.doubtful(from) {
                     let id = &body.workflow.tasks[from.0 as usize].id;
                     let text = format!(
-                        "what task {id} made is needed and went to make room, and it must not run \
-                         twice (side_effects: at_most_once)"
+                        "what task {id} made is needed and is not there any more, and it must not \
+                         run twice (side_effects: at_most_once)"
                     );
                     return Err(Refused::State(text));
                 }
@@ -135,6 +137,12 @@ impl Run {
             }
         }
         Ok(tasks)
+    }
+
+    /// Whether no node has a slice any more that could give it up.
+    fn is_gone(&self, slice: u32) -> bool {
+        let slice = self.head.slices.get(slice as usize);
+        slice.is_none_or(|slice| self.head.gone_logs.iter().any(|log| slice.is_of(*log)))
     }
 
     fn can_retry(&self, at: At<'_>) -> Result<(), Refused> {

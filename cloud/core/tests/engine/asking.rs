@@ -1,6 +1,6 @@
 //! Questions to people: an answer from here is a wish, the owner says which one counts.
 
-use crate::common::{Env, task};
+use crate::common::{Env, all_done, on, task, workflow};
 use cloud_core::event::{Refused, Reply, Request};
 use cloud_core::view;
 use shared::approval::{Answer, Approval, Via};
@@ -155,4 +155,48 @@ fn an_answer_on_its_way_follows_the_slice_and_a_late_one_of_the_former_owner_doe
     assert_eq!(view.answers[1].reason.as_deref(), Some("superseded"));
     assert!(view.outputs[0].size > 0);
     assert!(env.waits().is_empty());
+}
+
+/// Found by seed 31860: that a task asks was told in a hole of the facts, and what it needs was
+/// known to be over only behind that, from another node. Nobody saw the question here.
+#[test]
+fn a_question_that_a_hole_hides_is_open_once_all_that_its_task_needs_is_over() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    let mut question = on("gw-1", asks("ask"));
+    question.needs = vec![TaskIdx(0)];
+    let flow = vec![on("gw-2", task("a", &[])), question];
+    let run = env.submit(flow.clone());
+    let slice = env.agent("gw-1").last_slice();
+    let state = env.agent("gw-1").inventory(&workflow(flow)).slices;
+    let (task, to, reason) = (TaskIdx(1), TaskState::Blocked, Reason::WaitsForPerson);
+    let moved = Body::Moved {
+        slice,
+        task,
+        to,
+        reason,
+    };
+    drop(
+        env.agent("gw-1")
+            .commit(vec![Body::Accepted { slice }, moved]),
+    );
+    let hole = Body::Reset {
+        from: 1,
+        to: 2,
+        why: "compacted".to_owned(),
+        slices: state,
+    };
+    env.tell("gw-1", vec![hole]);
+    env.hello("gw-1").unwrap();
+    let shown = env.task(run, "ask");
+    assert_eq!(shown.reason.as_deref(), Some("waits_for_tasks"));
+    assert!(env.waits().is_empty());
+    let before = env.agent("gw-2").assigns().pop().unwrap();
+    env.tell("gw-2", all_done(&before));
+    let shown = env.task(run, "ask");
+    assert_eq!(shown.reason.as_deref(), Some("waits_for_person"));
+    assert_eq!(env.waits(), ["ship it?"]);
+    assert_eq!(say(&mut env, run, "ann", true), Reply::Done);
+    assert_eq!(sent(&mut env, "gw-1").pop().unwrap().0, slice);
 }

@@ -1,6 +1,6 @@
 //! Inventories that come in parts.
 
-use crate::common::{Env, all_done, on, started, task, workflow};
+use crate::common::{Agent, Env, all_done, on, started, task, workflow};
 use crate::restore::{alone, asked_back, comes_back, empty};
 use cloud_core::event::{Reply, Request};
 use cloud_core::view::Wait;
@@ -346,6 +346,35 @@ fn who_asks_while_parts_come_is_told_by_them_or_by_all_of_them_again() {
 /// for ever.
 #[test]
 fn a_run_that_only_a_copy_of_a_disk_told_of_is_lost_with_it() {
+    let (mut env, original, slice) = copied();
+    let session = env.agent("gw-1").session;
+    let mut told = parts(ended_there(slice), session, INVENTORY_PART_BYTES).remove(0);
+    told.last = false;
+    say(&mut env, "gw-1", &told);
+    goes_with_the_copy(env, original, slice);
+}
+
+/// The same, where all of that inventory came. gw-1 was not asked for its own: only who calls with
+/// the secret of the session before is surely the one that told it.
+#[test]
+fn who_did_not_surely_tell_the_inventory_before_its_facts_is_asked_for_it_again() {
+    let (mut env, original, slice) = copied();
+    env.say("gw-1", Up::Inventory(ended_there(slice)));
+    goes_with_the_copy(env, original, slice);
+
+    let (mut env, _, slice) = copied();
+    env.say("gw-1", Up::Inventory(ended_there(slice)));
+    env.hang_up("gw-1");
+    assert!(
+        !env.hello("gw-1").unwrap().want_inventory,
+        "the same process"
+    );
+    assert!(is_waited_for(&mut env, "gw-1"), "its facts are to come");
+}
+
+/// A machine with a copy of the disk of gw-1, where a run was begun that nobody else has, calls
+/// behind a backup. With gw-1 itself, which is another process.
+fn copied() -> (Env, Agent, SliceRef) {
     let mut env = Env::new();
     env.join("gw-1");
     env.join("gw-2");
@@ -355,19 +384,24 @@ fn a_run_that_only_a_copy_of_a_disk_told_of_is_lost_with_it() {
     let original = env.agent("gw-1").clone();
     env.restart(backup);
 
-    assert!(env.hello("gw-1").unwrap().want_inventory);
     let slice = SliceRef {
         run: RunId([7; 16]),
         slice: 0,
         epoch: Epoch::LOCAL,
     };
-    let session = env.agent("gw-1").session;
-    let mut told = parts(ended_there(slice), session, INVENTORY_PART_BYTES).remove(0);
-    told.last = false;
-    say(&mut env, "gw-1", &told);
+    // the fact that says so is not sent
+    env.agent("gw-1").commit(vec![started(slice, 0, 1)]);
+    let welcome = env.hello("gw-1").unwrap();
+    assert!(welcome.want_inventory);
+    env.agent("gw-1").proof = Some(welcome.secret);
+    (env, original, slice)
+}
+
+/// The copy is gone behind what it told of the run; gw-1 calls, and is asked for it.
+fn goes_with_the_copy(mut env: Env, original: Agent, slice: SliceRef) {
     assert!(is_known(&mut env, slice.run));
     env.hang_up("gw-1");
-
+    let session = env.agent("gw-1").session;
     env.agents.insert("gw-1".to_owned(), original);
     env.agent("gw-1").session = session;
     comes_back(&mut env, "gw-1", empty());

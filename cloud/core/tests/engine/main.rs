@@ -19,6 +19,7 @@ mod logs;
 mod losses;
 mod medium;
 mod moves;
+mod owners;
 mod plans;
 mod recollect;
 mod record;

@@ -5,6 +5,7 @@ use crate::common::{Env, ended, on, started, task, workflow};
 use crate::restore::{all_of, comes_back, empty, origin};
 use cloud_core::event::{Reply, Request};
 use cloud_core::run::moves::UNHEARD;
+use shared::directive::Body as Wanted;
 use shared::fact::{Body, SliceState, TaskStatus};
 use shared::ids::{Epoch, RunId, SliceRef, TaskIdx};
 use shared::state::TaskState;
@@ -184,6 +185,35 @@ fn of_two_that_did_a_task_the_one_of_the_newer_claim_counts() {
     }
 }
 
+/// A gateway had forgotten the run, and called before anybody made it known: its inventory, which
+/// is empty, came before its facts. It counted as heard, and was asked again when another one's
+/// inventory made the run known, behind the end of the hold.
+#[test]
+fn an_empty_inventory_before_the_facts_is_one_of_the_run_as_well() {
+    let (older, newer) = ("gw-1", "gw-2");
+    let mut env = went_back();
+    let flow = vec![task("a", &[]), on(older, task("b", &[0]))];
+    let (first, second) = (part(0, Epoch(1)), part(1, Epoch(2)));
+    for (name, slice) in [(older, first), (newer, second)] {
+        env.agent(name).commit(vec![
+            Body::Accepted { slice },
+            started(slice, 0, 1),
+            ended(slice, 0, 1, true),
+            Body::SliceDone { slice },
+        ]);
+    }
+    for (name, inventory) in [(newer, empty()), (older, one_task(first, 0, &flow))] {
+        env.hello(name).unwrap();
+        let origin = origin(env.agent(name));
+        env.say(name, Up::Inventory(inventory));
+        env.resend(name, origin);
+    }
+    let task = env.task(first.run, "a");
+    let counts = task.history.iter().filter(|a| a.not_applied.is_none());
+    let counts: Vec<u64> = counts.map(|a| a.epoch).collect();
+    assert_eq!(counts, [second.epoch.0]);
+}
+
 /// Found by seed 9291: a gateway had forgotten the run at the coordinator's wish, and called before
 /// the one that still had a part of it. What it had done once was placed again.
 #[test]
@@ -283,4 +313,45 @@ fn a_number_that_is_kept_free_makes_no_node_to_wait_for() {
     assert_eq!(env.run(run).state, "held");
     comes_back(&mut env, "gw-2", empty());
     assert_eq!(env.run(run).state, "running");
+}
+
+/// Found by seed 26571: a slice was given up when what was made in it had been brought, behind the
+/// backup. Behind the restore the file is nowhere, and who reads it waited for it for ever.
+#[test]
+fn what_was_brought_behind_the_backup_from_a_slice_given_up_keeps_nobody_waiting() {
+    for once in [false, true] {
+        let mut env = went_back();
+        let mut first = on("gw-1", task("a", &[]));
+        if once {
+            first.side_effects = SideEffects::AtMostOnce;
+        }
+        let flow = [first, on("gw-2", task("b", &[0]))];
+        let (gone, reads) = (part(0, Epoch(1)), part(1, Epoch(2)));
+        env.agent("gw-1").commit(vec![
+            Body::Accepted { slice: gone },
+            started(gone, 0, 1),
+            ended(gone, 0, 1, true),
+            given_up(gone),
+        ]);
+        env.agent("gw-2")
+            .commit(vec![Body::Accepted { slice: reads }]);
+        comes_back(&mut env, "gw-2", one_task(reads, 1, &flow));
+        assert_eq!(env.run(gone.run).state, "held");
+        comes_back(&mut env, "gw-1", empty());
+        let made = env.task(gone.run, "a");
+        if once {
+            let why = made.reason.as_deref();
+            assert_eq!((made.state.as_str(), why), ("lost", Some("output_lost")));
+            let told = env.agent("gw-2").seen.last().unwrap().body.clone();
+            let Wanted::Upstream { slice, upstream } = told else {
+                panic!("{told:?}");
+            };
+            assert_eq!((slice, upstream.state), (reads, TaskState::Lost));
+            continue;
+        }
+        assert_eq!(made.state, "blocked");
+        let again = env.agent("gw-1").assigns().pop().unwrap();
+        assert_eq!(again.slice.run, gone.run, "it is made again");
+        assert_eq!(again.tasks, [TaskIdx(0)]);
+    }
 }

@@ -7,6 +7,7 @@ use shared::explain::Reason;
 use shared::fact::Body;
 use shared::ids::SliceRef;
 use shared::time::Span;
+use shared::wire::{ROOM, Up};
 
 fn refused(slice: SliceRef, reason: Reason, text: &str) -> Body {
     Body::Refused {
@@ -121,4 +122,63 @@ fn a_refusal_of_a_slice_that_was_taken_over_changes_nothing() {
     assert_eq!(env.agent("gw-1").assigns().len(), 1);
     env.tell("gw-1", all_done(&assign));
     assert_eq!(env.task(run, "a").state, "succeeded");
+}
+
+#[test]
+fn a_node_without_room_is_offered_nothing_until_it_says_that_it_has_some() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.say("gw-1", Up::Room { enough: false });
+    let first = env.submit(vec![on("gw-1", task("a", &[]))]);
+    let text = "gw-1 has no room on its disk for more work";
+    assert!(env.waits()[0].contains(text), "{:?}", env.waits());
+    env.pass(Span(60 * REFUSED_AGAIN.0));
+    env.hang_up("gw-1");
+    env.hello("gw-1").unwrap();
+    assert!(
+        env.agent("gw-1").assigns().is_empty(),
+        "it said nothing new"
+    );
+    env.say("gw-1", Up::Room { enough: true });
+    let assigns = env.agent("gw-1").assigns();
+    assert_eq!(assigns.len(), 1);
+    assert!(env.waits().is_empty());
+    env.tell("gw-1", all_done(&assigns[0]));
+    assert_eq!(env.run(first).state, "succeeded");
+}
+
+#[test]
+fn what_a_full_node_refused_is_offered_again_as_soon_as_it_has_room() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![on("gw-1", task("a", &[]))]);
+    env.say("gw-1", Up::Room { enough: false });
+    refuse(&mut env, "gw-1");
+    env.pass(Span(60 * REFUSED_AGAIN.0));
+    assert_eq!(env.agent("gw-1").assigns().len(), 1);
+    env.say("gw-1", Up::Room { enough: true });
+    let assigns = env.agent("gw-1").assigns();
+    assert_eq!(assigns.len(), 2, "without the pause");
+    env.tell("gw-1", all_done(&assigns[1]));
+    assert_eq!(env.run(run).state, "succeeded");
+}
+
+#[test]
+fn what_a_full_node_would_get_goes_to_another_and_room_is_no_matter_of_older_agents() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    env.say("gw-1", Up::Room { enough: false });
+    env.submit(vec![task("a", &[])]);
+    env.submit(vec![task("b", &[])]);
+    assert!(env.agent("gw-1").assigns().is_empty());
+    assert_eq!(env.agent("gw-2").assigns().len(), 2);
+    let waiting = env.submit(vec![on("gw-1", task("c", &[]))]);
+    env.hang_up("gw-1");
+    env.agent("gw-1").features &= !ROOM;
+    env.hello("gw-1").unwrap();
+    let assigns = env.agent("gw-1").assigns();
+    assert_eq!(assigns.len(), 1);
+    env.tell("gw-1", all_done(&assigns[0]));
+    assert_eq!(env.run(waiting).state, "succeeded");
 }

@@ -459,7 +459,7 @@ fn what_went_to_make_room_is_made_anew_where_a_retry_needs_it() {
         if once {
             assert!(refused(
                 &said,
-                "went to make room, and it must not run twice"
+                "is not there any more, and it must not run twice"
             ));
             continue;
         }
@@ -471,6 +471,39 @@ fn what_went_to_make_room_is_made_anew_where_a_retry_needs_it() {
         assert!(again.slice.epoch > one.slice.epoch, "it is made anew");
         env.tell("gw-1", all_done(&again));
         let again = env.agent("gw-2").assigns().pop().unwrap();
+        env.tell("gw-2", all_done(&again));
+        assert_eq!(env.run(run).state, "succeeded");
+    }
+}
+
+/// Found by seed 27616: `a` must not run twice, and what it made lay only where `b` read it, on a
+/// node that was gone when the run was over. `b` was let run again, and waited for it for ever.
+#[test]
+fn who_needs_what_is_gone_and_must_not_run_twice_is_not_let_run_again() {
+    for once in [false, true] {
+        let mut env = Env::new();
+        env.join("gw-1");
+        let mut first = task("a", &[]);
+        if once {
+            first.side_effects = SideEffects::AtMostOnce;
+        }
+        let run = env.submit(vec![first, task("b", &[0])]);
+        let assign = env.agent("gw-1").assigns().pop().unwrap();
+        env.tell("gw-1", all_done(&assign));
+        assert_eq!(env.run(run).state, "succeeded");
+        env.join("gw-2");
+        env.hang_up("gw-1");
+        let (node, by) = (env.agent("gw-1").node, "ann".to_owned());
+        assert_eq!(env.ask(Request::ForgetNode { node, by }), Reply::Done);
+        let said = retry(&mut env, run, Some("b"));
+        if once {
+            assert!(refused(&said, "it must not run twice"), "{said:?}");
+            assert_eq!(env.run(run).state, "succeeded");
+            continue;
+        }
+        assert_eq!(said, Reply::Done);
+        let again = env.agent("gw-2").assigns().pop().unwrap();
+        assert_eq!(again.tasks, [TaskIdx(0), TaskIdx(1)], "both are done anew");
         env.tell("gw-2", all_done(&again));
         assert_eq!(env.run(run).state, "succeeded");
     }

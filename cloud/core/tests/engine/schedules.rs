@@ -1,7 +1,6 @@
 //! Schedules at the coordinator: its own, those of nodes, and those that were made at a gateway.
 
 use crate::common::{Env, all_done, on, task, workflow};
-use cloud_core::change::NodeChange;
 use cloud_core::engine::TOMBSTONES;
 use cloud_core::event::{Input, Refused, Reply, Request, RequestId, ScheduleAsk};
 use shared::codec;
@@ -17,12 +16,11 @@ use shared::schedule::{
 };
 use shared::time::{Span, Unix};
 use shared::workflow::{Disconnect, Task, Workflow};
-use std::collections::BTreeMap;
 
-const ID: ScheduleId = ScheduleId([5; 16]);
+pub(crate) const ID: ScheduleId = ScheduleId([5; 16]);
 const MINUTE: Span = Span::secs(60);
 
-fn flow(tasks: Vec<Task>, overlap: Overlap) -> Workflow {
+pub(crate) fn flow(tasks: Vec<Task>, overlap: Overlap) -> Workflow {
     let mut flow = workflow(tasks);
     flow.schedule = Some(Schedule {
         rule: Rule::Every(MINUTE),
@@ -36,7 +34,7 @@ fn flow(tasks: Vec<Task>, overlap: Overlap) -> Workflow {
     flow
 }
 
-fn create(env: &mut Env, flow: &Workflow, node: Option<&str>, replace: bool) -> Reply {
+pub(crate) fn create(env: &mut Env, flow: &Workflow, node: Option<&str>, replace: bool) -> Reply {
     env.ask(Request::CreateSchedule {
         schedule: ID,
         name: flow.name.clone(),
@@ -52,7 +50,7 @@ fn ask(env: &mut Env, ask: ScheduleAsk) -> Reply {
     env.ask(Request::AskSchedule { name, ask, by })
 }
 
-fn view(env: &mut Env) -> View {
+pub(crate) fn view(env: &mut Env) -> View {
     let name = ID.to_string();
     match env.ask(Request::Schedule { name }) {
         Reply::Schedule(view) => *view,
@@ -72,7 +70,7 @@ fn to_next_slot(env: &mut Env) -> Unix {
 }
 
 /// The last order of a schedule that a node was told: epoch, number, what.
-fn ordered(env: &mut Env, node: &str) -> (Epoch, u64, Order) {
+pub(crate) fn ordered(env: &mut Env, node: &str) -> (Epoch, u64, Order) {
     let seen = env.agent(node).seen.iter().rev();
     let order = seen.clone().find_map(|directive| match &directive.body {
         Wanted::Schedule {
@@ -83,7 +81,7 @@ fn ordered(env: &mut Env, node: &str) -> (Epoch, u64, Order) {
     order.expect("an order")
 }
 
-fn done(epoch: Epoch, order: u64) -> Body {
+pub(crate) fn done(epoch: Epoch, order: u64) -> Body {
     Body::ScheduleDone {
         schedule: ID,
         epoch,
@@ -320,113 +318,6 @@ fn a_pause_at_a_gateway_goes_along_to_the_next_owner_and_ends_here() {
     ask(&mut env, ScheduleAsk::Pause(false));
     assert_eq!(ordered(&mut env, "gw-2").2, Order::Pause(false));
     assert_eq!(view(&mut env).state, "active");
-}
-
-#[test]
-fn another_owner_waits_until_the_present_one_gave_it_up() {
-    let mut env = Env::new();
-    env.join("gw-1");
-    env.join("gw-2");
-    let flow = flow(vec![task("a", &[])], Overlap::Forbid);
-    create(&mut env, &flow, Some("gw-1"), false);
-    let (old, order, _) = ordered(&mut env, "gw-1");
-    env.tell("gw-1", vec![done(old, order)]);
-    let again = create(&mut env, &flow, None, false);
-    assert!(matches!(again, Reply::Refused(Refused::State(_))));
-    assert_eq!(
-        create(&mut env, &flow, Some("gw-2"), true),
-        Reply::Scheduled(ID)
-    );
-    let moving = view(&mut env);
-    assert_eq!(
-        (moving.state.as_str(), moving.owner.as_str()),
-        ("moving", "gw-1")
-    );
-    let (epoch, order, what) = ordered(&mut env, "gw-1");
-    assert_eq!((epoch, what), (old, Order::Drop));
-    env.tell("gw-1", vec![done(epoch, order)]);
-    assert_eq!(view(&mut env).owner, "gw-2");
-    let (new, _, what) = ordered(&mut env, "gw-2");
-    assert!(new > old && matches!(what, Order::Set { revision: 2, .. }));
-}
-
-fn left(env: &mut Env, node: &str) -> Vec<(bool, String)> {
-    let name = node.to_owned();
-    let Reply::NodeWork(work) = env.ask(Request::NodeWork { name }) else {
-        panic!()
-    };
-    let all = work.schedules.into_iter();
-    all.map(|left| (left.moves, left.why)).collect()
-}
-
-#[test]
-fn a_drained_node_gives_its_schedule_up_to_another_one_that_fits() {
-    let mut env = Env::new();
-    env.join("gw-1");
-    let mut placed = task("a", &[]);
-    placed.placement.labels = BTreeMap::from([("site".to_owned(), "plant".to_owned())]);
-    let flow = flow(vec![placed], Overlap::Forbid);
-    let label = |env: &mut Env, name: &str| {
-        let set = BTreeMap::from([("site".to_owned(), Some("plant".to_owned()))]);
-        let change = NodeChange::Label(set);
-        let (node, by) = (env.agent(name).node, "ann".to_owned());
-        assert_eq!(
-            env.ask(Request::ChangeNode { node, change, by }),
-            Reply::Done
-        );
-    };
-    label(&mut env, "gw-1");
-    create(&mut env, &flow, None, false);
-    assert_eq!(view(&mut env).owner, "gw-1");
-    let (old, order, _) = ordered(&mut env, "gw-1");
-    env.tell("gw-1", vec![done(old, order)]);
-    let (node, on, by) = (env.agent("gw-1").node, true, "ann".to_owned());
-    assert_eq!(env.ask(Request::Drain { node, on, by }), Reply::Done);
-    env.pass(Span::secs(60));
-    let stays = left(&mut env, "gw-1");
-    assert_eq!(
-        stays,
-        [(false, "no other node fits all its tasks".to_owned())]
-    );
-    assert_eq!(view(&mut env).state, "active");
-
-    env.join("gw-2");
-    label(&mut env, "gw-2");
-    env.pass(Span::secs(60));
-    assert_eq!(
-        left(&mut env, "gw-1"),
-        [(true, "asked to give it up".to_owned())]
-    );
-    assert_eq!(view(&mut env).state, "moving");
-    let (epoch, order, what) = ordered(&mut env, "gw-1");
-    assert_eq!((epoch, what), (old, Order::Drop));
-    env.tell("gw-1", vec![done(epoch, order)]);
-    assert_eq!(view(&mut env).owner, "gw-2");
-    assert!(left(&mut env, "gw-1").is_empty());
-    let (new, _, what) = ordered(&mut env, "gw-2");
-    assert!(new > old && matches!(what, Order::Set { .. }));
-}
-
-#[test]
-fn a_schedule_of_a_node_that_was_named_stays_when_that_is_drained() {
-    let mut env = Env::new();
-    env.join("gw-1");
-    env.join("gw-2");
-    create(
-        &mut env,
-        &flow(vec![task("a", &[])], Overlap::Forbid),
-        Some("gw-1"),
-        false,
-    );
-    let (node, on, by) = (env.agent("gw-1").node, true, "ann".to_owned());
-    assert_eq!(env.ask(Request::Drain { node, on, by }), Reply::Done);
-    env.pass(Span::secs(60));
-    assert_eq!(view(&mut env).owner, "gw-1");
-    let stays = left(&mut env, "gw-1");
-    assert!(
-        !stays[0].0 && stays[0].1.starts_with("a person named gw-1"),
-        "{stays:?}"
-    );
 }
 
 #[test]

@@ -35,6 +35,8 @@ mod logs;
 mod losses;
 #[path = "../../../core/tests/engine/moves.rs"]
 mod moves;
+#[path = "../../../core/tests/engine/owners.rs"]
+mod owners;
 #[path = "../../../core/tests/engine/plans.rs"]
 mod plans;
 #[path = "../../../core/tests/engine/recollect.rs"]

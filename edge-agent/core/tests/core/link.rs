@@ -10,7 +10,7 @@ use shared::limits::ENTRIES_PER_COMMIT;
 use shared::log::{Direction, Head};
 use shared::state::TaskState;
 use shared::time::Span;
-use shared::wire::{Down, Refusal, Refuse, Up};
+use shared::wire::{Down, ROOM, Refusal, Refuse, Up};
 use shared::workflow::Workflow;
 
 fn origin() -> Head {
@@ -558,4 +558,45 @@ fn a_session_goes_on_when_a_renewal_is_asked_for() {
     assert!(env.sent().contains(&&Up::Pong { nonce: 7 }));
     env.end("a", 0);
     assert!(env.sent().iter().any(|up| up.facts().is_some()));
+}
+
+#[test]
+fn once_there_was_no_room_the_coordinator_is_told_at_each_session_and_each_change() {
+    let told = |env: &mut Env| {
+        let room = |up: &Up| match up {
+            Up::Room { enough } => Some(*enough),
+            _ => None,
+        };
+        let told: Vec<bool> = env.sent().into_iter().filter_map(room).collect();
+        env.actions.clear();
+        told
+    };
+    let measured = |env: &mut Env, free| env.event(Event::Room { free, wanted: 1000 });
+    let mut env = Env::new();
+    env.join_as(origin(), |welcome| welcome.features = ROOM);
+    measured(&mut env, 1 << 30);
+    assert!(
+        told(&mut env).is_empty(),
+        "that is what it takes for granted"
+    );
+    measured(&mut env, 10);
+    measured(&mut env, 11);
+    assert_eq!(told(&mut env), [false]);
+    let hang_up = |env: &mut Env| {
+        let (session, why) = (env.session.unwrap(), String::new());
+        env.event(Event::Unlinked { session, why });
+        env.pass(Span::secs(60));
+    };
+    hang_up(&mut env);
+    env.join_as(origin(), |welcome| welcome.features = ROOM);
+    assert_eq!(told(&mut env), [false]);
+    measured(&mut env, 2 << 30);
+    assert_eq!(told(&mut env), [true]);
+    hang_up(&mut env);
+    env.join_as(origin(), |welcome| welcome.features = ROOM);
+    assert_eq!(told(&mut env), [true], "it may not have come there before");
+    hang_up(&mut env);
+    env.join_as(origin(), |welcome| welcome.features = 0);
+    measured(&mut env, 10);
+    assert!(told(&mut env).is_empty(), "one that does not read it");
 }

@@ -6,7 +6,7 @@ use crate::truth::{EdgeTruth, Wrong, wrong};
 use crate::world::World;
 use cloud_core::store::{AggregateId, Store};
 use shared::fact::Body;
-use shared::ids::RunId;
+use shared::ids::{Hash, RunId};
 use shared::log::{Direction, Head};
 use shared::wire::{Down, LogId, Up};
 use std::collections::BTreeMap;
@@ -210,10 +210,17 @@ fn read_facts(world: &World, store: &mut dyn Store, log: LogId, head: Head) -> O
 
 /// The fact `number` of a log, on the branch that the coordinator holds.
 fn end_of(world: &World, log: LogId, number: u64) -> Option<Head> {
-    let head = world.cloud.truth.heads.get(&log)?;
-    let row = |truth: &EdgeTruth, number: u64| Some(truth.facts.get(number as usize - 1)?.hash);
-    let holds = |truth: &&EdgeTruth| row(truth, head.number) == Some(head.hash);
-    let mut mine = world.lives.iter().filter(|truth| truth.log == log);
-    let hash = row(mine.find(holds)?, number)?;
+    let hash = hash_of(branch_of(world, log)?, number)?;
     Some(Head { number, hash })
+}
+
+/// The branch of a log that the coordinator holds.
+pub(super) fn branch_of(world: &World, log: LogId) -> Option<&EdgeTruth> {
+    let head = world.cloud.truth.heads.get(&log)?;
+    let mut mine = world.lives.iter().filter(|truth| truth.log == log);
+    mine.find(|truth| hash_of(truth, head.number) == Some(head.hash))
+}
+
+fn hash_of(truth: &EdgeTruth, number: u64) -> Option<Hash> {
+    Some(truth.facts.get((number as usize).checked_sub(1)?)?.hash)
 }

@@ -1,27 +1,29 @@
 //! Promise 3: outcomes are applied exactly once, in order.
 
-use crate::model::{SliceModel, TaskModel};
+use crate::model::{Model, SliceModel, TaskModel};
 use crate::truth::{EdgeTruth, wrong};
 use crate::world::World;
 use cloud_core::store::Transaction;
 use cloud_core::view;
 use shared::ids::{RunId, TaskIdx};
+use shared::log::Head;
 use shared::state::TaskState;
 use shared::wire::LogId;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// What it means.
 pub const DEFINITION: &str = "What the coordinator records of a node is, entry by entry, a prefix of one history that \
     the node committed, each fact once; after both sides are at rest the state and the outputs that it shows for \
     a task are those of an independent fold of its owner's facts (where a disk was copied or put back: of the branch \
-    that the coordinator holds), and no attempt is shown twice.";
+    that the coordinator holds; where it is gone: of what was recorded of it), and no attempt is shown twice.";
 
 /// A commit of the coordinator is done.
 pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
     let mut wrongs = Vec::new();
     for segment in transactions.iter().flat_map(|tx| &tx.facts) {
         let known = world.ends.get(&segment.log);
-        let is_end = |head: shared::log::Head| {
+        let is_end = |head: Head| {
             head.number == 0
                 || known
                     .and_then(|ends| ends.get(&head.number))
@@ -46,31 +48,49 @@ fn is_current(world: &World, log: LogId) -> bool {
     machines.any(|one| !one.destroyed && one.log() == log)
 }
 
-/// The history of the owner of a task, and the task in its fold.
-fn at_owner(world: &World, run: RunId, task: TaskIdx) -> Option<(&EdgeTruth, &TaskModel)> {
-    let flow = world.flows.get(&run)?;
-    // of a disk that was copied or put back, the branch that the coordinator holds counts
-    let counts = |truth: &&EdgeTruth| {
-        let head = world.cloud.truth.heads.get(&truth.log);
-        let last = head.and_then(|head| (head.number as usize).checked_sub(1));
-        let row = last.and_then(|last| truth.facts.get(last));
-        head.zip(row)
-            .is_some_and(|(head, row)| row.hash == head.hash)
-    };
-    if flow.local.is_some() {
-        let has = |truth: &&EdgeTruth| truth.model.slices.contains_key(&(run, 0));
-        let truth = world.lives.iter().rev().filter(has).find(counts)?;
-        let model = truth.model.slices.get(&(run, 0))?;
-        // a person may let it run again, and then it is placed like any other
-        if !model.released {
-            return Some((truth, model.tasks.get(&task)?));
-        }
+/// The head that the coordinator holds of a history, if it holds this one: of a disk that was
+/// copied or put back one branch counts.
+fn held_head(world: &World, truth: &EdgeTruth) -> Option<Head> {
+    let head = world.cloud.truth.heads.get(&truth.log)?;
+    let last = (head.number as usize).checked_sub(1)?;
+    (truth.facts.get(last)?.hash == head.hash).then_some(*head)
+}
+
+/// A gateway's history, and its fold as far as the coordinator holds it: what came behind that is
+/// gone with its disk.
+type Told<'a> = (&'a EdgeTruth, Cow<'a, Model>);
+
+/// The history of the gateway at which a run was submitted.
+fn of_its_gateway(world: &World, run: RunId) -> Option<Told<'_>> {
+    world.flows.get(&run)?.local?;
+    let has = |truth: &&EdgeTruth| truth.model.slices.contains_key(&(run, 0));
+    let mut lives = world.lives.iter().rev().filter(has);
+    let (truth, head) = lives.find_map(|truth| Some((truth, held_head(world, truth)?)))?;
+    Some((truth, truth.model_at(head.number, &world.flows)))
+}
+
+/// The history of the owner of a task, and the task in its fold; `own` is that of the gateway at
+/// which its run was submitted.
+fn at_owner<'a>(
+    world: &'a World,
+    own: Option<&'a Told<'a>>,
+    (run, task): (RunId, TaskIdx),
+) -> Option<(&'a EdgeTruth, &'a TaskModel)> {
+    let owner = world.cloud.truth.owner(run, task);
+    // a person may let it run again, and then it is placed like any other; who has lost its disk
+    // cannot give it up before
+    if let Some((truth, model)) = own
+        && let Some(model) = model.slices.get(&(run, 0))
+        && !model.released
+        && (owner.is_none() || is_current(world, truth.log))
+    {
+        return Some((truth, model.tasks.get(&task)?));
     }
-    let owner = world.cloud.truth.owner(run, task)?;
+    let owner = owner?;
     // what a closed incarnation did may be done again where its files are missing
     is_current(world, owner.log).then_some(())?;
-    let theirs = |truth: &&EdgeTruth| truth.log == owner.log;
-    let truth = world.lives.iter().rev().filter(theirs).find(counts)?;
+    let theirs = |truth: &&EdgeTruth| truth.log == owner.log && held_head(world, truth).is_some();
+    let truth = world.lives.iter().rev().find(theirs)?;
     let model = truth.model.slices.get(&(run, owner.slice.slice))?;
     (model.slice == owner.slice && !model.released).then_some(())?;
     Some((truth, model.tasks.get(&task)?))
@@ -81,6 +101,7 @@ pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
     let Some(flow) = world.flows.get(&run).cloned() else {
         return;
     };
+    let own = of_its_gateway(world, run);
     let mut wrongs = Vec::new();
     for shown in tasks {
         let idx = flow
@@ -96,7 +117,8 @@ pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
             continue;
         };
         wrongs.extend(same_history(run, shown));
-        let Some((truth, known)) = at_owner(world, run, TaskIdx(idx as u32)) else {
+        let task = TaskIdx(idx as u32);
+        let Some((truth, known)) = at_owner(world, own.as_ref(), (run, task)) else {
             continue;
         };
         let lost_there = shown.state == TaskState::Lost.text();
@@ -107,7 +129,6 @@ pub fn at_rest(world: &mut World, run: RunId, tasks: &[view::Task]) {
             );
             wrongs.push(wrong("applied_once_in_order", text));
         }
-        let task = TaskIdx(idx as u32);
         let asks = |model: &SliceModel| {
             let here = model.slice.run == run && !model.released;
             here && model.asks(&flow.workflow, task)

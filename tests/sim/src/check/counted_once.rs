@@ -1,8 +1,9 @@
 //! Promise 3 again, across restores: what counted once counts for ever, and alone.
 
+use crate::check::acknowledged_is_durable::branch_of;
 use crate::check::tasks_of;
 use crate::people::Purpose;
-use crate::truth::wrong;
+use crate::truth::{Hole, wrong};
 use crate::world::World;
 use cloud_core::event::Request;
 use cloud_core::run::{AttemptRow, TaskRow};
@@ -20,7 +21,7 @@ pub const DEFINITION: &str = "An attempt whose success was shown to count before
     by work that was placed anew while its gateway still had it to tell; and no success of an older epoch counts behind one \
     that counted. Not for gateways whose disk was copied, put back, emptied or is gone, nor for a coordinator whose older \
     disk was put back without a word. While old runs are held, no success counts of a task that was given away at a newer \
-    epoch, be it by a life of the store that is forgotten, unless the word never came there, or to a node that was declared gone, that lies, or whose disk is gone.";
+    epoch, be it by a life of the store that is forgotten, unless the word never came there or can be told by nobody any more (the disk went back behind it, or only a newer backup held the facts), or to a node that was declared gone, that lies, or whose disk is gone.";
 
 /// An attempt: of which task of which run, where, which one.
 type Named = (RunId, String, String, u64, u32);
@@ -45,8 +46,10 @@ pub fn on_cloud_commit(world: &mut World, transactions: &[Transaction]) {
         for (number, one) in counting(tx) {
             let success = (run, number, one.epoch.0, one.number);
             let fresh = world.successes.insert(success);
-            let since = claimed_since(world, (run, number), one.epoch);
-            if let Some(log) = since.filter(|_| held && fresh) {
+            if held
+                && fresh
+                && let Some(log) = claimed_since(world, (run, number), one.epoch)
+            {
                 let text = format!(
                     "attempt {}.{} of task {number} of run {run} counts while old runs are held, \
                      although it was given to {} since",
@@ -74,7 +77,8 @@ fn counting(tx: &Transaction) -> Vec<(u32, AttemptRow)> {
     good.flat_map(of).collect()
 }
 
-/// To whom a task was given at a newer epoch, by whatever life of the coordinator's store.
+/// To whom a task was given at a newer epoch, by whatever life of the coordinator's store, if
+/// somebody can tell.
 fn claimed_since(world: &World, (run, task): (RunId, u32), epoch: Epoch) -> Option<LogId> {
     let from = (run, Epoch(epoch.0 + 1), 0);
     let newer = world.epochs.range(from..=(run, Epoch(u64::MAX), u32::MAX));
@@ -87,19 +91,36 @@ fn claimed_since(world: &World, (run, task): (RunId, u32), epoch: Epoch) -> Opti
     let gone = |log: &LogId| {
         world.people.forgotten.contains(&log.node) || !there(log) || world.is_liar_node(log.node)
     };
-    // the word of a life that is forgotten may have never come there
-    let taken = |slice: SliceRef, log: &LogId| {
-        let mut lives = world.lives.iter().filter(|life| life.log == *log);
-        lives.any(|life| life.model.taken.contains(&slice))
-    };
     let mut claims = newer.map(|((run, epoch, slice), (log, tasks))| {
         let (run, slice, epoch) = (*run, *slice, *epoch);
         (SliceRef { run, slice, epoch }, log, tasks)
     });
     let claim = claims.find(|(slice, log, tasks)| {
-        !gone(log) && tasks.contains(&TaskIdx(task)) && taken(*slice, log)
+        !gone(log) && tasks.contains(&TaskIdx(task)) && can_be_told(world, *slice, **log)
     });
     claim.map(|(_, log, _)| *log)
+}
+
+/// Whether anybody can tell that a slice was given to `log` and came there: the coordinator's store
+/// as it is, or the disk of that gateway as it is, by facts that it does not declare gone.
+fn can_be_told(world: &World, slice: SliceRef, log: LogId) -> bool {
+    let mut lives = world.lives.iter().filter(|life| life.log == log);
+    if !lives.any(|life| life.model.taken.contains(&slice)) {
+        return false;
+    }
+    let store = &world.cloud.truth;
+    let given = store.assigned.iter().any(|one| one.slice == slice);
+    let head = store.heads.get(&log).map_or(0, |head| head.number);
+    let holes = store.holes.get(&log).map_or(&[][..], Vec::as_slice);
+    let lost = |hole: &Hole, number: u64| hole.known < number && number <= hole.to.number;
+    let recorded = |n: u64| n <= head && !holes.iter().any(|hole| lost(hole, n));
+    let recorded = branch_of(world, log).is_some_and(|life| life.claims(slice).any(recorded));
+    let mut there = world.machines.iter().filter(|one| !one.destroyed);
+    let kept = there.any(|one| {
+        let life = world.lives.get(one.life).filter(|life| life.log == log);
+        life.is_some_and(|life| life.claims(slice).any(|n| !life.is_declared_gone(n)))
+    });
+    given || recorded || kept
 }
 
 fn remember(world: &mut World, (run, number): (RunId, u32), one: &AttemptRow) {

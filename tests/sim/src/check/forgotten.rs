@@ -36,6 +36,7 @@ pub fn look(world: &mut World) {
     for run in std::mem::take(&mut world.cloud.truth.new_buried) {
         world.happened(Kind::RunForgotten);
         wrongs.extend(buried(world, run));
+        world.cloud.truth.buried_now.push(run);
     }
     let pruned = std::mem::take(&mut world.cloud.truth.new_pruned);
     (0..pruned).for_each(|_| world.happened(Kind::FactsPruned));
@@ -96,7 +97,8 @@ fn buried(world: &World, run: RunId) -> Option<Wrong> {
 /// The coordinator shows its runs.
 pub fn on_runs(world: &mut World, runs: &[view::Run]) {
     let truth = &world.cloud.truth;
-    if let Some(run) = runs.iter().find(|run| truth.buried.contains(&run.id)) {
+    let forgot = |run: RunId| truth.buried.contains(&run) && !truth.buried_now.contains(&run);
+    if let Some(run) = runs.iter().find(|run| forgot(run.id)) {
         let text = format!("run {} was forgotten and is shown as {}", run.id, run.state);
         world.fail("forgotten", text);
     }

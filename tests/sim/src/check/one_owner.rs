@@ -1,5 +1,6 @@
 //! Promise 4: one owner.
 
+use crate::truth::{EdgeTruth, Ran};
 use crate::world::World;
 use edge_core::event::Launch;
 use shared::directive::Assign;
@@ -10,9 +11,9 @@ use shared::workflow::SideEffects;
 
 /// What it means.
 pub const DEFINITION: &str = "Epochs of a task only grow, and a slice at one epoch is given away once (but by a coordinator whose clock was set). An attempt has at most one process, ever; two processes of one \
-    task never overlap on one machine, nor on two unless its spec lets it be replaced, a disk of theirs was copied, \
-    put back or emptied, one of them had been declared gone and was there again, or the coordinator's was put back between their generations (or restored, and the first \
-    one's gateway or its disk is gone, or of an older backup than the newest, and what was told of the first one is \
+    task never overlap on one machine, nor on two unless its spec lets it be replaced, a disk of theirs was copied \
+    or put back, or emptied before it answered who had asked there for the run, one of them had been declared gone and was there again, or the coordinator's was put back between their generations (or restored, and the first \
+    one's gateway or its disk is gone, or that disk was put back, too, and neither holds the first one, or of an older backup than the newest, and what was told of the first one is \
     only in the newer); a task with side effects at \
     most once is never begun again after an attempt whose failure is not recorded, unless a person said so or one of \
     those disks did; nothing begins without its durable `started`. A node that was declared gone gets no session while the coordinator knows that.";
@@ -69,6 +70,14 @@ pub fn on_begin(world: &mut World, m: usize, launch: &Launch) {
     }
 }
 
+/// Whether `attempt` is of a run that was asked for at a gateway, and is asked for once more, since
+/// its disk was gone before it answered. Whoever was answered asks no more.
+fn is_asked_for_again(world: &World, ran: &Ran, attempt: AttemptRef) -> bool {
+    let (life, run) = (&world.lives[ran.life], attempt.slice.run);
+    let unanswered = world.people.submitted.contains(&run) && !life.promised.contains(&run);
+    life.emptied && unanswered && attempt.slice.epoch == Epoch::LOCAL
+}
+
 /// A process is about to begin.
 pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
     let key = (attempt.slice.run, attempt.task);
@@ -82,21 +91,8 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
     let mut found = None;
     for ran in world.ran_by_task.get(&key).into_iter().flatten() {
         let ran = &world.ran[*ran];
-        // what the coordinator placed before it noticed that its store had gone back; after a
-        // restore it waits for every gateway that it is not told to be gone
-        let generation = |one: AttemptRef| one.slice.epoch.generation();
-        let log = world.lives[ran.life].log;
-        let gone = world.people.forgotten.contains(&log.node)
-            || world.cloud.backups.without.contains(&log.node)
-            || world.machines[ran.machine].log() != log;
-        let unaware = world.cloud.put_back || world.cloud.went_back && gone;
-        let again = unaware && generation(ran.attempt) != generation(attempt);
-        // a run that was asked for at the gateway and is asked for once more
-        // a newer backup held what became of it, so it went at its gateway
-        let untold = || world.lives[ran.life].declared_gone(&ran.attempt);
-        let again = again
-            || world.cloud.older && untold() && generation(ran.attempt) != generation(attempt);
-        let forgot = world.lives[ran.life].emptied && attempt.slice.epoch == Epoch::LOCAL;
+        let again = is_forgotten(world, ran, attempt);
+        let forgot = is_asked_for_again(world, ran, attempt);
         // what was given to others when it was declared gone, it does as well when it is back
         let returned = world.machines[ran.machine].returned;
         let strayed =
@@ -136,4 +132,48 @@ pub fn on_spawn(world: &mut World, m: usize, attempt: AttemptRef) {
     if let Some(text) = found {
         world.fail("one_owner", text);
     }
+}
+
+/// Whether who places `attempt` may not know of `ran` any more, since its store went back.
+fn is_forgotten(world: &World, ran: &Ran, attempt: AttemptRef) -> bool {
+    let generation = |one: AttemptRef| one.slice.epoch.generation();
+    if generation(ran.attempt) == generation(attempt) {
+        return false;
+    }
+    // after a restore it waits for every gateway that it is not told to be gone
+    let (life, machine) = (&world.lives[ran.life], &world.machines[ran.machine]);
+    let gone = || {
+        world.people.forgotten.contains(&life.log.node)
+            || world.cloud.backups.without.contains(&life.log.node)
+            || machine.log() != life.log
+    };
+    // what was placed before it noticed that its store had gone back
+    world.cloud.put_back
+        || world.cloud.went_back && (gone() || is_lost(world, ran))
+        // a newer backup held what became of it, so it went at its gateway
+        || world.cloud.older && life.declared_gone(&ran.attempt)
+}
+
+/// Whether neither the gateway nor the coordinator holds the fact that `ran` began: both stores
+/// went back behind it.
+fn is_lost(world: &World, ran: &Ran) -> bool {
+    let life = &world.lives[ran.life];
+    let Some(number) = life.starts.get(&ran.attempt) else {
+        return false;
+    };
+    let hash = |branch: &EdgeTruth, number: u64| {
+        let row = branch.facts.get((number as usize).checked_sub(1)?);
+        row.map(|row| row.hash)
+    };
+    let holds = |branch: &EdgeTruth| hash(branch, *number) == hash(life, *number);
+    let there = world.lives.get(world.machines[ran.machine].life);
+    // of a disk that went back or was copied the coordinator holds one branch, up to its head
+    let head = world.cloud.truth.heads.get(&life.log);
+    let recorded = head
+        .filter(|head| *number <= head.number)
+        .is_some_and(|head| {
+            let of = |branch: &&EdgeTruth| hash(branch, head.number) == Some(head.hash);
+            world.lives.iter().filter(of).any(holds)
+        });
+    !there.is_some_and(holds) && !recorded
 }

@@ -11,7 +11,6 @@ use cloud_core::record::{AUDIT, Audited};
 use cloud_core::schedule::{Owner, Schedule};
 use cloud_core::store::{AggregateId, Transaction};
 use shared::explain::Reason;
-use shared::fact::Body as Said;
 use shared::ids::{RunId, ScheduleId};
 use shared::schedule::due::Skipped;
 use shared::schedule::{Cause, Overlap};
@@ -348,7 +347,7 @@ pub fn at_rest(world: &mut World) -> Vec<RunId> {
     }
     let mut counts: BTreeMap<ScheduleId, usize> = BTreeMap::new();
     for (who, run, id) in fired {
-        if world.cloud.truth.buried.contains(&run) || in_a_hole(world, run) {
+        if world.cloud.truth.buried.contains(&run) || world.began_in_a_hole(run) {
             continue;
         }
         if !shown.contains(&run) {
@@ -374,29 +373,8 @@ fn was_a_name(world: &World, life: &EdgeTruth, run: RunId) -> bool {
     world.is_untold(life, run) && world.cloud.truth.versions.contains_key(&left)
 }
 
-/// Whether the firing of a run was among the facts that a restored coordinator never got again.
-fn in_a_hole(world: &World, run: RunId) -> bool {
-    let holes = &world.cloud.truth.holes;
-    let lives = world
-        .lives
-        .iter()
-        .filter_map(|life| Some((life, holes.get(&life.log)?)));
-    let fires = |fact: &shared::fact::Fact| match &fact.body {
-        Said::Fired { slice, .. } => slice.run == run,
-        _ => false,
-    };
-    lives.into_iter().any(|(life, holes)| {
-        let rows = holes.iter().flat_map(|hole| {
-            let facts = hole.known as usize..hole.to.number as usize;
-            life.facts.get(facts).unwrap_or_default()
-        });
-        rows.into_iter()
-            .any(|row| row.fact.as_ref().is_some_and(fires))
-    })
-}
-
 /// Gateways that are there, with the history that the coordinator holds of them.
-fn settled(world: &World) -> Vec<(usize, &EdgeTruth)> {
+pub(crate) fn settled(world: &World) -> Vec<(usize, &EdgeTruth)> {
     let machines = world.machines.iter().enumerate();
     let there = machines.filter(|(_, one)| !one.destroyed && one.life != usize::MAX);
     there
