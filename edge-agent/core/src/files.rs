@@ -312,7 +312,7 @@ impl Agent {
 
     /// Whether outputs of a slice that is given up must still be brought to the coordinator: what
     /// only its own tasks were to read is read elsewhere from now on, and not every task may be
-    /// done again.
+    /// done again. What was brought before is, too: it may have gone there to make room.
     pub(crate) fn owes_outputs(&mut self, at: SliceKey, fx: &mut Effects) -> bool {
         if let Some(left) = self.files.owed.get(&at) {
             return !left.is_empty();
@@ -327,10 +327,7 @@ impl Agent {
         };
         let made_here = slice.slots.iter().filter(|slot| !slot.adopted);
         let outputs = made_here.flat_map(|slot| &slot.outputs);
-        let left: BTreeMap<Hash, u64> = outputs
-            .filter(|file| !self.files.uploaded.contains(&file.hash))
-            .map(|file| (file.hash, file.size))
-            .collect();
+        let left: BTreeMap<Hash, u64> = outputs.map(|file| (file.hash, file.size)).collect();
         for (hash, size) in &left {
             self.files.queue_upload(at.0, *hash, *size);
         }

@@ -354,12 +354,16 @@ impl World {
 
     /// An agent brings a file to the coordinator.
     pub fn upload(&mut self, m: usize, hash: Hash, size: u64) {
-        let delay = self.delay(m) + size * 1000;
+        let sent = match self.cloud.files.contains_key(&hash) {
+            true => 0, // it is offered, and not wanted
+            false => size,
+        };
+        let delay = self.delay(m) + sent * 1000;
         let process = self.machines[m].process;
         if !self.machines[m].files.contains_key(&hash) {
-            self.trace.say(self.t, Lane::Node(m), || {
-                format!("{hash} to upload is not here")
-            });
+            let (here, why) = (false, format!("{hash} to upload is not here"));
+            self.trace.say(self.t, Lane::Node(m), || why.clone());
+            self.tell(m, Event::NotUploaded { hash, here, why });
             return;
         }
         let is_sent = self.machines[m].link.whole() && self.cloud.engine.is_some();
@@ -368,7 +372,7 @@ impl World {
         };
         if agent.uploading.insert(hash, size).is_none() {
             let line = match is_sent {
-                true => self.queue_file_on_line(m, Side::Cloud, size),
+                true => self.queue_file_on_line(m, Side::Cloud, sent),
                 false => 0,
             };
             let at = self.t + delay + line;

@@ -73,6 +73,31 @@ fn its_outputs_are_brought_before_it_is_given_up_again() {
     }
 }
 
+/// The coordinator lets files go to make room, and tells nobody: what must not be done again would
+/// be nowhere once its slice is given up.
+#[test]
+fn what_was_brought_before_is_brought_again_before_its_slice_is_given_up() {
+    let mut env = Env::new();
+    let flow = workflow(vec![task("a", &[]), task("b", &[])]);
+    let (id, output) = (slice(0, 1), file(71));
+    env.assigned(assign(id, &flow, &[0, 1]));
+    let launch = env.held.remove(0);
+    let end = env.process_end(launch.attempt, 0, vec![output]);
+    env.event(Event::Ended(end));
+    env.event(Event::Uploaded { hash: output.hash });
+    env.actions.clear();
+    release(&mut env, id);
+    env.gone("b");
+    env.pass(Span(10));
+    assert!(!is_released(&env, id));
+    let brings =
+        |action: &Action| matches!(action, Action::Upload { hash, .. } if *hash == output.hash);
+    assert!(env.actions.iter().any(brings), "{:?}", env.actions);
+    env.event(Event::Uploaded { hash: output.hash });
+    env.pass(Span(10));
+    assert!(is_released(&env, id));
+}
+
 #[test]
 fn files_of_a_slice_that_was_given_up_are_not_fetched_any_more() {
     let mut env = Env::new();
