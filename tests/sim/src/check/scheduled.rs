@@ -145,12 +145,11 @@ impl Fires {
         let fired = fired.filter(|firing| timely(firing.cause)).count() as i64;
         let skipped = (new.progress.counts.1 - old.progress.counts.1) as i64;
         // one skip counts 1,000 at most, a wanted run that is skipped counts without a new slot
-        let last = new.progress.skipped.as_ref();
-        let fresh = last.filter(|last| old.progress.skipped.as_ref() != Some(*last));
+        let last = new.progress.skipped.as_ref().filter(|_| skipped > 0);
         let behind = |last: &Skipped| last.to.0 <= from || !rules.is_slot(last.to.0);
         let wanted = !old.triggers.is_empty()
             || self.was_asked(ScheduleAsk::Trigger, id, &new.name)
-            || fresh.is_some_and(behind);
+            || last.is_some_and(behind);
         let told = fired + skipped;
         let fits = passed == told || wanted && passed < told || skipped >= 1000;
         (!fits).then(|| {
