@@ -364,7 +364,9 @@ impl World {
         let given_up = || {
             let heard = crate::check::scheduled::settled(self).into_iter();
             let mut left = heard.map(|(_, life)| life).chain([truth]);
-            self.began_in_a_hole(run) && !left.any(|life| life.model.has_of(run))
+            truth.was_asked_back(run)
+                && self.began_in_a_hole(run)
+                && !left.any(|life| life.model.has_of(run))
         };
         self.cloud.went_back && (truth.model.is_forgotten(run) || given_up())
     }

@@ -161,6 +161,16 @@ impl EdgeTruth {
         })
     }
 
+    /// Whether it was told to give up something of a run.
+    #[must_use]
+    pub fn was_asked_back(&self, run: RunId) -> bool {
+        let mut read = self.directives.iter().zip(self.directives_base + 1..);
+        read.any(|(bytes, number)| {
+            let told = Directive::decode(number, bytes);
+            told.is_ok_and(|one| matches!(one.body, Wanted::Release { slice } if slice.run == run))
+        })
+    }
+
     /// Numbers of the facts that say that a slice was taken over here.
     pub fn claims(&self, slice: SliceRef) -> impl Iterator<Item = u64> + '_ {
         let says = move |row: &FactRow| match row.fact.as_ref().map(|fact| &fact.body) {

@@ -2,7 +2,7 @@
 //! its node first, and only when that is confirmed everywhere do they become work for new slices at
 //! new epochs, so that no former owner can go on with them.
 
-use super::{Asked, At, NONE, Run, Stage};
+use super::{Asked, At, NONE, Run, Slice, Stage};
 use crate::effects::Effects;
 use crate::event::Refused;
 use crate::inbox::Message;
@@ -139,10 +139,11 @@ impl Run {
         Ok(tasks)
     }
 
-    /// Whether no node has a slice any more that could give it up.
+    /// Whether no node has a slice any more that it could give up.
     fn is_gone(&self, slice: u32) -> bool {
+        let gone = |slice: &Slice| self.head.gone_logs.iter().any(|log| slice.is_of(*log));
         let slice = self.head.slices.get(slice as usize);
-        slice.is_none_or(|slice| self.head.gone_logs.iter().any(|log| slice.is_of(*log)))
+        slice.is_none_or(|slice| slice.stage == Stage::Released || gone(slice))
     }
 
     fn can_retry(&self, at: At<'_>) -> Result<(), Refused> {
@@ -326,7 +327,7 @@ impl Run {
         let row = self.body.as_ref().map(|b| &b.tasks[task.0 as usize]);
         row.is_some_and(|row| {
             let slice = self.head.slices.get(row.slice as usize);
-            !retry.slices.contains(&row.slice) && slice.is_some_and(super::Slice::counts)
+            !retry.slices.contains(&row.slice) && slice.is_some_and(Slice::counts)
         })
     }
 

@@ -509,6 +509,49 @@ fn who_needs_what_is_gone_and_must_not_run_twice_is_not_let_run_again() {
     }
 }
 
+/// `b` was made in the part that read it as well, which was given up when `c` was let run again;
+/// then what `a` made went to make room.
+#[test]
+fn what_a_part_given_up_brought_may_have_gone_to_make_room_since() {
+    for once in [false, true] {
+        let mut env = Env::new();
+        env.join("gw-1");
+        let mut first = task("a", &[]);
+        if once {
+            first.side_effects = SideEffects::AtMostOnce;
+        }
+        let run = env.submit(vec![first, task("b", &[0]), task("c", &[])]);
+        let one = env.agent("gw-1").assigns().pop().unwrap().slice;
+        let mut facts = vec![Body::Accepted { slice: one }];
+        for (task, good) in [(0, true), (1, true), (2, false)] {
+            facts.extend([started(one, task, 1), ended(one, task, 1, good)]);
+        }
+        facts.push(Body::SliceDone { slice: one });
+        env.tell("gw-1", facts);
+        assert_eq!(env.run(run).state, "failed");
+        let hash = crate::common::output(TaskIdx(0)).hash;
+        env.give(Input::FileStored { hash, size: 4 });
+        assert_eq!(retry(&mut env, run, Some("c")), Reply::Done);
+        env.tell("gw-1", vec![released(one)]);
+        let two = env.agent("gw-1").assigns().pop().unwrap();
+        assert_eq!(two.tasks, [TaskIdx(2)]);
+        env.tell("gw-1", all_done(&two));
+        assert_eq!(env.run(run).state, "succeeded");
+        env.pass(Span::secs(3601));
+        assert_eq!(env.ask(Request::MakeRoom { bytes: 4 }), Reply::Room(4));
+        let said = retry(&mut env, run, Some("b"));
+        if once {
+            assert!(refused(&said, "it must not run twice"), "{said:?}");
+            continue;
+        }
+        assert_eq!(said, Reply::Done);
+        let again = env.agent("gw-1").assigns().pop().unwrap();
+        assert_eq!(again.tasks, [TaskIdx(0), TaskIdx(1)], "both are done anew");
+        env.tell("gw-1", all_done(&again));
+        assert_eq!(env.run(run).state, "succeeded");
+    }
+}
+
 /// Found by seed 563: what was over in the backup may have been let run again since, at a gateway
 /// that was not heard yet.
 #[test]
