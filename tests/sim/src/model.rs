@@ -377,10 +377,17 @@ impl Model {
             let over = model.tasks.values().all(|task| task.state.is_final());
             let said = self.slots.done.contains(run);
             let cancelled = self.runs.get(run).is_some_and(|marks| marks.cancelled);
-            let open = !(model.released || over && said);
+            let open = !(model.released || over && said || self.has_left(*run));
             open.then_some(OpenRun { over, cancelled })
         });
         open.collect()
+    }
+
+    /// Whether a run that is to be forgotten is gone: with the last of its attempts that runs here,
+    /// without a word of its own. The coordinator may forget what ended there and never here: a
+    /// task that is lost with the silence of this node.
+    fn has_left(&self, run: RunId) -> bool {
+        self.is_forgotten(run) && !self.open.iter().any(|attempt| attempt.slice.run == run)
     }
 
     /// Whether a run of a schedule is not over here.
@@ -645,5 +652,47 @@ impl SliceModel {
             (false, true) => Verdict::Never,
             (false, false) => Verdict::Wait,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::ids::{Epoch, Generation};
+    use shared::time::Unix;
+
+    #[test]
+    fn a_run_to_be_forgotten_is_open_until_its_last_attempt_ends() {
+        let (id, run) = (ScheduleId([1; 16]), RunId([2; 16]));
+        let slice = SliceRef {
+            run,
+            slice: 0,
+            epoch: Epoch::LOCAL,
+        };
+        let mut model = Model::default();
+        model.slots.runs.insert(run, (id, 0));
+        let held = SliceModel {
+            slice,
+            tasks: BTreeMap::from([(TaskIdx(0), fresh())]),
+            upstream: BTreeMap::new(),
+            leaving: false,
+            released: false,
+        };
+        model.slices.insert((run, 0), held);
+        let attempt = AttemptRef {
+            slice,
+            task: TaskIdx(0),
+            number: 1,
+        };
+        model.open.insert(attempt);
+        let forget = Directive {
+            at: Unix(0),
+            generation: Generation(0),
+            body: Wanted::Forget { run },
+        };
+        model.directive(1, &forget.encode());
+        assert!(model.has_open_run(id), "an attempt of it still runs");
+        model.open.remove(&attempt);
+        assert!(!model.has_open_run(id));
     }
 }

@@ -450,6 +450,16 @@ fn who_heard_no_answer_may_ask_for_a_run_again_at_an_empty_gateway() {
     );
 }
 
+/// A gateway was silent for long, so that the run that its schedule had fired was lost and
+/// forgotten. It came back, and stopped it without a word: the next slot fires beside nothing.
+#[test]
+fn a_slot_fires_when_the_run_before_it_was_forgotten_as_lost() {
+    meets(
+        Plan::draw(36914, Layer::Cores),
+        &[Kind::RunForgotten, Kind::SlotFired],
+    );
+}
+
 /// What forgotten runs had made was brought all the same, over a narrow link for 17 hours.
 #[test]
 fn what_a_forgotten_run_made_takes_no_line() {
@@ -585,4 +595,12 @@ fn an_owner_that_is_named_again_while_it_gives_a_schedule_up_is_the_only_one() {
 #[test]
 fn a_question_that_a_hole_hides_is_shown_once_all_that_its_task_needs_is_over() {
     meets(Plan::draw(31860, Layer::Disk), &[Kind::RestoredOlder]);
+}
+
+/// Whoever called first behind a restore told that its slice was over, and that counted. Then
+/// another gateway showed that it had a part of it since, and that the store had gone back: what
+/// that part was to read was brought nowhere.
+#[test]
+fn a_slice_that_was_over_before_the_restore_was_known_is_asked_back() {
+    meets(Plan::draw(36162, Layer::Disk), &[Kind::CoordinatorWentBack]);
 }

@@ -534,12 +534,13 @@ impl Run {
         for (log, slice) in std::mem::take(&mut self.head.stale) {
             let known = self.head.slices.get(slice.slice as usize);
             let taken_over = known.filter(|s| s.epoch == slice.epoch && s.node == log.node);
-            match taken_over.map(Slice::live) {
+            let gone = self.head.gone_logs.contains(&log);
+            match taken_over.map(|s| s.counts() && !gone) {
                 Some(true) if self.runs_once(slice.slice) => {
                     self.head.stale.insert((log, slice));
                 }
                 Some(true) => self.release(&[slice.slice], fx),
-                // it ended meanwhile
+                // it was given up meanwhile, or nobody is there to give it up
                 Some(false) => {}
                 None => self.send(log.node, Message::Release { slice }, fx),
             }
@@ -601,7 +602,7 @@ impl Run {
             let before = row.slice;
             let current = self.head.slices.get(before as usize);
             if current.is_none_or(|s| s.epoch < state.slice.epoch) {
-                if current.is_some_and(Slice::live) {
+                if current.is_some_and(Slice::counts) {
                     left.insert(before);
                 }
                 self.own(status.task, state.slice.slice);
@@ -618,7 +619,8 @@ impl Run {
     }
 
     /// Slices that lost tasks to one that this store had forgotten: it may have asked their nodes
-    /// for the rest, and does not know it any more.
+    /// for the rest, and does not know it any more. One that is over is asked for, too: what was
+    /// to be read only in it was brought nowhere.
     pub(super) fn note_parted(&mut self, numbers: &BTreeSet<u32>) {
         for number in numbers.iter().filter(|_| self.head.origin.is_none()) {
             let slice = &self.head.slices[*number as usize];

@@ -70,7 +70,7 @@ impl Run {
             return;
         }
         let (before, over) = (row.slice, row.state.is_final());
-        let parted = owner.is_some_and(super::Slice::live);
+        let parted = owner.is_some_and(super::Slice::counts);
         self.own(task, slice.slice);
         if over {
             self.set(task, TaskState::Blocked, None, at.wall);

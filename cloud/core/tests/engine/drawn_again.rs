@@ -1,14 +1,15 @@
 //! The coordinator's store went back, and what it had given away is given away again before the
 //! node that has it was heard.
 
-use crate::common::{Env, all_done, ended, on, task, workflow};
+use crate::common::{Env, all_done, ended, on, started, task, workflow};
 use crate::restore::{asked_back, comes_back};
 use cloud_core::event::Request;
 use shared::directive::Assign;
 use shared::fact::Body;
 use shared::ids::SliceRef;
+use shared::state::TaskState;
 use shared::time::Span;
-use shared::workflow::SideEffects;
+use shared::workflow::{SideEffects, Task};
 
 /// Found by seed 798: the number of a slice that the store had forgotten was drawn again before its
 /// node was heard; nobody asked that node for the slice any more.
@@ -100,8 +101,8 @@ fn a_slice_of_which_a_part_is_elsewhere_is_asked_back() {
 }
 
 /// A slice with both tasks is at gw-1 when a copy is made of the store; behind it the second task
-/// is lost there and given to gw-2, the store goes back, and both call, gw-1 with these facts more.
-fn goes_back_behind_a_loss(once: bool, facts: fn(&Assign) -> Vec<Body>) -> (Env, SliceRef) {
+/// is lost there and given to gw-2, and the store goes back.
+fn loses_a_task(once: bool) -> (Env, Vec<Task>, Assign, SliceRef) {
     let mut env = Env::new();
     env.join("gw-1");
     let mut a = on("gw-1", task("a", &[]));
@@ -114,7 +115,7 @@ fn goes_back_behind_a_loss(once: bool, facts: fn(&Assign) -> Vec<Body>) -> (Env,
     let flow = vec![a, b];
     env.submit(flow.clone());
     env.install("gw-2");
-    let old = env.takes_up("gw-1");
+    env.takes_up("gw-1");
     let both = env.agent("gw-1").assigns()[0].clone();
     assert_eq!(both.tasks.len(), 2);
     let backup = env.store.image();
@@ -125,6 +126,13 @@ fn goes_back_behind_a_loss(once: bool, facts: fn(&Assign) -> Vec<Body>) -> (Env,
     let new = env.agent("gw-2").last_slice();
     env.tell("gw-2", vec![Body::Accepted { slice: new }]);
     env.restart(backup);
+    (env, flow, both, new)
+}
+
+/// The same, and both call, gw-1 with these facts more.
+fn goes_back_behind_a_loss(once: bool, facts: fn(&Assign) -> Vec<Body>) -> (Env, SliceRef) {
+    let (mut env, flow, both, new) = loses_a_task(once);
+    let old = both.slice;
     env.agent("gw-1").commit(facts(&both));
     for name in ["gw-2", "gw-1"] {
         assert_eq!(asked_back(&mut env, "gw-1", old), 0, "{name} was not heard");
@@ -154,4 +162,36 @@ fn a_slice_that_lost_a_task_is_not_asked_back_while_one_runs_that_must_not_run_t
     assert_eq!(asked_back(&mut env, "gw-1", old), 0);
     env.tell("gw-1", vec![ended(old, 0, 1, true)]);
     assert_eq!(asked_back(&mut env, "gw-1", old), 1);
+}
+
+/// Found by seed 36162: the first gateway called alone and told that all its slice was done, so the
+/// slice was over; only then the other one showed that the store had gone back. What the task at
+/// that one is to read was brought nowhere, and nobody asked for it.
+#[test]
+fn a_slice_that_was_over_before_one_that_was_forgotten_was_told_of_is_asked_back() {
+    for order in [["gw-1", "gw-2"], ["gw-2", "gw-1"]] {
+        let (mut env, flow, both, new) = loses_a_task(false);
+        let (old, run) = (both.slice, both.slice.run);
+        env.hello("gw-1").unwrap();
+        env.tell("gw-1", all_done(&both));
+        assert_eq!(env.run(run).state, "succeeded");
+        env.hello("gw-2").unwrap();
+        for name in order {
+            assert_eq!(asked_back(&mut env, "gw-1", old), 0);
+            let mut inventory = env.agent(name).inventory(&workflow(flow.clone()));
+            if name == "gw-1" {
+                let tasks = inventory.slices.iter_mut().flat_map(|s| &mut s.tasks);
+                tasks.for_each(|task| task.state = TaskState::Succeeded);
+            }
+            comes_back(&mut env, name, inventory);
+        }
+        assert_eq!(env.task(run, "b").node.as_deref(), Some("gw-2"));
+        assert_eq!(asked_back(&mut env, "gw-1", old), 1);
+        assert_eq!(asked_back(&mut env, "gw-2", new), 0);
+        let (slice, in_doubt) = (old, Vec::new());
+        env.tell("gw-1", vec![Body::Released { slice, in_doubt }]);
+        assert_eq!(env.task(run, "a").state, "succeeded");
+        env.tell("gw-2", vec![started(new, 1, 1), ended(new, 1, 1, true)]);
+        assert_eq!(env.run(run).state, "succeeded");
+    }
 }
