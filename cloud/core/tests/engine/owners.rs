@@ -5,12 +5,14 @@ use crate::schedules::{ID, create, done, flow, ordered, view};
 use cloud_core::change::NodeChange;
 use cloud_core::event::{Refused, Reply, Request};
 use shared::directive::Body as Wanted;
+use shared::ids::Epoch;
 use shared::schedule::{Order, Overlap};
 use shared::time::Span;
+use shared::workflow::Workflow;
 use std::collections::BTreeMap;
 
-#[test]
-fn another_owner_waits_until_the_present_one_gave_it_up() {
+/// Two gateways, and a schedule that the first one has taken, at this epoch.
+fn owned() -> (Env, Workflow, Epoch) {
     let mut env = Env::new();
     env.join("gw-1");
     env.join("gw-2");
@@ -18,6 +20,12 @@ fn another_owner_waits_until_the_present_one_gave_it_up() {
     create(&mut env, &flow, Some("gw-1"), false);
     let (old, order, _) = ordered(&mut env, "gw-1");
     env.tell("gw-1", vec![done(old, order)]);
+    (env, flow, old)
+}
+
+#[test]
+fn another_owner_waits_until_the_present_one_gave_it_up() {
+    let (mut env, flow, old) = owned();
     let again = create(&mut env, &flow, None, false);
     assert!(matches!(again, Reply::Refused(Refused::State(_))));
     assert_eq!(
@@ -41,13 +49,7 @@ fn another_owner_waits_until_the_present_one_gave_it_up() {
 /// revision behind that, and went on firing when the one that was named before took over.
 #[test]
 fn an_owner_that_is_named_again_while_it_gives_it_up_is_the_only_one() {
-    let mut env = Env::new();
-    env.join("gw-1");
-    env.join("gw-2");
-    let flow = flow(vec![task("a", &[])], Overlap::Forbid);
-    create(&mut env, &flow, Some("gw-1"), false);
-    let (old, order, _) = ordered(&mut env, "gw-1");
-    env.tell("gw-1", vec![done(old, order)]);
+    let (mut env, flow, old) = owned();
     create(&mut env, &flow, Some("gw-2"), true);
     let (_, first, what) = ordered(&mut env, "gw-1");
     assert_eq!(what, Order::Drop);

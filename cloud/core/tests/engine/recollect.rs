@@ -146,6 +146,22 @@ fn what_a_newer_slice_had_is_not_taken_back() {
     }
 }
 
+/// A task of the flow was done behind the backup by two gateways, at the newer epoch by the second.
+fn done_at_two() -> (Env, Vec<Task>, SliceRef, SliceRef) {
+    let mut env = went_back();
+    let flow = vec![task("a", &[]), on("gw-1", task("b", &[0]))];
+    let (first, second) = (part(0, Epoch(1)), part(1, Epoch(2)));
+    for (name, slice) in [("gw-1", first), ("gw-2", second)] {
+        env.agent(name).commit(vec![
+            Body::Accepted { slice },
+            started(slice, 0, 1),
+            ended(slice, 0, 1, true),
+            Body::SliceDone { slice },
+        ]);
+    }
+    (env, flow, first, second)
+}
+
 /// Found by seed 24132: behind the backup a task was done at one gateway, which was silent, and
 /// again at another one at a newer epoch, which forgot the run since. Both counted, where the older
 /// one's facts came first.
@@ -153,17 +169,7 @@ fn what_a_newer_slice_had_is_not_taken_back() {
 fn of_two_that_did_a_task_the_one_of_the_newer_claim_counts() {
     let (older, newer) = ("gw-1", "gw-2");
     for newer_first in [false, true] {
-        let mut env = went_back();
-        let flow = vec![task("a", &[]), on(older, task("b", &[0]))];
-        let (first, second) = (part(0, Epoch(1)), part(1, Epoch(2)));
-        for (name, slice) in [(older, first), (newer, second)] {
-            env.agent(name).commit(vec![
-                Body::Accepted { slice },
-                started(slice, 0, 1),
-                ended(slice, 0, 1, true),
-                Body::SliceDone { slice },
-            ]);
-        }
+        let (mut env, flow, first, second) = done_at_two();
         let mut calls = vec![(older, one_task(first, 0, &flow)), (newer, empty())];
         if newer_first {
             calls.reverse();
@@ -190,19 +196,8 @@ fn of_two_that_did_a_task_the_one_of_the_newer_claim_counts() {
 /// inventory made the run known, behind the end of the hold.
 #[test]
 fn an_empty_inventory_before_the_facts_is_one_of_the_run_as_well() {
-    let (older, newer) = ("gw-1", "gw-2");
-    let mut env = went_back();
-    let flow = vec![task("a", &[]), on(older, task("b", &[0]))];
-    let (first, second) = (part(0, Epoch(1)), part(1, Epoch(2)));
-    for (name, slice) in [(older, first), (newer, second)] {
-        env.agent(name).commit(vec![
-            Body::Accepted { slice },
-            started(slice, 0, 1),
-            ended(slice, 0, 1, true),
-            Body::SliceDone { slice },
-        ]);
-    }
-    for (name, inventory) in [(newer, empty()), (older, one_task(first, 0, &flow))] {
+    let (mut env, flow, first, second) = done_at_two();
+    for (name, inventory) in [("gw-2", empty()), ("gw-1", one_task(first, 0, &flow))] {
         env.hello(name).unwrap();
         let origin = origin(env.agent(name));
         env.say(name, Up::Inventory(inventory));

@@ -221,6 +221,7 @@ pub(super) fn branch_of(world: &World, log: LogId) -> Option<&EdgeTruth> {
     mine.find(|truth| hash_of(truth, head.number) == Some(head.hash))
 }
 
-fn hash_of(truth: &EdgeTruth, number: u64) -> Option<Hash> {
+/// The chain's hash at a fact of a history.
+pub(super) fn hash_of(truth: &EdgeTruth, number: u64) -> Option<Hash> {
     Some(truth.facts.get((number as usize).checked_sub(1)?)?.hash)
 }

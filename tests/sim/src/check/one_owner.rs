@@ -1,5 +1,6 @@
 //! Promise 4: one owner.
 
+use crate::check::acknowledged_is_durable::{branch_of, hash_of};
 use crate::truth::{EdgeTruth, Ran};
 use crate::world::World;
 use edge_core::event::Launch;
@@ -161,19 +162,11 @@ fn is_lost(world: &World, ran: &Ran) -> bool {
     let Some(number) = life.starts.get(&ran.attempt) else {
         return false;
     };
-    let hash = |branch: &EdgeTruth, number: u64| {
-        let row = branch.facts.get((number as usize).checked_sub(1)?);
-        row.map(|row| row.hash)
-    };
-    let holds = |branch: &EdgeTruth| hash(branch, *number) == hash(life, *number);
+    let holds = |branch: &EdgeTruth| hash_of(branch, *number) == hash_of(life, *number);
     let there = world.lives.get(world.machines[ran.machine].life);
     // of a disk that went back or was copied the coordinator holds one branch, up to its head
     let head = world.cloud.truth.heads.get(&life.log);
-    let recorded = head
-        .filter(|head| *number <= head.number)
-        .is_some_and(|head| {
-            let of = |branch: &&EdgeTruth| hash(branch, head.number) == Some(head.hash);
-            world.lives.iter().filter(of).any(holds)
-        });
+    let recorded = head.is_some_and(|head| *number <= head.number)
+        && branch_of(world, life.log).is_some_and(holds);
     !there.is_some_and(holds) && !recorded
 }
