@@ -18,7 +18,7 @@ use shared::ids::{AttemptRef, Hash};
 use shared::time::{Span, Stamp};
 
 /// Larger than any file of the world: nobody waits for as much as a liar says that a file has.
-const LONGEST: u64 = 1 << 32;
+const LONGEST: u64 = 1 << 24;
 
 fn end(attempt: AttemptRef, reason: Reason) -> ProcessEnd {
     ProcessEnd {
