@@ -17,8 +17,9 @@ use shared::fact::OutputFile;
 use shared::ids::{AttemptRef, Hash};
 use shared::time::{Span, Stamp};
 
-/// Larger than any file of the world: nobody waits for as much as a liar says that a file has.
-const LONGEST: u64 = 1 << 24;
+/// The largest size, in bytes, that a fetch takes its time for. A liar may say any, and a fetch of
+/// it that is refused must come to its end within the calm.
+const LARGEST_FETCHED: u64 = 1 << 24;
 
 fn end(attempt: AttemptRef, reason: Reason) -> ProcessEnd {
     ProcessEnd {
@@ -309,7 +310,7 @@ impl World {
 
     /// An agent asks for a file of the coordinator.
     pub fn fetch(&mut self, m: usize, hash: Hash, size: u64) {
-        let delay = self.delay(m) + size.min(LONGEST) * 1000;
+        let delay = self.delay(m) + size.min(LARGEST_FETCHED) * 1000;
         let process = self.machines[m].process;
         // a refusal weighs nothing: only a file that is sent takes its time on the line
         let is_sent = !self.machines[m].files.contains_key(&hash)

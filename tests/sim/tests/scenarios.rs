@@ -460,6 +460,16 @@ fn a_slot_fires_when_the_run_before_it_was_forgotten_as_lost() {
     );
 }
 
+/// A store went back behind slots that had fired, and a person had them filled. When the hold
+/// ended, they passed as missed, and were skipped once more as what had fired before.
+#[test]
+fn what_is_filled_behind_a_restore_goes_by_slots_that_had_fired() {
+    meets(
+        Plan::draw(39592, Layer::Cores),
+        &[Kind::RestoredOlder, Kind::CoordinatorFired],
+    );
+}
+
 /// What forgotten runs had made was brought all the same, over a narrow link for 17 hours.
 #[test]
 fn what_a_forgotten_run_made_takes_no_line() {

@@ -12,8 +12,8 @@ use cloud_core::schedule::{Owner, Schedule};
 use cloud_core::store::{AggregateId, Transaction};
 use shared::explain::Reason;
 use shared::ids::{RunId, ScheduleId};
-use shared::schedule::due::Skipped;
 use shared::schedule::{Cause, Overlap};
+use shared::time::Unix;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What it means.
@@ -144,20 +144,41 @@ impl Fires {
         let fired = list.iter().skip(list.len().saturating_sub(fresh));
         let fired = fired.filter(|firing| timely(firing.cause)).count() as i64;
         let skipped = (new.progress.counts.1 - old.progress.counts.1) as i64;
-        // one skip counts 1,000 at most, a wanted run that is skipped counts without a new slot
-        let last = new.progress.skipped.as_ref().filter(|_| skipped > 0);
-        let behind = |last: &Skipped| last.to.0 <= from || !rules.is_slot(last.to.0);
-        let wanted = !old.triggers.is_empty()
-            || self.was_asked(ScheduleAsk::Trigger, id, &new.name)
-            || last.is_some_and(behind);
-        let told = fired + skipped;
-        let fits = passed == told || wanted && passed < told || skipped >= 1000;
+        let asked = |what| self.was_asked(what, id, &new.name);
+        let any = ScheduleAsk::Backfill {
+            from: Unix(0),
+            to: Unix(0),
+        };
+        let fills_anew = asked(any);
+        // where a new one began, its head does not tell
+        let refilled = match fills_anew {
+            true => 0,
+            false => refilled(rules, old, new),
+        };
+        // a wanted run that is skipped counts without a new slot, one skip counts 1,000 at most
+        let wanted = !old.triggers.is_empty() || asked(ScheduleAsk::Trigger) || fills_anew;
+        let (due, told) = (passed + refilled, fired + skipped);
+        let fits = due == told || wanted && due < told || skipped >= 1000;
         (!fits).then(|| {
             format!(
-                "{passed} slots were passed up to {to}, {fired} fired and {skipped} were skipped"
+                "{passed} slots were passed up to {to} and {refilled} could not be filled, \
+                 {fired} fired and {skipped} were skipped"
             )
         })
     }
+}
+
+/// Past slots that a backfill went by in this step and that were skipped, as they had become runs
+/// before the firings that are remembered. Those that are remembered it goes by without a word.
+fn refilled(rules: &Rules, old: &Schedule, new: &Schedule) -> i64 {
+    let (old, new) = (&old.progress, &new.progress);
+    let (Some((before, _)), Some((after, _))) = (old.backfill, new.backfill) else {
+        return 0;
+    };
+    let next = |slot: &Unix| Some(Unix(rules.next(slot.0))).filter(|slot| *slot <= after);
+    let slots = std::iter::successors(next(&before), next);
+    let untold = slots.filter(|slot| !old.has_fired(*slot) && !new.has_fired(*slot));
+    untold.count() as i64
 }
 
 /// What people asked of schedules, as the audit record of a commit tells.
@@ -429,9 +450,10 @@ fn agree(world: &World, life: &EdgeTruth) -> Vec<Wrong> {
 mod tests {
     use super::*;
     use crate::slots::{Instants, MINUTE};
+    use shared::schedule::due::Firing;
 
-    /// What is said of a step that passes three slots and tells `skipped` of them.
-    fn passing(asked: &[(ScheduleAsk, &str)], skipped: u64) -> usize {
+    /// What is said of a step of a schedule with a slot each minute.
+    fn said(asked: &[(ScheduleAsk, &str)], old: &Schedule, new: &Schedule) -> usize {
         let rules = Rules {
             slots: Instants::Even {
                 period: MINUTE,
@@ -450,6 +472,12 @@ mod tests {
         fires.asked = asked
             .map(|(what, name)| (what.text().to_owned(), (*name).to_owned()))
             .collect();
+        let tx = Transaction::of(AggregateId::Schedule(id), 1, Vec::new());
+        fires.apply(id, (old, new), &tx).len()
+    }
+
+    /// A step that passes three slots and tells of `skipped` ones.
+    fn step(skipped: u64) -> (Schedule, Schedule) {
         let mut old = Schedule {
             name: "s".to_owned(),
             revision: 1,
@@ -459,8 +487,33 @@ mod tests {
         let mut new = old.clone();
         new.progress.cursor.0 = 4 * MINUTE;
         new.progress.counts.1 = skipped;
-        let tx = Transaction::of(AggregateId::Schedule(id), 1, Vec::new());
-        fires.apply(id, (&old, &new), &tx).len()
+        (old, new)
+    }
+
+    fn passing(asked: &[(ScheduleAsk, &str)], skipped: u64) -> usize {
+        let (old, new) = step(skipped);
+        said(asked, &old, &new)
+    }
+
+    /// How many skipped slots such a step may tell of if past ones are filled, too, from 0 to 3
+    /// minutes, the first of which is known to have fired.
+    fn filling(asked: &[(ScheduleAsk, &str)]) -> Vec<u64> {
+        let firing = Firing {
+            slot: Unix(0),
+            run: RunId([1; 16]),
+            at: Unix(0),
+            cause: Cause::Time,
+            trusted: true,
+        };
+        let fits = |skipped: &u64| {
+            let (mut old, mut new) = step(*skipped);
+            for (one, after) in [(&mut old, -1), (&mut new, 3 * MINUTE)] {
+                one.progress.fired.push_back(firing.clone());
+                one.progress.backfill = Some((Unix(after), Unix(3 * MINUTE)));
+            }
+            said(asked, &old, &new) == 0
+        };
+        (0..9).filter(fits).collect()
     }
 
     #[test]
@@ -478,5 +531,15 @@ mod tests {
         assert_eq!(passing(&[], 4), 1);
         assert_eq!(passing(&[(ScheduleAsk::Trigger, "s")], 4), 0);
         assert_eq!(passing(&[(ScheduleAsk::Trigger, "s")], 2), 1);
+    }
+    #[test]
+    fn past_slots_that_cannot_be_filled_are_told_beside_those_that_pass() {
+        let fill = ScheduleAsk::Backfill {
+            from: Unix(0),
+            to: Unix(3 * MINUTE),
+        };
+        assert_eq!(filling(&[]), [6], "3 pass, 3 of 4 cannot be filled");
+        assert_eq!(filling(&[(fill, "another")]), [6]);
+        assert_eq!(filling(&[(fill, "s")]), [3, 4, 5, 6, 7, 8], "since when?");
     }
 }
