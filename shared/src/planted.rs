@@ -94,6 +94,8 @@ mistakes! {
     HeardByInventory = "heard_by_inventory",
     /// Facts about a slice count whoever says them.
     BelieveStrangers = "believe_strangers",
+    /// The exchange of the fleet's authority ends, whoever does not carry the next one.
+    ShutOut = "shut_out",
 }
 
 #[cfg(feature = "planted")]

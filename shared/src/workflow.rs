@@ -92,10 +92,14 @@ fn tasks<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<
 
 impl Workflow {
     /// The same with nothing of `retry` left to the node that runs a task: what the expanded form
-    /// of a specification says.
+    /// of a specification says. Of a question it says nothing: nobody runs that.
     #[must_use]
     pub fn decided(mut self) -> Self {
-        for task in &mut self.tasks {
+        let run = self
+            .tasks
+            .iter_mut()
+            .filter(|task| task.approval().is_none());
+        for task in run {
             task.retry_left = RetryLeft::default();
         }
         self

@@ -443,6 +443,14 @@ fn the_example_of_the_documents_compiles() {
     assert_eq!(compiled(&expanded), day.decided());
 }
 
+/// A question has no retry to be said: found by hostile input.
+#[test]
+fn the_expanded_form_of_a_question_is_the_same_question() {
+    let text = "name: f\ntasks: {ask: {approval: {prompt: Go on?}}}\n";
+    let expanded = spec::read("f", text).unwrap().expanded();
+    assert_eq!(compiled(&expanded), compiled(text).decided());
+}
+
 #[test]
 fn defaults_of_the_schema_are_those_of_the_documents() {
     let workflow = compiled("name: f\ntasks: {t: {command: [p]}}\n");

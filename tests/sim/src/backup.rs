@@ -71,6 +71,7 @@ impl World {
             medium: self.cloud.medium.copy(),
             truth: self.cloud.truth.clone(),
             files: self.cloud.files.clone(),
+            authorities: self.cloud.authorities,
         };
         let backup = Backup {
             at: self.cloud.clocks.now(self.t).wall,
@@ -154,7 +155,9 @@ impl World {
         self.cloud.medium = backup.image.medium.copy();
         self.cloud.truth = backup.image.truth.clone();
         self.cloud.files = backup.image.files.clone();
+        self.cloud.authorities = backup.image.authorities;
         self.cloud.went_back = true;
+        self.cloud.heard.clear();
         self.cloud.backups.restores += 1;
         self.cloud.older |= chosen < position;
         self.people.closed.forget();

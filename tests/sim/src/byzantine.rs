@@ -64,6 +64,8 @@ pub struct Liar {
     plan: Byzantine,
     rng: Rng,
     conn: Option<u64>,
+    /// All connections that it dialled: what it said there may be answered when they are over.
+    dialled: BTreeSet<u64>,
     session: u64,
     welcomed: bool,
     proof: Option<[u8; 16]>,
@@ -101,6 +103,7 @@ impl Liar {
             plan,
             rng,
             conn: None,
+            dialled: BTreeSet::new(),
             session: 0,
             welcomed: false,
             proof: None,
@@ -158,6 +161,13 @@ impl World {
         machines.any(|one| one.node == Some(node) && self.is_liar(one.n))
     }
 
+    /// Whether the Byzantine one dialled that connection, which may be over.
+    #[must_use]
+    pub fn is_liars_conn(&self, conn: u64) -> bool {
+        let liar = self.liar.as_ref();
+        liar.is_some_and(|liar| liar.dialled.contains(&conn))
+    }
+
     /// The Byzantine gateway of the plan stands there and is enrolled like any other.
     pub(crate) fn add_liar(&mut self) {
         let Some(plan) = self.plan.byzantine else {
@@ -213,6 +223,7 @@ impl World {
         let Some(mut liar) = self.liar.take() else {
             return;
         };
+        liar.dialled.insert(conn);
         if let Some(old) = liar.conn.replace(conn) {
             self.close(old, Side::Agent, "dialled anew");
         }

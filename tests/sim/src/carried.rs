@@ -293,6 +293,7 @@ impl World {
             cloud_open: true,
             greeted: true,
             late: false,
+            issuer: self.machines[m].renewal.issuer,
             up: Way::default(),
             down: Way::default(),
         };

@@ -1,5 +1,6 @@
 //! The shell around the coordinator's engine.
 
+use crate::authority::Authorities;
 use crate::fault::Kind;
 use crate::machine::{Clocks, Doom};
 use crate::medium::CloudMedium;
@@ -13,9 +14,9 @@ use crate::truth::CloudTruth;
 use crate::world::{Ev, World};
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Input, Output};
-use shared::ids::{Hash, ScheduleId};
+use shared::ids::{Hash, NodeId, ScheduleId};
 use shared::time::Span;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A copy of the coordinator's disk.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct CloudImage {
     pub truth: CloudTruth,
     /// The files.
     pub files: BTreeMap<Hash, u64>,
+    /// The authorities of the fleet.
+    pub authorities: Authorities,
 }
 
 /// The coordinator's machine.
@@ -54,6 +57,8 @@ pub struct Cloud {
     pub wake_at: Option<Time>,
     /// The file store.
     pub files: BTreeMap<Hash, u64>,
+    /// The authorities of the fleet, in its directory.
+    pub authorities: Authorities,
     /// When its process started.
     pub since: Time,
     /// Slots that should have been decided: since when, behind which one, by schedule.
@@ -78,6 +83,8 @@ pub struct Cloud {
     pub went_back: bool,
     /// In such a way that nothing told it so.
     pub put_back: bool,
+    /// Who called since it went back.
+    pub heard: BTreeSet<NodeId>,
     /// Its wall clock was set.
     pub clock_stepped: bool,
     /// Commits take so much longer, at most.
@@ -124,6 +131,7 @@ impl Cloud {
             frozen_until: 0,
             wake_at: None,
             files: BTreeMap::new(),
+            authorities: Authorities::default(),
             since: 0,
             undecided: BTreeMap::new(),
             deaf: 0,
@@ -136,6 +144,7 @@ impl Cloud {
             seal_key,
             went_back: false,
             put_back: false,
+            heard: BTreeSet::new(),
             standing: crate::check::held::Standing::default(),
             clock_stepped: false,
             disk_slow: 0,
@@ -169,6 +178,7 @@ impl World {
         }
         if let Input::Hello { node, .. } = &input {
             crate::check::held::on_heard(self, *node);
+            self.cloud.heard.insert(*node);
         }
         self.cloud.inbox.push(input);
         if self.cloud.step_at.is_none() {

@@ -1,6 +1,7 @@
 //! What people will do: drawn in full from the seed, so that what a cut takes out of it changes
 //! nothing of the rest.
 
+use crate::authority::Planned;
 use crate::plan::Plan;
 use crate::queue::{HOUR, MIN, Time};
 use crate::rng::Rng;
@@ -34,6 +35,8 @@ pub enum Deed {
     PauseSync(usize, Option<Span>),
     /// Let it send again.
     ResumeSync(usize),
+    /// Exchange the fleet's authority.
+    Exchange(Planned),
     /// Make schedule number so.
     Schedule(usize),
     /// Ask something of it.
@@ -120,6 +123,8 @@ pub fn draw(plan: &Plan, dice: &mut Rng) -> Vec<(Time, Deed)> {
         deeds.extend(silence(plan, dice));
     }
     deeds.extend(schedules(plan));
+    let exchanges = plan.exchanges.iter();
+    deeds.extend(exchanges.map(|(at, planned)| (*at, Deed::Exchange(*planned))));
     deeds
 }
 

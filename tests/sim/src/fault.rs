@@ -72,6 +72,14 @@ kinds! {
     CertificateRenewed = "certificate_renewed",
     /// A certificate was issued for a gateway and did not arrive.
     RenewalLost = "renewal_lost",
+    /// The next authority of the fleet was made.
+    AuthorityBegun = "authority_begun",
+    /// It took the place of the one before.
+    AuthorityExchanged = "authority_exchanged",
+    /// It did so although nodes did not carry it.
+    LeftBehind = "left_behind",
+    /// A gateway and the coordinator trusted each other's certificates no longer.
+    ShutOut = "shut_out",
     /// A hello without a common protocol version.
     VersionSkew = "version_skew",
     /// An entry of a kind that this version does not know stood in a fact log.

@@ -5,6 +5,7 @@
 //! Nothing here reads a clock or a random source but the seed.
 
 pub mod accidents;
+pub mod authority;
 pub mod backup;
 pub mod bandwidth;
 pub mod byzantine;

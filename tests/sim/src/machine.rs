@@ -61,7 +61,7 @@ pub fn certificate(permit: u64) -> Certificate {
         key,
         // a permit that came later gave a certificate that ends later
         until: Unix(EPOCH_MS + 315_360_000_000 + permit as i64),
-        authority: [1; 32],
+        authority: crate::authority::Authority::default().fingerprint(),
     }
 }
 
@@ -319,8 +319,11 @@ impl Machine {
     #[must_use]
     pub fn certificate(&self) -> Certificate {
         let made = certificate(self.key);
-        let until = self.renewal.until.unwrap_or(made.until);
-        Certificate { until, ..made }
+        Certificate {
+            until: self.renewal.until.unwrap_or(made.until),
+            authority: self.renewal.issuer.fingerprint(),
+            ..made
+        }
     }
 
     /// The agent's settings.

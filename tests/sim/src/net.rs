@@ -189,6 +189,8 @@ pub struct Connection {
     pub greeted: bool,
     /// Its facts come behind its inventory.
     pub late: bool,
+    /// Who issued the certificate that the agent showed.
+    pub issuer: crate::authority::Authority,
     /// Messages up.
     pub up: Lane<Up>,
     /// Messages down.

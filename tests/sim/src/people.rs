@@ -30,6 +30,10 @@ pub enum Purpose {
     Submit(RunId),
     /// A certificate for a gateway, asked for in this life of its agent.
     Certify(usize, u64),
+    /// A step of the exchange of the authority.
+    Exchange,
+    /// Who carries the next authority.
+    Carriers,
     /// Whatever: only the answer counts.
     Act,
     /// The nodes, to free those in quarantine.
@@ -134,7 +138,7 @@ impl World {
         let id = format!("token-{}", self.people.permits);
         // a disk that is new gets a new key
         self.machines[m].key = self.people.permits;
-        let certificate = self.new_certificate(m);
+        let certificate = self.new_certificate(m, self.cloud.authorities.present);
         self.take_certificate(m, certificate);
         let name = self.machines[m].name.clone();
         let request = Request::AddToken {
@@ -243,6 +247,8 @@ impl World {
                     format!("submission of {run} was answered {other:?}"),
                 );
             }
+            (Purpose::Exchange, reply) => self.exchanged(&ask.request, &reply),
+            (Purpose::Carriers, Reply::Carriers(carriers)) => self.carriers(&carriers),
             (Purpose::Tidy, Reply::Nodes(nodes)) => self.tidy(&nodes),
             (Purpose::Retry(run), Reply::Done) => {
                 self.happened(Kind::Retried);
@@ -323,6 +329,7 @@ impl World {
             Deed::AnswerThere => self.ask(Request::Waits, Purpose::Questions),
             Deed::Configure(n) => self.configure(n),
             Deed::Operate(n) => self.operate(n),
+            Deed::Exchange(planned) => self.begin_exchange(planned),
             Deed::Schedule(n) => self.make_schedule(n, position),
             Deed::AskSchedule(n, act) => self.ask_schedule(n, act),
             Deed::PauseSync(m, length) => {

@@ -340,6 +340,8 @@ pub struct Plan {
     pub backups: Option<Backups>,
     /// Certificates are good for so long, if not for ever.
     pub certificates: Option<Time>,
+    /// When the fleet's authority is exchanged.
+    pub exchanges: Vec<(Time, crate::authority::Planned)>,
     /// A Byzantine gateway beside the others, if there is one.
     pub byzantine: Option<Byzantine>,
     /// The schedules.
@@ -486,6 +488,7 @@ impl Plan {
             leaving: leaving(&root),
             backups,
             certificates: crate::renewal::draw(&root),
+            exchanges: crate::authority::draw(&root),
             byzantine: Byzantine::draw(&root),
             schedules: crate::schedule::draw(&root, scope),
             faults,
@@ -517,6 +520,7 @@ impl Plan {
         plan.faults.clear();
         plan.byzantine = None;
         (plan.backups, plan.certificates) = (None, None);
+        plan.exchanges.clear();
         plan.undisturbed = true;
         plan.net = NetPlan {
             spikes: 0,

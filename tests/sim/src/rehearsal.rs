@@ -163,6 +163,7 @@ impl Scene {
             deserted: true,
             undisturbed: true,
             certificates: None,
+            exchanges: Vec::new(),
             byzantine: None,
             calm_at: self.until().saturating_add(HOUR),
             net: NetPlan {

@@ -1,13 +1,15 @@
 //! Certificates of gateways: in some seeds they are good for hours only. A gateway renews its own
 //! over a connection of its own when two thirds of that are over by its clock, or when it was
 //! turned away because the coordinator takes it for expired; one that expired is good for nothing
-//! else.
+//! else. And it does so when the fleet changes its authority.
 //!
 //! As the shells do it: the time is looked at again and again, never by one timer. On layer 3 the
 //! certificates are real ones that are good for long.
 
+use crate::authority::Authority;
 use crate::fault::Kind;
 use crate::machine::certificate;
+use crate::net::Side;
 use crate::people::Purpose;
 use crate::queue::{MIN, SEC};
 use crate::trace::Lane;
@@ -22,6 +24,10 @@ const LOST: u64 = 60;
 /// Where a gateway stands with its certificate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Renewal {
+    /// Who issued it.
+    pub issuer: Authority,
+    /// Whose certificates are trusted as well.
+    pub beside: Option<Authority>,
     /// Until when it is good; absent: as long as anybody looks.
     pub until: Option<Unix>,
     /// The coordinator said that it expired.
@@ -34,17 +40,21 @@ impl Renewal {
     /// What a disk keeps of it: what was asked, and what was heard, its process alone knows.
     pub(crate) fn on_disk(self) -> Self {
         Self {
-            until: self.until,
-            ..Self::default()
+            told: false,
+            busy: false,
+            ..self
         }
     }
 }
 
 impl World {
     /// The certificate that is made now for the key of `m`.
-    pub(crate) fn new_certificate(&mut self, m: usize) -> Certificate {
+    pub(crate) fn new_certificate(&mut self, m: usize, issuer: Authority) -> Certificate {
         let key = self.machines[m].key;
-        let made = certificate(key);
+        let made = Certificate {
+            authority: issuer.fingerprint(),
+            ..certificate(key)
+        };
         let Some(life) = self.plan.certificates.filter(|_| self.carried.is_none()) else {
             return made;
         };
@@ -56,7 +66,10 @@ impl World {
     /// The certificate of `m` is this one from now on.
     pub(crate) fn take_certificate(&mut self, m: usize, taken: Certificate) {
         let lasts = self.plan.certificates.filter(|_| self.carried.is_none());
+        let issuer = Authority::of(taken.authority);
         self.machines[m].renewal = Renewal {
+            issuer,
+            beside: self.cloud.authorities.beside(issuer),
             until: lasts.map(|_| taken.until),
             ..Renewal::default()
         };
@@ -79,25 +92,50 @@ impl World {
 
     /// Each gateway looks whether its certificate is due.
     pub(crate) fn renew_due(&mut self) {
-        let Some(life) = self.plan.certificates else {
-            return;
-        };
         for m in 0..self.machines.len() {
             let machine = &self.machines[m];
-            let (agent, renewal) = (machine.agent.is_some(), machine.renewal);
-            let Some(until) = renewal.until.filter(|_| agent && !renewal.busy) else {
+            if machine.agent.is_none() || machine.renewal.busy {
                 continue;
-            };
-            let left = life / 3 / 1_000_000;
-            let due = machine.clocks.now(self.t).wall.0 >= until.0.saturating_sub_unsigned(left);
+            }
             let silent = self
                 .lives
                 .get(machine.life)
                 .is_some_and(|truth| truth.silent.is_some());
             let reaches = machine.link.whole() && self.cloud.engine.is_some();
-            if (due || renewal.told) && reaches && !silent && self.cloud.deaf == 0 {
+            let heard = reaches && self.cloud.deaf == 0 && self.know_each_other(m);
+            let wants = self.is_due(m) || machine.renewal.told || self.is_asked_to_renew(m);
+            if wants && heard && !silent {
                 self.renew(m);
             }
+        }
+    }
+
+    /// Whether two thirds of its certificate's life are over, by its own clock.
+    fn is_due(&self, m: usize) -> bool {
+        let machine = &self.machines[m];
+        let (Some(life), Some(until)) = (self.plan.certificates, machine.renewal.until) else {
+            return false;
+        };
+        let left = life / 3 / 1_000_000;
+        machine.clocks.now(self.t).wall.0 >= until.0.saturating_sub_unsigned(left)
+    }
+
+    /// Whether the coordinator asks for it, since the fleet changes its authority; or the gateway
+    /// trusts one that was exchanged.
+    fn is_asked_to_renew(&self, m: usize) -> bool {
+        let known = self.cloud.authorities;
+        let Renewal { issuer, beside, .. } = self.machines[m].renewal;
+        let outdated = known.next.is_none() && beside.is_some();
+        (issuer != known.renewing() || outdated) && self.has_session(m)
+    }
+
+    /// A Byzantine gateway shows whatever is good.
+    pub(crate) fn liar_renews(&mut self, m: usize) {
+        if self.is_liar(m) {
+            let known = self.cloud.authorities;
+            let renewal = &mut self.machines[m].renewal;
+            renewal.issuer = known.renewing();
+            renewal.beside = known.beside(renewal.issuer);
         }
     }
 
@@ -105,7 +143,7 @@ impl World {
         let Some(node) = self.machines[m].node else {
             return;
         };
-        let certificate = self.new_certificate(m);
+        let certificate = self.new_certificate(m, self.cloud.authorities.renewing());
         self.machines[m].renewal.busy = true;
         let purpose = Purpose::Certify(m, self.machines[m].process);
         let wish = Request::Certify {
@@ -133,6 +171,9 @@ impl World {
             return;
         }
         let whole = machine.link.whole();
+        if Authority::of(certificate.authority) != machine.renewal.issuer {
+            self.dial_anew(m);
+        }
         if !whole || (!self.calm && self.dice.net.chance(LOST)) {
             self.happened(Kind::RenewalLost);
             return;
@@ -142,6 +183,15 @@ impl World {
         self.trace.say(self.t, Lane::Node(m), || {
             format!("its certificate is renewed until {:?}", certificate.until)
         });
+    }
+
+    /// The coordinator ends the session, so that the gateway dials with its new certificate.
+    fn dial_anew(&mut self, m: usize) {
+        let theirs = self.conns.iter().filter(|(_, one)| one.machine == m);
+        let conns: Vec<u64> = theirs.map(|(conn, _)| *conn).collect();
+        for conn in conns {
+            self.close(conn, Side::Cloud, "it has a new certificate");
+        }
     }
 }
 

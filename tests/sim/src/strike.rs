@@ -493,6 +493,7 @@ impl World {
             medium: self.cloud.medium.copy(),
             truth: self.cloud.truth.clone(),
             files: self.cloud.files.clone(),
+            authorities: self.cloud.authorities,
         });
     }
 
@@ -506,9 +507,11 @@ impl World {
         let grown = self.cloud.truth.versions != image.truth.versions;
         self.cloud.medium = image.medium;
         self.cloud.truth = image.truth;
+        self.cloud.authorities = image.authorities;
         self.cloud.files.extend(image.files);
         self.cloud.went_back = true;
         self.cloud.put_back = true;
+        self.cloud.heard.clear();
         crate::check::held::on_put_back(self);
         self.people.closed.forget();
         if grown {
@@ -654,7 +657,7 @@ impl World {
         let (Some(hello), Some(node)) = (machine.hello.clone(), machine.node) else {
             return;
         };
-        if self.cloud.engine.is_none() {
+        if self.cloud.engine.is_none() || !self.know_each_other(m) {
             return;
         }
         let (name, certificate) = (machine.name.clone(), machine.certificate());

@@ -251,6 +251,17 @@ pub fn deed(plan: &Plan, deed: Deed) -> String {
         }
         Deed::PauseSync(m, None) => format!("pauses the link of {}", node_name(m)),
         Deed::ResumeSync(m) => format!("ends the pause of the link of {}", node_name(m)),
+        Deed::Exchange(planned) => {
+            let how = if planned.forced {
+                ", then by force"
+            } else {
+                ""
+            };
+            format!(
+                "exchanges the authority, in {}{how}",
+                length(planned.patience)
+            )
+        }
         Deed::Schedule(n) => format!("makes schedule {}", name(n)),
         Deed::AskSchedule(n, act) => format!("{} schedule {}", verb(act), name(n)),
     }

@@ -44,6 +44,7 @@ impl World {
             cloud_open: true,
             greeted: true,
             late: false,
+            issuer: self.machines[m].renewal.issuer,
             up: crate::net::Lane::default(),
             down: crate::net::Lane::default(),
         };
@@ -87,7 +88,8 @@ impl World {
             self.felt_cut(m);
         }
         let heard = reachable && self.cloud.engine.is_some() && self.cloud.deaf == 0;
-        if heard && !self.turns_away(m) {
+        self.liar_renews(m);
+        if heard && self.know_each_other(m) && !self.turns_away(m) {
             self.connect(m, session);
         } else {
             if reachable && self.cloud.deaf > 0 {
@@ -111,6 +113,7 @@ impl World {
             cloud_open: true,
             greeted: false,
             late: false,
+            issuer: self.machines[m].renewal.issuer,
             up: crate::net::Lane::default(),
             down: crate::net::Lane::default(),
         };

@@ -168,6 +168,8 @@ pub struct World {
     pub violations: Vec<Violation>,
     /// The people.
     pub people: People,
+    /// Whoever exchanges the fleet's authority.
+    pub exchanging: crate::authority::Exchanging,
     /// Faults are over.
     pub calm: bool,
     /// Events of this instant.
@@ -253,6 +255,7 @@ impl World {
             contained: crate::check::contained::Contained::default(),
             violations: Vec::new(),
             people: People::default(),
+            exchanging: crate::authority::Exchanging::default(),
             calm: false,
             spin: (0, 0),
             busy: (0, 0),
@@ -423,6 +426,7 @@ impl World {
     fn look(&mut self) {
         self.measure();
         self.renew_due();
+        self.exchange_goes_on();
         crate::check::look(self);
         self.queue.at(self.t + crate::queue::MIN, Ev::Look);
     }

@@ -15,6 +15,14 @@ fn keeps_all(plan: Plan) {
     meets(plan, &[]);
 }
 
+/// A seed as it was when it was found: the fleet's authority was not exchanged yet.
+fn early(seed: u64, layer: Layer) -> Plan {
+    Plan {
+        exchanges: Vec::new(),
+        ..Plan::draw(seed, layer)
+    }
+}
+
 /// Keeps all promises, and its story still happens: accidents of these kinds.
 fn meets(plan: Plan, kinds: &[Kind]) {
     let seed = plan.seed;
@@ -187,7 +195,7 @@ fn is_named(found: &str) -> bool {
 /// ends itself over what the mistake made of its state is no notice: it has no name.
 fn noticed(layer: Layer, plant: impl Fn(&mut Plan)) -> Option<&'static str> {
     (0..12).find_map(|seed| {
-        let mut plan = Plan::draw(seed, layer);
+        let mut plan = early(seed, layer);
         plant(&mut plan);
         let verdict = run_plan(plan, None);
         let found = verdict.violations.iter().map(|one| one.invariant);
@@ -366,7 +374,7 @@ fn what_runs_again_elsewhere_has_the_outputs_of_who_did_it() {
 /// and nobody asked the rest back: those tasks stood open there for ever.
 #[test]
 fn a_slice_that_lost_tasks_to_who_called_first_is_asked_back() {
-    meets(Plan::draw(2030, Layer::Cores), &[Kind::CoordinatorWentBack]);
+    meets(early(2030, Layer::Cores), &[Kind::CoordinatorWentBack]);
 }
 
 /// The same way back, behind a slice that had been asked back for what another gateway had got of
@@ -391,24 +399,21 @@ fn what_a_gone_gateway_held_of_a_limit_is_free() {
 /// that run up, it did not look at the slot that had waited for the run's end.
 #[test]
 fn a_slot_that_waits_fires_when_its_run_is_taken_away() {
-    meets(Plan::draw(2303, Layer::Cores), &[Kind::SlotFired]);
+    meets(early(2303, Layer::Cores), &[Kind::SlotFired]);
 }
 
 /// A retry waited when the backup was made, and was done behind it. Behind the restore it was done
 /// again, over the slices that it had led to, and what must not run twice ran twice.
 #[test]
 fn a_retry_that_waited_in_the_backup_is_done_once() {
-    meets(Plan::draw(3778, Layer::Cores), &[Kind::Retried]);
+    meets(early(3778, Layer::Cores), &[Kind::Retried]);
 }
 
 /// Behind the backup a run was made, and its slice given up for a retry. No inventory names such a
 /// slice, so what its facts said did not count, and what must not run twice was placed again.
 #[test]
 fn what_was_done_in_a_slice_given_up_behind_the_backup_is_done_once() {
-    meets(
-        Plan::draw(3280, Layer::Cores),
-        &[Kind::Retried, Kind::Restored],
-    );
+    meets(early(3280, Layer::Cores), &[Kind::Retried, Kind::Restored]);
 }
 
 /// A gateway had forgotten a run at the coordinator's wish, and called behind the restore before
@@ -416,7 +421,7 @@ fn what_was_done_in_a_slice_given_up_behind_the_backup_is_done_once() {
 #[test]
 fn what_was_done_by_who_forgot_the_run_is_done_once() {
     meets(
-        Plan::draw(9291, Layer::Disk),
+        early(9291, Layer::Disk),
         &[Kind::RunForgotten, Kind::Restored],
     );
 }
@@ -426,10 +431,7 @@ fn what_was_done_by_who_forgot_the_run_is_done_once() {
 /// done once was placed again.
 #[test]
 fn what_a_new_life_did_behind_the_backup_is_done_once() {
-    meets(
-        Plan::draw(28164, Layer::Disk),
-        &[Kind::Restored, Kind::Reimaged],
-    );
+    meets(early(28164, Layer::Disk), &[Kind::Restored, Kind::Reimaged]);
 }
 
 /// Behind a restore only an inventory told of a gateway's own run: before its facts came, another
@@ -437,7 +439,7 @@ fn what_a_new_life_did_behind_the_backup_is_done_once() {
 /// coordinator's.
 #[test]
 fn a_gateways_own_run_is_not_placed_anew_behind_a_restore() {
-    meets(Plan::draw(1417, Layer::Cores), &[Kind::Restored]);
+    meets(early(1417, Layer::Cores), &[Kind::Restored]);
 }
 
 /// Who asked a gateway for a run heard no answer, and asked again when it had an empty disk. Nobody
@@ -445,7 +447,7 @@ fn a_gateways_own_run_is_not_placed_anew_behind_a_restore() {
 #[test]
 fn who_heard_no_answer_may_ask_for_a_run_again_at_an_empty_gateway() {
     meets(
-        Plan::draw(31868, Layer::Cores),
+        early(31868, Layer::Cores),
         &[Kind::Reimaged, Kind::LocalSubmit],
     );
 }
@@ -455,7 +457,7 @@ fn who_heard_no_answer_may_ask_for_a_run_again_at_an_empty_gateway() {
 #[test]
 fn a_slot_fires_when_the_run_before_it_was_forgotten_as_lost() {
     meets(
-        Plan::draw(36914, Layer::Cores),
+        early(36914, Layer::Cores),
         &[Kind::RunForgotten, Kind::SlotFired],
     );
 }
@@ -465,8 +467,18 @@ fn a_slot_fires_when_the_run_before_it_was_forgotten_as_lost() {
 #[test]
 fn what_is_filled_behind_a_restore_goes_by_slots_that_had_fired() {
     meets(
-        Plan::draw(39592, Layer::Cores),
+        early(39592, Layer::Cores),
         &[Kind::RestoredOlder, Kind::CoordinatorFired],
+    );
+}
+
+/// A slot's run was at a gateway when the coordinator's disk went back before it, without a word.
+/// The slot fired once more, elsewhere, and that run was forgotten before the gateway called.
+#[test]
+fn a_run_is_forgotten_although_who_had_it_first_did_not_call_since_the_disk_went_back() {
+    meets(
+        early(46878, Layer::Disk),
+        &[Kind::CoordinatorWentBack, Kind::RunForgotten],
     );
 }
 
@@ -474,7 +486,7 @@ fn what_is_filled_behind_a_restore_goes_by_slots_that_had_fired() {
 #[test]
 fn what_a_forgotten_run_made_takes_no_line() {
     meets(
-        Plan::draw(4105, Layer::Cores),
+        early(4105, Layer::Cores),
         &[Kind::RunForgotten, Kind::NarrowLink],
     );
 }
@@ -483,51 +495,48 @@ fn what_a_forgotten_run_made_takes_no_line() {
 /// was left.
 #[test]
 fn a_drained_gateway_is_not_asked_for_what_is_over() {
-    meets(
-        Plan::draw(13063, Layer::Cores),
-        &[Kind::Drained, Kind::Restored],
-    );
+    meets(early(13063, Layer::Cores), &[Kind::Drained, Kind::Restored]);
 }
 
 /// What a task needs was lost with its output while the task waited for its next attempt, which
 /// began all the same.
 #[test]
 fn a_next_attempt_waits_for_what_came_undone() {
-    meets(Plan::draw(14229, Layer::Disk), &[Kind::Reimaged]);
+    meets(early(14229, Layer::Disk), &[Kind::Reimaged]);
 }
 
 /// On a full disk the coordinator tried again at once when a commit failed, for an hour.
 #[test]
 fn a_coordinator_without_room_waits_before_it_tries_again() {
-    meets(Plan::draw(14094, Layer::Disk), &[Kind::CoordinatorDiskFull]);
+    meets(early(14094, Layer::Disk), &[Kind::CoordinatorDiskFull]);
 }
 
 /// What must not run twice was lost with the only disk that had its file, and its reader was to run
 /// all the same: the gateway asked for that file for ever.
 #[test]
 fn who_reads_a_file_that_is_lost_does_not_wait_for_it() {
-    meets(Plan::draw(1616, Layer::Cores), &[Kind::Reimaged]);
+    meets(early(1616, Layer::Cores), &[Kind::Reimaged]);
 }
 
 /// The narrow link of a gateway stood full for days: it asked again and again for a file that
 /// nobody had any more, and in the world each refusal took as long as the file.
 #[test]
 fn a_file_that_is_refused_takes_no_time_of_a_line() {
-    meets(Plan::draw(741, Layer::Disk), &[Kind::NarrowLink]);
+    meets(early(741, Layer::Disk), &[Kind::NarrowLink]);
 }
 
 /// The coordinator had no room, and took no telemetry. Pieces with samples were sent again after
 /// five minutes, a gap among them not before the next session.
 #[test]
 fn a_gap_of_telemetry_that_was_not_taken_is_told_again() {
-    meets(Plan::draw(242, Layer::Disk), &[Kind::CoordinatorDiskFull]);
+    meets(early(242, Layer::Disk), &[Kind::CoordinatorDiskFull]);
 }
 
 /// A mistake of the simulator: an agent that started on a full disk heard of its room behind its
 /// boot, and had started a task by then.
 #[test]
 fn an_agent_that_starts_on_a_full_disk_starts_no_task() {
-    let plan = Plan::draw(283, Layer::Cores);
+    let plan = early(283, Layer::Cores);
     meets(plan, &[Kind::AgentDiskFull, Kind::DeathInCommit]);
 }
 
@@ -535,7 +544,7 @@ fn an_agent_that_starts_on_a_full_disk_starts_no_task() {
 /// of its reserve, and took that again.
 #[test]
 fn a_store_opens_in_the_room_of_its_reserve() {
-    let plan = Plan::draw(60, Layer::Disk);
+    let plan = early(60, Layer::Disk);
     meets(plan, &[Kind::ReserveGivenBack, Kind::AgentPowerCut]);
 }
 
@@ -545,7 +554,7 @@ fn a_store_opens_in_the_room_of_its_reserve() {
 #[test]
 fn a_run_that_is_only_a_name_is_not_missed_when_it_is_forgotten() {
     meets(
-        Plan::draw(21533, Layer::Cores),
+        early(21533, Layer::Cores),
         &[Kind::RestoredOlder, Kind::RunForgotten],
     );
 }
@@ -554,35 +563,35 @@ fn a_run_that_is_only_a_name_is_not_missed_when_it_is_forgotten() {
 /// knew more than the coordinator; they were refused, and the check went by them.
 #[test]
 fn past_slots_that_are_refused_change_nothing() {
-    meets(Plan::draw(27907, Layer::Cores), &[Kind::SlotFilled]);
+    meets(early(27907, Layer::Cores), &[Kind::SlotFilled]);
 }
 
 /// A mistake of the check: a person at a gateway let a run go on, and its disk was gone before the
 /// coordinator heard of that. What was recorded stands.
 #[test]
 fn what_is_gone_with_a_disk_is_not_missed() {
-    meets(Plan::draw(26897, Layer::Cores), &[Kind::Reimaged]);
+    meets(early(26897, Layer::Cores), &[Kind::Reimaged]);
 }
 
 /// A run was over when the only disk that had what a task had made for the next one was gone, and
 /// that task must not run twice. The next one was let run again, and waited for the file for ever.
 #[test]
 fn who_needs_what_is_gone_and_must_not_run_twice_is_not_let_run_again() {
-    meets(Plan::draw(27616, Layer::Cores), &[Kind::DiskWentBack]);
+    meets(early(27616, Layer::Cores), &[Kind::DiskWentBack]);
 }
 
 /// Behind the backup files were brought and the slices given up that had made them. With the
 /// restore those files were gone everywhere, and who read them waited for ever.
 #[test]
 fn what_was_brought_behind_the_backup_from_a_slice_given_up_keeps_nobody_waiting() {
-    meets(Plan::draw(26571, Layer::Disk), &[Kind::Restored]);
+    meets(early(26571, Layer::Disk), &[Kind::Restored]);
 }
 
 /// A mistake of the simulator: a disk was copied while a certificate was asked for. With that disk
 /// put back its gateway waited for the answer for ever, and asked no more.
 #[test]
 fn a_disk_that_is_put_back_waits_for_no_certificate() {
-    meets(Plan::draw(28970, Layer::Cores), &[Kind::CertificateExpired]);
+    meets(early(28970, Layer::Cores), &[Kind::CertificateExpired]);
 }
 
 /// A mistake of the check: a gateway's own run was lost by its silence, and given up; the store
@@ -590,21 +599,21 @@ fn a_disk_that_is_put_back_waits_for_no_certificate() {
 /// left who could tell of the run, and it was missed.
 #[test]
 fn a_run_that_was_given_up_is_not_missed_behind_an_older_backup() {
-    meets(Plan::draw(28870, Layer::Cores), &[Kind::RestoredOlder]);
+    meets(early(28870, Layer::Cores), &[Kind::RestoredOlder]);
 }
 
 /// A gateway was asked to give a schedule up, and was named again before it heard of that. It was
 /// told the next revision behind that, and fired beside the gateway that had been named before.
 #[test]
 fn an_owner_that_is_named_again_while_it_gives_a_schedule_up_is_the_only_one() {
-    meets(Plan::draw(31832, Layer::Cores), &[Kind::ScheduleMoved]);
+    meets(early(31832, Layer::Cores), &[Kind::ScheduleMoved]);
 }
 
 /// That a task asks a person was told in a hole of the facts, and what it needs was known to be
 /// over only behind that. The coordinator showed no question, and the run stood for ever.
 #[test]
 fn a_question_that_a_hole_hides_is_shown_once_all_that_its_task_needs_is_over() {
-    meets(Plan::draw(31860, Layer::Disk), &[Kind::RestoredOlder]);
+    meets(early(31860, Layer::Disk), &[Kind::RestoredOlder]);
 }
 
 /// Whoever called first behind a restore told that its slice was over, and that counted. Then
@@ -612,5 +621,12 @@ fn a_question_that_a_hole_hides_is_shown_once_all_that_its_task_needs_is_over() 
 /// that part was to read was brought nowhere.
 #[test]
 fn a_slice_that_was_over_before_the_restore_was_known_is_asked_back() {
-    meets(Plan::draw(36162, Layer::Disk), &[Kind::CoordinatorWentBack]);
+    meets(early(36162, Layer::Disk), &[Kind::CoordinatorWentBack]);
+}
+
+/// A mistake of the check: the Byzantine gateway hung up behind facts that cannot be unpacked, and
+/// was refused when its connection was over. It was taken for an honest one.
+#[test]
+fn a_liar_that_is_refused_once_it_hung_up_is_no_honest_agent() {
+    meets(early(46797, Layer::Disk), &[Kind::ByzantineLie]);
 }

@@ -6,7 +6,7 @@ use crate::effects::Effects;
 use crate::event::Refused;
 use crate::inbox::Message;
 use shared::explain::Reason;
-use shared::fact::Fact;
+use shared::fact::{Fact, SliceState};
 use shared::ids::{Hash, NodeId};
 use shared::time::Unix;
 use shared::wire::LogId;
@@ -53,6 +53,25 @@ impl Run {
         let mut nodes: BTreeSet<NodeId> = slices.chain(logs).chain(kept).collect();
         nodes.remove(&NodeId::default());
         nodes
+    }
+
+    /// An inventory shows that its node has something of this run, too, which a store that went
+    /// back did not know when it was asked to forget the run: so the node is asked as well. Where
+    /// a task is open there, the run is not over, and stays.
+    pub(super) fn shown_by(&mut self, node: NodeId, slices: &[SliceState], fx: &mut Effects) {
+        let settled = self.head.forgetting.is_none() || self.head.unconfirmed.contains(&node);
+        if settled || slices.is_empty() {
+            return;
+        }
+        let mut tasks = slices.iter().flat_map(|state| &state.tasks);
+        if tasks.any(|task| !task.state.is_final()) {
+            self.head.forgetting = None;
+            self.head.unconfirmed.clear();
+            return;
+        }
+        self.head.unconfirmed.insert(node);
+        let run = self.id;
+        self.send(node, Message::Forget { run }, fx);
     }
 
     /// A node has forgotten it, or is gone. True if it was the last one.

@@ -443,6 +443,9 @@ impl Run {
         if self.head.known || slices.is_empty() {
             self.head.heard.insert(log);
         }
+        if at.hold.is_some() {
+            self.shown_by(log.node, slices, fx);
+        }
         if !self.head.known {
             return;
         }

@@ -1,11 +1,13 @@
 //! Runs that are over leave; what nobody needs any more goes.
 
 use crate::common::{Env, all_done, ended, on, output, started, task};
+use crate::restore::{all_of, comes_back, empty, movable, work};
 use cloud_core::event::{Input, RETENTION, Refused, Reply, Request};
 use cloud_core::store::{AggregateId, Store};
 use shared::directive::Body as Wanted;
 use shared::fact::Body;
 use shared::ids::{Epoch, Hash, RunId, SliceRef, TaskIdx};
+use shared::state::TaskState;
 use shared::time::Span;
 use shared::wire::Up;
 
@@ -80,6 +82,69 @@ fn a_run_is_forgotten_when_all_its_nodes_have_confirmed() {
         env.ask(Request::Run { run }),
         Reply::Refused(Refused::NotFound { .. })
     ));
+}
+
+/// A run that moved to gw-2 behind the backup, where its task is in state `there`. Behind the
+/// restore it ends at gw-1, where it was before, and is to be forgotten; then gw-2 calls.
+fn forgotten_before_the_other_one_called(there: TaskState) -> (Env, RunId) {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(movable());
+    let first = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice: first }]);
+    env.join("gw-2");
+    let backup = env.store.image();
+    env.hang_up("gw-1");
+    env.pass(Span::secs(700));
+    let second = env.agent("gw-2").last_slice();
+    assert_eq!(second.run, run);
+    let mut said = work(second);
+    if !there.is_final() {
+        said.truncate(2);
+    }
+    env.tell("gw-2", said);
+    let mut inventory = all_of(&mut env, "gw-2", run, movable());
+    inventory.slices[0].tasks[0].state = there;
+    env.restart(backup);
+    env.hello("gw-1").unwrap();
+    env.tell("gw-1", work(first).split_off(1));
+    assert_eq!(env.run(run).state, "succeeded");
+    assert_eq!(forget(&mut env, run), Reply::Done);
+    comes_back(&mut env, "gw-2", inventory);
+    env.hello("gw-1").unwrap();
+    env.say("gw-1", Up::Inventory(empty()));
+    confirm(&mut env, "gw-1");
+    (env, run)
+}
+
+fn is_told_to_forget(env: &mut Env, name: &str, run: RunId) -> bool {
+    let mut told = env.agent(name).seen.iter();
+    told.any(|directive| directive.body == Wanted::Forget { run })
+}
+
+/// Found beside seed 46878: the run was forgotten, and who had it, too, was not told.
+#[test]
+fn who_shows_a_run_that_is_being_forgotten_is_to_forget_it_too() {
+    let (mut env, run) = forgotten_before_the_other_one_called(TaskState::Succeeded);
+    assert!(is_told_to_forget(&mut env, "gw-2", run));
+    assert_eq!(env.run(run).state, "succeeded", "gw-2 has not confirmed");
+    confirm(&mut env, "gw-2");
+    assert!(matches!(
+        env.ask(Request::Run { run }),
+        Reply::Refused(Refused::NotFound { .. })
+    ));
+}
+
+#[test]
+fn a_run_that_is_being_forgotten_stays_if_somebody_shows_that_it_is_not_over() {
+    let (mut env, run) = forgotten_before_the_other_one_called(TaskState::Running);
+    assert!(!is_told_to_forget(&mut env, "gw-2", run));
+    assert_eq!(env.run(run).state, "running");
+    let second = env.agent("gw-2").last_slice();
+    env.tell("gw-2", work(second).split_off(2));
+    assert_eq!(env.run(run).state, "succeeded");
+    assert_eq!(forget(&mut env, run), Reply::Done);
+    assert!(is_told_to_forget(&mut env, "gw-2", run));
 }
 
 #[test]

@@ -508,7 +508,7 @@ fn a_gateway_that_this_store_never_heard_may_have_a_history() {
 }
 
 /// A task that goes to another gateway once its own was silent for ten minutes.
-fn movable() -> Vec<Task> {
+pub(crate) fn movable() -> Vec<Task> {
     let mut moves = task("a", &[]);
     moves.disconnect = shared::workflow::Disconnect {
         lost_after: Some(Span::secs(600)),

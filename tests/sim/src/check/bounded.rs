@@ -54,14 +54,10 @@ pub fn on_send_up(world: &mut World, m: usize, message: &Up) {
 
 /// The coordinator sends a message.
 pub fn on_send_down(world: &mut World, conn: u64, message: &Down) {
-    // the Byzantine gateway says what cannot be taken
-    let honest = world
-        .conns
-        .get(&conn)
-        .is_none_or(|one| !world.is_liar(one.machine));
+    // the Byzantine gateway says what cannot be taken, and may have hung up by now
     if let Down::Refuse(refuse) = message
         && refuse.reason == Refusal::Malformed
-        && honest
+        && !world.is_liars_conn(conn)
     {
         let text = format!("an honest agent is refused: {}", refuse.text);
         world.fail("bounded", text);

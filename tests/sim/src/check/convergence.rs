@@ -75,6 +75,9 @@ pub fn restless(world: &World) -> Vec<String> {
             out.extend(restless_node(world, m, &waiting));
         }
     }
+    if world.cloud.authorities.next.is_some() {
+        out.push("the fleet changes its authority".to_owned());
+    }
     if !world.people.asks.is_empty() {
         out.push(format!(
             "{} requests without an answer",

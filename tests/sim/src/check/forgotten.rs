@@ -2,18 +2,20 @@
 
 use crate::fault::Kind;
 use crate::machine::Machine;
+use crate::model::SliceModel;
 use crate::truth::{EdgeTruth, Wrong, wrong};
 use crate::world::World;
 use cloud_core::view;
 use shared::directive::{Body as Wanted, Directive};
-use shared::ids::{RunId, TaskIdx};
+use shared::ids::{Epoch, RunId, SliceRef, TaskIdx};
 use shared::wire::LogId;
 
 /// What it means.
 pub const DEFINITION: &str = "A gateway is told to forget a run only when all its tasks there are final, or may be lost by \
     its silence, as far as the coordinator has its facts. The coordinator forgets it when every gateway that has \
-    something of it has durably taken that, or is declared gone; from then on no list shows it, and neither an \
-    inventory nor a late fact makes it known again, unless the coordinator's store goes back.";
+    something of it has durably taken that, or is declared gone, as far as a disk that went back without a word still \
+    tells; from then on no list shows it, and neither an inventory nor a late fact makes it known again, unless the \
+    coordinator's store goes back.";
 
 /// The gateways that are there on the disk that the coordinator knows, with their histories.
 fn present(world: &World) -> impl Iterator<Item = (&Machine, &EdgeTruth)> {
@@ -88,10 +90,26 @@ fn buried(world: &World, run: RunId) -> Option<Wrong> {
     };
     let (one, _) = present(world).find(|(_, life)| {
         let mut slices = life.model.slices.values();
-        slices.any(|model| model.slice.run == run && !model.released) && !told(life)
+        let has = |model: &SliceModel| model.slice.run == run && !model.released;
+        slices.any(|model| has(model) && !is_unknown(world, life, model.slice)) && !told(life)
     })?;
     let text = format!("run {run} was forgotten, {} has not done so", one.name);
     Some(wrong("forgotten", text))
+}
+
+/// Whether the coordinator cannot know that a gateway has a slice: its disk went back behind the
+/// assignment without a word, and so far nobody proved that to it. Who was assigned it calls
+/// sooner or later, and is told to forget the run then.
+fn is_unknown(world: &World, life: &EdgeTruth, slice: SliceRef) -> bool {
+    let (cloud, truth) = (&world.cloud, &world.cloud.truth);
+    if !cloud.put_back || truth.held || cloud.heard.contains(&life.log.node) {
+        return false;
+    }
+    let known = truth.heads.get(&life.log).map_or(0, |head| head.number);
+    let mut assigned = truth.assigned.iter();
+    slice.epoch != Epoch::LOCAL
+        && !assigned.any(|one| one.log == life.log && one.slice == slice)
+        && !life.claims(slice).any(|number| number <= known)
 }
 
 /// The coordinator shows its runs.

@@ -25,6 +25,7 @@ pub mod reserve;
 pub mod safe;
 pub mod scheduled;
 pub mod silent;
+pub mod trusted;
 
 use crate::fault::Kind;
 use crate::people::Purpose;
@@ -66,6 +67,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("forgotten", forgotten::DEFINITION),
     ("contained", contained::DEFINITION),
     ("carried", carried::DEFINITION),
+    ("trusted", trusted::DEFINITION),
 ];
 
 /// Once a minute.

@@ -1,0 +1,28 @@
+//! Whom an exchange of the fleet's authority shuts out.
+
+use crate::world::World;
+
+/// What it means.
+pub const DEFINITION: &str = "When the next authority takes the place of the present one, each gateway has a certificate \
+    of it, but for those that whoever forced that was told of, and for those whose disk went back.";
+
+/// The next authority took the place of the present one; these were named as left behind.
+pub fn on_finish(world: &mut World, left: &[String]) {
+    let present = world.cloud.authorities.present;
+    let shut_out = |m: &usize| {
+        let machine = &world.machines[*m];
+        let life = world.lives.get(machine.life);
+        let counts = machine.node.is_some()
+            && !machine.destroyed
+            && life.is_some_and(|life| !life.branched)
+            && !world.is_declared_gone(*m)
+            && !world.is_liar(*m);
+        counts && machine.renewal.issuer != present && !left.contains(&machine.name)
+    };
+    let found = (0..world.machines.len()).find(shut_out);
+    if let Some(m) = found {
+        let issuer = world.machines[m].renewal.issuer;
+        let text = format!("gw-{} is shut out with {issuer:?} by {present:?}", m + 1);
+        world.fail("trusted", text);
+    }
+}
