@@ -20,15 +20,16 @@ pub(super) struct Found {
 pub(super) fn read(schema: &'static [Key], text: &str) -> Found {
     let mut found = Found::default();
     let (root, errors) = DeTable::parse_recoverable(text);
+    let lines = Lines::of(text);
     for error in errors {
-        let at = place(text, error.span().unwrap_or_default());
+        let at = lines.place(&error.span().unwrap_or_default());
         let what = format!("this is no TOML: {}", error.message());
         let mend = "write KEY = VALUE, texts in quotes, sections as [NAME]";
         found.mistakes.push((at, what, mend.to_owned()));
     }
     let mut walk = Walk {
         schema,
-        text,
+        lines,
         found,
     };
     // what a broken line holds is not known: only the breaks are shown then
@@ -38,40 +39,51 @@ pub(super) fn read(schema: &'static [Key], text: &str) -> Found {
     walk.found
 }
 
-fn place(text: &str, span: Range<usize>) -> Pos {
-    let before = text.get(..span.start).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
-    let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Pos {
-        line: narrow(line),
-        column: narrow(column),
+/// Where the lines of a text begin, so that a thousand mistakes do not read it a thousand times.
+struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    fn of(text: &'t str) -> Self {
+        let ends = text.match_indices('\n');
+        let starts = [0].into_iter().chain(ends.map(|(end, _)| end + 1));
+        Self {
+            text,
+            starts: starts.collect(),
+        }
+    }
+
+    fn place(&self, span: &Range<usize>) -> Pos {
+        let line = self.starts.partition_point(|start| *start <= span.start);
+        let start = self.starts[line - 1];
+        let before = self.text.get(start..span.start).unwrap_or_default();
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Pos {
+            line: narrow(line),
+            column: narrow(before.chars().count() + 1),
+        }
     }
 }
 
 struct Walk<'t> {
     schema: &'static [Key],
-    text: &'t str,
+    lines: Lines<'t>,
     found: Found,
 }
 
 impl Walk<'_> {
     fn table(&mut self, within: &str, table: &DeTable<'_>) {
         for (name, value) in table {
-            let at = place(self.text, name.span());
+            let at = self.lines.place(&name.span());
             let path = format!("{within}{}", name.get_ref());
             let section = format!("{path}.");
             if let Some(key) = self.schema.iter().find(|key| key.name == path) {
                 match read_value(key, value.get_ref()) {
                     Ok(value) => self.found.values.push((key, value, at)),
                     Err((what, mend)) => {
-                        let at = place(self.text, value.span());
+                        let at = self.lines.place(&value.span());
                         let what = format!("{path}: {what}");
                         self.found.mistakes.push((at, what, mend));
                     }
