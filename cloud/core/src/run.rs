@@ -343,6 +343,13 @@ impl RunHead {
         let sum: u64 = self.counts.iter().map(|count| u64::from(*count)).sum();
         self.counts.len() == TaskState::ALL.len() && u32::try_from(sum).is_ok()
     }
+
+    /// The tasks that it names: each must be one of the workflow.
+    pub(crate) fn named_tasks(&self) -> impl Iterator<Item = TaskIdx> {
+        let waiting = self.in_doubt.keys().chain(self.asking.keys());
+        let people = self.answers.keys().chain(self.forgiven.keys());
+        waiting.chain(people).copied()
+    }
 }
 
 impl TaskRow {
@@ -718,7 +725,9 @@ impl Run {
                     == (new.action, new.reason, &new.evidence)
         });
         if let Some(known) = again {
-            known.decision.repeats += 1 + decision.repeats;
+            // a gateway says how often, and may lie
+            let times = decision.repeats.saturating_add(1);
+            known.decision.repeats = known.decision.repeats.saturating_add(times);
             body.decisions_changed
                 .insert(known.number / DECISIONS_CHUNK);
             return;

@@ -158,7 +158,9 @@ impl<S: Store> Engine<S> {
                 Err(_) => good = false,
             },
         )?;
-        if !good || tasks.len() != definition.workflow.tasks.len() {
+        let n = definition.workflow.tasks.len();
+        let mut named = run.head.named_tasks();
+        if !good || tasks.len() != n || named.any(|task| task.0 as usize >= n) {
             return Err(damaged(&format!("the tasks of run {id}")));
         }
         run.body = Some(RunBody::new(definition, tasks, decisions));

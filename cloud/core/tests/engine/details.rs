@@ -55,6 +55,22 @@ fn evidence_of_a_gateway_stands_with_its_task_and_survives_a_restart() {
     assert_eq!(of_edge(&mut env, run, "b"), seen);
 }
 
+/// Found by seed 48246: a liar's counter overflowed.
+#[test]
+fn a_gateway_may_say_any_number_of_repeats() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    let run = env.submit(vec![task("a", &[])]);
+    let slice = env.agent("gw-1").last_slice();
+    for _ in 0..2 {
+        let mut detail = held(1, slice, 0, 250);
+        detail.decision.repeats = u32::MAX;
+        env.say("gw-1", Up::Details(vec![detail]));
+    }
+    let seen = of_edge(&mut env, run, "a");
+    assert_eq!((seen.len(), seen[0].repeats), (1, u32::MAX));
+}
+
 #[test]
 fn the_oldest_evidence_goes_when_the_quota_is_used_up_and_nothing_else_does() {
     let mut env = Env::new();
