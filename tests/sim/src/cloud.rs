@@ -294,6 +294,7 @@ impl World {
         let now = self.cloud.clocks.now(self.t);
         let busy = self.busy(None);
         let inputs = std::mem::take(&mut self.cloud.inbox);
+        self.people.operations = crate::operate::operations(&inputs);
         self.cloud.step_at = None;
         self.cloud.free_at = self.t + busy;
         let handle = self.cloud.handle.clone();

@@ -6,7 +6,7 @@ use crate::queue::MIN;
 use crate::workload::TAINTS;
 use crate::world::{Ev, World};
 use cloud_core::change::NodeChange;
-use cloud_core::event::{Reply, Request};
+use cloud_core::event::{Input, Reply, Request};
 use cloud_core::view;
 use shared::ids::NodeId;
 use shared::taint::{Effect, Taint};
@@ -90,6 +90,15 @@ fn operated_on(request: &Request) -> Option<NodeId> {
     }
 }
 
+/// What is done with nodes in a turn that is told this, in order, with what was asked twice.
+pub(crate) fn operations(inputs: &[Input]) -> Vec<(u64, NodeId)> {
+    let operation = |input: &Input| match input {
+        Input::Request { id, request, .. } => Some((id.0, operated_on(request)?)),
+        _ => None,
+    };
+    inputs.iter().filter_map(operation).collect()
+}
+
 fn has(taints: &[Taint], key: &str) -> bool {
     taints.iter().any(|taint| taint.key == key)
 }
@@ -147,8 +156,8 @@ impl World {
         self.ask(Request::NodeWork { name }, Purpose::Left);
     }
 
-    /// The coordinator answered an operator.
-    pub(crate) fn operated(&mut self, request: &Request, reply: &Reply) {
+    /// The coordinator answered an operator's request of this number.
+    pub(crate) fn operated(&mut self, id: u64, request: &Request, reply: &Reply) {
         if !matches!(reply, Reply::Done) {
             return;
         }
@@ -171,9 +180,14 @@ impl World {
         };
         self.happened(kind);
         // whoever asked for the end of it meanwhile is promised nothing
-        let meanwhile =
-            |ask: &crate::people::Ask| operated_on(&ask.request) == operated_on(request);
-        if !self.people.asks.values().any(meanwhile) {
+        let node = operated_on(request);
+        let meanwhile = |ask: &crate::people::Ask| operated_on(&ask.request) == node;
+        // nor is anybody where what was asked before, and is answered, was asked again and that
+        // came behind this one in the same turn: it was done once more, after this
+        let turn = self.people.operations.iter().rev();
+        let mut behind = turn.take_while(|(other, _)| *other != id);
+        let once_more = behind.any(|(_, other)| Some(*other) == node);
+        if !once_more && !self.people.asks.values().any(meanwhile) {
             self.people.closed.done(request, self.cloud.process);
         }
     }
@@ -206,5 +220,49 @@ impl World {
             let by = "operator".to_owned();
             self.ask(Request::ChangeNode { node, change, by }, Purpose::Act);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Layer, Plan};
+
+    const NODE: NodeId = NodeId([1; 16]);
+
+    /// Whether a drain is promised in a turn that is told requests of these numbers: the first one
+    /// asks for the end of a drain, the second one drains, the third one is of another node.
+    fn promised(turn: &[u64]) -> bool {
+        let mut world = World::new(Plan::small(1, Layer::Cores), None);
+        let (first, by) = (world.people.last, "operator".to_owned());
+        for (node, on) in [(NODE, false), (NODE, true), (NodeId([2; 16]), true)] {
+            let by = by.clone();
+            world.ask(Request::Drain { node, on, by }, Purpose::Act);
+        }
+        let asks = &world.people.asks;
+        let told = turn.iter().map(|n| (first + n, &asks[&(first + n)]));
+        let inputs: Vec<Input> = told
+            .map(|(id, ask)| Input::Request {
+                id: cloud_core::event::RequestId(id),
+                request: Box::new(ask.request.clone()),
+                caller: crate::people::caller(),
+            })
+            .collect();
+        world.people.operations = operations(&inputs);
+        for n in turn {
+            world.answered(first + n, Reply::Done);
+        }
+        world.people.closed.nodes.contains(&NODE)
+    }
+
+    #[test]
+    fn a_drain_is_promised_but_where_its_end_is_done_once_more_behind_it() {
+        assert!(promised(&[1, 2]));
+        assert!(promised(&[1, 1, 2]), "the end came before, twice");
+        assert!(promised(&[1, 2, 2, 3]), "the drain came last, twice");
+        assert!(promised(&[1, 2, 1, 2]));
+        assert!(!promised(&[1, 2, 1]));
+        assert!(!promised(&[2, 1]));
+        assert!(!promised(&[2]), "its end is under way");
     }
 }

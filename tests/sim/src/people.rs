@@ -98,6 +98,8 @@ pub struct People {
     pub unscheduled: std::collections::BTreeSet<usize>,
     /// What people keep off nodes, as far as they were told that it holds.
     pub closed: crate::operate::Closed,
+    /// What the coordinator's turn does with nodes, in order: number of the request, and node.
+    pub operations: Vec<(u64, NodeId)>,
     /// Both sides are being compared: nobody does anything meanwhile.
     pub away: bool,
 }
@@ -223,7 +225,7 @@ impl World {
             return;
         }
         crate::check::recorded::on_answer(self, &ask.request, &reply);
-        self.operated(&ask.request, &reply);
+        self.operated(id, &ask.request, &reply);
         match (ask.purpose, reply) {
             (Purpose::Enrol(m), Reply::Enrolled(node)) => self.enrolled(m, node),
             (Purpose::Enrol(m), Reply::Refused(Refused::Token(_))) => {

@@ -630,3 +630,11 @@ fn a_slice_that_was_over_before_the_restore_was_known_is_asked_back() {
 fn a_liar_that_is_refused_once_it_hung_up_is_no_honest_agent() {
     meets(early(46797, Layer::Disk), &[Kind::ByzantineLie]);
 }
+
+/// A mistake of the check: somebody asked for the end of a drain, and asked again at the moment
+/// when the coordinator was back. Its first turn ended the drain, drained the node for somebody
+/// else, and ended that for the second time; the drain was taken for what held.
+#[test]
+fn an_end_of_a_drain_that_is_asked_for_again_ends_the_next_drain_of_the_turn() {
+    meets(early(46783, Layer::Cores), &[Kind::KillAfterCommit]);
+}

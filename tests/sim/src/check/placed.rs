@@ -8,10 +8,12 @@ use shared::taint::{Effect, Taint};
 use shared::wire::LogId;
 
 /// What it means.
-pub const DEFINITION: &str = "From the answer to a cordon or a drain on, until somebody asks for its end, no slice is \
-    newly assigned to the node, unless that was decided before the coordinator started anew; from the answer to a taint that refuses on, within the life of the coordinator's \
-    process, none with a task that does not tolerate it. What is left on a drained node is on its way elsewhere, or \
-    what keeps it there is said.";
+pub const DEFINITION: &str = "From the answer to a cordon or a drain on, until somebody asks for its end (or what asked \
+    for that before is done once more, as it was asked again before the answer), no slice is \
+    newly assigned to the node, unless that was decided before the coordinator started anew; \
+    from the answer to a taint that refuses on, within the life of the coordinator's process, \
+    none with a task that does not tolerate it. What is left on a drained node is on its way \
+    elsewhere, or what keeps it there is said.";
 
 /// A commit of the coordinator is done.
 pub fn on_cloud_commit(world: &mut World, assigned: &[(LogId, Generation, Assign)]) {
