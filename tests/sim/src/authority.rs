@@ -7,7 +7,6 @@
 //! certificate after a while. On layer 3 the authority stays.
 
 use crate::fault::Kind;
-use crate::net::Side;
 use crate::people::Purpose;
 use crate::queue::{HOUR, MIN, Time};
 use crate::rng::Rng;
@@ -155,11 +154,8 @@ impl World {
             let (node, by) = (left.id, "administrator".to_owned());
             self.ask(Request::ReleaseQuarantine { node, by }, Purpose::Act);
         }
-        let mut waits = carriers
-            .left
-            .iter()
-            .filter(|one| !self.is_liar_node(one.id));
-        let waits = waits.next().is_some();
+        let honest = |left: &view::Left| !self.is_liar_node(left.id);
+        let waits = carriers.left.iter().any(honest);
         if !waits || self.exchanging.force.is_some_and(|at| self.t >= at) {
             self.exchange(Exchange::Finish { force: true }, next);
         }
@@ -191,7 +187,9 @@ impl World {
                 self.trace.say(self.t, Lane::Cloud, || {
                     format!("{named:?} is the authority, {left:?} are left behind")
                 });
-                self.close_untrusted();
+                let known = self.cloud.authorities;
+                let outdated = "its certificate is of the authority before";
+                self.end_sessions(outdated, |one| !known.trusts(one.issuer));
                 crate::check::trusted::on_finish(self, left);
             }
             Reply::Refused(_) if next == Some(named) => {
@@ -199,23 +197,6 @@ impl World {
                 self.ask(Request::Carriers { authority }, Purpose::Carriers);
             }
             _ => {}
-        }
-    }
-
-    /// Ends the sessions that were made with a certificate which is not trusted any more.
-    fn close_untrusted(&mut self) {
-        let known = self.cloud.authorities;
-        let untrusted = self
-            .conns
-            .iter()
-            .filter(|(_, one)| !known.trusts(one.issuer));
-        let untrusted: Vec<u64> = untrusted.map(|(conn, _)| *conn).collect();
-        for conn in untrusted {
-            self.close(
-                conn,
-                Side::Cloud,
-                "its certificate is of the authority before",
-            );
         }
     }
 

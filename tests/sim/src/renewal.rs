@@ -9,7 +9,6 @@
 use crate::authority::Authority;
 use crate::fault::Kind;
 use crate::machine::certificate;
-use crate::net::Side;
 use crate::people::Purpose;
 use crate::queue::{MIN, SEC};
 use crate::trace::Lane;
@@ -172,7 +171,8 @@ impl World {
         }
         let whole = machine.link.whole();
         if Authority::of(certificate.authority) != machine.renewal.issuer {
-            self.dial_anew(m);
+            // so that it dials with the new one
+            self.end_sessions("it has a new certificate", |one| one.machine == m);
         }
         if !whole || (!self.calm && self.dice.net.chance(LOST)) {
             self.happened(Kind::RenewalLost);
@@ -183,15 +183,6 @@ impl World {
         self.trace.say(self.t, Lane::Node(m), || {
             format!("its certificate is renewed until {:?}", certificate.until)
         });
-    }
-
-    /// The coordinator ends the session, so that the gateway dials with its new certificate.
-    fn dial_anew(&mut self, m: usize) {
-        let theirs = self.conns.iter().filter(|(_, one)| one.machine == m);
-        let conns: Vec<u64> = theirs.map(|(conn, _)| *conn).collect();
-        for conn in conns {
-            self.close(conn, Side::Cloud, "it has a new certificate");
-        }
     }
 }
 

@@ -496,6 +496,15 @@ impl World {
         }
     }
 
+    /// The coordinator closes the connections that are like this.
+    pub(crate) fn end_sessions(&mut self, why: &str, which: impl Fn(&Connection) -> bool) {
+        let found = self.conns.iter().filter(|(_, one)| which(one));
+        let found: Vec<u64> = found.map(|(conn, _)| *conn).collect();
+        for conn in found {
+            self.close(conn, Side::Cloud, why);
+        }
+    }
+
     pub(crate) fn watch_race(&mut self, conn: u64, m: usize) {
         let newer = self
             .conns

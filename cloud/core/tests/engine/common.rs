@@ -5,6 +5,7 @@ use cloud_core::access::{Caller, Tokens};
 use cloud_core::certificate::Certificate;
 use cloud_core::engine::Engine;
 use cloud_core::event::{Config, Conn, Input, Output, Reply, Request, RequestId};
+use cloud_core::store::{AggregateId, Store};
 use cloud_core::view;
 use shared::directive::{Assign, Body as Wanted, Directive};
 use shared::explain::Reason;
@@ -258,6 +259,19 @@ pub(crate) fn all_done(assign: &Assign) -> Vec<Body> {
     }
     out.push(Body::SliceDone { slice });
     out
+}
+
+/// The version and the head of an aggregate, as a store has them.
+pub(crate) fn head_of(store: &mut impl Store, aggregate: AggregateId) -> (u64, Vec<u8>) {
+    let mut found = (0, Vec::new());
+    store
+        .aggregates(&mut |id, version, head| {
+            if id == aggregate {
+                found = (version, head.to_vec());
+            }
+        })
+        .unwrap();
+    found
 }
 
 pub(crate) struct Env {

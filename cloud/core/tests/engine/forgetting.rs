@@ -1,7 +1,7 @@
 //! Runs that are over leave; what nobody needs any more goes.
 
 use crate::common::{Env, all_done, ended, on, output, started, task};
-use crate::restore::{all_of, comes_back, empty, movable, work};
+use crate::restore::{all_of, begun_before_a_backup, comes_back, empty, movable, work};
 use cloud_core::event::{Input, RETENTION, Refused, Reply, Request};
 use cloud_core::store::{AggregateId, Store};
 use shared::directive::Body as Wanted;
@@ -88,12 +88,8 @@ fn a_run_is_forgotten_when_all_its_nodes_have_confirmed() {
 /// restore it ends at gw-1, where it was before, and is to be forgotten; then gw-2 calls.
 fn forgotten_before_the_other_one_called(there: TaskState) -> (Env, RunId) {
     let mut env = Env::new();
-    env.join("gw-1");
-    let run = env.submit(movable());
-    let first = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice: first }]);
-    env.join("gw-2");
-    let backup = env.store.image();
+    let (backup, first) = begun_before_a_backup(&mut env);
+    let run = first.run;
     env.hang_up("gw-1");
     env.pass(Span::secs(700));
     let second = env.agent("gw-2").last_slice();

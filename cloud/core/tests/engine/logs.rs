@@ -1,6 +1,8 @@
 //! The two logs: gaps, forks, holes, and a store that went back.
 
-use crate::common::{Agent, Env, KEY, all_done, certificate, ended, on, started, task, workflow};
+use crate::common::{
+    Agent, Env, KEY, all_done, certificate, ended, head_of, on, started, task, workflow,
+};
 use cloud_core::event::{Input, Reply, Request};
 use cloud_core::node::Node;
 use cloud_core::seal;
@@ -319,15 +321,8 @@ fn a_restored_mark_holds_before_anything_is_served_and_voids_open_tokens() {
     });
     let restored = env.store.image();
     let mut store = restored.open();
-    let (mut version, mut head) = (0, Vec::new());
     let fleet = AggregateId::Fleet;
-    store
-        .aggregates(&mut |id, v, bytes| {
-            if id == fleet {
-                (version, head) = (v, bytes.to_vec());
-            }
-        })
-        .unwrap();
+    let (version, head) = head_of(&mut store, fleet);
     let mark = Transaction {
         rows: vec![(RESTORED.to_owned(), Some(b"backup of Monday".to_vec()))],
         ..Transaction::of(fleet, version, head)

@@ -517,15 +517,22 @@ pub(crate) fn movable() -> Vec<Task> {
     vec![moves]
 }
 
+/// A run that gw-1 took over, and a backup of then; gw-2 is there as well. Returns the backup and
+/// the slice.
+pub(crate) fn begun_before_a_backup(env: &mut Env) -> (Medium, SliceRef) {
+    env.join("gw-1");
+    env.submit(movable());
+    let slice = env.agent("gw-1").last_slice();
+    env.tell("gw-1", vec![Body::Accepted { slice }]);
+    env.join("gw-2");
+    (env.store.image(), slice)
+}
+
 /// A run that was moved from gw-1 to gw-2 behind the backup, and ended there. Returns the backup,
 /// the run, and its slices at both.
 fn replaced_behind_a_backup(env: &mut Env) -> (Medium, RunId, SliceRef, SliceRef) {
-    env.join("gw-1");
-    let run = env.submit(movable());
-    let first = env.agent("gw-1").last_slice();
-    env.tell("gw-1", vec![Body::Accepted { slice: first }]);
-    env.join("gw-2");
-    let backup = env.store.image();
+    let (backup, first) = begun_before_a_backup(env);
+    let run = first.run;
     // each proves that the store went back: it was given work that the backup does not know
     for name in ["gw-1", "gw-2"] {
         env.submit(vec![on(name, task("x", &[]))]);

@@ -1,9 +1,11 @@
 //! Runs from submission to their end.
 
-use crate::common::{Env, all_done, ended, on, output, started, task, workflow};
-use cloud_core::engine::STALL;
+use crate::common::{Env, all_done, config, ended, head_of, on, output, started, task, workflow};
+use cloud_core::engine::{Engine, STALL};
 use cloud_core::event::{Refused, Reply, Request};
 use cloud_core::memory::Fail;
+use cloud_core::run::RunHead;
+use cloud_core::store::{AggregateId, Store, StoreError, Transaction};
 use shared::directive::Body as Wanted;
 use shared::fact::Body;
 use shared::ids::{Epoch, RunId, SliceRef, TaskIdx};
@@ -393,4 +395,20 @@ fn a_run_that_is_cancelled_while_it_is_paused_stays_paused_at_its_nodes() {
     let seen = &env.agent("gw-1").seen;
     let marks: Vec<bool> = seen.iter().filter_map(marks).collect();
     assert!(!marks.is_empty() && marks.iter().all(|on| *on), "{marks:?}");
+}
+
+/// Found by hostile rows: whoever asked what waits made the coordinator panic.
+#[test]
+fn a_stored_run_that_names_a_task_which_it_does_not_have_is_damage() {
+    let mut env = Env::new();
+    let run = env.submit(vec![task("a", &[])]);
+    let mut store = env.store.image().open();
+    let (version, head) = head_of(&mut store, AggregateId::Run(run));
+    let mut head: RunHead = shared::codec::decode_extended(&head).unwrap();
+    head.in_doubt.insert(TaskIdx(4), env.now.wall);
+    let head = shared::codec::encode(&head);
+    let change = Transaction::of(AggregateId::Run(run), version, head);
+    store.commit(&[change]).unwrap();
+    let opened = Engine::open(store, config(), env.now, 2).map(drop);
+    assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
 }
