@@ -306,7 +306,7 @@ pub struct Left {
     /// When it was heard last, by the coordinator's wall clock.
     pub heard: Option<Unix>,
     /// Fingerprint of the authority of the certificate that it showed last; absent until it is
-    /// heard.
+    /// heard, and until it is heard again where the coordinator's store went back.
     pub authority: Option<String>,
     /// End of that certificate.
     pub until: Option<Unix>,

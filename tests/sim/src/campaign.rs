@@ -220,14 +220,14 @@ impl Ledger {
         }
     }
 
-    /// The first seed that no sitting ran.
+    /// The first seed behind those of all sittings; none: there was no sitting.
     #[must_use]
-    pub fn next_seed(&self) -> u64 {
+    pub fn next_seed(&self) -> Option<u64> {
         let ends = self
             .rows
             .iter()
             .map(|row| row.first.saturating_add(row.seeds));
-        ends.max().unwrap_or(0)
+        ends.max()
     }
 
     /// Hours on processors that `code` has been run for, and the seeds in which it failed.
@@ -330,7 +330,7 @@ mod tests {
         let place = std::env::temp_dir().join(format!("ledger-{}.md", std::process::id()));
         std::fs::write(&place, "# C\n\n| code |\n| --- |\n\nbugs\n").unwrap();
         let mut ledger = Ledger::open(&place).unwrap();
-        assert_eq!(ledger.next_seed(), 0);
+        assert_eq!(ledger.next_seed(), None);
         ledger.put(&row("a", 0)).unwrap();
         ledger.put(&row("b", 100)).unwrap();
         ledger.put(&row("b", 200)).unwrap();
@@ -338,7 +338,7 @@ mod tests {
         let ledger = Ledger::open(&place).unwrap();
         let text = std::fs::read_to_string(&place).unwrap();
         std::fs::remove_file(&place).unwrap();
-        assert_eq!(ledger.next_seed(), 300);
+        assert_eq!(ledger.next_seed(), Some(300));
         let (hours, broken) = ledger.of("b");
         assert!((hours - 0.5).abs() < 1e-9);
         assert_eq!(broken.len(), 4);

@@ -109,6 +109,9 @@ enum Command {
         /// The ledger; the checkout is the folder above its own.
         #[arg(long, value_name = "PAGE", default_value = "docs/campaign.md")]
         ledger: PathBuf,
+        /// The first seed, where the ledger has none so far.
+        #[arg(long, default_value_t = 0)]
+        start: u64,
         /// Worker threads.
         #[arg(long, default_value_t = 2)]
         threads: usize,
@@ -225,7 +228,7 @@ fn run(seeds: &Seeds, layer: Option<Layer>) -> Result<ExitCode, String> {
 /// Seeds of a campaign from one entry into its ledger to the next.
 const ENTRY: u64 = 100;
 
-fn campaign(hours: f64, place: &Path, threads: usize) -> Result<ExitCode, String> {
+fn campaign(hours: f64, place: &Path, start: u64, threads: usize) -> Result<ExitCode, String> {
     let root = place.parent().and_then(Path::parent);
     let root = root.ok_or_else(|| format!("{}: no folder is above it", place.display()))?;
     let root = match root.as_os_str().is_empty() {
@@ -235,7 +238,7 @@ fn campaign(hours: f64, place: &Path, threads: usize) -> Result<ExitCode, String
     let code = campaign::code(root)?;
     let mut ledger = Ledger::open(place)?;
     let (before, _) = ledger.of(&code);
-    let first = ledger.next_seed();
+    let first = ledger.next_seed().unwrap_or(start);
     eprintln!("code {code}: {before:.3} of {hours} core-hours are done; seeds from {first}");
     let mut sitting = Sitting::new(code.clone(), first);
     let (begun, mut next, mut spent) = (core_seconds(), first, 0.0);
@@ -448,8 +451,9 @@ fn main() -> ExitCode {
         Command::Campaign {
             hours,
             ledger,
+            start,
             threads,
-        } => campaign(hours, &ledger, threads),
+        } => campaign(hours, &ledger, start, threads),
         Command::Shrink { one, threads } => of(&one).and_then(|layer| shrink(&one, layer, threads)),
     };
     outcome.unwrap_or_else(|why: String| {

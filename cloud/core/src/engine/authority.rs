@@ -14,7 +14,9 @@ use shared::wire::RENEW;
 const NAMED: usize = 5;
 
 impl<S: Store> Engine<S> {
-    /// How many nodes carry a certificate of this authority, and those that do not.
+    /// How many nodes carry a certificate of this authority, and those that do not. What a node
+    /// showed before the store went back counts for nothing until it is heard: it may carry a newer
+    /// one since.
     pub(super) fn carriers(&self, authority: &[u8; 32]) -> view::Carriers {
         let mut found = view::Carriers::default();
         for (id, node) in &self.nodes {
@@ -22,7 +24,8 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             found.nodes += 1;
-            let shown = node.certificate.map(|known| known.authority);
+            let known = node.certificate.filter(|_| !self.is_waited_for(*id));
+            let shown = known.map(|known| known.authority);
             if shown.as_ref() == Some(authority) {
                 found.carry += 1;
                 continue;
@@ -33,13 +36,19 @@ impl<S: Store> Engine<S> {
                 state: self.node_state(*id).text().to_owned(),
                 heard: self.heard_last(*id),
                 authority: shown.map(|shown| Hash(shown).hex()),
-                until: node.certificate.map(|known| known.until),
+                until: known.map(|known| known.until),
                 asked: node.features & RENEW != 0,
                 unconfirmed: node.unconfirmed_key.is_some(),
             });
         }
         found.left.sort_by(|a, b| a.node.cmp(&b.node));
         found
+    }
+
+    /// Whether the store went back and the node was not heard since.
+    fn is_waited_for(&self, id: NodeId) -> bool {
+        let hold = self.fleet.hold.as_ref();
+        hold.is_some_and(|hold| hold.nodes.contains(&id))
     }
 
     /// When a node was heard last: in this life of the store, or as its last fact says.
@@ -62,8 +71,19 @@ impl<S: Store> Engine<S> {
                 more => format!(" and {more} more"),
             };
             let names = names[..names.len().min(NAMED)].join(", ");
+            let unheard = match left
+                .iter()
+                .filter(|left| self.is_waited_for(left.id))
+                .count()
+            {
+                0 => String::new(),
+                n => {
+                    format!("; {n} of them were not heard since the coordinator's store went back")
+                }
+            };
             let text = format!(
-                "{} of the nodes do not carry a certificate of the next authority yet: {names}{more}",
+                "{} of the nodes do not carry a certificate of the next authority yet: \
+                 {names}{more}{unheard}",
                 left.len()
             );
             return Err(Refused::State(text));

@@ -1,6 +1,7 @@
 //! The exchange of the fleet's authority: which nodes count, who may end it, what it makes void.
 
 use crate::common::{Env, all_done, certificate, task};
+use crate::restore::{comes_back, empty};
 use cloud_core::certificate::Certificate;
 use cloud_core::event::{Exchange, Refused, Reply, Request};
 use cloud_core::view::Carriers;
@@ -253,4 +254,34 @@ fn a_key_that_replaced_another_behind_this_store_renews_what_expired() {
     assert_eq!(released, Reply::Done);
     assert_eq!(renew(&mut env, 3, 1), Reply::Done);
     refused(renew(&mut env, 2, known + 3), "was revoked");
+}
+
+#[test]
+fn what_a_node_carried_in_the_backup_counts_when_it_is_heard() {
+    let mut env = Env::new();
+    env.join("gw-1");
+    env.join("gw-2");
+    shows(&mut env, "gw-1", 2);
+    shows(&mut env, "gw-2", 2);
+    assert!(left(&mut env).is_empty());
+    let backup = env.store.image();
+    shows(&mut env, "gw-2", 3); // the exchange behind the next one has begun
+    env.submit(vec![task("a", &[])]); // behind the backup
+    env.restart(backup);
+    comes_back(&mut env, "gw-1", empty());
+    match finish(&mut env, false) {
+        Reply::Refused(Refused::State(text)) => {
+            let end = "yet: gw-2; 1 of them were not heard since the coordinator's store went back";
+            assert!(text.ends_with(end), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    comes_back(&mut env, "gw-2", empty());
+    assert_eq!(left(&mut env), ["gw-2"]);
+    let shown = carriers(&mut env).left[0].authority.clone();
+    assert_eq!(shown, Some("03".repeat(32)));
+    shows(&mut env, "gw-2", 2);
+    let done = finish(&mut env, false);
+    let left = Vec::new();
+    assert_eq!(done, Reply::Exchanged { left, void: 0 });
 }
